@@ -1,0 +1,81 @@
+"""The exception tree: every message is written for the person who can mend the cause.
+
+ParettaError
+├── WrongInput        what the user gave cannot be used; nothing was computed or written (exit code 2)
+├── TrialFailed       one trial ended without an artifact; the sweep goes on
+└── DamagedArtifact   a delivered folder is not what its manifest says
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class ParettaError(Exception):
+    """Root of all errors that paretta raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with an input: where it stands, the value found, the rule it breaks and the mend."""
+
+    where: str
+    rule: str
+    value: object = None
+    mend: str = ""
+
+    def __str__(self) -> str:
+        """Render as one line: ``where: rule; got value; mend``."""
+        got = "" if self.value is None else f"; got {self.value!r}"
+        mend = f"; {self.mend}" if self.mend else ""
+        return f"{self.where}: {self.rule}{got}{mend}"
+
+
+class WrongInput(ParettaError):
+    """The input cannot be used. All problems found are reported together.
+
+    >>> raise WrongInput(Problem("sweep.yaml:4 space[0].sparsity", "must be below 1", 1.2, "use a share such as 0.5"))
+    Traceback (most recent call last):
+    search_spaces.errors.WrongInput: sweep.yaml:4 space[0].sparsity: must be below 1; got 1.2; use a share such as 0.5
+    """
+
+    def __init__(self, *problems: Problem) -> None:
+        """Keep the problems; the message lists each on a line of its own."""
+        self.problems: tuple[Problem, ...] = problems
+        super().__init__("\n".join(map(str, problems)))
+
+
+class TrialFailed(ParettaError):
+    """A trial ended without an artifact.
+
+    Args:
+        reason: one short line, such as ``diverged: loss is nan at epoch 2``.
+        detail: what a person debugging it wants to see, such as a traceback.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        """Keep the reason and the detail apart; the message is the reason."""
+        self.reason = reason
+        self.detail = detail
+        super().__init__(reason)
+
+    def __reduce__(self) -> tuple[type["TrialFailed"], tuple[str, str]]:
+        """Cross process borders with both fields."""
+        return type(self), (self.reason, self.detail)
+
+
+class DamagedArtifact(ParettaError):
+    """A delivered folder is not what its manifest says: names the file, what was expected and what was found."""
+
+
+def did_you_mean(name: str, known: Iterable[str], noun: str) -> str:
+    """Say that `name` is unknown, with the nearest known names and the whole list.
+
+    >>> did_you_mean("quantise", ["cluster", "distill", "prune", "quantize"], "stage")
+    "no stage is called 'quantise'; did you mean 'quantize'? known: cluster, distill, prune, quantize"
+    """
+    known = sorted(known)
+    near = get_close_matches(name, known, n=1)
+    hint = f" did you mean {near[0]!r}?" if near else ""
+    listing = ", ".join(known) if known else "none"
+    return f"no {noun} is called {name!r};{hint} known: {listing}"

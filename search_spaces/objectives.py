@@ -1,0 +1,122 @@
+"""What counts as better: readings with their uncertainty, the direction of each, and limits on them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, cast
+
+from search_spaces.plan import Document, Json
+from search_spaces.quantities import format_quantity
+
+Goal: TypeAlias = Literal["min", "max"]
+Detail: TypeAlias = float | int | str | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One number of a finished artifact, as sure as it is.
+
+    Args:
+        value: in base units (B, s, share, ratio, J, or the metric's own); None where it was not measured.
+        unit: that unit.
+        low, high: 95 % interval; None where the value is exact or its spread unknown.
+        num_samples: how many observations stand behind the value.
+        reason: why there is no value.
+        details: what is kept beside it. ``seconds`` holds the absolute time of a latency ratio.
+
+    >>> str(Reading(0.5, "ratio", low=0.49, high=0.51, details={"seconds": 0.002}))
+    '0.500x [0.490x, 0.510x]'
+    """
+
+    value: float | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    num_samples: int = 1
+    reason: str | None = None
+    details: Mapping[str, Detail] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Hold the two invariants: a value is finite, and a missing one has its reason."""
+        if self.value is None and not self.reason:
+            raise ValueError("a reading without a value needs its `reason`")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"`value` must be finite, got {self.value!r}; use Reading.not_measured(unit, reason)")
+
+    @classmethod
+    def not_measured(cls, unit: str, reason: str) -> "Reading":
+        """Return a reading that says why there is no number."""
+        return cls(None, unit, num_samples=0, reason=reason)
+
+    def value_in(self, unit: str | None) -> float | None:
+        """Return the value if `unit` is this reading's, and the kept absolute time of a ratio if `unit` is ``s``.
+
+        None means that there is no such number; a `unit` of None asks for the value as it is.
+        """
+        if unit in (None, self.unit):
+            return self.value
+        seconds = self.details.get("seconds")
+        return float(seconds) if unit == "s" and isinstance(seconds, int | float) else None
+
+    def __str__(self) -> str:
+        """Render for people, with the interval where there is one."""
+        if self.value is None:
+            return f"not measured: {self.reason}"
+        text = format_quantity(self.value, self.unit)
+        if self.low is None or self.high is None:
+            return text
+        return f"{text} [{format_quantity(self.low, self.unit)}, {format_quantity(self.high, self.unit)}]"
+
+    def to_document(self) -> dict[str, Json]:
+        """Return plain data for JSON."""
+        return {
+            "value": self.value,
+            "unit": self.unit,
+            "low": self.low,
+            "high": self.high,
+            "num_samples": self.num_samples,
+            "reason": self.reason,
+            "details": dict(self.details),
+        }
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Reading":
+        """Read what `to_document` wrote."""
+        return cls(
+            value=cast(float | None, document["value"]),
+            unit=str(document["unit"]),
+            low=cast(float | None, document["low"]),
+            high=cast(float | None, document["high"]),
+            num_samples=cast(int, document["num_samples"]),
+            reason=cast(str | None, document["reason"]),
+            details=cast(Mapping[str, Detail], document["details"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A meter that the search minimises or maximises.
+
+    Args:
+        meter: the name of the meter or of the task's metric.
+        goal: which direction is better; a fact of the meter, never of the sweep.
+        unit: the base unit of its readings.
+    """
+
+    meter: str
+    goal: Goal
+    unit: str
+
+    def loss(self, value: float) -> float:
+        """Return the value turned so that smaller is better."""
+        return value if self.goal == "min" else -value
+
+    def axis(self, value: float, baseline: float) -> float:
+        """Place a value on a scale where the baseline is 0 and smaller is better.
+
+        Sizes, times and other positive quantities to minimise: ``log2(value / baseline)``, so -1 is half the baseline.
+        Shares and everything else: the loss in steps of 10 points, ``(loss - baseline loss) / 0.1``.
+        """
+        if self.goal == "min" and self.unit != "share" and value > 0 and baseline > 0:
+            return math.log2(value / baseline)
+        return (self.loss(value) - self.loss(baseline)) / 0.1

@@ -1,0 +1,1 @@
+"""Ready sweeps: each file is data and opens with its story in one line."""

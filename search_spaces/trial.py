@@ -1,0 +1,104 @@
+"""A trial: one plan that was tried, what came of it, and what it cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias, cast
+
+from search_spaces.objectives import Reading
+from search_spaces.plan import Document, Json, Plan
+
+Status: TypeAlias = Literal["running", "complete", "failed", "pruned", "infeasible", "duplicate"]
+Role: TypeAlias = Literal["baseline", "trial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A value that says all about one trial; every change makes a new one.
+
+    Args:
+        uid: unique in the sweep and stable over restarts.
+        number: in order of asking; the baseline is 0, trials count from 1.
+        knobs: the answers that filled the space's holes, by knob name.
+        words: the plan in words.
+        readings: by meter, on the validation split.
+        test_readings: by meter, on the test split; only for members of a frozen front.
+        artifact: folder of the delivered files, relative to the sweep's folder.
+        reason: why a trial that is not complete is not; detail: what a person debugging it wants to see.
+        cost: seconds by name, such as ``wall_s`` and ``cpu_s``.
+        started, finished: Unix time in seconds.
+    """
+
+    uid: str
+    number: int
+    plan: Plan
+    seed: int
+    status: Status
+    role: Role = "trial"
+    knobs: Mapping[str, Json] = field(default_factory=dict)
+    words: str = ""
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    test_readings: Mapping[str, Reading] = field(default_factory=dict)
+    artifact: str | None = None
+    reason: str | None = None
+    detail: str = ""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    started: float = 0.0
+    finished: float = 0.0
+
+    def value(self, meter: str) -> float | None:
+        """Return the validation reading of `meter`, or None where there is none."""
+        reading = self.readings.get(meter)
+        return reading.value if reading else None
+
+    def with_test_readings(self, readings: Mapping[str, Reading]) -> "Trial":
+        """Return the same trial with its test readings."""
+        return replace(self, test_readings=dict(readings))
+
+    def to_document(self) -> dict[str, Json]:
+        """Return plain data for JSON."""
+        return {
+            "uid": self.uid,
+            "number": self.number,
+            "role": self.role,
+            "status": self.status,
+            "reason": self.reason,
+            "detail": self.detail,
+            "plan": self.plan.to_document(),
+            "fingerprint": self.plan.fingerprint,
+            "seed": self.seed,
+            "knobs": dict(self.knobs),
+            "words": self.words,
+            "readings": {meter: reading.to_document() for meter, reading in self.readings.items()},
+            "test_readings": {meter: reading.to_document() for meter, reading in self.test_readings.items()},
+            "artifact": self.artifact,
+            "cost": dict(self.cost),
+            "started": self.started,
+            "finished": self.finished,
+        }
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Trial":
+        """Read what `to_document` wrote."""
+        return cls(
+            uid=str(document["uid"]),
+            number=cast(int, document["number"]),
+            plan=Plan.from_document(cast(Document, document["plan"])),
+            seed=cast(int, document["seed"]),
+            status=cast(Status, document["status"]),
+            role=cast(Role, document["role"]),
+            knobs=cast(Document, document["knobs"]),
+            words=str(document["words"]),
+            readings=_readings(document["readings"]),
+            test_readings=_readings(document["test_readings"]),
+            artifact=cast(str | None, document["artifact"]),
+            reason=cast(str | None, document["reason"]),
+            detail=str(document["detail"]),
+            cost=cast(Mapping[str, float], document["cost"]),
+            started=cast(float, document["started"]),
+            finished=cast(float, document["finished"]),
+        )
+
+
+def _readings(document: Json) -> dict[str, Reading]:
+    readings = cast(Mapping[str, Document], document)
+    return {meter: Reading.from_document(reading) for meter, reading in readings.items()}
