@@ -1,0 +1,1 @@
+"""One model in, a smaller trained model and its readings out."""

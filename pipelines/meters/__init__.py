@@ -1,0 +1,1 @@
+"""Meters: one file for each number that a finished artifact is judged by."""

@@ -1,0 +1,157 @@
+"""The data-parallel seam: one rank without a process group, or all ranks of a torch.distributed group."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce as differentiable_all_reduce
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The workers that train one model together, seen from one of them.
+
+    Every method is a no-op on a single rank, so that one code path serves a laptop and a cluster. Methods marked
+    *collective* must be called by all ranks in the same order.
+    """
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @classmethod
+    def alone(cls, device: str | torch.device = "cpu") -> "Ranks":
+        """One rank, no process group."""
+        return cls(0, 1, torch.device(device))
+
+    @classmethod
+    def joined(cls, device: str | torch.device = "cpu") -> "Ranks":
+        """The current torch.distributed process group, or one rank where there is none."""
+        if not dist.is_initialized():
+            return cls.alone(device)
+        return cls(dist.get_rank(), dist.get_world_size(), torch.device(device))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, the one that writes files."""
+        return self.rank == 0
+
+    def all_reduce_sum(self, tensor: Tensor) -> Tensor:
+        """Return the element-wise sum over ranks (collective)."""
+        total = tensor.detach().clone()
+        if self.world_size > 1:
+            dist.all_reduce(total)
+        return total
+
+    def all_reduce_mean(self, tensor: Tensor) -> Tensor:
+        """Return the element-wise mean over ranks (collective)."""
+        return self.all_reduce_sum(tensor) / self.world_size
+
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        """Return rank 0's values on every rank; shapes must agree (collective)."""
+        values = tensor.detach().clone()
+        if self.world_size > 1:
+            dist.broadcast(values, src=0)
+        return values
+
+    def broadcast_model(self, model: nn.Module) -> None:
+        """Give every rank rank 0's parameters and buffers, in place (collective)."""
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.data.copy_(self.broadcast(tensor.data))
+
+    def any(self, flag: bool) -> bool:
+        """Tell whether `flag` is true on at least one rank (collective)."""
+        return bool(self.all_reduce_sum(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def barrier(self) -> None:
+        """Wait until all ranks are here (collective)."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def shard(self, indices: Tensor) -> Tensor:
+        """Return this rank's part of a global batch: contiguous, sizes differ by one at most.
+
+        >>> Ranks(1, 2, torch.device("cpu")).shard(torch.arange(5)).tolist()
+        [3, 4]
+        """
+        return torch.tensor_split(indices, self.world_size)[self.rank]
+
+    def average_gradients(self, model: nn.Module) -> None:
+        """Replace each gradient by its mean over ranks, in one flat all-reduce (collective).
+
+        A parameter without a gradient on this rank counts as zero, so that unused branches need no declaration.
+        """
+        if self.world_size == 1:
+            return
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = self.all_reduce_mean(torch.cat([gradient.flatten() for gradient in gradients]))
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
+            start += gradient.numel()
+
+    @contextmanager
+    def wrap(self, model: nn.Module) -> Iterator[nn.Module]:
+        """Prepare `model` for training on all ranks: equal start, batch norm over the global batch (collective).
+
+        Batch statistics are taken over all ranks, so that the number of ranks does not change what is learned;
+        torch's own SyncBatchNorm refuses CPU tensors. The model is as it was, layer for layer, once the block ends.
+        """
+        if self.world_size == 1:
+            yield model
+            return
+        self.broadcast_model(model)
+        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        for norm in norms:
+            norm.forward = partial(_global_batch_norm, norm)  # type: ignore[method-assign]
+        try:
+            yield model
+        finally:
+            for norm in norms:
+                del norm.forward
+
+
+def _global_batch_norm(norm: _BatchNorm, inputs: Tensor) -> Tensor:
+    """Batch normalisation (Ioffe and Szegedy, 2015) with moments over all ranks; inputs: [n, channels, ...]."""
+    if not norm.training:
+        return functional.batch_norm(
+            inputs, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
+        )
+    axes = [axis for axis in range(inputs.dim()) if axis != 1]
+    shape = [1, -1] + [1] * (inputs.dim() - 2)
+    count, mean = _global_mean(inputs, axes)
+    variance = _global_mean((inputs - mean.view(shape)).square(), axes)[1]
+    _update_running_moments(norm, mean.detach(), variance.detach(), count)
+    normal = (inputs - mean.view(shape)) * torch.rsqrt(variance + norm.eps).view(shape)
+    if norm.weight is None:
+        return normal
+    return normal * norm.weight.view(shape) + norm.bias.view(shape)
+
+
+def _global_mean(values: Tensor, axes: list[int]) -> tuple[float, Tensor]:
+    """Return how many values each channel has on all ranks, and their mean [channels], differentiable."""
+    local = values.sum(axes)
+    count = values.new_tensor([values.numel() / values.shape[1]])
+    total: Tensor = differentiable_all_reduce(torch.cat([local, count]))  # type: ignore[no-untyped-call]
+    return float(total[-1]), total[:-1] / total[-1].detach()
+
+
+@torch.no_grad()
+def _update_running_moments(norm: _BatchNorm, mean: Tensor, variance: Tensor, count: float) -> None:
+    if not norm.track_running_stats or norm.running_mean is None or norm.running_var is None:
+        return
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked += 1
+    momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    norm.running_mean.lerp_(mean, momentum)
+    norm.running_var.lerp_(variance * count / (count - 1), momentum)

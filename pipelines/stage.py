@@ -1,0 +1,94 @@
+"""A stage: its fields are the settings, its one method turns a model into a smaller or better one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import nn
+
+from pipelines.bench import Bench
+from search_spaces.errors import Problem, WrongInput, did_you_mean
+from search_spaces.plan import Document, Plan
+from search_spaces.registry import Registry
+
+STAGES = Registry("stage", "pipelines.stages")
+
+
+class Stage(BaseModel, ABC):
+    """One step of a plan. A subclass sets ``kind: Literal["its_name"] = "its_name"`` and adds its settings as fields.
+
+    The description of a field completes the sentence "give ..." when its value is refused. A stage is a function of
+    the model, its settings and the bench: with equal seeds it gives equal results, and it keeps no state of its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: str
+
+    @abstractmethod
+    def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
+        """Return the changed model; the one given may be changed in place. Called on every rank."""
+
+    def words(self) -> str:
+        """Say in a few words what this stage does with its settings."""
+        return self.kind
+
+
+def stages_of(plan: Plan) -> tuple[Stage, ...]:
+    """Parse all documents of `plan`, baseline first. Raises `WrongInput` with every problem found."""
+    stages: list[Stage] = []
+    problems: list[Problem] = []
+    for where, document in _located(plan):
+        try:
+            stages.append(stage_of(document, where=where))
+        except WrongInput as error:
+            problems += error.problems
+    if problems:
+        raise WrongInput(*problems)
+    return tuple(stages)
+
+
+def stage_of(document: Document, *, where: str = "stage") -> Stage:
+    """Parse one document such as ``{"kind": "prune", "sparsity": 0.5}``. Raises `WrongInput`.
+
+    Args:
+        document: the stage's kind and settings.
+        where: the document's place in its file, for messages.
+    """
+    kind = document.get("kind")
+    if not isinstance(kind, str):
+        raise WrongInput(Problem(where, "a stage needs a `kind`", kind, f"one of: {', '.join(STAGES.names())}"))
+    if ":" not in kind and kind not in STAGES.names():
+        raise WrongInput(Problem(f"{where}.kind", did_you_mean(kind, STAGES.names(), "stage")))
+    stage_class = STAGES.load(kind)
+    if not (isinstance(stage_class, type) and issubclass(stage_class, Stage)):
+        raise WrongInput(Problem(f"{where}.kind", "must name a subclass of pipelines.stage.Stage", kind))
+    settings = {name: value for name, value in document.items() if name != "kind"}
+    try:
+        return stage_class.model_validate(settings)
+    except ValidationError as error:
+        raise WrongInput(*problems_of(error, stage_class, f"{where} ({kind})")) from None
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], where: str) -> list[Problem]:
+    """Translate pydantic's findings: the field, the rule, the value, and the field's description as the mend."""
+    return [_problem(finding["loc"], finding["msg"], finding["input"], model, where) for finding in error.errors()]
+
+
+def _problem(
+    location: tuple[int | str, ...], message: str, value: object, model: type[BaseModel], where: str
+) -> Problem:
+    name = str(location[0]) if location else ""
+    path = ".".join([where, *map(str, location)])
+    if message == "Extra inputs are not permitted":
+        return Problem(path, did_you_mean(name, set(model.model_fields) - {"kind"}, "setting"), value)
+    field = model.model_fields.get(name)
+    mend = f"give {field.description}" if field is not None and field.description else ""
+    rule = message.removeprefix("Value error, ").replace("Input should be", "must be").replace("Field", "setting")
+    return Problem(path, rule, value, mend)
+
+
+def _located(plan: Plan) -> Iterable[tuple[str, Document]]:
+    for name, documents in (("baseline", plan.baseline), ("stages", plan.stages)):
+        for index, document in enumerate(documents):
+            yield f"{name}[{index}]", document

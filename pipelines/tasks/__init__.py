@@ -1,0 +1,1 @@
+"""Tasks that come with paretta: one file each, with a function `make`."""
