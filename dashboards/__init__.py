@@ -1,0 +1,1 @@
+"""What a person browses: the journal of a sweep, its MLflow record, its tables and its pages."""

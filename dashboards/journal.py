@@ -1,0 +1,156 @@
+"""The journal: every event of a sweep as one fsynced JSON line, the source from which all records are rebuilt."""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self, TypeAlias, cast
+
+from search_spaces.front import Front
+from search_spaces.objectives import Objective
+from search_spaces.plan import Document, Json
+from search_spaces.trial import Trial
+
+JOURNAL_FILE: Final = "journal.jsonl"
+SCHEMA_VERSION: Final = 1
+Ending: TypeAlias = Literal["done", "stopped", "failed"]
+
+
+class Journal:
+    """Appends events to a sweep's journal; an event is on the disk when the call returns.
+
+    A line that a crash cut short is dropped when the journal is opened again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open `folder`'s journal for appending, made where there is none."""
+        path = folder / JOURNAL_FILE
+        if path.exists():
+            _drop_torn_line(path)
+        self._file = path.open("ab")
+
+    def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> None:
+        """Open the record: the resolved sweep document, the objectives, and facts such as digests and versions."""
+        goals: Json = [{"meter": o.meter, "goal": o.goal, "unit": o.unit} for o in objectives]
+        self._append("sweep", name=name, config=config, objectives=goals, facts=facts, schema=SCHEMA_VERSION)
+
+    def trial(self, trial: Trial) -> None:
+        """Record a trial as it stands now; the last record of a uid is the valid one."""
+        self._append("trial", trial=trial.to_document())
+
+    def progress(self, uid: str, message: Document) -> None:
+        """Record how far a running trial is: its stage, epoch and loss."""
+        self._append("progress", uid=uid, message=message)
+
+    def front(self, uids: tuple[str, ...]) -> None:
+        """Freeze the front: from here on its members carry test readings."""
+        self._append("front", members=list(uids))
+
+    def end(self, status: Ending, reason: str | None = None) -> None:
+        """Close the record; a resumed sweep opens it again by its next event."""
+        self._append("end", status=status, reason=reason)
+
+    def _append(self, event: str, **fields: Json) -> None:
+        line = json.dumps({"event": event, "time": time.time(), **fields}, allow_nan=False)
+        self._file.write(line.encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def __enter__(self) -> Self:
+        """Use as a context manager: closes the file at the end."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _drop_torn_line(path: Path) -> None:
+    with path.open("r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+def events(folder: Path, start: int = 0) -> Iterator[tuple[Document, int]]:
+    """Yield each event from byte `start` on with the position behind it; a line still being written is left out."""
+    with (folder / JOURNAL_FILE).open("rb") as file:
+        file.seek(start)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            start += len(line)
+            yield cast(Document, json.loads(line)), start
+
+
+@dataclass(slots=True)
+class SweepRecord:
+    """A sweep as its journal tells it.
+
+    Args:
+        config: the resolved sweep document.
+        facts: digests, versions and settings found at the start.
+        trials: the last state of each trial by uid, baseline included.
+        progress: the last message of each running trial by uid.
+        frozen: uids of the final front, None while the sweep runs.
+        status: ``running`` until an ending is written.
+        updated: Unix time of the last event.
+    """
+
+    name: str = ""
+    folder: Path = Path()
+    config: Document = field(default_factory=dict)
+    facts: Document = field(default_factory=dict)
+    objectives: tuple[Objective, ...] = ()
+    trials: dict[str, Trial] = field(default_factory=dict)
+    progress: dict[str, Document] = field(default_factory=dict)
+    frozen: tuple[str, ...] | None = None
+    status: Literal["running", "done", "stopped", "failed"] = "running"
+    reason: str | None = None
+    started: float = 0.0
+    updated: float = 0.0
+
+    @classmethod
+    def read(cls, folder: Path) -> "SweepRecord":
+        """Read the journal of the sweep in `folder`. Raises `FileNotFoundError` where there is none."""
+        record = cls(name=folder.name, folder=folder)
+        for event, _ in events(folder):
+            record.apply(event)
+        return record
+
+    def apply(self, event: Document) -> None:
+        """Take one event into account."""
+        self.updated = cast(float, event["time"])
+        if event["event"] != "end":
+            self.status, self.reason = "running", None
+        match event["event"]:
+            case "sweep":
+                self._open(event)
+            case "trial":
+                trial = Trial.from_document(cast(Document, event["trial"]))
+                self.trials[trial.uid] = trial
+                if trial.status != "running":
+                    self.progress.pop(trial.uid, None)
+            case "progress":
+                self.progress[str(event["uid"])] = cast(Document, event["message"])
+            case "front":
+                self.frozen = tuple(cast(list[str], event["members"]))
+            case "end":
+                self.status = cast(Ending, event["status"])
+                self.reason = cast(str | None, event["reason"])
+
+    def _open(self, event: Document) -> None:
+        self.started = self.started or self.updated
+        self.config, self.facts = cast(Document, event["config"]), cast(Document, event["facts"])
+        goals = cast(list[Mapping[str, str]], event["objectives"])
+        self.objectives = tuple(Objective(g["meter"], "max" if g["goal"] == "max" else "min", g["unit"]) for g in goals)
+
+    def front(self) -> Front:
+        """Return the front of what has finished so far."""
+        return Front.of(self.trials.values(), self.objectives, self.name)
+
+    def count(self, *statuses: str) -> int:
+        """Count the trials in the given states, the baseline left out."""
+        return sum(trial.status in statuses and trial.role == "trial" for trial in self.trials.values())
