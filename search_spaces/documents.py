@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
@@ -16,7 +16,8 @@ from ruamel.yaml.scalarint import ScalarInt
 from search_spaces.errors import Problem, WrongInput
 from search_spaces.plan import Json
 
-_MAX_DEPTH = 40
+_MAX_DEPTH: Final = 40
+_MAX_VALUES: Final = 100_000  # aliases can multiply a short text into any number of values
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ def parse_yaml(text: str, file: str) -> Located:
 def _plain(node: Any, path: str, file: str, lines: dict[str, int], parents: tuple[int, ...]) -> Json:
     if id(node) in parents or len(parents) > _MAX_DEPTH:
         raise WrongInput(Problem(f"{file} {path}", f"nesting must end within {_MAX_DEPTH} levels"))
+    if len(lines) > _MAX_VALUES:
+        raise WrongInput(Problem(file, f"a document may hold {_MAX_VALUES} values at most"))
     here = (*parents, id(node))
     if isinstance(node, CommentedMap):
         plain: dict[str, Json] = {}

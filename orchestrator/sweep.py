@@ -1,0 +1,135 @@
+"""The sweep file: one YAML document, validated whole before anything starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from search_spaces.documents import Located, read_yaml
+from search_spaces.errors import Problem, WrongInput, did_you_mean
+from search_spaces.plan import Json
+from search_spaces.registry import Registry
+from search_spaces.space import Space
+from search_spaces.validation import problems_of
+
+PRESETS = "search_spaces.presets"
+SAMPLERS = Registry("sampler", "orchestrator.samplers", attribute="make")
+
+
+class _Section(BaseModel):
+    """A part of the sweep file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class TaskConfig(_Section):
+    """Which task is compressed."""
+
+    use: str = Field(min_length=1, description="a task's name, `module:function` or `./file.py:function`")
+    options: dict[str, Any] = Field(default={}, description="keyword arguments of that function")
+
+
+class SearchConfig(_Section):
+    """How candidates are suggested, and how many."""
+
+    sampler: str = Field(default="tpe", description="one of `paretta list samplers`")
+    trials: int = Field(default=16, ge=1, description="a whole number of at least 1")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="a whole number from 0")
+
+
+class WorkersConfig(_Section):
+    """What one trial runs on."""
+
+    per_trial: int = Field(default=1, ge=1, description="how many data-parallel workers train one candidate")
+    cpus: float = Field(default=1, gt=0, description="CPUs of one worker")
+    gpus: float = Field(default=0, ge=0, description="GPUs of one worker; may be a fraction")
+    threads: int = Field(default=1, ge=1, description="torch threads of one worker")
+    lanes: int | Literal["auto"] = Field(
+        default="auto", description="how many candidates train at once: a whole number, or auto for what fits"
+    )
+
+
+def _as_document(item: object) -> object:
+    """Let ``latency`` stand for ``{kind: latency}``."""
+    return {"kind": item} if isinstance(item, str) else item
+
+
+class SweepConfig(_Section):
+    """One sweep: a task, the plan of its baseline, the space of plans to search, and the rules of the search."""
+
+    task: TaskConfig = Field(description="a mapping with `use`")
+    baseline: list[dict[str, Any]] = Field(
+        default=[], description="the stages that train the uncompressed model; none if it comes trained"
+    )
+    space: list[Any] = Field(min_length=1, description="a list of stages with holes")
+    objectives: list[Annotated[dict[str, Any], BeforeValidator(_as_document)]] = Field(
+        default=[{"kind": "size"}, {"kind": "latency"}, {"kind": "accuracy"}],
+        min_length=1,
+        description="a list of meters or metrics of the task, such as [size, latency, accuracy]",
+    )
+    search: SearchConfig = Field(default=SearchConfig(), description="a mapping with sampler, trials, seed")
+    workers: WorkersConfig = Field(default=WorkersConfig(), description="a mapping with per_trial, cpus, gpus")
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A sweep file that was read and found to be sound by itself.
+
+    Args:
+        name: the file's own name, without its ending.
+        source: the document with the place of every value, for messages.
+        folder: where relative paths in it start.
+    """
+
+    name: str
+    config: SweepConfig
+    space: Space
+    source: Located
+    folder: Path
+
+    @classmethod
+    def read(cls, reference: str) -> "Sweep":
+        """Read a preset by its name, or a file by its path. Raises `WrongInput` with every problem found."""
+        path = _find(reference)
+        return cls.parse(read_yaml(path), path.stem, path.resolve().parent)
+
+    @classmethod
+    def parse(cls, source: Located, name: str, folder: Path) -> "Sweep":
+        """Validate a document that was read."""
+        if not isinstance(source.data, Mapping):
+            raise WrongInput(Problem(source.file, "a sweep file is a mapping with `task` and `space`", source.data))
+        try:
+            config = SweepConfig.model_validate(source.data)
+        except ValidationError as error:
+            raise WrongInput(*problems_of(error, SweepConfig, source.where)) from None
+        if config.search.sampler not in SAMPLERS.names() and ":" not in config.search.sampler:
+            rule = did_you_mean(config.search.sampler, SAMPLERS.names(), "sampler")
+            raise WrongInput(Problem(source.where("search.sampler"), rule))
+        try:
+            space = Space.parse(config.baseline, config.space)
+        except WrongInput as error:
+            located = [Problem(source.where(p.where), p.rule, p.value, p.mend) for p in error.problems]
+            raise WrongInput(*located) from None
+        return cls(name, config, space, source, folder)
+
+    def document(self) -> dict[str, Json]:
+        """Return the whole configuration with its defaults, as plain data."""
+        return self.config.model_dump(mode="json")
+
+
+def presets() -> dict[str, str]:
+    """Return the shipped sweeps by name, each with the story in its first line."""
+    found = {file.name.removesuffix(".yaml"): file for file in files(PRESETS).iterdir() if file.name.endswith(".yaml")}
+    return {name: found[name].read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for name in sorted(found)}
+
+
+def _find(reference: str) -> Path:
+    if reference.endswith((".yaml", ".yml")):
+        return Path(reference)
+    if reference in presets():
+        return Path(str(files(PRESETS) / f"{reference}.yaml"))
+    rule = did_you_mean(reference, presets(), "preset")
+    raise WrongInput(Problem("sweep", rule, mend="name a preset, or a file that ends in .yaml"))
