@@ -9,7 +9,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce as differentiable_all_reduce
-from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -124,18 +123,19 @@ class Ranks:
 def _global_batch_norm(norm: _BatchNorm, inputs: Tensor) -> Tensor:
     """Batch normalisation (Ioffe and Szegedy, 2015) with moments over all ranks; inputs: [n, channels, ...]."""
     if not norm.training:
-        return functional.batch_norm(
-            inputs, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
-        )
+        return type(norm).forward(norm, inputs)
+    original_type = inputs.dtype
+    # as torch does under autocast: moments of half-precision inputs are taken in float32
+    inputs = inputs.to(torch.promote_types(original_type, torch.float32))
     axes = [axis for axis in range(inputs.dim()) if axis != 1]
     shape = [1, -1] + [1] * (inputs.dim() - 2)
     count, mean = _global_mean(inputs, axes)
     variance = _global_mean((inputs - mean.view(shape)).square(), axes)[1]
     _update_running_moments(norm, mean.detach(), variance.detach(), count)
     normal = (inputs - mean.view(shape)) * torch.rsqrt(variance + norm.eps).view(shape)
-    if norm.weight is None:
-        return normal
-    return normal * norm.weight.view(shape) + norm.bias.view(shape)
+    if norm.weight is not None:
+        normal = normal * norm.weight.view(shape) + norm.bias.view(shape)
+    return normal.to(original_type)
 
 
 def _global_mean(values: Tensor, axes: list[int]) -> tuple[float, Tensor]:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
@@ -131,8 +132,9 @@ def batches(dataset: Samples, batch_size: int = 256) -> Iterator[tuple[Tensor, T
         yield take(dataset, torch.arange(start, min(start + batch_size, num_samples(dataset))))
 
 
+@lru_cache(maxsize=1)
 def data_digest(task: Task) -> str:
-    """Name the content of the three splits.
+    """Name the content of the three splits, which must not change; remembered for the last task asked about.
 
     Returns:
         ``tensors:<sha256>`` where every byte was read (all splits are TensorDatasets), otherwise ``samples:<sha256>``,

@@ -1,0 +1,92 @@
+"""Read all meters of an artifact: those of the runtime in a fresh process, those that judge answers here."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from pipelines.meter import Meter, MeterBench
+from pipelines.probe import Request
+from pipelines.task import Split, Task, batches
+from search_spaces.errors import TrialFailed
+from search_spaces.objectives import Reading
+
+TIMEOUT_SECONDS = 600.0
+
+
+def measure(
+    artifact: Path,
+    baseline: Path | None,
+    task: Task,
+    *,
+    split: Split,
+    meters: Sequence[Meter],
+    scratch: Path | None = None,
+) -> dict[str, Reading]:
+    """Return the reading of each meter, by label.
+
+    Nothing is asked of the model in torch: answers and times are those of the delivered file in ONNX Runtime, in a
+    process of its own that training has left no threads and no warm caches in.
+
+    Args:
+        artifact: the folder to measure.
+        baseline: the uncompressed model's artifact, which latency is compared with.
+        task: its split and metrics.
+        split: which split to run.
+        meters: what to read.
+        scratch: where temporary files go; the system's place by default.
+
+    Raises:
+        TrialFailed: the artifact does not run.
+    """
+    with TemporaryDirectory(dir=scratch) as temporary:
+        folder = Path(temporary)
+        inputs, targets = (torch.cat(parts).numpy() for parts in zip(*batches(task.split(split)), strict=True))
+        np.save(folder / "inputs.npy", inputs, allow_pickle=False)
+        judging = [meter for meter in meters if meter.judges_answers]
+        timing = [meter for meter in meters if not meter.judges_answers]
+        found = dict(zip(timing, _probed(artifact, baseline, folder, timing, answer=bool(judging)), strict=True))
+        if judging:
+            outputs = np.load(folder / "outputs.npy", allow_pickle=False)
+            bench = MeterBench(baseline, inputs, outputs, targets, task.metrics)
+            found |= {meter: meter.read(artifact, bench) for meter in judging}
+        return {meter.label: found[meter] for meter in meters}
+
+
+def _probed(
+    artifact: Path, baseline: Path | None, folder: Path, meters: Sequence[Meter], *, answer: bool
+) -> list[Reading]:
+    request = Request(
+        artifact=artifact.absolute(),
+        baseline=None if baseline is None else baseline.absolute(),
+        inputs=folder / "inputs.npy",
+        outputs=folder / "outputs.npy" if answer else None,
+        meters=tuple(meter.model_dump() for meter in meters),
+        readings=folder / "readings.json",
+    )
+    (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
+    _run_probe(folder / "request.json")
+    documents = json.loads((folder / "readings.json").read_text(encoding="utf-8"))
+    return [Reading.from_document(document) for document in documents]
+
+
+def _run_probe(request: Path) -> None:
+    # the same modules must be found there as here, a user's own meters among them
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pipelines.probe", str(request)]
+    try:
+        # our own interpreter and module; nothing of the command comes from outside
+        subprocess.run(  # noqa: S603
+            command, env=environment, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+        )
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
+        raise TrialFailed(f"measure: the artifact does not run: {lines[-1]}", error.stderr) from None
+    except subprocess.TimeoutExpired:
+        raise TrialFailed(f"measure: no reading within {TIMEOUT_SECONDS:g} s") from None

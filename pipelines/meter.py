@@ -1,0 +1,107 @@
+"""A meter: one number of a finished artifact, with its unit and the direction of better."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines.artifact import MODEL, session
+from search_spaces.errors import Problem, WrongInput, did_you_mean
+from search_spaces.objectives import Goal, Reading
+from search_spaces.plan import Document
+from search_spaces.registry import Registry
+
+if TYPE_CHECKING:  # torch stays out of the measuring process, which imports this file
+    from pipelines import task
+
+METERS = Registry("meter", "pipelines.meters")
+RUN_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class MeterBench:
+    """What a meter may use beside the artifact.
+
+    Args:
+        baseline: the uncompressed model's artifact folder, where there is one.
+        inputs: [n, ...] of the split that is measured on.
+        outputs: [n, ...], the artifact's answers to `inputs` in ONNX Runtime; only for meters that judge answers.
+        targets: [n, ...]; likewise.
+        metrics: the task's; likewise.
+    """
+
+    baseline: Path | None
+    inputs: NDArray[np.generic]
+    outputs: NDArray[np.generic] | None = None
+    targets: NDArray[np.generic] | None = None
+    metrics: Mapping[str, "task.Metric"] = field(default_factory=dict)
+
+
+class Meter(BaseModel, ABC):
+    """Reads one number. A subclass fixes ``kind``, ``unit`` and ``goal`` as literals, so that no sign can be set wrong.
+
+    Meters run in a fresh process without torch, except those that judge answers, which need the task.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    judges_answers: ClassVar[bool] = False
+
+    kind: str
+    unit: str
+    goal: Goal
+
+    @property
+    def label(self) -> str:
+        """The objective's name in a sweep."""
+        return self.kind
+
+    @abstractmethod
+    def read(self, artifact: Path, bench: MeterBench) -> Reading:
+        """Return the reading of the artifact in folder `artifact`, or `Reading.not_measured` with the reason."""
+
+
+def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *, where: str = "objective") -> Meter:
+    """Return the meter of an objective: a meter's name, a metric's name, or a document with settings.
+
+    Args:
+        objective: such as ``size``, ``accuracy`` or ``{"kind": "latency", "batch_size": 8}``.
+        metrics: the task's, by name.
+        where: the objective's place in its file, for messages.
+
+    Raises:
+        WrongInput: there is no such meter, metric or setting.
+    """
+    settings = {"kind": objective} if isinstance(objective, str) else dict(objective)
+    kind = str(settings.pop("kind", ""))
+    name = settings.pop("name", None) if kind == "metric" else kind
+    if isinstance(name, str) and name in metrics:
+        kind, settings = "metric", {"name": name, "unit": metrics[name].unit, "goal": metrics[name].goal, **settings}
+    elif kind == "metric" or (":" not in kind and kind not in METERS.names()):
+        known = {*metrics, *METERS.names()} - {"metric"}
+        raise WrongInput(Problem(where, did_you_mean(str(name), known, "meter or metric")))
+    meter_class = METERS.load(kind)
+    if not (isinstance(meter_class, type) and issubclass(meter_class, Meter)):
+        raise WrongInput(Problem(where, "must name a subclass of pipelines.meter.Meter", kind))
+    try:
+        return meter_class.model_validate(settings)
+    except ValidationError as error:
+        findings = ((".".join(map(str, finding["loc"])), finding) for finding in error.errors())
+        raise WrongInput(*(Problem(f"{where}.{path}", f["msg"], f["input"]) for path, f in findings)) from None
+
+
+def answers(artifact: Path, inputs: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the artifact's outputs [n, ...] for `inputs` [n, ...] in ONNX Runtime."""
+    opened = session(artifact / MODEL)
+    name = opened.get_inputs()[0].name
+    return np.concatenate([opened.run(None, {name: batch})[0] for batch in _batches(inputs)])
+
+
+def _batches(inputs: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
+    for start in range(0, len(inputs), RUN_BATCH):
+        yield inputs[start : start + RUN_BATCH]

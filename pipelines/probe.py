@@ -1,0 +1,50 @@
+"""The measuring process: runs artifacts in ONNX Runtime without torch. ``python -m pipelines.probe request.json``."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from pipelines.meter import MeterBench, answers, meter_of
+from search_spaces.plan import Json
+
+
+class Request(BaseModel):
+    """What to measure and where to put it.
+
+    Args:
+        artifact: the folder to measure.
+        baseline: the folder to compare it with.
+        inputs: .npy file, [n, ...].
+        outputs: .npy file to write the artifact's answers to; null where nobody asks for them.
+        meters: documents of the meters to read.
+        readings: JSON file to write, one reading per meter in their order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    artifact: Path
+    baseline: Path | None
+    inputs: Path
+    outputs: Path | None
+    meters: tuple[dict[str, str | int | float | bool | None], ...]
+    readings: Path
+
+
+def main(path: Path) -> None:
+    """Serve the request in the JSON file at `path`."""
+    request = Request.model_validate_json(path.read_text(encoding="utf-8"))
+    inputs = np.load(request.inputs, mmap_mode="r", allow_pickle=False)
+    if request.outputs is not None:
+        np.save(request.outputs, answers(request.artifact, inputs), allow_pickle=False)
+    bench = MeterBench(request.baseline, inputs)
+    readings: list[Json] = [
+        meter_of(document, {}).read(request.artifact, bench).to_document() for document in request.meters
+    ]
+    request.readings.write_text(json.dumps(readings), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,252 @@
+"""Run one plan: untrained model, baseline stages, compression stages, delivered artifact."""
+
+import time
+import traceback
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from pipelines import artifact
+from pipelines.bench import Bench, Cache, Report, derived_seed, seeded, silent
+from pipelines.export import to_onnx
+from pipelines.ranks import Ranks
+from pipelines.stage import Stage, stages_of
+from pipelines.task import Task, data_digest, take, update_digest
+from search_spaces.errors import ParettaError, TrialFailed, WrongInput
+from search_spaces.plan import Json, Plan, digest
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """What one stage took and left.
+
+    Args:
+        kind: of the stage, or ``baseline`` where the cache gave all of them, or ``export``.
+        words: the stage in words.
+        seconds: wall time on rank 0.
+        cpu_seconds: CPU time, summed over ranks.
+        num_parameters: of the model after the stage.
+    """
+
+    kind: str
+    words: str
+    seconds: float
+    cpu_seconds: float
+    num_parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run delivered. Equal on all ranks, but for `seconds`.
+
+    Args:
+        folder: the artifact's folder, written by rank 0.
+        costs: of each stage, in order; the export last.
+        baseline_key: names task, baseline plan and seed by content: equal keys share baseline and teacher.
+    """
+
+    folder: Path
+    costs: tuple[StageCost, ...]
+    baseline_key: str
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all stages."""
+        return sum(cost.seconds for cost in self.costs)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of all stages on all ranks."""
+        return sum(cost.cpu_seconds for cost in self.costs)
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the delivered model."""
+        return self.costs[-1].num_parameters
+
+
+def run(
+    plan: Plan,
+    task: Task,
+    *,
+    seed: int,
+    ranks: Ranks,
+    folder: Path,
+    cache: Cache | None = None,
+    report: Report = silent,
+) -> Outcome:
+    """Train and compress one model, and write its artifact (collective).
+
+    The baseline is fetched from the cache where it has it. Every stage is seeded by `seed` and the plan up to it, so
+    that fetched and computed prefixes lead to the same result.
+
+    Args:
+        plan: what to do.
+        task: what to do it to.
+        seed: of the whole run.
+        ranks: the workers of this run; all call this function with equal arguments.
+        folder: where rank 0 writes the artifact.
+        cache: shared by the runs of a sweep.
+        report: told after each epoch, see `pipelines.bench.Bench`.
+
+    Raises:
+        WrongInput: the plan is not valid; before anything is computed.
+        TrialFailed: a stage failed, named in the reason. Where the cause is a fault in code, `detail` has its
+            traceback.
+    """
+    stages = stages_of(plan)
+    job = _Job(plan, stages, seed, Bench(task, ranks, cache=cache or Cache(), report=report), costs=[])
+    model = job.new_model()
+    key = baseline_key(plan, task, model, seed)
+    model = job.baseline(model, key)
+    if plan.stages:
+        job = replace(job, bench=replace(job.bench, teacher=_frozen(model), teacher_key=key))
+    for index in range(len(plan.baseline), len(stages)):
+        model = job.apply(index, model)
+    job.deliver(model, folder)
+    return Outcome(folder, tuple(job.costs), key)
+
+
+def baseline_key(plan: Plan, task: Task, model: nn.Module, seed: int) -> str:
+    """Name the baseline by content (SHA-256, hex): data, untrained model and what it answers, stages and seed.
+
+    The model's and the loss's own code cannot be read reliably; what they compute on a batch stands for it.
+
+    Args:
+        plan: only its baseline stages count.
+        task: its data and loss.
+        model: the untrained model under `seed`.
+        seed: of the run.
+    """
+    state = sha256(repr(model).encode())
+    for name, tensor in model.state_dict().items():
+        state.update(name.encode())
+        update_digest(state.update, tensor)
+    facts: list[Json] = [
+        data_digest(task),
+        state.hexdigest(),
+        _probe(task, model),
+        plan.baseline_plan().fingerprint,
+        seed,
+    ]
+    return digest(facts)
+
+
+@torch.no_grad()
+def _probe(task: Task, model: nn.Module) -> str:
+    """Return outputs and loss on the first samples, to the three digits that all machines agree on."""
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    inputs, targets = (part.to(device) for part in take(task.train, torch.arange(1)))
+    training = model.training
+    outputs: Tensor = model.eval()(inputs)
+    loss = task.loss(outputs, targets)
+    model.train(training)
+    return f"{float(outputs.double().norm()):.2e} {float(loss):.2e}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    plan: Plan
+    stages: Sequence[Stage]
+    seed: int
+    bench: Bench
+    costs: list[StageCost]
+
+    def new_model(self) -> nn.Module:
+        with seeded(derived_seed(self.seed, "model")):
+            return self.bench.task.new_model()
+
+    def baseline(self, model: nn.Module, key: str) -> nn.Module:
+        """Return the trained baseline, from the cache where it is there on every rank."""
+        count, ranks, cache = len(self.plan.baseline), self.bench.ranks, self.bench.cache
+        if count == 0:
+            return model.to(ranks.device).eval()
+        name = f"baseline-{key}"
+        known = cache.fetch(name)
+        if not ranks.any(known is None) and known is not None:
+            clock = _Clock()
+            model.load_state_dict(dict(known))
+            self.costs.append(clock.cost("baseline", "fetched from the cache", model, ranks))
+            return model.to(ranks.device).eval()
+        shapes = _shapes(model)
+        for index in range(count):
+            model = self.apply(index, model)
+        # a baseline that changed shape cannot be loaded into a fresh model, so it is made again each time
+        if _shapes(model) == shapes:
+            cache.store(name, model.state_dict(), write=ranks.is_first)
+        return model.eval()
+
+    def apply(self, index: int, model: nn.Module) -> nn.Module:
+        stage, clock = self.stages[index], _Clock()
+        seed = derived_seed(self.seed, self.plan.prefixes()[index])
+        bench = replace(self.bench, seed=seed, stage=stage.kind)
+        with _naming(stage.kind), seeded(seed):
+            model = stage.apply(model, bench)
+        self.costs.append(clock.cost(stage.kind, stage.words(), model, bench.ranks))
+        return model
+
+    def deliver(self, model: nn.Module, folder: Path) -> None:
+        ranks, clock = self.bench.ranks, _Clock()
+        failure: TrialFailed | None = None
+        if ranks.is_first:
+            try:
+                with _naming("export"):
+                    self._write(model, folder)
+            except TrialFailed as error:
+                failure = error
+        # the other ranks must not wait for a file that will never come
+        if ranks.any(failure is not None):
+            raise failure or TrialFailed("export: rank 0 could not write the artifact")
+        self.costs.append(clock.cost("export", "write the artifact", model, ranks))
+
+    def _write(self, model: nn.Module, folder: Path) -> None:
+        task = self.bench.task
+        exported = to_onnx(model, task.example_input).SerializeToString()
+        artifact.write(folder, exported, plan=self.plan, readings={}, seed=self.seed, data_digest=data_digest(task))
+
+
+class _Clock:
+    """Wall and CPU time since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def cost(self, kind: str, words: str, model: nn.Module, ranks: Ranks) -> StageCost:
+        seconds, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        everyone = float(ranks.all_reduce_sum(torch.tensor(cpu, dtype=torch.float64, device=ranks.device)))
+        return StageCost(kind, words, seconds, everyone, sum(p.numel() for p in model.parameters()))
+
+
+class _naming:  # noqa: N801 - reads as a verb in a with statement
+    """Turn what goes wrong inside the block into TrialFailed with the stage's name; faults keep their traceback."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = stage
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, TrialFailed):
+            raise TrialFailed(self._named(error.reason), error.detail) from error
+        if isinstance(error, WrongInput):
+            raise TrialFailed(self._named(str(error))) from error
+        if isinstance(error, Exception) and not isinstance(error, ParettaError):
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise TrialFailed(self._named(reason), "".join(traceback.format_exception(error))) from error
+
+    def _named(self, reason: str) -> str:
+        return reason if reason.startswith(f"{self._stage}: ") else f"{self._stage}: {reason}"
+
+
+def _shapes(model: nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+
+def _frozen(model: nn.Module) -> nn.Module:
+    return deepcopy(model).eval().requires_grad_(False)

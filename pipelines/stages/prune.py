@@ -1,0 +1,224 @@
+"""Remove whole channels and neurons: the layers that remain are smaller, not masked."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+import torch_pruning
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from pipelines.bench import Bench, derived_seed
+from pipelines.importance import IMPORTANCES, Importance, Rows
+from pipelines.stage import Stage
+from pipelines.task import num_samples, take
+from search_spaces.errors import Problem, TrialFailed, WrongInput, did_you_mean
+
+GRADIENT_BATCH = 256
+Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+class Prune(Stage):
+    """Remove the least important output channels of convolutions and neurons of linear layers.
+
+    Layers that must keep equal widths (residual sums, depthwise convolutions) are pruned together, by DepGraph (Fang
+    et al., 2023). The layers that make the model's output keep their width, and so do attention blocks.
+    """
+
+    kind: Literal["prune"] = "prune"
+    sparsity: float = Field(ge=0, lt=1, description="the share of channels to remove, from 0 to below 1, such as 0.5")
+    importance: str = Field("l1", description="the name of a score, such as l1")
+    scope: Literal["layer", "global"] = Field("layer", description="layer (the same share of each) or global")
+    round_to: int = Field(1, ge=1, description="the divisor that remaining widths shall have, such as 8")
+    num_samples: int = Field(256, ge=1, description="the training samples for scores that need gradients, such as 256")
+
+    @field_validator("importance")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if ":" not in name and name not in IMPORTANCES.names():
+            raise ValueError(did_you_mean(name, IMPORTANCES.names(), "importance"))
+        return name
+
+    def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
+        """Return `model`, pruned in place and equally on all ranks."""
+        if self.sparsity == 0:
+            return model
+        if parametrize.is_parametrized(model):
+            mend = "put `prune` before stages that quantize"
+            raise WrongInput(Problem("prune", "cannot remove channels of parametrized layers", None, mend))
+        model.to(bench.ranks.device).eval()
+        example = bench.task.example_input.to(bench.ranks.device)
+        groups = tuple(self._scored_groups(model, example, bench))
+        for group, positions in zip(groups, self._doomed(groups), strict=True):
+            group.remove(positions)
+        model.zero_grad(set_to_none=True)
+        _check_output(model, example, bench)
+        return model
+
+    def words(self) -> str:
+        """Say how much, by which score."""
+        return f"prune {self.sparsity:.0%} of channels by {self.importance}"
+
+    def _scored_groups(self, model: nn.Module, example: Tensor, bench: Bench) -> Iterator["_Group"]:
+        importance = _load(self.importance)
+        if importance.needs_gradient:
+            _accumulate_gradients(model, bench, self.num_samples)
+        graph = torch_pruning.DependencyGraph().build_dependency(model, example)
+        generator = torch.Generator().manual_seed(derived_seed(bench.seed, "importance"))
+        for group in graph.get_all_groups(ignored_layers=_output_layers(graph), root_module_types=LAYERS):
+            blocks = _blocks(group)
+            if blocks is None:
+                continue
+            scores = _group_scores(group, importance, generator).view(blocks, -1).mean(0)
+            # rank 0 decides: an ulp's difference between machines must not prune different channels
+            yield _Group(graph, group, blocks, bench.ranks.broadcast(scores).cpu())
+
+    def _doomed(self, groups: Sequence["_Group"]) -> list[Tensor]:
+        """Choose the positions to remove from each group."""
+        if self.scope == "layer":
+            return [_lowest(group.scores, self._num_removed(len(group.scores), self.sparsity)) for group in groups]
+        everything = torch.cat([group.scores for group in groups]) if groups else torch.empty(0)
+        doomed = torch.zeros(len(everything), dtype=torch.bool)
+        doomed[_lowest(everything, _share(len(everything), self.sparsity))] = True
+        parts = torch.split(doomed, [len(group.scores) for group in groups])
+        shares = [float(part.float().mean()) for part in parts]
+        return [
+            _lowest(group.scores, self._num_removed(len(group.scores), share))
+            for group, share in zip(groups, shares, strict=True)
+        ]
+
+    def _num_removed(self, width: int, share: float) -> int:
+        """Return how many of `width` go: the rest is the nearest multiple of `round_to`, and never nothing."""
+        kept = width - _share(width, share)
+        rounded = max(self.round_to * round(kept / self.round_to), self.round_to)
+        return max(width - rounded, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Layers whose widths change together, and a score for each position that may go."""
+
+    graph: "torch_pruning.DependencyGraph"
+    group: "torch_pruning.Group"
+    blocks: int
+    scores: Tensor
+
+    def remove(self, positions: Tensor) -> None:
+        if len(positions) == 0:
+            return
+        size = len(self.scores)
+        indices = sorted(int(position) + block * size for position in positions for block in range(self.blocks))
+        self.group.prune(indices)
+
+
+def _share(width: int, share: float) -> int:
+    """Round ``width * share`` down; the tolerance keeps 0.29 of 100 at 29, which floats put just below."""
+    return int(width * share + 1e-6)
+
+
+def _lowest(scores: Tensor, count: int) -> Tensor:
+    return torch.argsort(scores, stable=True)[:count]
+
+
+def _load(name: str) -> Importance:
+    importance_class = IMPORTANCES.load(name)
+    if not (isinstance(importance_class, type) and issubclass(importance_class, Importance)):
+        rule = "must name a subclass of pipelines.importance.Importance"
+        raise WrongInput(Problem("prune.importance", rule, name))
+    return importance_class()
+
+
+def _output_layers(graph: "torch_pruning.DependencyGraph") -> list[nn.Module]:
+    """Find the layers from which no other layer follows: their channels are the model's outputs."""
+    return [
+        module
+        for module, node in cast(Mapping[nn.Module, "torch_pruning.dependency.Node"], graph.module2node).items()
+        if isinstance(module, LAYERS) and not _reaches_layer(node)
+    ]
+
+
+def _reaches_layer(start: "torch_pruning.dependency.Node") -> bool:
+    seen, waiting = {start}, list(start.outputs)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node.module, (*LAYERS, nn.MultiheadAttention, nn.RNNBase)):
+            return True
+        waiting += [follower for follower in node.outputs if follower not in seen]
+        seen.add(node)
+    return False
+
+
+def _blocks(group: "torch_pruning.Group") -> int | None:
+    """Return into how many equal blocks the channels fall (grouped convolutions, group norm); None to leave them."""
+    blocks = 1
+    for dependency, _ in group:
+        module = dependency.target.module
+        if isinstance(module, nn.MultiheadAttention):
+            return None
+        if isinstance(module, nn.GroupNorm):
+            blocks = max(blocks, module.num_groups)
+        if isinstance(module, LAYERS[:3]) and 1 < module.groups < max(module.in_channels, module.out_channels):
+            blocks = max(blocks, module.groups)
+    return blocks
+
+
+def _group_scores(group: "torch_pruning.Group", importance: Importance, generator: torch.Generator) -> Tensor:
+    """Return the mean over the group's layers of each layer's scores, which are divided by their own mean.
+
+    The division makes layers of different size and scale comparable, within a group and over the whole model.
+    """
+    width = len(group[0].idxs)
+    totals, counts = torch.zeros(width), torch.zeros(width)
+    for item in group:
+        layer = item.dep.target.module
+        if not isinstance(layer, LAYERS) or not _makes_outputs(item.dep.handler):
+            continue
+        scores = importance.scores(_rows(layer, generator))[item.idxs].float().cpu()
+        roots = torch.as_tensor(item.root_idxs)
+        totals.index_add_(0, roots, scores / (scores.mean() + 1e-12))
+        counts.index_add_(0, roots, torch.ones(len(roots)))
+    return totals / counts.clamp_min(1)
+
+
+def _makes_outputs(pruning_function: object) -> bool:
+    return pruning_function in (
+        torch_pruning.prune_conv_out_channels,
+        torch_pruning.prune_linear_out_channels,
+        torch_pruning.prune_depthwise_conv_out_channels,
+    )
+
+
+def _rows(layer: Layer, generator: torch.Generator) -> Rows:
+    weight = layer.weight.detach().flatten(1)
+    gradient = torch.zeros_like(weight) if layer.weight.grad is None else layer.weight.grad.detach().flatten(1)
+    return Rows(weight, gradient, generator)
+
+
+def _accumulate_gradients(model: nn.Module, bench: Bench, count: int) -> None:
+    """Leave the gradient of the mean loss over `count` training samples in the parameters (collective)."""
+    dataset = bench.task.train
+    generator = torch.Generator().manual_seed(derived_seed(bench.seed, "samples"))
+    chosen = torch.randperm(num_samples(dataset), generator=generator)[:count]
+    model.zero_grad(set_to_none=True)
+    mine = bench.ranks.shard(chosen)
+    for start in range(0, len(mine), GRADIENT_BATCH):
+        part = mine[start : start + GRADIENT_BATCH]
+        inputs, targets = (tensor.to(bench.ranks.device) for tensor in take(dataset, part))
+        share = len(part) * bench.ranks.world_size / len(chosen)
+        (bench.task.loss(model(inputs), targets) * share).backward()  # type: ignore[no-untyped-call]
+    bench.ranks.average_gradients(model)
+
+
+@torch.no_grad()
+def _check_output(model: nn.Module, example: Tensor, bench: Bench) -> None:
+    """Prove that the pruned model still runs; its forward may hide widths that no graph shows."""
+    expected = bench.task.new_model().to(example.device).eval()(example).shape
+    try:
+        shape = model(example).shape
+    except RuntimeError as error:
+        raise TrialFailed(f"prune: the model's forward depends on a width that was pruned: {error}") from error
+    if shape != expected:
+        raise TrialFailed(f"prune: the output became {list(shape)} instead of {list(expected)}")

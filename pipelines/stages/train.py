@@ -1,0 +1,24 @@
+"""Train the model on the task's own loss."""
+
+from typing import Literal
+
+from torch import nn
+
+from pipelines.bench import Bench
+from pipelines.stage import Stage
+from pipelines.train import TrainSettings, fit
+
+
+class Train(TrainSettings, Stage):
+    """Train every parameter; after `prune` or `quantize` this is the fine-tuning."""
+
+    kind: Literal["train"] = "train"
+
+    def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
+        """Return `model`, trained in place."""
+        fit(model, bench, self)
+        return model
+
+    def words(self) -> str:
+        """Say for how long and how fast."""
+        return f"train {self.epochs} epochs, {self.optimizer} lr {self.lr:g}"

@@ -1,0 +1,68 @@
+"""Handwritten digits: 1,797 images of 8 x 8 pixels from scikit-learn, and a small convolutional network."""
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+from pipelines.task import Metric, Task
+
+
+class DigitsNet(nn.Module):
+    """Two convolutions with batch norm, one hidden layer: [n, 1, 8, 8] pixels to [n, 10] class scores."""
+
+    def __init__(self, *, width: int = 24, hidden: int = 96) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, width, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, 2 * width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(2 * width)
+        self.fc1 = nn.Linear(2 * width * 2 * 2, hidden)
+        self.fc2 = nn.Linear(hidden, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score the ten classes."""
+        features = functional.max_pool2d(functional.relu(self.bn1(self.conv1(images))), 2)
+        features = functional.max_pool2d(functional.relu(self.bn2(self.conv2(features))), 2)
+        scores: Tensor = self.fc2(functional.relu(self.fc1(features.flatten(1))))
+        return scores
+
+
+def correct(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Score each sample 1 where the highest output is the target class, else 0.
+
+    >>> correct(torch.tensor([[0.1, 0.9], [0.8, 0.2]]), torch.tensor([1, 1])).tolist()
+    [1.0, 0.0]
+    """
+    return (outputs.argmax(1) == targets).float()
+
+
+def make(*, seed: int = 0, width: int = 24, hidden: int = 96) -> Task:
+    """Make the task: 60 % train, 20 % validation, 20 % test, stratified by class.
+
+    Args:
+        seed: of the split.
+        width: channels of the first convolution; the second has twice as many.
+        hidden: neurons of the hidden layer.
+    """
+    digits = load_digits()
+    pixels = (digits.images[:, np.newaxis] / 16).astype(np.float32)
+    labels = digits.target.astype(np.int64)
+    train, rest = train_test_split(np.arange(len(labels)), train_size=0.6, random_state=seed, stratify=labels)
+    validation, test = train_test_split(rest, train_size=0.5, random_state=seed, stratify=labels[rest])
+    splits = [
+        TensorDataset(torch.from_numpy(pixels[part]), torch.from_numpy(labels[part]))
+        for part in (train, validation, test)
+    ]
+    return Task(
+        model=lambda: DigitsNet(width=width, hidden=hidden),
+        train=splits[0],
+        validation=splits[1],
+        test=splits[2],
+        loss=functional.cross_entropy,
+        metrics={"accuracy": Metric(correct)},
+        example_input=torch.zeros(1, 1, 8, 8),
+    )
