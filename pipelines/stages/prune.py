@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import Literal, cast
 
 import torch
@@ -29,7 +30,7 @@ class Prune(Stage):
     """
 
     kind: Literal["prune"] = "prune"
-    sparsity: float = Field(ge=0, lt=1, description="the share of channels to remove, from 0 to below 1, such as 0.5")
+    sparsity: float = Field(ge=0, lt=1, examples=[0.5], description="the share of channels to remove, from 0 to below 1, such as 0.5")
     importance: str = Field("l1", description="the name of a score, such as l1")
     scope: Literal["layer", "global"] = Field("layer", description="layer (the same share of each) or global")
     round_to: int = Field(1, ge=1, description="the divisor that remaining widths shall have, such as 8")
@@ -78,23 +79,15 @@ class Prune(Stage):
 
     def _doomed(self, groups: Sequence["_Group"]) -> list[Tensor]:
         """Choose the positions to remove from each group."""
-        if self.scope == "layer":
-            return [_lowest(group.scores, self._num_removed(len(group.scores), self.sparsity)) for group in groups]
-        everything = torch.cat([group.scores for group in groups]) if groups else torch.empty(0)
-        doomed = torch.zeros(len(everything), dtype=torch.bool)
-        doomed[_lowest(everything, _share(len(everything), self.sparsity))] = True
-        parts = torch.split(doomed, [len(group.scores) for group in groups])
-        shares = [float(part.float().mean()) for part in parts]
+        shares = [self.sparsity] * len(groups) if self.scope == "layer" else _global_shares(groups, self.sparsity)
         return [
-            _lowest(group.scores, self._num_removed(len(group.scores), share))
+            _lowest(group.scores, _num_removed(len(group.scores), share, self._step(group)))
             for group, share in zip(groups, shares, strict=True)
         ]
 
-    def _num_removed(self, width: int, share: float) -> int:
-        """Return how many of `width` go: the rest is the nearest multiple of `round_to`, and never nothing."""
-        kept = width - _share(width, share)
-        rounded = max(self.round_to * round(kept / self.round_to), self.round_to)
-        return max(width - rounded, 0)
+    def _step(self, group: "_Group") -> int:
+        """Return the divisor of a block's width that makes the layer's width a multiple of `round_to`."""
+        return self.round_to // gcd(self.round_to, group.blocks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +110,20 @@ class _Group:
 def _share(width: int, share: float) -> int:
     """Round ``width * share`` down; the tolerance keeps 0.29 of 100 at 29, which floats put just below."""
     return int(width * share + 1e-6)
+
+
+def _num_removed(width: int, share: float, step: int) -> int:
+    """Return how many of `width` go: what remains is the nearest multiple of `step`, and never nothing."""
+    kept = width - _share(width, share)
+    return max(width - max(step * round(kept / step), step), 0)
+
+
+def _global_shares(groups: Sequence[_Group], sparsity: float) -> list[float]:
+    """Return the share of each group that is among the lowest scores of all."""
+    everything = torch.cat([group.scores for group in groups]) if groups else torch.empty(0)
+    doomed = torch.zeros(len(everything))
+    doomed[_lowest(everything, _share(len(everything), sparsity))] = 1.0
+    return [float(part.mean()) for part in torch.split(doomed, [len(group.scores) for group in groups])]
 
 
 def _lowest(scores: Tensor, count: int) -> Tensor:

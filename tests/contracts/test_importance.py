@@ -1,0 +1,53 @@
+"""What every importance score must hold to, tested on whatever is registered."""
+
+import pytest
+import torch
+from pipelines.importance import IMPORTANCES, Importance, Rows
+
+NAMES = IMPORTANCES.names()
+
+
+def importance(name: str) -> Importance:
+    found = IMPORTANCES.load(name)
+    assert isinstance(found, type)
+    assert issubclass(found, Importance)
+    return found()
+
+
+def rows(*, out: int = 12, fan_in: int = 7, order: torch.Tensor | None = None) -> Rows:
+    generator = torch.Generator().manual_seed(0)
+    weight, gradient = torch.randn(out, fan_in, generator=generator), torch.randn(out, fan_in, generator=generator)
+    order = torch.arange(out) if order is None else order
+    return Rows(weight[order], gradient[order], torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestImportance:
+    def test_one_finite_non_negative_score_per_row(self, name: str) -> None:
+        for out in (1, 2, 12):
+            scores = importance(name).scores(rows(out=out))
+            assert scores.shape == (out,)
+            assert bool(torch.isfinite(scores).all())
+            assert bool((scores >= 0).all())
+
+    def test_rows_of_zeros_stay_finite(self, name: str) -> None:
+        zeros = Rows(torch.zeros(3, 4), torch.zeros(3, 4), torch.Generator().manual_seed(0))
+        assert bool(torch.isfinite(importance(name).scores(zeros)).all())
+
+    def test_renumbering_the_rows_renumbers_the_scores(self, name: str) -> None:
+        score = importance(name)
+        if score.is_drawn:
+            assert torch.equal(score.scores(rows()), score.scores(rows())), "equal generators give equal draws"
+            return
+        order = torch.randperm(12, generator=torch.Generator().manual_seed(3))
+        assert torch.allclose(score.scores(rows(order=order)), score.scores(rows())[order], atol=1e-6)
+
+    def test_the_rows_are_left_alone(self, name: str) -> None:
+        given = rows()
+        before = given.weight.clone(), given.gradient.clone()
+        importance(name).scores(given)
+        assert torch.equal(given.weight, before[0])
+        assert torch.equal(given.gradient, before[1])
+
+    def test_its_file_says_what_it_is(self, name: str) -> None:
+        assert len(IMPORTANCES.describe(name)) > 10

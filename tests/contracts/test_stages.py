@@ -1,0 +1,114 @@
+"""What every stage must hold to, tested on whatever is registered."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from pipelines.bench import Bench, seeded
+from pipelines.ranks import Ranks
+from pipelines.stage import STAGES, Stage, stage_of
+from pipelines.task import Task
+from pipelines.tasks.digits import make
+from search_spaces.plan import Document, Plan
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
+NAMES = STAGES.names()
+# float32 sums in another order, a few dozen optimiser steps long, seen on outputs of size 1 to 10
+TOLERANCE = 2e-3
+
+
+def document(name: str) -> Document:
+    """Make a document of `name` from the examples of its required settings."""
+    stage_class = STAGES.load(name)
+    assert isinstance(stage_class, type)
+    assert issubclass(stage_class, Stage)
+    fields = stage_class.model_fields.items()
+    return {"kind": name, **{key: (field.examples or [None])[0] for key, field in fields if field.is_required()}}
+
+
+def toy_task() -> Task:
+    task = make(width=4, hidden=16)
+    return replace(task, train=Subset(task.train, list(range(256))))
+
+
+def applied(name: str, ranks: Ranks) -> tuple[nn.Module, Tensor]:
+    """Apply a stage to a seeded tiny model; return the model and its outputs on 32 images."""
+    task = toy_task()
+    with seeded(0):
+        model = task.new_model()
+    teacher = deepcopy(model).eval()
+    bench = Bench(task, ranks, seed=5, teacher=teacher, teacher_key="toy", stage=name)
+    with seeded(5):
+        model = stage_of(document(name)).apply(model, bench).eval()
+    with torch.no_grad():
+        return model, model(task.validation.tensors[0][:32])
+
+
+def one_rank(name: str) -> Tensor:
+    return applied(name, Ranks.alone())[1]
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Tensor]:
+    """Outputs after each stage on two processes, which are started once for all stages."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    ranks = [
+        subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=environment) for rank in range(2)
+    ]
+    assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]
+    return torch.load(folder / "outputs.pt", weights_only=True)
+
+
+def main(rank: int, folder: Path) -> None:
+    """Be one of the two ranks."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    outputs = {name: applied(name, Ranks.joined())[1] for name in NAMES}
+    for output in outputs.values():
+        assert torch.equal(output, Ranks.joined().broadcast(output)), "ranks must end with equal models"
+    if rank == 0:
+        torch.save(outputs, folder / "outputs.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestStage:
+    def test_the_outputs_keep_their_shape(self, name: str) -> None:
+        outputs = one_rank(name)
+        assert outputs.shape == (32, 10)
+        assert bool(torch.isfinite(outputs).all())
+
+    def test_its_document_survives_a_round_trip(self, name: str) -> None:
+        stage = stage_of(document(name))
+        assert stage_of(stage.model_dump(mode="json")) == stage
+        assert Plan(stages=(stage.model_dump(mode="json"),)).fingerprint
+
+    def test_a_seed_repeats_it_to_the_last_bit(self, name: str) -> None:
+        assert torch.equal(one_rank(name), one_rank(name))
+
+    def test_two_ranks_learn_what_one_does(self, name: str, two_ranks: Mapping[str, Tensor]) -> None:
+        difference = (one_rank(name) - two_ranks[name]).abs().max().item()
+        assert difference <= TOLERANCE
+
+    def test_it_says_what_it_does(self, name: str) -> None:
+        stage = stage_of(document(name))
+        assert stage.words() != ""
+        assert "\n" not in stage.words()
+        assert len(STAGES.describe(name)) > 10
+
+    def test_every_setting_is_described(self, name: str) -> None:
+        fields = type(stage_of(document(name))).model_fields
+        assert [key for key, field in fields.items() if key != "kind" and not field.description] == []
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,162 @@
+"""A task that cannot work is refused with the reason; one that can is read the same way however it is stored."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from pipelines.task import Metric, Task, batches, check_task, data_digest, load_task, take
+from pipelines.tasks.digits import correct, make
+from search_spaces.errors import WrongInput
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+MAKER = """
+from pipelines.tasks.digits import make as digits
+def make(width=4): return digits(width=width, hidden=8)
+number = 3
+def wrong(): return 7
+def fails(): raise FileNotFoundError("no images in data/")
+"""
+
+
+class Listed(Dataset[tuple[Tensor, Tensor]]):
+    """The same samples, one at a time."""
+
+    def __init__(self, tensors: TensorDataset) -> None:
+        self.tensors_ = tensors
+
+    def __len__(self) -> int:
+        return len(self.tensors_)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = self.tensors_[index]
+        return image, label
+
+
+@pytest.fixture
+def task() -> Task:
+    return make(width=4, hidden=8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(MAKER, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_registered_task_is_made_with_its_options() -> None:
+    assert load_task("digits", {"width": 4}).new_model().conv1.out_channels == 4
+
+
+def test_a_file_is_found_relative_to_the_sweep(folder: Path) -> None:
+    check_task(load_task("./mine.py:make", {"width": 3}, folder))
+
+
+def test_a_module_beside_the_sweep_is_found(folder: Path) -> None:
+    (folder / "neighbour_of_sweep.py").write_text(MAKER, encoding="utf-8")
+    check_task(load_task("neighbour_of_sweep:make", {}, folder))
+
+
+@pytest.mark.parametrize(
+    ("use", "options", "told"),
+    [
+        ("./absent.py:make", {}, "must exist"),
+        ("no_such_module:make", {}, "No module named 'no_such_module'"),
+        ("./mine.py:maker", {}, "did you mean 'make'"),
+        ("./mine.py:number", {}, "must name something callable; got 'int'"),
+        ("./mine.py:wrong", {}, "must return a Task; got 'int'"),
+        ("./mine.py:make", {"witdh": 3}, "got an unexpected keyword argument 'witdh'"),
+        ("./mine.py:fails", {}, "no images in data/ (at "),
+        ("digit", {}, "did you mean 'digits'"),
+    ],
+)
+def test_what_cannot_be_loaded_is_told(folder: Path, use: str, options: dict[str, object], told: str) -> None:
+    with pytest.raises(WrongInput) as caught:
+        load_task(use, options, folder)
+    assert told in str(caught.value)
+
+
+def test_a_fault_in_the_file_is_told_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("\nimport not_there_at_all\n", encoding="utf-8")
+    with pytest.raises(WrongInput, match=r"not_there_at_all.*broken\.py:2"):
+        load_task("./broken.py:make", {}, tmp_path)
+
+
+def test_the_digits_pass(task: Task) -> None:
+    check_task(task)
+
+
+def with_labels(task: Task, high: int) -> Task:
+    images, labels = task.train.tensors
+    return replace(task, train=TensorDataset(images, labels.clone().index_fill_(0, torch.tensor([900]), high)))
+
+
+def with_images(task: Task, images: Tensor) -> Task:
+    return replace(task, train=TensorDataset(images, task.train.tensors[1][: len(images)]))
+
+
+BROKEN = {
+    "class labels must be 0..9": lambda task: with_labels(task, 10),
+    "must hold at least one sample": lambda task: replace(task, test=Subset(task.test, [])),
+    "inputs must be finite": lambda task: with_images(task, torch.full((9, 1, 8, 8), torch.nan)),
+    "inputs must look like example_input": lambda task: with_images(task, torch.zeros(9, 3, 8, 8)),
+    "running the model on example_input failed": lambda task: replace(task, example_input=torch.zeros(1, 2, 8, 8)),
+    "must be a tensor of shape [1, ...]": lambda task: replace(task, example_input=torch.zeros(8, 8)),
+    "must be a torch module or a function": lambda task: replace(task, model=3),
+    "must make a torch.nn.Module": lambda task: replace(task, model=lambda: 3),
+    "must be one number": lambda task: replace(task, loss=lambda y, t: functional.cross_entropy(y, t, reduction="none")),
+    "must be finite on an untrained model": lambda task: replace(task, loss=lambda y, t: y.sum() * torch.inf),
+    "failed: ValueError: no": lambda task: replace(task, loss=raising),
+    "must give 8 scores or one number": lambda task: replace(task, metrics={"m": Metric(lambda y, t: y)}),
+    "must name at least one metric": lambda task: replace(task, metrics={}),
+}
+
+
+def raising(outputs: Tensor, targets: Tensor) -> Tensor:
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize("told", BROKEN)
+def test_what_does_not_fit_is_told(task: Task, told: str) -> None:
+    with pytest.raises(WrongInput) as caught:
+        check_task(BROKEN[told](task))
+    assert told in str(caught.value)
+
+
+def test_all_kinds_of_dataset_give_the_same_batch(task: Task) -> None:
+    indices = torch.tensor([5, 0, 7])
+    images, labels = task.train.tensors[0][indices], task.train.tensors[1][indices]
+    reversed_ = Subset(task.train, list(reversed(range(len(task.train)))))
+    for dataset, where in ((task.train, indices), (Listed(task.train), indices), (reversed_, 1077 - indices)):
+        found = take(dataset, where)
+        assert torch.equal(found[0], images)
+        assert torch.equal(found[1], labels)
+
+
+def test_batches_cover_the_split_in_order(task: Task) -> None:
+    labels = torch.cat([targets for _, targets in batches(task.validation, 50)])
+    assert torch.equal(labels, task.validation.tensors[1])
+
+
+def test_the_digest_says_what_it_covers_and_sees_one_changed_value(task: Task) -> None:
+    known = data_digest(task)
+    assert known.startswith("tensors:")
+    assert known == data_digest(make(width=8))
+    assert known != data_digest(with_labels(task, 5 if int(task.train.tensors[1][900]) != 5 else 6))
+    assert data_digest(replace(task, train=Listed(task.train))).startswith("samples:")
+
+
+def test_a_given_model_is_copied(task: Task) -> None:
+    given = nn.Linear(2, 2)
+    made = replace(task, model=given).new_model()
+    made.weight.data.zero_()
+    assert bool(given.weight.any())
+
+
+def test_correct_is_the_share_of_right_classes() -> None:
+    outputs = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(20) % 3
+    by_hand = [float(max(range(3), key=row.__getitem__) == target) for row, target in zip(outputs.tolist(), targets)]
+    assert correct(outputs, targets).tolist() == by_hand
