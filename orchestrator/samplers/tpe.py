@@ -1,0 +1,16 @@
+"""Tree-structured Parzen estimator: models where good candidates lie; the default for some dozens of trials."""
+
+from optuna.samplers import TPESampler
+
+from orchestrator.study import OptunaStrategy
+from orchestrator.suggest import Search, Strategy
+
+
+def make(search: Search) -> Strategy:
+    """Make a multi-objective TPE; it starts with up to ten random candidates, a third of the trials at most.
+
+    Watanabe, "Tree-structured Parzen estimator", arXiv:2304.11127; the multi-objective form of Ozaki et al. 2022.
+    Deciding grows with the history: some 10 ms at 200 trials, 0.3 s at 1,500 (three objectives).
+    """
+    num_random = max(2, min(10, search.num_trials // 3))
+    return OptunaStrategy(search, TPESampler(seed=search.seed, n_startup_trials=num_random))
