@@ -20,7 +20,7 @@ Ending: TypeAlias = Literal["done", "stopped", "failed"]
 
 
 class Journal:
-    """Appends events to a sweep's journal; an event is on the disk when the call returns.
+    """Appends events to a sweep's journal; an event is on the disk when the call returns it.
 
     A line that a crash cut short is dropped when the journal is opened again.
     """
@@ -32,32 +32,33 @@ class Journal:
             _drop_torn_line(path)
         self._file = path.open("ab")
 
-    def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> None:
+    def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> Document:
         """Open the record: the resolved sweep document, the objectives, and facts such as digests and versions."""
         goals: Json = [{"meter": o.meter, "goal": o.goal, "unit": o.unit} for o in objectives]
-        self._append("sweep", name=name, config=config, objectives=goals, facts=facts, schema=SCHEMA_VERSION)
+        return self._append("sweep", name=name, config=config, objectives=goals, facts=facts, schema=SCHEMA_VERSION)
 
-    def trial(self, trial: Trial) -> None:
+    def trial(self, trial: Trial) -> Document:
         """Record a trial as it stands now; the last record of a uid is the valid one."""
-        self._append("trial", trial=trial.to_document())
+        return self._append("trial", trial=trial.to_document())
 
-    def progress(self, uid: str, message: Document) -> None:
+    def progress(self, uid: str, message: Document) -> Document:
         """Record how far a running trial is: its stage, epoch and loss."""
-        self._append("progress", uid=uid, message=message)
+        return self._append("progress", uid=uid, message=message)
 
-    def front(self, uids: tuple[str, ...]) -> None:
+    def front(self, uids: tuple[str, ...]) -> Document:
         """Freeze the front: from here on its members carry test readings."""
-        self._append("front", members=list(uids))
+        return self._append("front", members=list(uids))
 
-    def end(self, status: Ending, reason: str | None = None) -> None:
+    def end(self, status: Ending, reason: str | None = None) -> Document:
         """Close the record; a resumed sweep opens it again by its next event."""
-        self._append("end", status=status, reason=reason)
+        return self._append("end", status=status, reason=reason)
 
-    def _append(self, event: str, **fields: Json) -> None:
-        line = json.dumps({"event": event, "time": time.time(), **fields}, allow_nan=False)
-        self._file.write(line.encode() + b"\n")
+    def _append(self, event: str, **fields: Json) -> Document:
+        entry: Document = {"event": event, "time": time.time(), **fields}
+        self._file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
+        return entry
 
     def __enter__(self) -> Self:
         """Use as a context manager: closes the file at the end."""
@@ -95,6 +96,7 @@ class SweepRecord:
         trials: the last state of each trial by uid, baseline included.
         progress: the last message of each running trial by uid.
         frozen: uids of the final front, None while the sweep runs.
+        endings: each trial at the moment it ended, with the Unix time of the event; a trial tried again ends again.
         status: ``running`` until an ending is written.
         updated: Unix time of the last event.
     """
@@ -107,6 +109,7 @@ class SweepRecord:
     trials: dict[str, Trial] = field(default_factory=dict)
     progress: dict[str, Document] = field(default_factory=dict)
     frozen: tuple[str, ...] | None = None
+    endings: list[tuple[float, Trial]] = field(default_factory=list)
     status: Literal["running", "done", "stopped", "failed"] = "running"
     reason: str | None = None
     started: float = 0.0
@@ -129,10 +132,7 @@ class SweepRecord:
             case "sweep":
                 self._open(event)
             case "trial":
-                trial = Trial.from_document(cast(Document, event["trial"]))
-                self.trials[trial.uid] = trial
-                if trial.status != "running":
-                    self.progress.pop(trial.uid, None)
+                self._take(Trial.from_document(cast(Document, event["trial"])))
             case "progress":
                 self.progress[str(event["uid"])] = cast(Document, event["message"])
             case "front":
@@ -140,6 +140,14 @@ class SweepRecord:
             case "end":
                 self.status = cast(Ending, event["status"])
                 self.reason = cast(str | None, event["reason"])
+
+    def _take(self, trial: Trial) -> None:
+        before = self.trials.get(trial.uid)
+        self.trials[trial.uid] = trial
+        if trial.status != "running":
+            self.progress.pop(trial.uid, None)
+            if before is None or before.status != trial.status:
+                self.endings.append((self.updated, trial))
 
     def _open(self, event: Document) -> None:
         self.started = self.started or self.updated

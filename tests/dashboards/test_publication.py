@@ -1,0 +1,219 @@
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.entities import Run
+from synthetic_sweep import write_sweep
+
+from dashboards.fetch import download, read_back, read_front
+from dashboards.journal import Journal, SweepRecord
+from dashboards.publisher import Publisher, publish, publisher_lock
+from dashboards.standing import read_standing
+from dashboards.store import default_uri, open_store
+from search_spaces.errors import WrongInput
+
+Make = Callable[..., Path]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _runs(home: Path) -> list[Run]:
+    client = open_store(default_uri(home))
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(ids, max_results=1000))
+
+
+def _count(home: Path) -> int:
+    """Count without MLflow, which takes longer than the publisher that is being watched."""
+    with sqlite3.connect(f"file:{home / 'mlflow.db'}?mode=ro", uri=True) as connection:
+        return int(connection.execute("select count(*) from runs").fetchone()[0])
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _rows(home: Path) -> list[str]:
+    with sqlite3.connect(home / "mlflow.db") as connection:
+        return sorted(connection.iterdump())
+
+
+def test_sweep_is_a_parent_run_and_every_trial_a_child(home: Path, sweep: Make) -> None:
+    record = SweepRecord.read(sweep(trials=12, seed=5))
+    publish(record)
+    runs = _runs(home)
+    parent = next(run for run in runs if run.data.tags["sweep.kind"] == "sweep")
+    children = {run.data.tags["trial.uid"]: run for run in runs if run is not parent}
+    assert children.keys() == record.trials.keys()
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["search.trials"] == "12"
+    assert parent.data.metrics["front/size"] == len(record.front())
+    assert parent.data.metrics["front/hypervolume"] == pytest.approx(record.front().hypervolume)
+
+
+def test_run_of_a_trial_holds_its_readings_knobs_and_costs(home: Path, sweep: Make) -> None:
+    record = SweepRecord.read(sweep(trials=12, seed=5))
+    publish(record)
+    trial = record.front().members[1]
+    run = next(run for run in _runs(home) if run.data.tags.get("trial.uid") == trial.uid)
+    accuracy = trial.readings["accuracy"]
+    assert run.data.params["prune.sparsity"] == str(trial.knobs["prune.sparsity"])
+    assert run.data.metrics["hp/prune.sparsity"] == trial.knobs["prune.sparsity"]
+    assert run.data.metrics["accuracy"] == accuracy.value
+    assert run.data.metrics["accuracy_low"] == accuracy.low
+    assert run.data.metrics["accuracy_high"] == accuracy.high
+    assert run.data.metrics["test_accuracy"] == trial.test_readings["accuracy"].value
+    assert run.data.metrics["latency_seconds"] == trial.readings["latency"].details["seconds"]
+    assert run.data.metrics["cost/wall_s"] == trial.cost["wall_s"]
+    assert run.info.end_time == round(trial.finished * 1000)
+    assert "size_low" not in run.data.metrics
+    curve = open_store(default_uri(home)).get_metric_history(run.info.run_id, "train/loss")
+    assert [(point.step, point.value) for point in curve] == [(1, 1.5), (2, 0.75), (3, 0.5)]
+
+
+def test_failure_keeps_its_state_and_reason(home: Path, sweep: Make) -> None:
+    record = SweepRecord.read(sweep(trials=60, seed=3))
+    failed = [trial for trial in record.trials.values() if trial.status == "failed"]
+    publish(record)
+    runs = {run.data.tags.get("trial.uid"): run for run in _runs(home)}
+    assert failed
+    for trial in failed:
+        assert runs[trial.uid].info.status == "FAILED"
+        assert runs[trial.uid].data.tags["trial.reason"] == trial.reason
+        assert "accuracy" not in runs[trial.uid].data.metrics
+
+
+def test_front_is_tagged_with_its_roles_and_carries_its_files(home: Path, sweep: Make) -> None:
+    folder = sweep(trials=12)
+    front = SweepRecord.read(folder).front()
+    publish(folder)
+    marked = {run.data.tags["trial.uid"]: run for run in _runs(home) if run.data.tags.get("pareto") == "true"}
+    assert marked.keys() == {trial.uid for trial in front}
+    assert marked[front.knee().uid].data.tags["pareto.role"].startswith("knee")
+    assert marked[front.pick(prefer="size").uid].data.tags["pareto.role"].endswith("smallest") or len(front) == 1
+    client = open_store(default_uri(home))
+    for uid, run in marked.items():
+        names = {item.path for item in client.list_artifacts(run.info.run_id, "artifact")}
+        assert names == {f"artifact/{path.name}" for path in (folder / "artifacts" / uid).iterdir()}
+
+
+def test_publishing_twice_changes_nothing(home: Path, sweep: Make) -> None:
+    folder = sweep(trials=12)
+    publish(folder)
+    rows, files = _rows(home), _files(home / "mlartifacts")
+    publish(folder)
+    assert _rows(home) == rows
+    assert _files(home / "mlartifacts") == files
+
+
+def test_nothing_is_written_outside_the_home(home: Path, sweep: Make, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder, elsewhere, user = sweep(trials=4), tmp_path_factory.mktemp("cwd"), tmp_path_factory.mktemp("user")
+    environment = {**os.environ, "HOME": str(user), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "dashboards.publisher", str(folder), "--tracking-uri", default_uri(home)]
+    subprocess.run(command, cwd=elsewhere, env=environment, check=True, capture_output=True)
+    assert len(_runs(home)) == 6
+    assert list(elsewhere.rglob("*")) == []
+    assert list(user.rglob("*")) == []
+
+
+def test_trials_are_read_back_as_they_were_written(home: Path, sweep: Make) -> None:
+    record = SweepRecord.read(sweep(trials=40, seed=2))
+    publish(record)
+    trials = read_back(default_uri(home), "invented")
+    assert trials == sorted(record.trials.values(), key=lambda trial: trial.number)
+    front = read_front(default_uri(home), "invented")
+    assert front.members == record.front().members
+    assert front.baseline == record.trials["baseline"]
+    assert front.objectives == record.objectives
+
+
+def test_files_of_a_member_are_downloaded_unchanged(home: Path, sweep: Make, tmp_path: Path) -> None:
+    folder = sweep(trials=12)
+    publish(folder)
+    uid = SweepRecord.read(folder).front().knee().uid
+    to = download(default_uri(home), "invented", uid, tmp_path / "deep" / "model")
+    assert _files(to) == _files(folder / "artifacts" / uid)
+
+
+def test_unknown_sweep_and_trial_are_answered_with_what_there_is(home: Path, sweep: Make, tmp_path: Path) -> None:
+    publish(sweep(trials=4))
+    with pytest.raises(WrongInput, match="did you mean 'invented'"):
+        read_back(default_uri(home), "invent")
+    with pytest.raises(WrongInput, match="no trial of the front is called 'nobody'"):
+        download(default_uri(home), "invented", "nobody", tmp_path / "model")
+
+
+def test_two_sweeps_of_one_name_are_told_apart(home: Path, sweep: Make, tmp_path: Path) -> None:
+    publish(sweep(trials=3))
+    with Journal(sweep("other", trials=3, finished=False)) as journal:
+        journal.end("stopped")
+    lines = (home / "other" / "journal.jsonl").read_text().replace('"name": "other"', '"name": "invented"')
+    moved = tmp_path / "elsewhere" / "invented"
+    moved.mkdir(parents=True)
+    (moved / "journal.jsonl").write_text(lines.replace("1790000000.0", "1790000001.0"))
+    publish(moved, default_uri(home))
+    with pytest.raises(WrongInput, match="2 sweeps of the store have this name; give one of invented-"):
+        read_back(default_uri(home), "invented")
+
+
+def test_running_sweep_is_recorded_as_running_and_taken_up_again(home: Path, sweep: Make) -> None:
+    folder = sweep(trials=12, finished=False)
+    publish(folder)
+    before = {run.data.tags.get("trial.uid", ""): run for run in _runs(home)}
+    assert sum(run.info.status == "RUNNING" for run in before.values()) == 3
+    write_sweep(home / "whole" / "invented", trials=12)
+    (folder / "journal.jsonl").write_bytes((home / "whole" / "invented" / "journal.jsonl").read_bytes())
+    publish(folder)
+    after = {run.data.tags.get("trial.uid", ""): run for run in _runs(home)}
+    assert {uid: run.info.run_id for uid, run in after.items()} == {u: r.info.run_id for u, r in before.items()}
+    assert all(run.info.status != "RUNNING" for run in after.values())
+
+
+@pytest.mark.slow
+def test_publisher_killed_again_and_again_loses_and_doubles_nothing(home: Path, sweep: Make) -> None:
+    folder = sweep(trials=40)
+    record = SweepRecord.read(folder)
+    command = [sys.executable, "-m", "dashboards.publisher", str(folder), "--tracking-uri", default_uri(home)]
+    for runs in (3, 15, 30):
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+            while _count(home) < runs and process.poll() is None:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+        assert read_standing(folder).behind > 0
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    uids = sorted(run.data.tags.get("trial.uid", "") for run in _runs(home))
+    assert uids == sorted([*record.trials, ""])
+    assert read_back(default_uri(home), "invented") == sorted(record.trials.values(), key=lambda t: t.number)
+    assert read_standing(folder).behind == 0
+
+
+@pytest.mark.slow
+def test_publisher_follows_a_growing_journal_from_its_own_process(home: Path, sweep: Make) -> None:
+    source = sweep(trials=8)
+    lines = (source / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    folder = home / "live" / "invented"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_bytes(lines[0])
+    publisher = Publisher(folder, default_uri(home))
+    assert str(publisher.standing()) == "MLflow: nothing recorded yet"
+    with (folder / "journal.jsonl").open("ab", buffering=0) as journal:
+        for line in lines[1:]:
+            journal.write(line)
+            time.sleep(0.02)
+    standing = publisher.close()
+    assert standing.behind == 0
+    assert f"{standing}" == f"MLflow: complete, {default_uri(home)}"
+    assert len(_runs(home)) == 10
+
+
+def test_second_publisher_is_refused_with_the_reason(sweep: Make) -> None:
+    folder = sweep(trials=2)
+    with publisher_lock(folder), pytest.raises(WrongInput, match="another process publishes this sweep already"):
+        publish(folder)
