@@ -8,7 +8,6 @@ from functools import partial
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce as differentiable_all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -142,8 +141,25 @@ def _global_mean(values: Tensor, axes: list[int]) -> tuple[float, Tensor]:
     """Return how many values each channel has on all ranks, and their mean [channels], differentiable."""
     local = values.sum(axes)
     count = values.new_tensor([values.numel() / values.shape[1]])
-    total: Tensor = differentiable_all_reduce(torch.cat([local, count]))  # type: ignore[no-untyped-call]
-    return float(total[-1]), total[:-1] / total[-1].detach()
+    total: Tensor = _SumOverRanks.apply(torch.cat([local, count]))  # type: ignore[no-untyped-call]
+    num_values = float(total[-1].detach())
+    return num_values, total[:-1] / num_values
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum over ranks; each rank's input moves every rank's result, so gradients are summed over ranks as well."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
 
 
 @torch.no_grad()

@@ -30,7 +30,9 @@ class Prune(Stage):
     """
 
     kind: Literal["prune"] = "prune"
-    sparsity: float = Field(ge=0, lt=1, examples=[0.5], description="the share of channels to remove, from 0 to below 1, such as 0.5")
+    sparsity: float = Field(
+        ge=0, lt=1, examples=[0.5], description="the share of channels to remove, from 0 to below 1, such as 0.5"
+    )
     importance: str = Field("l1", description="the name of a score, such as l1")
     scope: Literal["layer", "global"] = Field("layer", description="layer (the same share of each) or global")
     round_to: int = Field(1, ge=1, description="the divisor that remaining widths shall have, such as 8")
@@ -47,7 +49,7 @@ class Prune(Stage):
         """Return `model`, pruned in place and equally on all ranks."""
         if self.sparsity == 0:
             return model
-        if parametrize.is_parametrized(model):
+        if any(parametrize.is_parametrized(module) for module in model.modules()):
             mend = "put `prune` before stages that quantize"
             raise WrongInput(Problem("prune", "cannot remove channels of parametrized layers", None, mend))
         model.to(bench.ranks.device).eval()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from pipelines.importance import IMPORTANCES, Importance, Rows
 
 NAMES = IMPORTANCES.names()

@@ -11,18 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import Subset
+
 from pipelines.bench import Bench, seeded
 from pipelines.ranks import Ranks
 from pipelines.stage import STAGES, Stage, stage_of
 from pipelines.task import Task
 from pipelines.tasks.digits import make
 from search_spaces.plan import Document, Plan
-from torch import Tensor, nn
-from torch.utils.data import Subset
 
 NAMES = STAGES.names()
-# float32 sums in another order, a few dozen optimiser steps long, seen on outputs of size 1 to 10
-TOLERANCE = 2e-3
+# of outputs of size 1: float32 sums in another order, amplified by a few optimiser steps
+TOLERANCE = 1e-4
 
 
 def document(name: str) -> Document:
@@ -62,7 +63,8 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Tensor]:
     folder = tmp_path_factory.mktemp("ranks")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     ranks = [
-        subprocess.Popen([sys.executable, __file__, str(rank), str(folder)], env=environment) for rank in range(2)
+        subprocess.Popen([sys.executable, "-W", "error", __file__, str(rank), str(folder)], env=environment)
+        for rank in range(2)
     ]
     assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]
     return torch.load(folder / "outputs.pt", weights_only=True)

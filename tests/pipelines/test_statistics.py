@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pipelines.statistics import block_ratios, bootstrap_interval, mean_interval, wilson_interval
 from scipy.stats import binomtest
+
+from pipelines.statistics import block_ratios, bootstrap_interval, mean_interval, wilson_interval
 
 TIMES = st.lists(st.floats(1e-6, 1e3), min_size=2, max_size=30)
 

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipelines.task import Metric, Task, batches, check_task, data_digest, load_task, take
-from pipelines.tasks.digits import correct, make
-from search_spaces.errors import WrongInput
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, Subset, TensorDataset
+
+from pipelines.task import Metric, Task, batches, check_task, data_digest, load_task, take
+from pipelines.tasks.digits import correct, make
+from search_spaces.errors import WrongInput
 
 MAKER = """
 from pipelines.tasks.digits import make as digits
@@ -106,7 +107,9 @@ BROKEN = {
     "must be a tensor of shape [1, ...]": lambda task: replace(task, example_input=torch.zeros(8, 8)),
     "must be a torch module or a function": lambda task: replace(task, model=3),
     "must make a torch.nn.Module": lambda task: replace(task, model=lambda: 3),
-    "must be one number": lambda task: replace(task, loss=lambda y, t: functional.cross_entropy(y, t, reduction="none")),
+    "must be one number": lambda task: replace(
+        task, loss=lambda y, t: functional.cross_entropy(y, t, reduction="none")
+    ),
     "must be finite on an untrained model": lambda task: replace(task, loss=lambda y, t: y.sum() * torch.inf),
     "failed: ValueError: no": lambda task: replace(task, loss=raising),
     "must give 8 scores or one number": lambda task: replace(task, metrics={"m": Metric(lambda y, t: y)}),
@@ -158,5 +161,6 @@ def test_a_given_model_is_copied(task: Task) -> None:
 def test_correct_is_the_share_of_right_classes() -> None:
     outputs = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     targets = torch.arange(20) % 3
-    by_hand = [float(max(range(3), key=row.__getitem__) == target) for row, target in zip(outputs.tolist(), targets)]
+    pairs = zip(outputs.tolist(), targets.tolist(), strict=True)
+    by_hand = [float(max(range(3), key=row.__getitem__) == target) for row, target in pairs]
     assert correct(outputs, targets).tolist() == by_hand

@@ -7,16 +7,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
 from pipelines.bench import Bench, Progress, seeded
 from pipelines.ranks import Ranks
 from pipelines.task import Metric, Task
 from pipelines.tasks.digits import make
 from pipelines.train import TrainSettings, Tweak, fit, lr_factor
-from pydantic import ValidationError
 from search_spaces.errors import TrialFailed, WrongInput
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.data import TensorDataset
 
 
 def line_task() -> Task:

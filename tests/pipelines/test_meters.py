@@ -1,0 +1,113 @@
+"""Objectives become meters, and every reading is that of the delivered file."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.export import to_onnx
+from pipelines.measure import measure
+from pipelines.meter import MeterBench, meter_of
+from pipelines.meters.latency import Latency
+from pipelines.meters.metric import Metric as MetricMeter
+from pipelines.meters.size import Size
+from pipelines.task import Metric, Task
+from pipelines.tasks.digits import correct, make
+from search_spaces.errors import TrialFailed, WrongInput
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return replace(
+        make(width=4, hidden=8),
+        metrics={
+            "accuracy": Metric(correct),
+            "spread": Metric(lambda y, t: y.std(1), goal="min", unit="1"),
+            "whole": Metric(lambda y, t: (y.argmax(1) == t).float().mean(), unit="share"),
+            "broken": Metric(lambda y, t: torch.full((len(y),), torch.nan)),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(task: Task, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A small and a wide untrained network, exported."""
+    made: list[Path] = []
+    for width in (4, 32):
+        torch.manual_seed(width)
+        folder = tmp_path_factory.mktemp(f"width{width}")
+        model = make(width=width, hidden=8).new_model()
+        (folder / "model.onnx").write_bytes(to_onnx(model, task.example_input).SerializeToString())
+        made.append(folder)
+    return made[0], made[1]
+
+
+def test_names_and_documents_become_meters(task: Task) -> None:
+    assert meter_of("size", task.metrics) == Size()
+    assert meter_of({"kind": "latency", "batch_size": 8}, task.metrics) == Latency(batch_size=8)
+    spread = meter_of("spread", task.metrics)
+    assert spread == meter_of({"kind": "metric", "name": "spread"}, task.metrics)
+    assert (spread.label, spread.goal, spread.unit) == ("spread", "min", "1")
+
+
+@pytest.mark.parametrize(
+    ("objective", "told"),
+    [
+        ("accurcy", "did you mean 'accuracy'"),
+        ("metric", "known: accuracy, broken, latency, size"),
+        ({"kind": "latency", "goal": "max"}, "Input should be 'min'"),
+        ({"kind": "latency", "batch": 2}, "Extra inputs are not permitted"),
+        ({"kind": "pipelines.task:Task"}, "must name a subclass"),
+    ],
+)
+def test_what_is_wrong_is_told(task: Task, objective: str | dict[str, object], told: str) -> None:
+    with pytest.raises(WrongInput) as caught:
+        meter_of(objective, task.metrics)
+    assert told in str(caught.value)
+
+
+def test_all_meters_are_read_from_the_files(task: Task, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    small, wide = folders
+    meters = [meter_of(name, task.metrics) for name in ("accuracy", "size", "latency", "spread", "whole", "broken")]
+    found = measure(small, wide, task, split="validation", meters=meters, scratch=tmp_path)
+    assert list(found) == ["accuracy", "size", "latency", "spread", "whole", "broken"]
+    assert found["size"].value == (small / "model.onnx").stat().st_size
+    assert found["size"].details["times_smaller"] > 5
+    # wide bounds: seven times the width does eight to sixty times the multiplications
+    assert 0.01 < found["latency"].value < 0.95
+    assert found["latency"].details["seconds"] < found["latency"].details["baseline_seconds"]
+    assert found["accuracy"].value == pytest.approx(found["whole"].value)
+    assert found["accuracy"].low < found["accuracy"].value < found["accuracy"].high
+    assert (found["whole"].low, found["whole"].num_samples) == (None, len(task.validation))
+    assert found["broken"].value is None
+    assert "not finite" in str(found["broken"].reason)
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_a_metric_is_computed_on_what_the_artifact_answers(task: Task) -> None:
+    outputs, targets = np.eye(10, dtype=np.float32), np.array([0, 1, 2, 3, 4, 5, 6, 7, 0, 0])
+    bench = MeterBench(None, outputs, outputs, targets, task.metrics)
+    reading = MetricMeter(name="accuracy").read(Path(), bench)
+    assert (reading.value, reading.num_samples) == (0.8, 10)
+
+
+def test_without_a_baseline_latency_is_not_measured() -> None:
+    reading = Latency().read(Path(), MeterBench(None, np.zeros((1, 1), np.float32)))
+    assert reading.value is None
+    assert "no baseline" in str(reading.reason)
+
+
+def test_a_file_that_does_not_run_fails_the_trial(task: Task, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    with pytest.raises(TrialFailed, match="does not run"):
+        measure(tmp_path, folders[1], task, split="test", meters=[meter_of("accuracy", task.metrics)])
+
+
+def test_the_measuring_process_stays_light() -> None:
+    code = "import sys, pipelines.probe, pipelines.meters.latency, pipelines.meters.size; print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "False"

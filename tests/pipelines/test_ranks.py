@@ -1,0 +1,140 @@
+"""One rank needs no process group, two agree, and batch statistics are those of the global batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from pipelines.bench import Bench, Cache
+from pipelines.ranks import Ranks
+from pipelines.stages.distill import teacher_scores
+from pipelines.tasks.digits import make
+from pipelines.train import TrainSettings, fit
+from search_spaces.errors import TrialFailed
+
+
+def test_alone_every_collective_is_the_identity() -> None:
+    ranks, values = Ranks.alone(), torch.tensor([1.0, 2.0])
+    for result in (ranks.all_reduce_sum(values), ranks.all_reduce_mean(values), ranks.broadcast(values)):
+        assert torch.equal(result, values)
+        assert result is not values
+    assert ranks.is_first
+    assert ranks.any(True)
+    assert not ranks.any(False)
+    ranks.barrier()
+
+
+def test_without_a_process_group_joined_is_alone() -> None:
+    assert Ranks.joined() == Ranks.alone()
+
+
+@given(size=st.integers(0, 50), world_size=st.integers(1, 7))
+def test_shards_are_a_fair_partition(size: int, world_size: int) -> None:
+    shards = [Ranks(rank, world_size, torch.device("cpu")).shard(torch.arange(size)) for rank in range(world_size)]
+    assert torch.cat(shards).tolist() == list(range(size))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher"]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What both ranks found, by check; two processes, started once."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen([sys.executable, "-W", "error", __file__, str(rank), str(folder)], env=environment)
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    lines = [(folder / f"{rank}").read_text(encoding="utf-8").splitlines() for rank in range(2)]
+    return {check: f"{first} {second}" for check, first, second in zip(CHECKS, *lines, strict=True)}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_on_two_ranks(told: dict[str, str], check: str) -> None:
+    assert told[check] == "ok ok"
+
+
+def check_collectives(ranks: Ranks, folder: Path) -> bool:
+    mine = torch.tensor([float(ranks.rank), 1.0])
+    sums = ranks.all_reduce_sum(mine).tolist() == [1.0, 2.0]
+    means = ranks.all_reduce_mean(mine).tolist() == [0.5, 1.0]
+    first = ranks.broadcast(mine).tolist() == [0.0, 1.0]
+    return sums and means and first and ranks.any(ranks.rank == 1) and not ranks.any(False)
+
+
+def check_batch_norm(ranks: Ranks, folder: Path) -> bool:
+    """Outputs, gradients and running moments are torch's own on the whole batch; shards of 3 and 2 samples."""
+    images = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole, mine = nn.BatchNorm2d(3).double(), nn.BatchNorm2d(3).double()
+    pull = torch.randn(images.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = images.clone().requires_grad_()
+    (whole(expected) * pull).sum().backward()
+    part = ranks.shard(torch.arange(5))
+    inputs = images[part].clone().requires_grad_()
+    with ranks.wrap(mine):
+        outputs = mine(inputs)
+        (outputs * pull[part]).sum().backward()
+    inside = torch.allclose(inputs.grad, expected.grad[part])
+    weights = torch.allclose(ranks.all_reduce_sum(mine.weight.grad), whole.weight.grad)
+    moments = all(torch.allclose(a, b) for a, b in zip(mine.buffers(), whole.buffers(), strict=True))
+    plain = type(mine).forward is nn.BatchNorm2d.forward and "forward" not in vars(mine)
+    return inside and weights and moments and plain and torch.allclose(outputs, whole.train()(images)[part])
+
+
+def check_unused(ranks: Ranks, folder: Path) -> bool:
+    """A parameter that only one rank used counts as zero on the other."""
+    model = nn.ModuleList([nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)])
+    model[ranks.rank](torch.full((1, 1), 4.0)).sum().backward()
+    ranks.average_gradients(model)
+    return all(parameter.grad.item() == 2.0 for parameter in model.parameters())
+
+
+def check_divergence(ranks: Ranks, folder: Path) -> bool:
+    """Both ranks give up together, though the loss is nan on one of them only."""
+    task = make(width=2, hidden=4)
+
+    def loss(outputs: torch.Tensor, targets: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+        return outputs.sum() * (torch.nan if ranks.rank == 1 else 0.0)
+
+    try:
+        fit(task.new_model(), Bench(task, ranks), TrainSettings(), loss=loss)
+    except TrialFailed as error:
+        return "loss is nan at epoch 1" in error.reason
+    return False
+
+
+def check_teacher(ranks: Ranks, folder: Path) -> bool:
+    """Each rank computes half of the scores; a file that only one rank finds does not part them."""
+    task = make(width=2, hidden=4)
+    torch.manual_seed(0)
+    teacher = task.new_model().eval()
+    cache = Cache(folder / f"cache{ranks.rank}")
+    scores = teacher_scores(Bench(task, ranks, teacher=teacher, teacher_key="key", cache=cache))
+    again = teacher_scores(Bench(task, ranks, teacher=teacher, teacher_key="key", cache=Cache(cache.folder)))
+    written = (folder / f"cache{ranks.rank}" / "teacher-key.safetensors").exists() == ranks.is_first
+    with torch.no_grad():
+        expected = teacher(task.train.tensors[0])
+    return written and torch.allclose(scores, expected, atol=1e-5) and torch.allclose(again, expected, atol=1e-5)
+
+
+def main(rank: int, folder: Path) -> None:
+    """Be one of the two ranks."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    lines = ["ok" if globals()[f"check_{check}"](Ranks.joined(), folder) else "wrong" for check in CHECKS]
+    (folder / f"{rank}").write_text("\n".join(lines), encoding="utf-8")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,154 @@
+"""A run repeats itself, shares its baseline, and fails with a reason."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Subset, TensorDataset
+
+from pipelines.artifact import open_artifact
+from pipelines.bench import Cache, Progress
+from pipelines.meter import answers
+from pipelines.ranks import Ranks
+from pipelines.run import Outcome, baseline_key, run
+from pipelines.task import Task, data_digest
+from pipelines.tasks.digits import make
+from search_spaces.errors import ParettaError, TrialFailed, WrongInput
+from search_spaces.plan import Document, Plan
+
+BASELINE: tuple[Document, ...] = ({"kind": "train", "epochs": 2, "lr": 0.01, "batch_size": 64},)
+SMALLER: tuple[Document, ...] = (
+    {"kind": "prune", "sparsity": 0.5, "importance": "taylor"},
+    {"kind": "distill", "epochs": 2, "lr": 0.01, "batch_size": 64},
+)
+
+
+@pytest.fixture
+def task() -> Task:
+    return make(width=4, hidden=16)
+
+
+def ran(task: Task, folder: Path, plan: Plan | None = None, **settings: object) -> Outcome:
+    return run(plan or Plan(BASELINE, SMALLER), task, seed=3, ranks=Ranks.alone(), folder=folder, **settings)
+
+
+def model_bytes(outcome: Outcome) -> bytes:
+    return (outcome.folder / "model.onnx").read_bytes()
+
+
+def test_a_plan_becomes_an_artifact_with_its_costs(task: Task, tmp_path: Path) -> None:
+    told: list[Progress] = []
+    outcome = ran(task, tmp_path / "a", report=told.append)
+    assert [cost.kind for cost in outcome.costs] == ["train", "prune", "distill", "export"]
+    assert outcome.costs[0].num_parameters > outcome.costs[1].num_parameters == outcome.num_parameters
+    assert outcome.seconds == pytest.approx(sum(cost.seconds for cost in outcome.costs))
+    assert outcome.cpu_seconds > 0
+    delivered = open_artifact(tmp_path / "a")
+    assert (delivered.plan, delivered.seed) == (Plan(BASELINE, SMALLER), 3)
+    assert delivered.data_digest == data_digest(task)
+    assert [(progress.stage, progress.epoch) for progress in told] == [
+        ("train", 1),
+        ("train", 2),
+        ("distill", 1),
+        ("distill", 2),
+    ]
+
+
+def test_a_cached_baseline_leads_to_the_same_bytes_as_a_computed_one(task: Task, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    computed = ran(task, tmp_path / "a", cache=cache)
+    fetched = ran(task, tmp_path / "b", cache=Cache(tmp_path / "cache"))
+    without = ran(task, tmp_path / "c")
+    assert [cost.kind for cost in fetched.costs] == ["baseline", "prune", "distill", "export"]
+    assert model_bytes(computed) == model_bytes(fetched) == model_bytes(without)
+
+
+def test_the_answers_are_those_of_the_trained_model(task: Task, tmp_path: Path) -> None:
+    cache = Cache()
+    outcome = ran(task, tmp_path / "a", Plan(BASELINE), cache=cache)
+    model = task.new_model()
+    model.load_state_dict(dict(cache.memory[f"baseline-{outcome.baseline_key}"]))
+    images = task.test.tensors[0]
+    with torch.no_grad():
+        expected = model.eval()(images).numpy()
+    assert np.allclose(answers(tmp_path / "a", images.numpy()), expected, atol=1e-4)
+
+
+def test_the_baseline_s_name_follows_what_it_is_made_of(task: Task) -> None:
+    torch.manual_seed(0)
+    model = task.new_model()
+    plan = Plan(BASELINE, SMALLER)
+    known = baseline_key(plan, task, model, 0)
+    images, labels = task.train.tensors
+    other_data = replace(task, train=TensorDataset(images.flip(0), labels.flip(0)))
+    assert known == baseline_key(Plan(BASELINE), task, model, 0), "the compression after it does not matter"
+    others = [
+        baseline_key(plan, task, model, 1),
+        baseline_key(Plan((), SMALLER), task, model, 0),
+        baseline_key(plan, other_data, model, 0),
+        baseline_key(plan, replace(task, loss=lambda y, t: 2 * task.loss(y, t)), model, 0),
+        baseline_key(plan, task, nn.Sequential(model, nn.Tanh()), 0),
+    ]
+    assert len({known, *others}) == 6
+
+
+def test_a_pretrained_model_needs_no_baseline_stages(task: Task, tmp_path: Path) -> None:
+    outcome = ran(replace(task, model=task.new_model()), tmp_path / "a", Plan((), SMALLER))
+    assert [cost.kind for cost in outcome.costs] == ["prune", "distill", "export"]
+
+
+def test_a_plan_that_is_not_valid_is_refused_before_anything_is_made(task: Task, tmp_path: Path) -> None:
+    with pytest.raises(WrongInput, match="must be less than 1"):
+        ran(task, tmp_path / "a", Plan(BASELINE, ({"kind": "prune", "sparsity": 1.2},)))
+    assert not (tmp_path / "a").exists()
+
+
+def test_divergence_names_the_stage(task: Task, tmp_path: Path) -> None:
+    broken = replace(task, loss=lambda outputs, targets: outputs.sum() * torch.nan)
+    with pytest.raises(TrialFailed) as caught:
+        ran(broken, tmp_path / "a")
+    assert caught.value.reason == "train: diverged: loss is nan at epoch 1"
+
+
+def test_a_fault_keeps_its_traceback(task: Task, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        calls.append(1)
+        if len(calls) > 5:
+            raise KeyError("the sixth call")
+        return task.loss(outputs, targets)
+
+    with pytest.raises(TrialFailed) as caught:
+        ran(replace(task, loss=loss), tmp_path / "a")
+    assert caught.value.reason == "train: KeyError: 'the sixth call'"
+    assert "calls.append" not in caught.value.reason
+    assert 'raise KeyError("the sixth call")' in caught.value.detail
+
+
+def test_distilling_without_a_teacher_fails_the_trial(task: Task, tmp_path: Path) -> None:
+    with pytest.raises(TrialFailed, match="needs a teacher"):
+        ran(task, tmp_path / "a", Plan(({"kind": "distill"},)))
+
+
+def test_who_is_told_may_stop_the_run(task: Task, tmp_path: Path) -> None:
+    class Enough(ParettaError):
+        pass
+
+    def report(progress: Progress) -> None:
+        raise Enough
+
+    with pytest.raises(Enough):
+        ran(task, tmp_path / "a", report=report)
+
+
+def test_the_callers_random_state_is_left_alone(task: Task, tmp_path: Path) -> None:
+    small = replace(task, train=Subset(task.train, list(range(64))))
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    ran(small, tmp_path / "a", Plan(BASELINE))
+    assert torch.equal(torch.rand(1), expected)
