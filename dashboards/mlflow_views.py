@@ -18,33 +18,38 @@ from search_spaces.quantities import format_quantity
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# The page's own saved views; not a documented format, so links carry plain parameters too, which hold without it.
+# The page's own saved views: not a documented format, so everything that knows it stands in this module.
+_WORKFLOW: Final = "machine_learning"  # MLflow opens on its pages for language models otherwise
 _VIEW_TAG: Final = "mlflow.sharedViewState"
 _VIEWS: Final[Mapping[str, str]] = {"front": "front", "trials": "all trials", "failures": "failures"}
 
 
 def view_link(record: SweepRecord, experiment_id: str, view: str, server: str = "") -> str:
-    """Return the page of the sweep's ``front``, ``trials`` or ``failures``.
+    """Return the page of the sweep's ``front``, ``trials`` or ``failures`` as `write_views` has set it up.
 
-    The `server`, such as ``http://127.0.0.1:5000``, is left out for a link from within MLflow.
+    The `server`, such as ``http://127.0.0.1:5000``, is left out for a link from within MLflow. The link names the view
+    and nothing it holds: any filter or order beside it makes MLflow drop the view's charts.
     """
-    parameters = {
-        "viewStateShareKey": _view_key(record, view),
-        "workflowType": "machine_learning",
-        "compareRunsMode": "TABLE" if view == "failures" else "CHART",
-        "searchFilter": _filter(record, view),
-        "orderByKey": _order(record, view)[0],
-        "orderByAsc": str(_order(record, view)[1]).lower(),
-        "startTime": "ALL",
-        "lifecycleFilter": "Active",
-    }
-    return f"{server}#/experiments/{experiment_id}/runs?{urlencode(parameters)}"
+    mode = "TABLE" if view == "failures" else "CHART"
+    return _runs_link(experiment_id, server, {"viewStateShareKey": _view_key(record, view), "compareRunsMode": mode})
+
+
+def plain_link(record: SweepRecord, experiment_id: str, view: str, server: str = "") -> str:
+    """Return the same runs by MLflow's plain parameters, which hold where its saved views should not."""
+    key, ascending = _order(record, view)
+    order = {"orderByKey": key, "orderByAsc": str(ascending).lower()}
+    parameters = {"searchFilter": _filter(record, view), **order, "startTime": "ALL", "lifecycleFilter": "Active"}
+    return _runs_link(experiment_id, server, parameters)
+
+
+def _runs_link(experiment_id: str, server: str, parameters: Mapping[str, str]) -> str:
+    return f"{server}/#/experiments/{experiment_id}/runs?{urlencode({'workflowType': _WORKFLOW, **parameters})}"
 
 
 def run_link(experiment_id: str, run_id: str, path: str = "", server: str = "") -> str:
     """Return the page of a run, or of one of its artifacts."""
     artifact = f"/artifacts/{path}" if path else ""
-    return f"{server}#/experiments/{experiment_id}/runs/{run_id}{artifact}"
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}{artifact}?workflowType={_WORKFLOW}"
 
 
 def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: str) -> str:
@@ -143,6 +148,7 @@ def _state(record: SweepRecord, view: str) -> dict[str, Json]:
 def _charts(meters: Sequence[str]) -> list[Json]:
     """Return a scatter of each pair of objectives, and one chart of parallel coordinates over all."""
     pairs = [(first, second) for index, first in enumerate(meters) for second in meters[index + 1 :]]
+    pairs.sort(key=lambda pair: pair[1] != meters[-1])
     common: dict[str, Json] = {
         "runsCountToCompare": 1000,
         "metricSectionId": "paretta",

@@ -9,7 +9,6 @@ from synthetic_sweep import write_sweep
 
 from dashboards.store import default_uri, open_store
 
-
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that is on its way out.
 _MLFLOW_WARNING = "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"
 
