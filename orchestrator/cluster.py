@@ -1,0 +1,267 @@
+"""The Ray cluster under a sweep: our own for the time of a `with`, or one that already runs."""
+
+import logging
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, without stubs
+
+from search_spaces.errors import Problem, WrongInput
+
+PACKAGES = ("search_spaces", "pipelines", "dashboards", "orchestrator")
+ROOT = Path(__file__).resolve().parents[1]
+
+# Unix socket paths end at 107 bytes; Ray puts `/session_<date>_<pid>/sockets/plasma_store` (about 70) below its folder.
+LONGEST_TEMP_FOLDER = 30
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables even when it is told to be silent
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A connected cluster.
+
+    Args:
+        address: ``host:port`` of its control store.
+        own: whether it lives only as long as the connection.
+    """
+
+    address: str
+    own: bool
+
+    def trial_resources(self) -> dict[str, float]:
+        """Return what a trial actor reserves: a sliver of memory, which every node has, and no CPU.
+
+        A trial actor only waits for its lane. If it held CPU, even a thousandth, it could keep a worker group of
+        the lane from ever starting.
+        """
+        return {"memory": 32 * 2.0**20}
+
+
+@contextmanager
+def connect(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    dashboard: bool = False,
+    working_dir: Path | None = None,
+    timeout_s: float = 20.0,
+    quiet: bool = True,
+) -> Iterator[Cluster]:
+    """Connect this process to Ray and disconnect at the end, also after an exception.
+
+    Args:
+        address: None starts a cluster of our own on this machine, with a token nobody else knows and its files in
+            a temporary folder, all gone at the end. ``host:port`` or ``auto`` joins a running one.
+        num_cpus: CPUs of our own cluster; by default those this process may use.
+        num_gpus: GPUs of our own cluster; by default those Ray finds.
+        dashboard: start Ray's dashboard on our own cluster.
+        working_dir: the user's folder, sent to every node of a running cluster and first on its import path.
+        timeout_s: how long a running cluster may take to answer.
+        quiet: keep the workers' output in Ray's log files.
+
+    Raises:
+        WrongInput: nobody answers at `address`, the cluster refuses the token, or `working_dir` hides our packages.
+    """
+    if ray.is_initialized():
+        raise WrongInput(
+            Problem("cluster", "this process is already connected to Ray", mend="call ray.shutdown() first")
+        )
+    if address is None:
+        with _own(num_cpus or len(os.sched_getaffinity(0)), num_gpus, dashboard, quiet) as cluster:
+            yield cluster
+    else:
+        with _running(address, working_dir, timeout_s, quiet) as cluster:
+            yield cluster
+
+
+def require_capacity(groups: int, workers: int, resources: Mapping[str, float], *, where: str = "cluster") -> None:
+    """Check that `groups` worker groups of `workers` workers, each with `resources`, fit the cluster at once.
+
+    A worker lives on one node, so what counts is how many fit each node, not the sum over nodes.
+
+    Raises:
+        WrongInput: they do not fit even when the cluster is idle.
+    """
+    fit = capacity(resources)
+    if fit < groups * workers:
+        each = " + ".join(f"{amount:g} {name}" for name, amount in resources.items() if amount)
+        has = "; ".join(_listing(node, resources) for node in _nodes())
+        rule = f"needs {groups * workers} x {each} at once ({groups} lane(s) of {workers} worker(s))"
+        mend = "lower the lanes, the workers per lane or their resources, or add nodes"
+        raise WrongInput(Problem(where, f"{rule}; the cluster has room for {fit} ({has})", mend=mend))
+
+
+def capacity(resources: Mapping[str, float]) -> int:
+    """Count the workers with `resources` each that fit the cluster at once when it is idle."""
+    return sum(_fitting(node, resources) for node in _nodes())
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _fitting(node: Mapping[str, float], resources: Mapping[str, float]) -> int:
+    rooms = [int(node.get(name, 0.0) / amount + 1e-9) for name, amount in resources.items() if amount > 0]
+    return min(rooms, default=10**9)
+
+
+def _listing(node: Mapping[str, float], resources: Mapping[str, float]) -> str:
+    return "a node with " + ", ".join(f"{node.get(name, 0.0):g} {name}" for name in resources)
+
+
+@contextmanager
+def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> Iterator[Cluster]:
+    folder = _short_temp_folder()
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": _python_path()}
+    try:
+        with _environment({**QUIET, **token}), _session(quiet):
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+                include_dashboard=dashboard,
+                log_to_driver=not quiet,
+                logging_level=logging.ERROR if quiet else logging.INFO,
+                _temp_dir=str(folder),
+            )
+            yield Cluster(ray.get_runtime_context().gcs_address, own=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _running(address: str, working_dir: Path | None, timeout_s: float, quiet: bool) -> Iterator[Cluster]:
+    _check_working_dir(working_dir)
+    packages = [str(ROOT / name) for name in PACKAGES if (ROOT / name).is_dir()]
+    runtime_env: dict[str, object] = {"env_vars": dict(QUIET), "py_modules": packages}
+    if working_dir is not None:
+        runtime_env["working_dir"] = str(working_dir)
+    with _environment({**QUIET, "RAY_AUTH_MODE": _auth_mode()}), _session(quiet):
+        _probe(address, timeout_s)
+        ray.init(
+            address=address,
+            runtime_env=runtime_env,
+            log_to_driver=not quiet,
+            logging_level=logging.ERROR if quiet else logging.INFO,
+        )
+        yield Cluster(ray.get_runtime_context().gcs_address, own=False)
+
+
+@contextmanager
+def _session(quiet: bool) -> Iterator[None]:
+    """Make Ray see this environment's token, and forget it afterwards."""
+    _reread_environment()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, which the processes of our cluster inherit, and put the old ones back."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _reread_environment()
+
+
+def _reread_environment() -> None:
+    """Ray keeps mode and token from the first look; a process that connects twice must look again."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _auth_mode() -> str:
+    """Use a token wherever the environment or the home folder has one; `ray.init(address=...)` alone would not."""
+    given = os.environ.get("RAY_AUTH_MODE")
+    has_token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    return given if given is not None else "token" if has_token else "disabled"
+
+
+def _short_temp_folder() -> Path:
+    parent = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="pa", dir=parent if len(parent) < LONGEST_TEMP_FOLDER else "/tmp"))  # noqa: S108
+
+
+def _python_path() -> str:
+    """Put the folder of our packages on the workers' path, unless they are installed and on it anyway."""
+    known = os.environ.get("PYTHONPATH", "")
+    if str(ROOT) == sysconfig.get_path("purelib"):
+        return known
+    return os.pathsep.join(filter(None, (str(ROOT), known)))
+
+
+def _check_working_dir(working_dir: Path | None) -> None:
+    hiding = [name for name in PACKAGES if working_dir is not None and (working_dir / name).exists()]
+    hiding = [name for name in hiding if working_dir is None or (working_dir / name).resolve() != ROOT / name]
+    if hiding:
+        rule = "the folder sent to the workers comes first on their import path and would hide ours"
+        mend = f"rename {', '.join(hiding)} in it"
+        raise WrongInput(Problem("cluster.working_dir", rule, str(working_dir), mend))
+
+
+def _probe(address: str, timeout_s: float) -> None:
+    """Ask the cluster for a sign of life in a process that can be ended: `ray.init` may block for minutes."""
+    if address.startswith("ray://"):
+        mend = "run on the cluster (`ray job submit`) and give host:6379 or auto"
+        raise WrongInput(Problem("cluster.address", "Ray Client addresses cannot carry a sweep", address, mend))
+    if address != "auto":
+        _knock(address, timeout_s)
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise _silent(address, f"connected, but it gave no answer within {timeout_s:g} s") from None
+    if answer.returncode:
+        lines = [line for line in (answer.stderr or answer.stdout).splitlines() if line.strip()]
+        if "AuthenticationError" in answer.stderr:
+            mend = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's"
+            raise WrongInput(
+                Problem("cluster.address", "the cluster refuses this token, or the lack of one", address, mend)
+            )
+        raise _silent(address, lines[-1] if lines else f"the health check ended with {answer.returncode}")
+
+
+def _knock(address: str, timeout_s: float) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise WrongInput(
+            Problem("cluster.address", "must be host:port or auto", address, "write it like 10.0.0.5:6379")
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=min(timeout_s, 5.0)).close()
+    except OSError as error:
+        raise _silent(address, str(error)) from error
+
+
+def _silent(address: str, why: str) -> WrongInput:
+    mend = "start a head there (`ray start --head`), or leave the address out for a cluster of our own"
+    return WrongInput(Problem("cluster.address", f"no Ray cluster answers: {why}", address, mend))

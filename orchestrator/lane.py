@@ -1,0 +1,297 @@
+"""A lane: one long-lived Ray Train worker group that serves many jobs from the mailbox.
+
+Starting a worker group takes seconds, a job in a running one milliseconds. Each rank asks the mailbox for job number n,
+runs the handler on it and acknowledges; waiting for work happens outside of any collective, so idle lanes cannot run
+into a collective's time-out. Beside the handler's thread each rank asks for orders once a second: that is its sign of
+life, and how a group whose ranks are stuck in a collective is told to start anew.
+"""
+
+import importlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar, cast
+
+import ray
+from ray import cloudpickle
+from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator.cluster import require_capacity
+from orchestrator.mailbox import Letter, Outcome, Patience, Update
+from orchestrator.post import PostOffice
+from orchestrator.seat import Handler, JobStopped, Payload, Seat, answer, sealed, serve
+from search_spaces.errors import Problem, TrialFailed, WrongInput
+
+__all__ = ["Handler", "Job", "JobStopped", "LaneClient", "Lanes", "Payload", "Seat", "opened"]
+
+A = TypeVar("A")
+
+RESTARTS_IN_A_ROW = 3  # of a worker group that serves no job in between
+
+# Ray Train's settings for a group that is not restarted per trial: notice a death in half a second, no process per
+# group that watches for spot-instance notices (a lost worker's job is delivered again), no time-series, no chdir.
+TRAIN_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One call of the handler on every rank of some lane.
+
+    Args:
+        uid: unique among the jobs that have not ended.
+        payload: the handler's first argument; small, it travels through the mailbox.
+        max_attempts: how often it is begun when workers die under it.
+        limit_s: wall-clock seconds that one attempt may take; None: no limit.
+    """
+
+    uid: str
+    payload: Payload
+    max_attempts: int = 2
+    limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaneClient:
+    """Submits jobs and hears of them, from the driver, a Tune trial or any actor; it can be pickled."""
+
+    post: ActorHandle[PostOffice]
+
+    def submit(self, job: Job) -> None:
+        """Queue `job`; it runs on the first lane that is free."""
+        letter = Letter(job.uid, sealed(dict(job.payload)), job.max_attempts, job.limit_s)
+        answer(self.post.submit.remote(letter))
+
+    def wait(self, uid: str, *, seen: int = 0, timeout_s: float = 10.0) -> Update:
+        """Wait until there is news after the first `seen` progress messages, at most `timeout_s`."""
+        update: Update = answer(self.post.wait.remote(uid, seen, timeout_s), timeout_s)
+        return update
+
+    def result(self, uid: str, *, timeout_s: float) -> object:
+        """Wait for the handler's return value on rank 0.
+
+        Raises:
+            TrialFailed: the job failed; the reason is the handler's error, or what happened to its workers.
+            JobStopped: it was cancelled.
+            TimeoutError: it has not ended within `timeout_s`.
+        """
+        deadline, seen = time.monotonic() + timeout_s, 0
+        while (left := deadline - time.monotonic()) > 0:
+            update = self.wait(uid, seen=seen, timeout_s=min(left, 10.0))
+            seen += len(update.progress)
+            if update.outcome is not None:
+                self.forget(uid)
+                return opened(update.outcome)
+        raise TimeoutError(f"job {uid} has not ended within {timeout_s:g} s")
+
+    def cancel(self, uid: str) -> None:
+        """Take a waiting job back, or stop a running one at its next progress message."""
+        answer(self.post.cancel.remote(uid))
+
+    def forget(self, uid: str) -> None:
+        """Let the mailbox drop an ended job."""
+        answer(self.post.forget.remote(uid))
+
+
+def opened(outcome: Outcome) -> object:
+    """Return an outcome's value, or raise `TrialFailed` or `JobStopped` for it."""
+    if outcome.status == "stopped":
+        raise JobStopped(outcome.reason)
+    if outcome.status == "failed" or outcome.result is None:
+        raise TrialFailed(outcome.reason, outcome.detail)
+    value: object = cloudpickle.loads(outcome.result)
+    return value
+
+
+class Lanes:
+    """Worker groups that serve one queue, for the time of a ``with``.
+
+    Args:
+        handler: run on every rank, ``handler(payload, seat) -> result``; a function, or its name as
+            ``package.module:function``. It fails its job by raising on all ranks alike.
+        storage: a folder that Ray Train keeps small state in; shared by all nodes.
+        num_lanes: jobs that run at the same time.
+        workers_per_lane: ranks per job.
+        cpus_per_worker: reserved for each rank.
+        gpus_per_worker: reserved for each rank; above 0 the process group is NCCL, else gloo.
+        threads_per_worker: OpenMP threads of each rank; more than there are free cores makes training slower.
+        start_timeout_s: how long a worker group may wait for its resources.
+        patience: limits for workers that stop answering.
+
+    Raises:
+        WrongInput: on entering, when the worker groups cannot fit the cluster.
+    """
+
+    def __init__(
+        self,
+        handler: Handler | str,
+        *,
+        storage: Path,
+        num_lanes: int = 1,
+        workers_per_lane: int = 2,
+        cpus_per_worker: float = 1.0,
+        gpus_per_worker: float = 0.0,
+        threads_per_worker: int = 1,
+        start_timeout_s: float = 60.0,
+        patience: Patience | None = None,
+    ) -> None:
+        self.num_lanes = num_lanes
+        self.patience = patience or Patience(silence_s=3 * start_timeout_s + 60.0)
+        resources = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
+        self.group = _GroupSettings(
+            handler=sealed(_resolve(handler) if isinstance(handler, str) else handler),
+            storage=str(storage.resolve()),
+            workers=workers_per_lane,
+            resources={name: amount for name, amount in resources.items() if amount > 0},
+            start_timeout_s=start_timeout_s,
+        )
+        self.environment = {
+            **TRAIN_ENVIRONMENT,
+            "OMP_NUM_THREADS": str(threads_per_worker),
+            "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(start_timeout_s),
+        }
+        self.hosts: dict[int, ActorHandle[_Host]] = {}
+        self.runs: list[ray.ObjectRef[None]] = []
+
+    def __enter__(self) -> Self:
+        """Check the resources and set the worker groups going; jobs may be submitted at once."""
+        require_capacity(self.num_lanes, self.group.workers, self.group.resources)
+        self.post = _actor(PostOffice, {}, self.num_lanes, self.patience)
+        self.client = LaneClient(self.post)
+        for lane in range(self.num_lanes):
+            self.hosts[lane] = _actor(_Host, self.environment, lane, self.post, self.group)
+            self.runs.append(self.hosts[lane].run.remote())
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End the worker groups, running jobs included, and every actor."""
+        self.close()
+
+    def close(self, *, timeout_s: float = 20.0) -> None:
+        """Send the ranks home, wait for their groups to end, and kill what is left after `timeout_s`."""
+        if not self.hosts:
+            return
+        try:
+            answer(self.post.close.remote(), 5.0)
+            ray.wait(self.runs, num_returns=len(self.runs), timeout=timeout_s)
+        except (ray.exceptions.RayError, TimeoutError):
+            pass  # a post office that is gone closes nothing, and its lanes end by the kill below
+        finally:
+            for host in self.hosts.values():
+                ray.kill(host)
+            ray.kill(self.post)
+            self.hosts, self.runs = {}, []
+
+    def submit(self, job: Job) -> None:
+        """Queue `job`, see `LaneClient.submit`."""
+        self.client.submit(job)
+
+    def result(self, uid: str, *, timeout_s: float) -> object:
+        """Wait for a job's value, see `LaneClient.result`."""
+        return self.client.result(uid, timeout_s=timeout_s)
+
+
+def _actor(kind: type[A], environment: Mapping[str, str], *arguments: object) -> ActorHandle[A]:
+    """Start an actor without CPU on this process' node, so that it never takes a worker's place."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    remote = ray.remote(kind).options(
+        num_cpus=0, scheduling_strategy=here, runtime_env={"env_vars": dict(environment)} if environment else None
+    )
+    return cast(ActorHandle[A], remote.remote(*arguments))
+
+
+def _resolve(name: str) -> Handler:
+    module, _, attribute = name.partition(":")
+    try:
+        handler: Handler = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        rule = f"`handler` must name a function as package.module:function ({error})"
+        raise WrongInput(Problem("lanes.handler", rule, name)) from error
+    return handler
+
+
+@dataclass(frozen=True, slots=True)
+class _GroupSettings:
+    """What a worker group is made of; `handler` is pickled."""
+
+    handler: bytes
+    storage: str
+    workers: int
+    resources: dict[str, float]
+    start_timeout_s: float
+
+
+class _Host:
+    """Runs one lane's trainer in a process of its own, so that the driver needs no torch and keeps its signals."""
+
+    def __init__(self, lane: int, post: ActorHandle[PostOffice], group: _GroupSettings) -> None:
+        self.lane, self.post, self.group = lane, post, group
+
+    def run(self) -> None:
+        """Keep the worker group up until it is sent home, or fails again and again without serving a job."""
+        from ray.train import TrainingFailedError  # noqa: PLC0415
+
+        trainer = self._trainer
+        while True:
+            served: int = answer(self.post.served.remote(self.lane))
+            try:
+                trainer().fit()
+                reason = "it was sent home"
+            except TrainingFailedError as error:
+                if answer(self.post.served.remote(self.lane)) > served:
+                    continue
+                reason = self._why(error)
+            answer(self.post.lane_ended.remote(self.lane, reason))
+            return
+
+    def _trainer(self) -> "ray.train.torch.TorchTrainer":
+        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
+        from ray.train.torch import TorchTrainer  # noqa: PLC0415
+
+        resources = self.group.resources
+        return TorchTrainer(
+            serve,
+            train_loop_config={"lane": self.lane, "post": self.post, "handler": self.group.handler},
+            scaling_config=ScalingConfig(
+                num_workers=self.group.workers, use_gpu=resources.get("GPU", 0.0) > 0, resources_per_worker=resources
+            ),
+            run_config=RunConfig(
+                name=f"lane-{self.lane}",
+                storage_path=self.group.storage,
+                failure_config=FailureConfig(
+                    max_failures=RESTARTS_IN_A_ROW,
+                    controller_failure_limit=1,  # type: ignore[call-arg]  # typed as the former version's class
+                ),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+            ),
+        )
+
+    def _why(self, error: Exception) -> str:
+        """Put Ray Train's failure into one line; a group that could not start is told with what was missing."""
+        cause = getattr(error, "controller_failure", None)
+        if cause is None:
+            failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
+            told = "; ".join(f"rank {rank}: {_last_line(failure)}" for rank, failure in failures.items())
+            return f"its workers failed again and again ({told or _last_line(error)})"
+        first, _, _ = str(cause).partition(". ")
+        free: Mapping[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+        total: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        have = ", ".join(f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name}" for name in self.group.resources)
+        each = " + ".join(f"{amount:g} {name}" for name, amount in self.group.resources.items())
+        return (
+            f"its worker group did not start within {self.group.start_timeout_s:g} s; "
+            f"it needs {self.group.workers} x {each}, free are {have} ({first})"
+        )
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -1,0 +1,344 @@
+"""The post office between trials and lanes: which job goes where, what came back, and who stopped answering.
+
+A lane is one worker group; its ranks all receive the same jobs in the same order. A group that is started anew is a new
+incarnation and is given the job its predecessor did not acknowledge. This file knows no Ray and no clock of its own, so
+every rule below is a plain call in a test; `orchestrator.lane` puts it into an actor.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from search_spaces.plan import Json
+
+Order: TypeAlias = Literal["stay", "restart", "leave"]
+Progress: TypeAlias = Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A job in its envelope. The payload stays pickled, so the post office never imports what it carries."""
+
+    uid: str
+    payload: bytes
+    max_attempts: int = 2
+    limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A letter on its way to one rank; `attempt` counts from 1."""
+
+    letter: Letter
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Who speaks: a rank of one incarnation of a lane's worker group."""
+
+    lane: int
+    incarnation: str
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one rank says at the end of a job: a pickled result, or the error it raised."""
+
+    result: bytes | None = None
+    error_type: str = ""
+    reason: str = ""
+    detail: str = ""
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended; `result` is rank 0's, `seconds` are those of the last attempt."""
+
+    uid: str
+    status: Literal["done", "failed", "stopped"]
+    result: bytes | None = None
+    reason: str = ""
+    detail: str = ""
+    attempts: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """News of a job: the progress messages not seen yet, and the outcome once there is one."""
+
+    progress: tuple[Progress, ...]
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long the post office waits, in seconds.
+
+    Args:
+        agree_s: after one rank raised, for the other ranks to end too; then they are stuck in a collective.
+        alive_s: a rank heard from within this time is alive; a silent one is dead, and its job is delivered again.
+        silence_s: for any sign of life of a lane; longer than a worker group may take to start.
+    """
+
+    agree_s: float = 10.0
+    alive_s: float = 4.0
+    silence_s: float = 240.0
+
+
+@dataclass(slots=True)
+class _Entry:
+    letter: Letter
+    attempts: int = 0
+    started: float = 0.0
+    stop: bool = False
+    progress: list[Progress] = field(default_factory=list)
+    outcome: Outcome | None = None
+
+
+@dataclass(slots=True)
+class _Group:
+    incarnation: str
+    size: int
+    order: Order = "stay"
+    number: int = 0
+    entry: _Entry | None = None
+    reports: dict[int, Report] = field(default_factory=dict)
+    first_error: float | None = None
+    verdicts: list[bool] = field(default_factory=list)
+    seen: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Lane:
+    heard: float
+    group: _Group | None = None
+    served: int = 0
+    ended: str | None = None
+
+
+class Mailbox:
+    """The queue of jobs, the lanes that serve it and the rules of delivery.
+
+    Args:
+        num_lanes: lanes that will say hello.
+        clock: seconds from any fixed moment on, never running backwards.
+        patience: the limits of waiting.
+    """
+
+    def __init__(self, num_lanes: int, clock: Callable[[], float], patience: Patience | None = None) -> None:
+        self.clock, self.patience = clock, patience or Patience()
+        self.queue: deque[_Entry] = deque()
+        self.entries: dict[str, _Entry] = {}
+        self.lanes = {lane: _Lane(clock()) for lane in range(num_lanes)}
+        self.closed = False
+
+    # What a client says.
+
+    def submit(self, letter: Letter) -> None:
+        """Queue a job. A uid that is waiting or running keeps its place; one that has ended may be run again."""
+        known = self.entries.get(letter.uid)
+        if known is not None and known.outcome is None:
+            return
+        entry = self.entries[letter.uid] = _Entry(letter)
+        if self.closed or not self._alive():
+            self._end(entry, "failed", reason=self._why_no_lane())
+        else:
+            self.queue.append(entry)
+
+    def cancel(self, uid: str) -> None:
+        """Take a waiting job back; ask a running one to stop at its next progress message."""
+        entry = self.entries[uid]
+        entry.stop = True
+        if entry in self.queue:
+            self.queue.remove(entry)
+            self._end(entry, "stopped", reason="stopped before it began")
+
+    def look(self, uid: str, seen: int) -> Update:
+        """Return the progress after the first `seen` messages, and the outcome if the job has ended."""
+        entry = self.entries[uid]
+        return Update(tuple(entry.progress[seen:]), entry.outcome)
+
+    def forget(self, uid: str) -> None:
+        """Drop what is kept of an ended job."""
+        if (entry := self.entries.get(uid)) is not None and entry.outcome is not None:
+            del self.entries[uid]
+
+    def close(self) -> None:
+        """Send every lane home; jobs that have not ended fail."""
+        self.closed = True
+        for entry in self.entries.values():
+            if entry.outcome is None:
+                self._end(entry, "stopped", reason="the lanes were closed")
+        self.queue.clear()
+
+    # What a rank says.
+
+    def hello(self, place: Place, size: int) -> None:
+        """Greet a rank. The first of a new incarnation ends the old group, whose job is delivered again."""
+        lane = self.lanes[place.lane]
+        lane.heard = self.clock()
+        if lane.group is None or lane.group.incarnation != place.incarnation:
+            self._lose_job(place.lane, f"a worker of lane {place.lane} died while running it")
+            lane.group = _Group(place.incarnation, size)
+
+    def orders(self, place: Place) -> Order:
+        """Tell a rank whether to stay; asking is also its sign of life."""
+        lane, group = self.lanes[place.lane], self._group(place)
+        lane.heard = self.clock()
+        if self.closed or group is None or lane.ended is not None:
+            return "leave"
+        group.seen[place.rank] = lane.heard
+        return group.order
+
+    def take(self, place: Place, number: int) -> Delivery | None:
+        """Hand out job `number` of this incarnation, the same to every rank; None while there is none.
+
+        A rank that is ahead waits here, outside of any collective, until the others have ended the job before.
+        """
+        group = self._group(place)
+        if self.closed or group is None or group.order != "stay" or group.number != number:
+            return None
+        if group.entry is None and self.queue:
+            group.entry = entry = self.queue.popleft()
+            entry.attempts, entry.started = entry.attempts + 1, self.clock()
+        return Delivery(group.entry.letter, group.entry.attempts) if group.entry is not None else None
+
+    def progress(self, place: Place, number: int, index: int, values: Progress) -> bool:
+        """Keep rank 0's progress message; return whether to stop.
+
+        The verdict on message `index` is fixed by the first rank that sends it, so all ranks stop at the same one.
+        """
+        group = self._group(place)
+        if group is None or group.number != number or group.entry is None:
+            return True
+        if place.rank == 0:
+            group.entry.progress.append(values)
+        while len(group.verdicts) <= index:
+            group.verdicts.append(group.entry.stop)
+        return group.verdicts[index]
+
+    def report(self, place: Place, number: int, report: Report) -> None:
+        """Acknowledge a job on one rank; with the last rank's word the job ends."""
+        group = self._group(place)
+        if group is None or group.number != number or group.entry is None:
+            return
+        group.reports[place.rank] = report
+        if report.error_type and group.first_error is None:
+            group.first_error = self.clock()
+        if len(group.reports) == group.size:
+            self._settle(place.lane, group)
+
+    def lane_ended(self, lane: int, reason: str) -> None:
+        """Strike a lane off; its job goes to another one, and with the last lane all waiting jobs fail."""
+        if self.lanes[lane].ended is not None:
+            return
+        self.lanes[lane].ended = reason
+        self._lose_job(lane, f"lane {lane} ended: {reason}")
+        if not self._alive():
+            for entry in self.queue:
+                self._end(entry, "failed", reason=self._why_no_lane())
+            self.queue.clear()
+
+    # What time says.
+
+    def tick(self) -> None:
+        """Apply the limits of waiting."""
+        now = self.clock()
+        for number, lane in self.lanes.items():
+            if lane.ended is None and now - lane.heard > self.patience.silence_s:
+                self.lane_ended(number, f"nothing was heard of it for {self.patience.silence_s:g} s")
+            group = lane.group
+            if group is not None and group.entry is not None:
+                self._check_limit(number, group, group.entry, now)
+                self._check_agreement(number, group, now)
+
+    def _check_limit(self, lane: int, group: _Group, entry: _Entry, now: float) -> None:
+        limit = entry.letter.limit_s
+        if limit is not None and now - entry.started > limit:
+            self._finish(lane, group, "failed", reason=f"took longer than its limit of {limit:g} s")
+            group.order = "restart"
+
+    def _check_agreement(self, lane: int, group: _Group, now: float) -> None:
+        if group.entry is None or group.first_error is None or now - group.first_error <= self.patience.agree_s:
+            return
+        silent = sorted(set(range(group.size)) - set(group.reports))
+        if all(now - group.seen.get(rank, -1e9) <= self.patience.alive_s for rank in silent):
+            self._disagree(lane, group, f"; rank {', '.join(map(str, silent))} did not end with it")
+
+    def _settle(self, lane: int, group: _Group) -> None:
+        reports = [group.reports[rank] for rank in range(group.size)]
+        if not any(report.error_type for report in reports):
+            self._finish(lane, group, "done", result=reports[0].result)
+        elif len({(report.error_type, report.reason) for report in reports}) == 1:
+            status: Literal["failed", "stopped"] = "stopped" if reports[0].stopped else "failed"
+            self._finish(lane, group, status, reason=reports[0].reason, detail=reports[0].detail)
+        else:
+            self._disagree(lane, group, "; the other ranks ended otherwise" if group.size > 1 else "")
+
+    def _disagree(self, lane: int, group: _Group, how: str) -> None:
+        """Fail with the first error, which is the cause, and renew the group: its collectives are out of step."""
+        rank, cause = next((rank, report) for rank, report in group.reports.items() if report.error_type)
+        self._finish(lane, group, "failed", reason=f"{cause.reason} (rank {rank}{how})", detail=cause.detail)
+        group.order = "restart"
+
+    def _finish(
+        self,
+        lane: int,
+        group: _Group,
+        status: Literal["done", "failed", "stopped"],
+        *,
+        result: bytes | None = None,
+        reason: str = "",
+        detail: str = "",
+    ) -> None:
+        assert group.entry is not None
+        self._end(group.entry, status, result=result, reason=reason, detail=detail)
+        group.entry, group.first_error = None, None
+        group.reports.clear()
+        group.verdicts.clear()
+        group.number += 1
+        self.lanes[lane].served += 1
+
+    def _end(
+        self,
+        entry: _Entry,
+        status: Literal["done", "failed", "stopped"],
+        *,
+        result: bytes | None = None,
+        reason: str = "",
+        detail: str = "",
+    ) -> None:
+        if entry.outcome is None:
+            seconds = self.clock() - entry.started if entry.attempts else 0.0
+            entry.outcome = Outcome(entry.letter.uid, status, result, reason, detail, entry.attempts, seconds)
+
+    def _lose_job(self, lane: int, how: str) -> None:
+        group = self.lanes[lane].group
+        if group is None or group.entry is None:
+            return
+        entry, tries = group.entry, group.entry.letter.max_attempts
+        if entry.stop:
+            self._finish(lane, group, "stopped", reason=how)
+        elif entry.attempts >= tries:
+            self._finish(lane, group, "failed", reason=f"{how} (attempt {entry.attempts} of {tries})")
+        else:
+            group.entry = None
+            self.queue.appendleft(entry)
+
+    def _group(self, place: Place) -> _Group | None:
+        group = self.lanes[place.lane].group
+        return group if group is not None and group.incarnation == place.incarnation else None
+
+    def _alive(self) -> bool:
+        return any(lane.ended is None for lane in self.lanes.values())
+
+    def _why_no_lane(self) -> str:
+        reasons = {number: lane.ended for number, lane in self.lanes.items() if lane.ended is not None}
+        if not reasons:
+            return "the lanes were closed"
+        return "no lane is left to run it: " + "; ".join(f"lane {lane}: {why}" for lane, why in reasons.items())

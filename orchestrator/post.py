@@ -1,0 +1,105 @@
+"""The mailbox as an asynchronous actor: a question that has no answer yet waits here, not in a loop of calls."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from orchestrator.mailbox import Delivery, Letter, Mailbox, Order, Patience, Place, Progress, Report, Update
+
+T = TypeVar("T")
+
+
+class PostOffice:
+    """Passes every call on to its `Mailbox`, wakes whoever waits, and lets time's own rules act.
+
+    Args:
+        num_lanes: lanes that will say hello.
+        patience: the limits of waiting.
+    """
+
+    def __init__(self, num_lanes: int, patience: Patience) -> None:
+        self.mailbox = Mailbox(num_lanes, time.monotonic, patience)
+        self.changed = asyncio.Event()
+
+    async def submit(self, letter: Letter) -> None:
+        """See `Mailbox.submit`."""
+        self.mailbox.submit(letter)
+        self._wake()
+
+    async def cancel(self, uid: str) -> None:
+        """See `Mailbox.cancel`."""
+        self.mailbox.cancel(uid)
+        self._wake()
+
+    async def wait(self, uid: str, seen: int, timeout_s: float) -> Update:
+        """See `Mailbox.look`; waits for news."""
+
+        def news() -> Update | None:
+            update = self.mailbox.look(uid, seen)
+            return update if update.progress or update.outcome else None
+
+        return await self._until(news, timeout_s) or self.mailbox.look(uid, seen)
+
+    async def forget(self, uid: str) -> None:
+        """See `Mailbox.forget`."""
+        self.mailbox.forget(uid)
+
+    async def close(self) -> None:
+        """See `Mailbox.close`."""
+        self.mailbox.close()
+        self._wake()
+
+    async def hello(self, place: Place, size: int) -> None:
+        """See `Mailbox.hello`."""
+        self.mailbox.hello(place, size)
+        self._wake()
+
+    async def orders(self, place: Place, timeout_s: float) -> Order:
+        """See `Mailbox.orders`; waits for another order than to stay."""
+
+        def other() -> Order | None:
+            order = self.mailbox.orders(place)
+            return None if order == "stay" else order
+
+        return await self._until(other, timeout_s) or "stay"
+
+    async def take(self, place: Place, number: int, timeout_s: float) -> Delivery | None:
+        """See `Mailbox.take`; waits for a job."""
+        return await self._until(lambda: self.mailbox.take(place, number), timeout_s)
+
+    async def progress(self, place: Place, number: int, index: int, values: Progress) -> bool:
+        """See `Mailbox.progress`."""
+        stop = self.mailbox.progress(place, number, index, values)
+        self._wake()
+        return stop
+
+    async def report(self, place: Place, number: int, report: Report) -> None:
+        """See `Mailbox.report`."""
+        self.mailbox.report(place, number, report)
+        self._wake()
+
+    async def lane_ended(self, lane: int, reason: str) -> None:
+        """See `Mailbox.lane_ended`."""
+        self.mailbox.lane_ended(lane, reason)
+        self._wake()
+
+    async def served(self, lane: int) -> int:
+        """Count the jobs that ended on `lane`."""
+        return self.mailbox.lanes[lane].served
+
+    def _wake(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def _until(self, ready: Callable[[], T | None], timeout_s: float) -> T | None:
+        """Wait for `ready` to answer; time's own rules are applied at least twice a second meanwhile."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.mailbox.tick()
+            if (answer := ready()) is not None or (left := deadline - time.monotonic()) <= 0:
+                return answer
+            try:
+                await asyncio.wait_for(self.changed.wait(), min(left, 0.5))
+            except TimeoutError:
+                continue

@@ -1,0 +1,149 @@
+"""One rank of a lane: takes jobs from the mailbox, runs the handler on them and follows orders."""
+
+import threading
+import traceback
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import ray
+from ray import cloudpickle
+from ray.actor import ActorHandle
+
+from orchestrator.mailbox import Delivery, Order, Place, Progress, Report
+from orchestrator.post import PostOffice
+from search_spaces.errors import ParettaError, TrialFailed
+
+Payload: TypeAlias = Mapping[str, object]
+T = TypeVar("T")
+
+ANSWER_S = 60.0  # the mailbox answers in milliseconds; a minute of silence means that it is gone
+ORDERS_S = 1.0  # between two signs of life of a rank
+TAKE_S = 10.0  # of one wait for the next job
+
+
+class JobStopped(ParettaError):
+    """The job was cancelled. Raised by `Seat.progress` on every rank at the same message; let it pass."""
+
+
+class GroupBroken(ParettaError):
+    """The ranks of a worker group are out of step, so the group is started anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Where a handler runs.
+
+    Args:
+        rank: of this process, from 0.
+        world_size: number of ranks; a process group over them exists when there is more than one.
+        local_rank: rank on this machine.
+        device: ``cpu`` or ``cuda:0``; the handler must choose it itself, since CUDA's choice is one per thread.
+        attempt: from 1; above 1 the job was delivered again after a worker died.
+        progress: call it on every rank at the same points; rank 0's values reach whoever submitted the job.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    device: str
+    attempt: int
+    progress: Callable[[Progress], None]
+
+
+Handler: TypeAlias = Callable[[Payload, Seat], object]
+
+
+def sealed(value: object) -> bytes:
+    """Pickle `value`, functions defined inside functions included."""
+    content: bytes = cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
+    return content
+
+
+def answer(reference: "ray.ObjectRef[T]", wait_s: float = 0.0) -> T:
+    """Fetch an answer that is due after `wait_s` seconds; a dead mailbox raises, it is never waited for."""
+    value: T = ray.get(reference, timeout=wait_s + ANSWER_S)
+    return value
+
+
+def serve(config: Mapping[str, object]) -> None:
+    """Be one rank of a lane until told to leave: the training function of the lane's trainer."""
+    from ray.train import get_context  # noqa: PLC0415 - only workers need Ray Train
+    from ray.train.collective import broadcast_from_rank_zero  # noqa: PLC0415
+    from ray.train.torch import get_device  # noqa: PLC0415
+
+    handler, post, lane = config["handler"], config["post"], config["lane"]
+    assert isinstance(handler, bytes)
+    assert isinstance(post, ActorHandle)
+    assert isinstance(lane, int)
+    context, incarnation = get_context(), broadcast_from_rank_zero(uuid.uuid4().hex)
+
+    def seat(attempt: int, progress: Callable[[Progress], None]) -> Seat:
+        device = str(get_device())
+        size, local_rank = context.get_world_size(), context.get_local_rank()
+        return Seat(context.get_world_rank(), size, local_rank, device, attempt, progress)
+
+    answer(post.hello.remote(place := Place(lane, incarnation, context.get_world_rank()), context.get_world_size()))
+    _Rank(post, place, seat).follow(cloudpickle.loads(handler))
+
+
+class _Rank:
+    """One process of a worker group: a thread that runs jobs, and this one that follows orders."""
+
+    def __init__(
+        self, post: ActorHandle[PostOffice], place: Place, seat: Callable[[int, Callable[[Progress], None]], Seat]
+    ) -> None:
+        self.post, self.place, self.seat = post, place, seat
+
+    def follow(self, handler: Handler) -> None:
+        """Serve until the order to leave; raises `GroupBroken` on the order to restart.
+
+        Whatever the handler's thread is stuck in ends with the process, which Ray Train ends when this returns.
+        """
+        worker = threading.Thread(target=self._work, args=(handler,), daemon=True, name="paretta-handler")
+        worker.start()
+        order: Order = "stay"
+        while order == "stay":
+            order = answer(self.post.orders.remote(self.place, ORDERS_S), ORDERS_S)
+            if not worker.is_alive():
+                raise GroupBroken(f"the handler's thread of rank {self.place.rank} ended")
+        if order == "restart":
+            raise GroupBroken("the ranks did not end their job alike")
+
+    def _work(self, handler: Handler) -> None:
+        number = 0
+        while True:
+            delivery: Delivery | None = answer(self.post.take.remote(self.place, number, TAKE_S), TAKE_S)
+            if delivery is not None:
+                report = self._run(handler, delivery, number)
+                answer(self.post.report.remote(self.place, number, report))
+                number += 1
+
+    def _run(self, handler: Handler, delivery: Delivery, number: int) -> Report:
+        try:
+            seat = self.seat(delivery.attempt, self._progress_of(number))
+            value = handler(cloudpickle.loads(delivery.letter.payload), seat)
+            return Report(result=sealed(value) if self.place.rank == 0 else None)
+        except JobStopped as stop:
+            return Report(error_type="JobStopped", reason=str(stop), stopped=True)
+        except Exception as error:  # noqa: BLE001 - the lane outlives whatever a job raises; the job fails with it
+            return _report_of(error)
+
+    def _progress_of(self, number: int) -> Callable[[Progress], None]:
+        sent = 0
+
+        def progress(values: Progress) -> None:
+            nonlocal sent
+            index, sent = sent, sent + 1
+            if answer(self.post.progress.remote(self.place, number, index, dict(values))):
+                raise JobStopped("stopped on request")
+
+        return progress
+
+
+def _report_of(error: Exception) -> Report:
+    if isinstance(error, TrialFailed):
+        return Report(error_type="TrialFailed", reason=error.reason, detail=error.detail or traceback.format_exc())
+    reason = f"{type(error).__name__}: {str(error).strip() or 'without a message'}".splitlines()[0]
+    return Report(error_type=type(error).__name__, reason=reason, detail=traceback.format_exc())

@@ -1,0 +1,178 @@
+"""Connecting: our own cluster leaves nothing behind, an address where nobody answers is told within seconds."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from orchestrator import cluster as cluster_module
+from orchestrator.cluster import ROOT, connect, require_capacity
+from search_spaces.errors import WrongInput
+
+OWN_CLUSTER = """
+import os, signal, sys, time
+import ray
+from orchestrator.cluster import connect
+
+with connect(num_cpus=1) as cluster:
+    @ray.remote(num_cpus=1)
+    def here():
+        import orchestrator.cluster
+        return os.environ["OMP_NUM_THREADS"], os.environ["RAY_USAGE_STATS_ENABLED"], orchestrator.cluster.__file__
+
+    print(*ray.get(here.remote()), cluster.own, os.environ["RAY_AUTH_MODE"], ray.cluster_resources()["CPU"])
+    if sys.argv[1] == "raise":
+        raise RuntimeError("on purpose")
+    if sys.argv[1] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+print("RAY_AUTH_TOKEN" in os.environ, ray.is_initialized())
+"""
+
+
+def run_in(home: Path, temp: Path, how: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HOME": str(home), "TMPDIR": str(temp), "PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_AUTH_MODE", None)
+    command = [sys.executable, "-c", OWN_CLUSTER, how]
+    return subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, timeout=120, check=False)
+
+
+def processes_below(folder: Path, seconds: float = 15.0) -> list[str]:
+    """Command lines that mention `folder`, once those on their way out are gone."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                line = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(folder) in line:
+                found.append(line)
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose name is short enough for Ray's sockets below it."""
+    folder = cluster_module._short_temp_folder()
+    yield folder
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("how", ["leave", "raise"])
+def test_our_own_cluster_leaves_nothing_behind(short_folder: Path, tmp_path: Path, how: str) -> None:
+    done = run_in(tmp_path, short_folder, how)
+    first, *rest = done.stdout.splitlines()
+    assert first == f"1 0 {ROOT / 'orchestrator' / 'cluster.py'} True token 1.0", done.stderr
+    assert (done.returncode, rest) == ((0, ["False False"]) if how == "leave" else (1, []))
+    assert ("RuntimeError: on purpose" in done.stderr) == (how == "raise")
+    assert processes_below(short_folder) == []
+    assert sorted(short_folder.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == []
+
+
+def test_no_process_outlives_a_killed_driver(short_folder: Path, tmp_path: Path) -> None:
+    done = run_in(tmp_path, short_folder, "die")
+    assert done.returncode == -signal.SIGKILL
+    assert processes_below(short_folder, seconds=30.0) == []
+
+
+def test_an_address_where_nobody_listens_is_told_at_once() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(WrongInput, match=r"no Ray cluster answers: .*Connection refused.*ray start --head"):
+        connect(address).__enter__()
+
+
+def test_a_port_that_speaks_something_else_is_told_within_the_limit() -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        begun = time.monotonic()
+        with pytest.raises(WrongInput, match="no Ray cluster answers"):
+            connect(f"127.0.0.1:{mute.getsockname()[1]}", timeout_s=6.0).__enter__()
+        assert time.monotonic() - begun < 20.0  # the limit itself is what is promised
+
+
+@pytest.mark.parametrize(
+    ("address", "rule"), [("ray://localhost:10001", "Ray Client"), ("localhost", "host:port"), ("a:b", "host:port")]
+)
+def test_an_address_of_another_kind_is_told(address: str, rule: str) -> None:
+    with pytest.raises(WrongInput, match=rule):
+        connect(address).__enter__()
+
+
+def test_a_folder_that_would_hide_our_packages_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pipelines").mkdir()
+    with pytest.raises(WrongInput, match=r"would hide ours.*rename pipelines in it"):
+        connect("10.0.0.5:6379", working_dir=tmp_path).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "groups", "workers", "resources", "fits"),
+    [
+        ([{"CPU": 2.0}], 1, 2, {"CPU": 1.0}, True),
+        ([{"CPU": 2.0}], 1, 3, {"CPU": 1.0}, False),
+        ([{"CPU": 2.0}], 2, 2, {"CPU": 0.5}, True),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], 1, 3, {"CPU": 2.0}, False),  # 6 CPUs, but only one worker fits each node
+        ([{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0}], 1, 2, {"CPU": 1.0, "GPU": 1.0}, False),
+        ([{"CPU": 8.0, "GPU": 1.0}], 1, 2, {"CPU": 1.0, "GPU": 0.5}, True),
+        ([], 1, 1, {"CPU": 1.0}, False),
+    ],
+)
+def test_capacity_is_counted_per_node(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    nodes: list[Mapping[str, float]],
+    groups: int,
+    workers: int,
+    resources: Mapping[str, float],
+    fits: bool,
+) -> None:
+    table = [{"Alive": True, "Resources": node} for node in nodes] + [{"Alive": False, "Resources": {"CPU": 99.0}}]
+    monkeypatch.setattr(cluster_module.ray, "nodes", lambda: table)
+    if fits:
+        require_capacity(groups, workers, resources)
+    else:
+        with pytest.raises(WrongInput, match=rf"needs {groups * workers} x .* the cluster has room for"):
+            require_capacity(groups, workers, resources)
+
+
+JOIN = """
+import os, sys
+import ray
+from orchestrator.cluster import connect
+from search_spaces.errors import WrongInput
+
+try:
+    with connect(sys.argv[1], timeout_s=60.0) as cluster:
+        @ray.remote
+        def here():
+            import orchestrator.cluster
+            return orchestrator.cluster.__file__
+
+        print(cluster.own, "py_modules_files" in ray.get(here.remote()))
+except WrongInput as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_a_running_cluster_is_joined_with_its_token_and_gets_our_packages() -> None:
+    with connect(num_cpus=1) as cluster:
+        known = {**os.environ, "PYTHONPATH": str(ROOT)}
+        unknown = {name: value for name, value in known.items() if not name.startswith("RAY_AUTH")}
+        command = [sys.executable, "-c", JOIN, cluster.address]
+        joined = subprocess.run(command, env=known, capture_output=True, text=True, timeout=120, check=True)
+        refused = subprocess.run(command, env=unknown, capture_output=True, text=True, timeout=120, check=True)
+    assert joined.stdout.split() == ["False", "True"]
+    assert "the cluster refuses this token" in refused.stdout
