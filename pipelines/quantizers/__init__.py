@@ -1,0 +1,1 @@
+"""Integer grids for tensors: one file a kind."""

@@ -1,0 +1,75 @@
+"""An independent model of integer inference: exact sums of codes in float64, rescaled in float32 as at run time."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+Array = npt.NDArray[np.generic]
+
+
+def simulate(model: nn.Sequential, inputs: torch.Tensor) -> Array:
+    """Return what the integer form of a quantised chain computes, float32; it reads the trained layers, not the export.
+
+    Every accumulation is an exact integer (below 2**53), an output code is
+    ``clamp(round_half_even(float32(sum) * float32(float32(s_x * s_w) / s_y)) + z_y, 0, 255)``.
+    """
+    layers = list(model)
+    values: Array = inputs.numpy()
+    grid: tuple[np.float32, int] | None = None
+    for index, layer in enumerate(layers):
+        if hasattr(layer, "input_quantizer"):
+            step, zero = _grid(layer.input_quantizer)
+            codes = values if grid is not None else _quantize(values, step, zero)
+            total, scale = _accumulate(layer, codes, step, zero)
+            grid = _output_grid(layer, layers[index + 1 :])
+            values = total.astype(np.float32) * scale if grid is None else _requantize(total, scale, grid)
+            if hasattr(layer, "output_quantizer"):
+                assert grid is not None
+                values, grid = (values.astype(np.float32) - np.float32(grid[1])) * grid[0], None
+        elif isinstance(layer, nn.ReLU):
+            values = np.maximum(values, 0 if grid is None else grid[1])
+        else:
+            values = layer(torch.from_numpy(values.astype(np.float64))).numpy()
+            values = values.astype(np.float32) if grid is None else values
+    return values
+
+
+def _accumulate(layer: nn.Module, codes: Array, step: np.float32, zero: int) -> tuple[Array, Array]:
+    weight = layer.weight.detach()
+    steps = layer.parametrizations.weight[-1].scale.detach().abs()
+    shape = (-1, *[1] * (weight.dim() - 1))
+    weight_codes = (weight.double() / steps.double().view(shape)).round()
+    scale = (np.float32(step) * steps.numpy()).astype(np.float32)
+    centred = torch.from_numpy(codes.astype(np.float64) - zero)
+    if isinstance(layer, nn.Conv2d):
+        total = F.conv2d(centred, weight_codes, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        scale = scale.reshape(-1, 1, 1)
+    else:
+        total = F.linear(centred, weight_codes)
+    if layer.bias is not None:
+        bias = np.rint(layer.bias.detach().double().numpy() / scale.reshape(-1).astype(np.float64))
+        total = total + torch.from_numpy(bias.reshape(scale.shape))
+    assert float(total.abs().max()) < 2**31
+    return total.numpy(), scale
+
+
+def _output_grid(layer: nn.Module, rest: list[nn.Module]) -> tuple[np.float32, int] | None:
+    if hasattr(layer, "output_quantizer"):
+        return _grid(layer.output_quantizer)
+    following = next((later for later in rest if hasattr(later, "input_quantizer")), None)
+    return None if following is None else _grid(following.input_quantizer)
+
+
+def _grid(quantizer: nn.Module) -> tuple[np.float32, int]:
+    return np.float32(quantizer.scale.item()), int(quantizer.zero_point)
+
+
+def _quantize(values: Array, step: np.float32, zero: int) -> Array:
+    return np.clip(np.rint(values / step) + zero, 0, 255)
+
+
+def _requantize(total: Array, scale: Array, grid: tuple[np.float32, int]) -> Array:
+    factor = (scale / grid[0]).astype(np.float32)
+    return np.clip(np.rint(total.astype(np.float32) * factor) + grid[1], 0, 255)
