@@ -86,6 +86,7 @@ def connect(
         raise WrongInput(
             Problem("cluster", "this process is already connected to Ray", mend="call ray.shutdown() first")
         )
+    _check_working_dir((working_dir or Path.cwd()).resolve())
     if address is None:
         with _own(num_cpus or len(os.sched_getaffinity(0)), num_gpus, dashboard, quiet) as cluster:
             yield cluster
@@ -151,7 +152,6 @@ def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> I
 
 @contextmanager
 def _running(address: str, working_dir: Path | None, timeout_s: float, quiet: bool) -> Iterator[Cluster]:
-    _check_working_dir(working_dir)
     packages = [str(ROOT / name) for name in PACKAGES if (ROOT / name).is_dir()]
     runtime_env: dict[str, object] = {"env_vars": dict(QUIET), "py_modules": packages}
     if working_dir is not None:
@@ -219,9 +219,9 @@ def _python_path() -> str:
     return os.pathsep.join(filter(None, (str(ROOT), known)))
 
 
-def _check_working_dir(working_dir: Path | None) -> None:
-    hiding = [name for name in PACKAGES if working_dir is not None and (working_dir / name).exists()]
-    hiding = [name for name in hiding if working_dir is None or (working_dir / name).resolve() != ROOT / name]
+def _check_working_dir(working_dir: Path) -> None:
+    """A worker imports from the driver's folder, or from the one sent to it, before anything that is installed."""
+    hiding = [name for name in PACKAGES if (working_dir / name).exists() and (working_dir / name) != ROOT / name]
     if hiding:
         rule = "the folder sent to the workers comes first on their import path and would hide ours"
         mend = f"rename {', '.join(hiding)} in it"

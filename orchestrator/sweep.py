@@ -1,7 +1,7 @@
 """The sweep file: one YAML document, validated whole before anything starts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -105,15 +105,23 @@ class Sweep:
             config = SweepConfig.model_validate(source.data)
         except ValidationError as error:
             raise WrongInput(*problems_of(error, SweepConfig, source.where)) from None
-        if config.search.sampler not in SAMPLERS.names() and ":" not in config.search.sampler:
-            rule = did_you_mean(config.search.sampler, SAMPLERS.names(), "sampler")
-            raise WrongInput(Problem(source.where("search.sampler"), rule))
+        _check_sampler(config.search.sampler, source.where("search.sampler"))
         try:
             space = Space.parse(config.baseline, config.space)
         except WrongInput as error:
             located = [Problem(source.where(p.where), p.rule, p.value, p.mend) for p in error.problems]
             raise WrongInput(*located) from None
         return cls(name, config, space, source, folder)
+
+    def changed(self, **settings: int | str | None) -> "Sweep":
+        """Return the sweep with other settings of its search; None leaves one as it is. Raises `WrongInput`."""
+        given = {name: value for name, value in settings.items() if value is not None}
+        try:
+            search = SearchConfig.model_validate({**self.config.search.model_dump(), **given})
+        except ValidationError as error:
+            raise WrongInput(*problems_of(error, SearchConfig, "--{}".format)) from None
+        _check_sampler(search.sampler, "--sampler")
+        return replace(self, config=self.config.model_copy(update={"search": search}))
 
     def document(self) -> dict[str, Json]:
         """Return the whole configuration with its defaults, as plain data."""
@@ -124,6 +132,11 @@ def presets() -> dict[str, str]:
     """Return the shipped sweeps by name, each with the story in its first line."""
     found = {file.name.removesuffix(".yaml"): file for file in files(PRESETS).iterdir() if file.name.endswith(".yaml")}
     return {name: found[name].read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for name in sorted(found)}
+
+
+def _check_sampler(sampler: str, where: str) -> None:
+    if sampler not in SAMPLERS.names() and ":" not in sampler:
+        raise WrongInput(Problem(where, did_you_mean(sampler, SAMPLERS.names(), "sampler")))
 
 
 def _find(reference: str) -> Path:

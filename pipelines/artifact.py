@@ -63,6 +63,7 @@ def write(
     seed: int,
     data_digest: str,
     readings: Mapping[str, Reading] | None = None,
+    origin: Document | None = None,
 ) -> Artifact:
     """Write a delivered folder and return it; equal arguments and versions give equal bytes in every file.
 
@@ -73,14 +74,16 @@ def write(
         seed: the trial's seed.
         data_digest: names the data the model was trained on.
         readings: by objective, as far as they are known; see `record`.
+        origin: what else it takes to run the plan again, such as task and number of workers; leads plan.yaml.
     """
+    recipe: Document = {**(origin or {}), "seed": seed, **plan.to_document()}
     manifest: Document = {
         "format": _FORMAT,
         "seed": seed,
         "data": data_digest,
         "versions": {name: _version(name) for name in _LIBRARIES},
     }
-    contents = {MODEL: model, PLAN: write_yaml(plan.to_document()).encode(), READINGS: _readings(readings or {})}
+    contents = {MODEL: model, PLAN: write_yaml(recipe).encode(), READINGS: _readings(readings or {})}
     _write(folder, contents, manifest)
     return open_artifact(folder)
 

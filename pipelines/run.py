@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from pipelines import artifact
 from pipelines.bench import Bench, Cache, Report, derived_seed, seeded, silent
-from pipelines.export import to_onnx
+from pipelines.export import to_bytes
 from pipelines.ranks import Ranks
 from pipelines.stage import Stage, stages_of
 from pipelines.task import Task, data_digest, take, update_digest
 from search_spaces.errors import ParettaError, TrialFailed, WrongInput
-from search_spaces.plan import Json, Plan, digest
+from search_spaces.plan import Document, Json, Plan, digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ def run(
     folder: Path,
     cache: Cache | None = None,
     report: Report = silent,
+    origin: Document | None = None,
 ) -> Outcome:
     """Train and compress one model, and write its artifact (collective).
 
@@ -93,6 +94,7 @@ def run(
         folder: where rank 0 writes the artifact.
         cache: shared by the runs of a sweep.
         report: told after each epoch, see `pipelines.bench.Bench`.
+        origin: how this run's task is made; kept with the plan in the artifact.
 
     Raises:
         WrongInput: the plan is not valid; before anything is computed.
@@ -108,7 +110,7 @@ def run(
         job = replace(job, bench=replace(job.bench, teacher=_frozen(model), teacher_key=key))
     for index in range(len(plan.baseline), len(stages)):
         model = job.apply(index, model)
-    job.deliver(model, folder)
+    job.deliver(model, folder, {**(origin or {}), "workers": ranks.world_size})
     return Outcome(folder, tuple(job.costs), key)
 
 
@@ -190,13 +192,13 @@ class _Job:
         self.costs.append(clock.cost(stage.kind, stage.words(), model, bench.ranks))
         return model
 
-    def deliver(self, model: nn.Module, folder: Path) -> None:
+    def deliver(self, model: nn.Module, folder: Path, origin: Document) -> None:
         ranks, clock = self.bench.ranks, _Clock()
         failure: TrialFailed | None = None
         if ranks.is_first:
             try:
                 with _naming("export"):
-                    self._write(model, folder)
+                    self._write(model, folder, origin)
             except TrialFailed as error:
                 failure = error
         # the other ranks must not wait for a file that will never come
@@ -204,10 +206,10 @@ class _Job:
             raise failure or TrialFailed("export: rank 0 could not write the artifact")
         self.costs.append(clock.cost("export", "write the artifact", model, ranks))
 
-    def _write(self, model: nn.Module, folder: Path) -> None:
+    def _write(self, model: nn.Module, folder: Path, origin: Document) -> None:
         task = self.bench.task
-        exported = to_onnx(model, task.example_input).SerializeToString()
-        artifact.write(folder, exported, plan=self.plan, readings={}, seed=self.seed, data_digest=data_digest(task))
+        exported = to_bytes(model, task.example_input)
+        artifact.write(folder, exported, plan=self.plan, seed=self.seed, data_digest=data_digest(task), origin=origin)
 
 
 class _Clock:

@@ -10,6 +10,7 @@ from pipelines.bench import Bench
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.plan import Document, Plan
 from search_spaces.registry import Registry
+from search_spaces.validation import problems_of
 
 STAGES = Registry("stage", "pipelines.stages")
 
@@ -67,25 +68,8 @@ def stage_of(document: Document, *, where: str = "stage") -> Stage:
     try:
         return stage_class.model_validate(settings)
     except ValidationError as error:
-        raise WrongInput(*problems_of(error, stage_class, f"{where} ({kind})")) from None
-
-
-def problems_of(error: ValidationError, model: type[BaseModel], where: str) -> list[Problem]:
-    """Translate pydantic's findings: the field, the rule, the value, and the field's description as the mend."""
-    return [_problem(finding["loc"], finding["msg"], finding["input"], model, where) for finding in error.errors()]
-
-
-def _problem(
-    location: tuple[int | str, ...], message: str, value: object, model: type[BaseModel], where: str
-) -> Problem:
-    name = str(location[0]) if location else ""
-    path = ".".join([where, *map(str, location)])
-    if message == "Extra inputs are not permitted":
-        return Problem(path, did_you_mean(name, set(model.model_fields) - {"kind"}, "setting"), value)
-    field = model.model_fields.get(name)
-    mend = f"give {field.description}" if field is not None and field.description else ""
-    rule = message.removeprefix("Value error, ").replace("Input should be", "must be").replace("Field", "setting")
-    return Problem(path, rule, value, mend)
+        place = f"{where} ({kind})"
+        raise WrongInput(*problems_of(error, stage_class, lambda path: f"{place}.{path}")) from None
 
 
 def _located(plan: Plan) -> Iterable[tuple[str, Document]]:

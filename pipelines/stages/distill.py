@@ -30,7 +30,7 @@ class Distill(TrainSettings, Stage):
 
     def words(self) -> str:
         """Say for how long, how soft and how much."""
-        return f"distill {self.epochs} epochs at temperature {self.temperature:g}, weight {self.weight:g}"
+        return f"distill {self.epochs} epochs at temperature {self.temperature:.3g}, weight {self.weight:.2g}"
 
 
 def soft_divergence(scores: Tensor, teacher_scores: Tensor, temperature: float) -> Tensor:

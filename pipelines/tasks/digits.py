@@ -14,7 +14,7 @@ from pipelines.task import Metric, Task
 class DigitsNet(nn.Module):
     """Two convolutions with batch norm, one hidden layer: [n, 1, 8, 8] pixels to [n, 10] class scores."""
 
-    def __init__(self, *, width: int = 24, hidden: int = 96) -> None:
+    def __init__(self, *, width: int = 32, hidden: int = 64) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -25,8 +25,8 @@ class DigitsNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Score the ten classes."""
-        features = functional.max_pool2d(functional.relu(self.bn1(self.conv1(images))), 2)
-        features = functional.max_pool2d(functional.relu(self.bn2(self.conv2(features))), 2)
+        features = functional.relu(self.bn1(self.conv1(images)))
+        features = functional.max_pool2d(functional.relu(self.bn2(self.conv2(features))), 4)
         scores: Tensor = self.fc2(functional.relu(self.fc1(features.flatten(1))))
         return scores
 
@@ -40,7 +40,7 @@ def correct(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.argmax(1) == targets).float()
 
 
-def make(*, seed: int = 0, width: int = 24, hidden: int = 96) -> Task:
+def make(*, seed: int = 0, width: int = 32, hidden: int = 64) -> Task:
     """Make the task: 60 % train, 20 % validation, 20 % test, stratified by class.
 
     Args:

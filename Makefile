@@ -1,0 +1,31 @@
+# setup: an environment in .venv   sweep: the main job   test: checks and tests   check: checks alone
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup check test sweep bench docs
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("paretta needs Python 3.11 or newer; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/pytest
+
+sweep: setup
+	$(BIN)/paretta launch digits
+
+bench: setup
+	$(BIN)/python -m benchmarks.overhead
+
+docs: setup
+	$(BIN)/python -m docs.build

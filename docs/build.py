@@ -1,0 +1,72 @@
+"""Writes docs/reference.md from the code: every name a sweep file may use, its settings, its docstring."""
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from orchestrator.catalogue import REGISTRIES, entries
+from orchestrator.sweep import SearchConfig, SweepConfig, TaskConfig, WorkersConfig
+
+PAGE = Path(__file__).with_name("reference.md")
+
+
+def page() -> str:
+    """Return the whole page."""
+    return "\n".join([*_head(), *_sweep_file(), *(line for noun in REGISTRIES for line in _noun(noun))]) + "\n"
+
+
+def _head() -> Iterator[str]:
+    yield "# Reference"
+    yield ""
+    yield "Written by `make docs` from the code; a test holds the two together."
+
+
+def _sweep_file() -> Iterator[str]:
+    yield from ("", "## The sweep file", "", "`paretta schema` prints its JSON schema.")
+    for title, section in (
+        ("", SweepConfig),
+        ("task", TaskConfig),
+        ("search", SearchConfig),
+        ("workers", WorkersConfig),
+    ):
+        yield from ("", f"### {title or 'top level'}", "")
+        yield from _fields(section)
+
+
+def _noun(noun: str) -> Iterator[str]:
+    yield from ("", f"## {noun.capitalize()}")
+    for name, story in entries(noun).items():
+        yield from ("", f"### {name}", "", story)
+        thing = REGISTRIES[noun].load(name)
+        text = inspect.getdoc(thing)
+        if text and text != inspect.getdoc(BaseModel):
+            yield from ("", *_as_text(text))
+        if isinstance(thing, type) and issubclass(thing, BaseModel):
+            yield from ("", *_fields(thing))
+
+
+def _as_text(docstring: str) -> Iterator[str]:
+    yield "```text"
+    yield from docstring.splitlines()
+    yield "```"
+
+
+def _fields(model: type[BaseModel]) -> Iterator[str]:
+    yield "| setting | default | give |"
+    yield "|---|---|---|"
+    for name, field in model.model_fields.items():
+        if name == "kind":
+            continue
+        default = "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)!r}`"
+        yield f"| `{name}` | {default} | {(field.description or '').replace('|', '/')} |"
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(
+            0 if PAGE.read_text(encoding="utf-8") == page() else "docs/reference.md is not what `make docs` writes"
+        )
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,5 @@
+"""``python -m orchestrator`` is ``paretta``."""
+
+from orchestrator.cli import main
+
+main(prog_name="paretta")

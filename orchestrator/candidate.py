@@ -1,0 +1,111 @@
+"""One candidate from plan to readings: train it on a lane, measure what was delivered, and say what came of it."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+from orchestrator.gauge import Gauge
+from orchestrator.lane import Job, LaneClient, opened
+from orchestrator.mailbox import Progress
+from orchestrator.seat import JobStopped
+from orchestrator.work import Delivered, Order, TaskReference
+from search_spaces.errors import TrialFailed
+from search_spaces.objectives import Reading
+from search_spaces.plan import Json, Plan
+from search_spaces.trial import Role, Trial
+
+ARTIFACTS = "artifacts"
+CACHE = "cache"
+_NEWS_S = 10.0  # of one wait for progress
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What every candidate of a sweep uses; can be pickled.
+
+    Args:
+        lanes: train.
+        gauge: measures.
+        task: what is compressed.
+        folder: of the sweep.
+        baseline: uid of the uncompressed model's trial.
+        seed: of every run.
+    """
+
+    lanes: LaneClient
+    gauge: Gauge
+    task: TaskReference
+    folder: Path
+    baseline: str
+    seed: int
+
+    def artifact(self, uid: str) -> Path:
+        """Return the folder of a trial's artifact."""
+        return self.folder / ARTIFACTS / uid
+
+
+def new_trial(number: int, plan: Plan, *, seed: int, knobs: Mapping[str, Json], role: Role = "trial") -> Trial:
+    """Return a trial that begins now. Its uid is stable: the same number and plan give the same uid."""
+    uid = "baseline" if role == "baseline" else f"{number:04d}-{plan.fingerprint[:6]}"
+    return Trial(uid, number, plan, seed, "running", role=role, knobs=knobs, started=time.time())
+
+
+def carry_out(trial: Trial, workshop: Workshop) -> Iterator[Progress | Trial]:
+    """Train and measure `trial`: yields progress while it trains, an empty one while it waits, and last the trial.
+
+    What goes wrong in training or measuring is a failed trial with its reason, never an exception.
+    """
+    order = Order(
+        workshop.task,
+        trial.plan.to_document(),
+        trial.seed,
+        str(workshop.artifact(trial.uid)),
+        str(workshop.folder / CACHE),
+    )
+    workshop.lanes.submit(Job(trial.uid, {"order": order}))
+    seen = 0
+    while True:
+        update = workshop.lanes.wait(trial.uid, seen=seen, timeout_s=_NEWS_S)
+        seen += len(update.progress)
+        if update.outcome is None:
+            yield update.progress[-1] if update.progress else {}
+            continue
+        workshop.lanes.forget(trial.uid)
+        try:
+            delivered = cast(Delivered, opened(update.outcome))
+            yield _measured(trial, delivered, workshop)
+        except TrialFailed as error:
+            yield replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
+        except JobStopped as error:
+            yield replace(trial, status="pruned", reason=str(error), finished=time.time())
+        return
+
+
+def _measured(trial: Trial, delivered: Delivered, workshop: Workshop) -> Trial:
+    begun = time.time()
+    folder = workshop.artifact(trial.uid)
+    readings = workshop.gauge.read(folder, workshop.artifact(workshop.baseline), "validation")
+    keep_readings(folder, readings)
+    missing = [f"{meter}: {reading.reason}" for meter, reading in readings.items() if reading.value is None]
+    return replace(
+        trial,
+        status="failed" if missing else "complete",
+        reason=f"not measured: {'; '.join(missing)}" if missing else None,
+        words=delivered.words,
+        readings=readings,
+        artifact=f"{ARTIFACTS}/{trial.uid}",
+        cost={**delivered.cost, "measure_wall_s": time.time() - begun},
+        finished=time.time(),
+    )
+
+
+def keep_readings(
+    folder: Path, readings: Mapping[str, Reading], test_readings: Mapping[str, Reading] | None = None
+) -> None:
+    """Write the readings into the artifact; those of the test split are called ``test_...``."""
+    from pipelines.artifact import record  # noqa: PLC0415 - ONNX Runtime is loaded where it is needed
+
+    tests = {f"test_{meter}": reading for meter, reading in (test_readings or {}).items()}
+    record(folder, {**readings, **tests})

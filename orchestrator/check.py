@@ -1,0 +1,125 @@
+"""Everything that can be known to be wrong with a sweep before the first second of compute."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from orchestrator.sweep import Sweep
+from pipelines.meter import Meter, meter_of
+from pipelines.stage import stage_of, stages_of
+from pipelines.task import Task, check_task, data_digest, load_task
+from search_spaces.errors import Problem, WrongInput
+from search_spaces.objectives import Objective
+from search_spaces.plan import Document
+from search_spaces.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check finds out on the way.
+
+    Args:
+        task: the task, made once.
+        meters: what reads each objective, in the sweep's order.
+        objectives: what is compared.
+        data_digest: names the content of the task's splits.
+        num_corners: how many plans of the space were parsed.
+    """
+
+    task: Task
+    meters: tuple[Meter, ...]
+    objectives: tuple[Objective, ...]
+    data_digest: str
+    num_corners: int
+
+
+def check(sweep: Sweep) -> Checked:
+    """Parse every branch of the space, run one batch through the task, and resolve the objectives.
+
+    Raises:
+        WrongInput: with every problem found, placed in the sweep's file.
+    """
+    problems = [*_baseline_problems(sweep), *_space_problems(sweep)]
+    if problems:
+        raise WrongInput(*_once(problems))
+    corners = list(sweep.space.corners())
+    for plan in corners:
+        stages_of(plan)
+    task = _task(sweep)
+    meters = _meters(sweep, task)
+    objectives = tuple(Objective(meter.label, meter.goal, meter.unit) for meter in meters)
+    return Checked(task, meters, objectives, data_digest(task), len(corners))
+
+
+def report(sweep: Sweep, checked: Checked) -> str:
+    """Say in words what a sound sweep will do."""
+    knobs, ways = sweep.space.knobs(), sweep.space.cardinality()
+    count = "no end of different plans" if math.isinf(ways) else f"{ways:.0f} different plans"
+    goals = ", ".join(f"{'smaller' if o.goal == 'min' else 'larger'} {o.meter}" for o in checked.objectives)
+    config, workers = sweep.config, sweep.config.workers
+    return "\n".join(
+        [
+            f"{sweep.source.file} is sound",
+            f"task: {config.task.use}, data {checked.data_digest[:23]}",
+            f"space: {len(knobs)} knobs ({', '.join(knob.name for knob in knobs)}), {count}, "
+            f"{checked.num_corners} corner plans parsed",
+            f"search: {config.search.trials} trials by {config.search.sampler} for {goals}",
+            f"each trial: {workers.per_trial} workers x {workers.cpus:g} CPU, {workers.gpus:g} GPU",
+        ]
+    )
+
+
+def _baseline_problems(sweep: Sweep) -> Iterator[Problem]:
+    for index, document in enumerate(sweep.space.baseline):
+        yield from _stage_problems(document, sweep.source.where(f"baseline[{index}]"))
+
+
+def _space_problems(sweep: Sweep) -> Iterator[Problem]:
+    """Parse each step's corners by themselves, so that a problem can be placed at its step."""
+    for index, step in enumerate(sweep.space.steps):
+        for plan in Space((), (step,)).corners():
+            for document in plan.stages:
+                yield from _stage_problems(document, sweep.source.where(f"space[{index}]"))
+
+
+def _stage_problems(document: Document, where: str) -> Iterable[Problem]:
+    try:
+        stage_of(document, where=where)
+    except WrongInput as error:
+        return error.problems
+    return ()
+
+
+def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
+    """Drop what several corners say alike."""
+    return {str(problem): problem for problem in problems}.values()
+
+
+def _task(sweep: Sweep) -> Task:
+    where = sweep.source.where("task.use")
+    try:
+        task = load_task(sweep.config.task.use, sweep.config.task.options, sweep.folder)
+        check_task(task)
+    except WrongInput as error:
+        raise WrongInput(
+            *(Problem(f"{where}: {p.where}", p.rule, p.value, p.mend) for p in error.problems)
+        ) from error.__cause__
+    return task
+
+
+def _meters(sweep: Sweep, task: Task) -> tuple[Meter, ...]:
+    meters: list[Meter] = []
+    problems: list[Problem] = []
+    for index, objective in enumerate(sweep.config.objectives):
+        where = sweep.source.where(f"objectives[{index}]")
+        try:
+            meter = meter_of(objective, task.metrics, where=where)
+        except WrongInput as error:
+            problems += error.problems
+            continue
+        if meter.label in [known.label for known in meters]:
+            problems.append(Problem(where, "an objective is named once", meter.label, "remove one"))
+        meters.append(meter)
+    if problems:
+        raise WrongInput(*problems)
+    return tuple(meters)

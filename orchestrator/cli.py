@@ -1,0 +1,253 @@
+"""The command line: each verb reads its arguments, calls one function, and prints what it returns."""
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec
+
+import click
+
+from orchestrator.home import HOME_VARIABLE, Home
+from search_spaces.errors import DamagedArtifact, ParettaError, Problem, WrongInput, did_you_mean
+
+P = ParamSpec("P")
+
+DONE, FAILED, WRONG_INPUT = 0, 1, 2
+_NOUNS = ("stages", "importances", "quantizers", "meters", "samplers", "tasks", "presets")
+
+_home = click.option("--home", metavar="DIR", help=f"Folder of the sweeps.  [default: ${HOME_VARIABLE} or ./sweeps]")
+_store = click.option("--tracking-uri", metavar="URI", help="MLflow store.  [default: SQLite in the home folder]")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON with a versioned schema.")
+
+
+def _exits(body: Callable[P, int]) -> Callable[P, None]:
+    """Turn a verb's result and our own errors into the exit code, errors into one message each, without traceback."""
+
+    @wraps(body)
+    def verb(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            code = body(*args, **kwargs)
+        except WrongInput as error:
+            click.echo(f"error: {error}", err=True)
+            code = WRONG_INPUT
+        except ParettaError as error:
+            click.echo(f"error: {error}", err=True)
+            code = FAILED
+        sys.exit(code)
+
+    return verb
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="paretta")
+def main() -> None:
+    """Search for smaller, faster versions of a trained model, and pull the best ones.
+
+    Exit codes: 0 done; 1 the sweep ran but something failed; 2 wrong input, nothing was computed or written.
+    """
+
+
+@main.command()
+@click.argument("sweep")
+@_home
+@click.option("--name", help="What to call this sweep.  [default: the file's name, numbered if it is taken]")
+@click.option("--address", metavar="HOST:PORT", help="Ray cluster, or auto.  [default: a cluster of its own]")
+@_store
+@click.option("--trials", type=int, help="Number of trials instead of the file's.")
+@click.option("--seed", type=int, help="Seed instead of the file's.")
+@click.option("--sampler", help="Sampler instead of the file's.")
+@_exits
+def launch(
+    sweep: str,
+    home: str | None,
+    name: str | None,
+    address: str | None,
+    tracking_uri: str | None,
+    trials: int | None,
+    seed: int | None,
+    sampler: str | None,
+) -> int:
+    """Run a sweep: SWEEP is a preset's name or a YAML file."""
+    from orchestrator.launcher import launch as run_sweep
+    from orchestrator.launcher import print_result
+
+    front = run_sweep(
+        sweep,
+        home=home,
+        name=name,
+        address=address,
+        tracking_uri=tracking_uri,
+        trials=trials,
+        seed=seed,
+        sampler=sampler,
+    )
+    print_result(front)
+    return FAILED if any(trial.status == "failed" for trial in front.trials) else DONE
+
+
+@main.command()
+@click.argument("sweep")
+@_exits
+def check(sweep: str) -> int:
+    """Find what is wrong with a sweep before any compute: every branch of the space, one batch through the task."""
+    from orchestrator.check import check as check_sweep
+    from orchestrator.check import report
+    from orchestrator.sweep import Sweep
+
+    read = Sweep.read(sweep)
+    click.echo(report(read, check_sweep(read)))
+    return DONE
+
+
+@main.command()
+@click.argument("sweep")
+@_home
+@_json
+@_exits
+def front(sweep: str, home: str | None, as_json: bool) -> int:
+    """Print the front of a sweep, running or finished."""
+    from dashboards.journal import SweepRecord
+
+    found = SweepRecord.read(Home.at(home).find(sweep)).front()
+    if as_json:
+        from dashboards.table import front_document
+
+        click.echo(json.dumps(front_document(found), indent=2))
+    else:
+        from orchestrator.progress import print_front
+
+        print_front(found)
+    return DONE
+
+
+@main.command()
+@click.argument("sweep")
+@_home
+@_json
+@_exits
+def status(sweep: str, home: str | None, as_json: bool) -> int:
+    """Say how far a sweep is: trials by state, failures with their reasons, hypervolume."""
+    from orchestrator.status import status_document, status_lines
+
+    document = status_document(Home.at(home).find(sweep))
+    click.echo(json.dumps(document, indent=2) if as_json else "\n".join(status_lines(document)))
+    return DONE
+
+
+@main.command()
+@_home
+@_store
+@click.option("--port", type=int, default=5000, show_default=True)
+@_exits
+def board(home: str | None, tracking_uri: str | None, port: int) -> int:
+    """Open the MLflow UI over the sweeps' store, on this machine's loopback address; Ctrl-C ends it."""
+    from dashboards.board import serve_board
+
+    place = Home.at(home)
+    serve_board(place.path, tracking_uri or place.tracking_uri(), port=port)
+    return DONE
+
+
+@main.command()
+@click.argument("sweep")
+@_home
+@_store
+@click.option("--prefer", default="knee", show_default=True, help="An objective's name, or knee.")
+@click.option("--at-least", multiple=True, metavar="METER=VALUE", help="Lower limit, such as accuracy=97%.")
+@click.option("--at-most", multiple=True, metavar="METER=VALUE", help="Upper limit, such as size=50kB or latency=2ms.")
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the artifact."
+)
+@_exits
+def pull(
+    sweep: str,
+    home: str | None,
+    tracking_uri: str | None,
+    prefer: str,
+    at_least: tuple[str, ...],
+    at_most: tuple[str, ...],
+    to: Path,
+) -> int:
+    """Fetch the artifact of the front that meets the limits and is best by the preference, verified."""
+    from orchestrator.pull import Wish, pull_from_store
+    from orchestrator.pull import pull as pull_from_home
+
+    wish = Wish(prefer, _limits("--at-least", at_least), _limits("--at-most", at_most))
+    if tracking_uri:
+        trial = pull_from_store(tracking_uri, sweep, wish, to)
+    else:
+        trial = pull_from_home(Home.at(home), sweep, wish, to)
+    for meter, reading in trial.readings.items():
+        click.echo(f"{meter}: {reading}")
+    click.echo(f"{trial.uid} is in {to}: {trial.words or 'the uncompressed model'}")
+    return DONE
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@_exits
+def verify(folder: Path) -> int:
+    """Check an artifact's files against its manifest."""
+    from pipelines.artifact import verify as verify_artifact
+
+    if not folder.is_dir():
+        raise WrongInput(Problem("folder", "there is no such folder", str(folder), "name a pulled artifact's folder"))
+    try:
+        verify_artifact(folder)
+    except DamagedArtifact as error:
+        click.echo(f"damaged: {error}", err=True)
+        return FAILED
+    click.echo(f"{folder}: every file is what its manifest says")
+    return DONE
+
+
+@main.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the artifact."
+)
+@click.option("--address", metavar="HOST:PORT", help="Ray cluster, or auto.  [default: a cluster of its own]")
+@_exits
+def run(plan: Path, to: Path, address: str | None) -> int:
+    """Run one plan: PLAN is an artifact's plan.yaml. The same seed on one worker gives the same bytes."""
+    from orchestrator.rerun import rerun
+
+    click.echo(f"{rerun(plan, to, address=address)} is in {to}")
+    return DONE
+
+
+@main.command(name="list")
+@click.argument("noun", metavar="|".join(_NOUNS))
+@_exits
+def list_names(noun: str) -> int:
+    """List what a sweep file may name."""
+    from orchestrator.catalogue import entries
+
+    if noun not in _NOUNS:
+        raise WrongInput(Problem("list", did_you_mean(noun, _NOUNS, "list")))
+    found = entries(noun)
+    width = max(map(len, found), default=0)
+    for name, story in found.items():
+        click.echo(f"{name:{width}}  {story}")
+    return DONE
+
+
+@main.command()
+@_exits
+def schema() -> int:
+    """Print the JSON schema of the sweep file, for editors and checks."""
+    from orchestrator.sweep import SweepConfig
+
+    click.echo(json.dumps(SweepConfig.model_json_schema(), indent=2))
+    return DONE
+
+
+def _limits(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for meter, equals, value in pairs:
+        if not (meter and equals and value):
+            rule = "a limit is METER=VALUE"
+            raise WrongInput(Problem(option, rule, f"{meter}{equals}{value}", "write it like size=50kB"))
+    return {meter: value for meter, _, value in pairs}

@@ -1,0 +1,72 @@
+"""The gauge: an actor that measures artifacts one at a time, so that no two readings disturb each other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, cast
+
+import ray
+from ray.actor import ActorHandle
+
+from orchestrator.seat import answer
+from orchestrator.work import TaskReference
+from search_spaces.objectives import Reading
+from search_spaces.plan import Document
+
+READING_S = 900.0  # the longest one artifact may take, its wait behind others apart
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Hands artifacts to the measuring actor of a node; can be pickled.
+
+    An actor that serves one call after the other is the exclusive slot: calls queue, trainings go on meanwhile. The
+    readings themselves are taken in a fresh process, see `pipelines.measure`.
+    """
+
+    actor: "ActorHandle[_Gauge]"
+
+    @classmethod
+    def start(cls, task: TaskReference, objectives: Sequence[Document]) -> Self:
+        """Start the actor on the driver's node; it takes no CPU from the workers."""
+        light = ray.remote(num_cpus=0, max_restarts=2, max_task_retries=2)(_Gauge)
+        return cls(cast("ActorHandle[_Gauge]", light.remote(task, list(objectives))))
+
+    def read(self, artifact: Path, baseline: Path, split: str, *, answers_only: bool = False) -> dict[str, Reading]:
+        """Measure `artifact` against `baseline` on a split and return the readings by meter.
+
+        Args:
+            artifact: the delivered folder.
+            baseline: the uncompressed model's.
+            split: ``validation`` or ``test``.
+            answers_only: leave out what does not depend on the split, such as size and time.
+
+        Raises:
+            TrialFailed: the artifact does not run.
+        """
+        readings: dict[str, Reading] = answer(
+            self.actor.read.remote(str(artifact), str(baseline), split, answers_only), READING_S
+        )
+        return readings
+
+    def stop(self) -> None:
+        """End the actor."""
+        ray.kill(self.actor)
+
+
+class _Gauge:
+    """Makes the task once, then reads artifact after artifact."""
+
+    def __init__(self, task: TaskReference, objectives: list[Document]) -> None:
+        from pipelines.meter import meter_of  # noqa: PLC0415 - only this process measures
+
+        self.task = task.load()
+        self.meters = [meter_of(objective, self.task.metrics) for objective in objectives]
+
+    def read(self, artifact: str, baseline: str, split: str, answers_only: bool) -> Mapping[str, Reading]:
+        from pipelines.measure import measure  # noqa: PLC0415
+        from pipelines.task import SPLITS  # noqa: PLC0415
+
+        (known_split,) = (name for name in SPLITS if name == split)
+        meters = [meter for meter in self.meters if meter.judges_answers or not answers_only]
+        return measure(Path(artifact), Path(baseline), self.task, split=known_split, meters=meters)

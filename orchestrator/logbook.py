@@ -1,0 +1,52 @@
+"""The sweep as the driver knows it: each event goes to the journal, into the record, and before the user's eyes."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dashboards.journal import Ending, Journal, SweepRecord
+from search_spaces.objectives import Objective
+from search_spaces.plan import Document
+from search_spaces.trial import Trial
+
+
+class Display(Protocol):
+    """Shows a running sweep."""
+
+    def update(self, record: SweepRecord, event: Document) -> None:
+        """Show what `event` changed; `record` has it already."""
+
+    def note(self, text: str) -> None:
+        """Show one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logbook:
+    """Writes events: first to disk, then to memory, then to the display."""
+
+    journal: Journal
+    display: Display
+    record: SweepRecord = field(default_factory=SweepRecord)
+
+    def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> None:
+        """See `Journal.sweep`."""
+        self._take(self.journal.sweep(name=name, config=config, objectives=objectives, facts=facts))
+
+    def trial(self, trial: Trial) -> None:
+        """See `Journal.trial`."""
+        self._take(self.journal.trial(trial))
+
+    def progress(self, uid: str, message: Document) -> None:
+        """See `Journal.progress`."""
+        self._take(self.journal.progress(uid, message))
+
+    def front(self, uids: tuple[str, ...]) -> None:
+        """See `Journal.front`."""
+        self._take(self.journal.front(uids))
+
+    def end(self, status: Ending, reason: str | None = None) -> None:
+        """See `Journal.end`."""
+        self._take(self.journal.end(status, reason))
+
+    def _take(self, event: Document) -> None:
+        self.record.apply(event)
+        self.display.update(self.record, event)

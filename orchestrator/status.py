@@ -1,0 +1,64 @@
+"""How far a sweep is, as plain data and as lines."""
+
+import time
+from pathlib import Path
+
+from dashboards.journal import SweepRecord
+from search_spaces.plan import Document, Json
+
+STATUS_SCHEMA = 1
+
+
+def status_document(folder: Path) -> dict[str, Json]:
+    """Return the state of the sweep in `folder`.
+
+    Schema 1: ``schema``, ``sweep``, ``status`` (running, done, stopped, failed), ``reason``, ``folder``,
+    ``trials`` (count by state, the baseline left out), ``asked`` (trials asked for), ``front`` (members),
+    ``hypervolume``, ``silent_s`` (seconds since the last event), ``failures`` (list of ``uid`` and ``reason``),
+    ``running`` (list of ``uid`` and the last ``progress``).
+    """
+    record = SweepRecord.read(folder)
+    states = sorted({trial.status for trial in record.trials.values() if trial.role == "trial"})
+    search = record.config.get("search")
+    front = record.front()
+    return {
+        "schema": STATUS_SCHEMA,
+        "sweep": record.name,
+        "status": record.status,
+        "reason": record.reason,
+        "folder": str(folder),
+        "trials": {state: record.count(state) for state in states},
+        "asked": search["trials"] if isinstance(search, dict) else None,
+        "front": len(front),
+        "hypervolume": front.hypervolume,
+        "silent_s": round(time.time() - record.updated, 1),
+        "failures": [{"uid": t.uid, "reason": t.reason} for t in record.trials.values() if t.status == "failed"],
+        "running": [
+            {"uid": t.uid, "progress": record.progress.get(t.uid, {})}
+            for t in record.trials.values()
+            if t.status == "running"
+        ],
+    }
+
+
+def status_lines(document: Document) -> list[str]:
+    """Say the same for people."""
+    trials, failures, running = document["trials"], document["failures"], document["running"]
+    assert isinstance(trials, dict)
+    assert isinstance(failures, list)
+    assert isinstance(running, list)
+    counts = ", ".join(f"{count} {state}" for state, count in trials.items()) or "none yet"
+    why = f" ({document['reason']})" if document["reason"] else ""
+    silent = f", last event {document['silent_s']} s ago" if document["status"] == "running" else ""
+    return [
+        f"{document['sweep']}: {document['status']}{why}{silent}",
+        f"trials: {counts} of {document['asked']} asked",
+        f"front: {document['front']} points, hypervolume {document['hypervolume']:.3f}",
+        *(f"failed {failure['uid']}: {failure['reason']}" for failure in failures),
+        *(f"running {trial['uid']}: {_words(trial['progress'])}" for trial in running),
+    ]
+
+
+def _words(progress: Json) -> str:
+    assert isinstance(progress, dict)
+    return " ".join(f"{key} {value}" for key, value in progress.items()) or "waiting for workers"

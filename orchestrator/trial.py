@@ -1,0 +1,49 @@
+"""The body of one Tune trial: carries a candidate out and reports each step of it to Tune."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from ray import tune
+
+from orchestrator.candidate import Workshop, carry_out, new_trial
+from orchestrator.mailbox import Progress
+from orchestrator.searcher import STATUS
+from search_spaces.plan import Document, Json, Plan
+from search_spaces.trial import Trial
+
+TRIAL = "trial"  # the key of the last report, which holds the whole trial as JSON text
+
+
+class CandidateTrial(tune.Trainable):
+    """A step ends with each news of the training, the last one when the candidate is measured.
+
+    The actor waits for a lane and reserves no CPU; Tune reuses it for one candidate after the other.
+    """
+
+    def setup(self, config: dict[str, object], workshop: Workshop | None = None) -> None:
+        """Begin with the candidate in `config`."""
+        assert workshop is not None
+        self.workshop = workshop
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, object]) -> bool:
+        """Begin with another candidate in the same actor."""
+        trial = trial_of(new_config, self.workshop.seed)
+        self.news: Iterator[Progress | Trial] = carry_out(trial, self.workshop)
+        return True
+
+    def step(self) -> dict[str, object]:
+        """Wait for the next news."""
+        news = next(self.news)
+        if not isinstance(news, Trial):
+            return {STATUS: "running", "progress": json.dumps(dict(news)), "done": False}
+        values = {meter: reading.value for meter, reading in news.readings.items()}
+        return {**values, STATUS: news.status, TRIAL: json.dumps(news.to_document()), "done": True}
+
+
+def trial_of(config: Mapping[str, object], seed: int) -> Trial:
+    """Return the trial that the searcher's `config` asks for; number 0 is the baseline's."""
+    number = cast(int, config["number"]) + 1
+    plan = Plan.from_document(cast(Document, config["plan"]))
+    return new_trial(number, plan, seed=seed, knobs=cast(Mapping[str, Json], config["knobs"]))

@@ -1,0 +1,153 @@
+"""A user's own model from an empty folder: launch, look, pull, run in plain ONNX Runtime, run again."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+
+from dashboards.journal import SweepRecord
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model"
+# one of the two learning rates is hopeless, so that the sweep has trials that fail
+DIVERGING = """
+task: {use: "./mytask.py:make"}
+baseline: [{kind: train, epochs: 5, lr: 0.01, batch_size: 32}]
+space:
+  - {kind: prune, sparsity: {choice: [0.3, 0.6]}}
+  - {kind: train, epochs: 2, optimizer: sgd, lr: {choice: [0.01, 1.0e+18]}, batch_size: 32}
+objectives: [size, accuracy]
+search: {sampler: random, trials: 4}
+"""
+
+
+def paretta(*arguments: str, folder: Path, code: int = 0) -> str:
+    command = [sys.executable, "-m", "orchestrator", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(folder / "home")}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "home").mkdir()
+    for name in ("mytask.py", "sweep.yaml"):
+        shutil.copy(EXAMPLE / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def launched(folder: Path) -> str:
+    return paretta("launch", "sweep.yaml", folder=folder)
+
+
+def test_a_launch_tells_its_progress_and_ends_with_the_front(launched: str) -> None:
+    assert "6/6 done, 0 running, 0 failed" in launched
+    assert "hypervolume" in launched
+    assert "baseline:" in launched
+    assert "paretta pull sweep --prefer knee --to ./best" in launched
+
+
+def test_nothing_is_written_outside_the_chosen_folder(folder: Path, launched: str) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == ["home", "mytask.py", "sweep.yaml", "sweeps"]
+    assert not list((folder / "home").iterdir())
+
+
+def test_front_and_status_speak_json(folder: Path, launched: str) -> None:
+    front = json.loads(paretta("front", "sweep", "--json", folder=folder))
+    assert front["schema"] == 1
+    assert front["points"]
+    status = json.loads(paretta("status", "sweep", "--json", folder=folder))
+    assert (status["status"], status["trials"]) == ("done", {"complete": 6})
+    assert "trials: 6 complete of 6 asked" in paretta("status", "sweep", folder=folder)
+
+
+def test_what_is_pulled_is_what_was_measured(folder: Path, launched: str) -> None:
+    paretta("pull", "sweep", "--prefer", "size", "--to", "small", folder=folder)
+    pulled = folder / "small"
+    assert sorted(path.name for path in pulled.iterdir()) == [
+        "manifest.json",
+        "model.onnx",
+        "plan.yaml",
+        "readings.json",
+    ]
+    readings = json.loads((pulled / "readings.json").read_text())
+    assert readings["size"]["value"] == (pulled / "model.onnx").stat().st_size
+    # plain ONNX Runtime in a process that cannot see our packages
+    code = (
+        "import numpy, onnxruntime, sys; session = onnxruntime.InferenceSession(sys.argv[1])\n"
+        "inputs = numpy.load(sys.argv[2]); name = session.get_inputs()[0].name\n"
+        "numpy.save(sys.argv[3], session.run(None, {name: inputs})[0])"
+    )
+    inputs, targets = _validation()
+    np.save(folder / "inputs.npy", inputs)
+    arguments = [str(pulled / "model.onnx"), str(folder / "inputs.npy"), str(folder / "outputs.npy")]
+    subprocess.run([sys.executable, "-I", "-c", code, *arguments], cwd=folder, check=True)
+    accuracy = (np.load(folder / "outputs.npy").argmax(1) == targets).mean()
+    assert accuracy == pytest.approx(readings["accuracy"]["value"])
+
+
+def test_a_damaged_copy_is_found_out(folder: Path, launched: str) -> None:
+    paretta("pull", "sweep", "--to", "knee", folder=folder)
+    assert "every file" in paretta("verify", "knee", folder=folder)
+    model = folder / "knee" / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    assert "model.onnx" in paretta("verify", "knee", folder=folder, code=1)
+
+
+def test_a_wish_that_nothing_satisfies_names_the_nearest(folder: Path, launched: str) -> None:
+    output = paretta("pull", "sweep", "--at-most", "size=10B", "--to", "none", folder=folder, code=2)
+    assert "no point of the front has size at most 10 B" in output
+    assert "the nearest are" in output
+    assert not (folder / "none").exists()
+
+
+def test_the_plan_of_a_trial_gives_the_same_bytes_again(folder: Path, launched: str) -> None:
+    paretta("pull", "sweep", "--prefer", "accuracy", "--to", "first", folder=folder)
+    paretta("run", "first/plan.yaml", "--to", "again", folder=folder)
+    digests = [hashlib.sha256((folder / n / "model.onnx").read_bytes()).hexdigest() for n in ("first", "again")]
+    assert digests[0] == digests[1]
+
+
+def test_every_trial_is_a_child_run_of_the_sweep(folder: Path, launched: str) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'sweeps' / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, max_results=100)
+    parents = [run for run in runs if run.data.tags["sweep.kind"] == "sweep"]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parents[0].info.run_id]
+    assert len(parents) == 1
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    record = SweepRecord.read(folder / "sweeps" / "sweep")
+    assert {run.data.tags["trial.uid"] for run in children} == set(record.trials)
+    members = {trial.uid for trial in record.front()}
+    assert {run.data.tags["trial.uid"] for run in children if run.data.tags["pareto"] == "true"} == members
+    assert all(f"test_{'accuracy'}" in run.data.metrics for run in children if run.data.tags["pareto"] == "true")
+
+
+def test_a_sweep_with_failing_trials_ends_with_its_front(folder: Path, launched: str) -> None:
+    (folder / "diverging.yaml").write_text(DIVERGING)
+    output = paretta("launch", "diverging.yaml", folder=folder, code=1)
+    status = json.loads(paretta("status", "diverging", "--json", folder=folder))
+    assert status["trials"] == {"complete": 2, "failed": 2}
+    assert all("diverged" in failure["reason"] for failure in status["failures"])
+    assert "2 failed" in output
+    assert "paretta pull diverging" in output
+
+
+def _validation() -> tuple[np.ndarray, np.ndarray]:
+    from pipelines.task import batches, load_task
+
+    ((inputs, targets),) = batches(load_task("./mytask.py:make", {}, EXAMPLE).validation)
+    return inputs.numpy(), targets.numpy()
