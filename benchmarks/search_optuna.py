@@ -1,0 +1,57 @@
+"""Optuna's samplers as a search that `replay` can drive."""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+
+from orchestrator.policy.problem import Candidate, Problem
+from search_spaces.holes import Choice, Int, Label
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+class OptunaSearch:
+    """Asks an Optuna study for every trial, runs all to the end and tells all objectives, as Ray's default does."""
+
+    def __init__(self, problem: Problem, sampler: optuna.samplers.BaseSampler, *, share_prefixes: bool = False) -> None:
+        self._problem, self._share = problem, share_prefixes
+        count = len(problem.known) + len(problem.learned)
+        self._study = optuna.create_study(sampler=sampler, directions=["minimize"] * count)
+        self._trials: list[tuple[optuna.Trial, list[float]]] = []
+
+    def ask(self) -> Candidate:
+        """Let the sampler suggest every knob that is asked for."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trial = self._study.ask()
+            config: dict[str, Label] = {}
+            for knob in self._problem.knobs:
+                names = {name for name, _ in knob.given}
+                if all((name, config.get(name)) in knob.given for name in names):
+                    config[knob.name] = _suggest(trial, knob.name, knob.hole)
+        known = self._problem.known_losses([config])[0].tolist() if self._problem.known_losses else []
+        self._trials.append((trial, known))
+        prefix = self._problem.prefix(config) if self._problem.prefix and self._share else None
+        return Candidate(len(self._trials) - 1, config, prefix)
+
+    def report(self, number: int, fidelity: float, losses: Mapping[str, float]) -> bool:
+        """Go on: Optuna takes no intermediate values of several objectives."""
+        return True
+
+    def tell(self, number: int, losses: Mapping[str, float] | None) -> None:
+        """Tell all objectives, or the failure."""
+        trial, known = self._trials[number]
+        if losses is None:
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            self._study.tell(trial, [*known, *(losses[o.name] for o in self._problem.learned)])
+
+
+def _suggest(trial: optuna.Trial, name: str, hole: Any) -> Label:
+    if isinstance(hole, Choice):
+        return trial.suggest_categorical(name, hole.labels)
+    if isinstance(hole, Int):
+        return trial.suggest_int(name, hole.low, hole.high, step=hole.step, log=hole.log)
+    return trial.suggest_float(name, hole.low, hole.high, log=hole.log)

@@ -1,0 +1,184 @@
+"""A Gaussian process over configurations and fidelities, fitted by maximum a posteriori.
+
+The value at full fidelity is a Matern-5/2 process with one lengthscale per input. A lower fidelity adds a random walk
+away from it, so that a rung says the more about the end the nearer to it it is, and a mean curve that all share:
+
+    k((x, u), (x', u')) = (signal + drift w) matern(x, x') + mean (1 + w) + linear x.x',   w = min(u, u')^2
+
+where u is 0 at full fidelity and 1 at none.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.optimize import minimize
+
+Array: TypeAlias = NDArray[np.float64]
+
+_ROOT5 = 5.0**0.5
+_JITTER = 1e-8
+_MEAN = 1.0  # prior variance of the mean curve, in units of the outputs' variance
+_LINEAR = 0.0
+_POWER = 2.0
+_LENGTHSCALE = 0.6  # median of the prior for one input; it grows with the root of their number (Hvarfner et al. 2024)
+_CENTRES = (0.0, -0.5, float(np.log(0.03)))  # prior medians of log signal, drift and noise, for outputs of variance 1
+_SPREADS = (1.0, 1.0, 1.5)  # and their standard deviations
+_BOUNDS = [(-4.0, 3.0), (-6.0, 3.0), (-12.0, 0.5)]
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """What is fitted, as natural logarithms: lengthscales [d], then the variances of signal, drift and noise."""
+
+    values: Array
+
+    @classmethod
+    def typical(cls, num_inputs: int) -> "Hyperparameters":
+        """Return the centre of the prior."""
+        return cls(np.append(np.full(num_inputs, _centre(num_inputs)), _CENTRES))
+
+    @property
+    def lengthscale(self) -> Array:
+        """Lengthscales [d], in units of the inputs."""
+        return np.exp(self.values[:-3])
+
+    @property
+    def variances(self) -> tuple[float, float, float]:
+        """Variances of signal, drift and noise, in units of the outputs' variance."""
+        signal, drift, noise = np.exp(self.values[-3:]).tolist()
+        return signal, drift, noise
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianProcess:
+    """The posterior given inputs and outputs.
+
+    Args:
+        x: [n, d]; u: [n], the distance to full fidelity.
+        shift, scale: the outputs' mean and standard deviation, taken out before fitting.
+    """
+
+    x: Array
+    u: Array
+    shift: float
+    scale: float
+    hyperparameters: Hyperparameters
+    _factor: Array
+    _weights: Array
+
+    @classmethod
+    def of(cls, x: Array, u: Array, y: Array, hyperparameters: Hyperparameters) -> "GaussianProcess":
+        """Condition on outputs `y` [n]. Raises `LinAlgError` where the kernel matrix is not positive definite."""
+        shift, scale = float(y.mean()), float(y.std()) or 1.0
+        matrix = _kernel(x, u, x, u, hyperparameters)
+        matrix[np.diag_indices_from(matrix)] += hyperparameters.variances[2] + _JITTER
+        factor = cholesky(matrix, lower=True, check_finite=False)
+        weights = cho_solve((factor, True), (y - shift) / scale, check_finite=False)
+        return cls(x, u, shift, scale, hyperparameters, factor, weights)
+
+    def predict(self, at: Array, u: Array | None = None) -> tuple[Array, Array]:
+        """Return mean and standard deviation, without the noise, at inputs `at` [n, d] and full fidelity or `u` [n]."""
+        u = np.zeros(len(at)) if u is None else u
+        cross = _kernel(at, u, self.x, self.u, self.hyperparameters)
+        mean = cross @ self._weights
+        solved = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
+        signal, drift, _ = self.hyperparameters.variances
+        walk = u**_POWER
+        prior = signal + drift * walk + _MEAN * (1.0 + walk) + _LINEAR * ((at - 0.5) ** 2).sum(axis=1)
+        variance = np.maximum(prior - (solved**2).sum(axis=0), 1e-10)
+        return self.shift + self.scale * mean, self.scale * np.sqrt(variance)
+
+    def joint(self, at: Array, u: float) -> tuple[Array, Array, Array, Array, Array]:
+        """Return what a report at distance `u` would say about full fidelity, at inputs `at` [n, d].
+
+        Returns:
+            Mean and variance at full fidelity, mean and variance of the report with its noise, and their covariance.
+        """
+        near, far = np.zeros(len(at)), np.full(len(at), u)
+        h = self.hyperparameters
+        signal, drift, noise = h.variances
+        cn, cf = _kernel(at, near, self.x, self.u, h), _kernel(at, far, self.x, self.u, h)
+        sn = solve_triangular(self._factor, cn.T, lower=True, check_finite=False)
+        sf = solve_triangular(self._factor, cf.T, lower=True, check_finite=False)
+        walk = u**_POWER
+        base = signal + _MEAN
+        vn = np.maximum(base - (sn**2).sum(axis=0), 1e-10)
+        vf = np.maximum(base + (drift + _MEAN) * walk - (sf**2).sum(axis=0), 1e-10) + noise
+        c = base - (sn * sf).sum(axis=0)
+        s2 = self.scale**2
+        return self.shift + self.scale * cn @ self._weights, s2 * vn, self.shift + self.scale * cf @ self._weights, s2 * vf, s2 * c
+
+
+def fit(x: Array, u: Array, y: Array, start: Hyperparameters | None = None, iterations: int = 60) -> Hyperparameters:
+    """Maximise the log marginal likelihood plus the log prior by L-BFGS-B from `start`, with analytic gradients."""
+    outputs = (y - y.mean()) / (y.std() or 1.0)
+    squares = ((x.T[:, :, None] - x.T[:, None, :]) ** 2).reshape(x.shape[1], -1)
+    walk = _walk(u, u)
+    fixed = _MEAN * (1.0 + walk) + _LINEAR * (x - 0.5) @ (x - 0.5).T
+    begin = (start or Hyperparameters.typical(x.shape[1])).values
+    bounds = [(np.log(0.05), np.log(50.0))] * x.shape[1] + _BOUNDS
+    result = minimize(
+        _loss_and_gradient,
+        begin,
+        args=(squares, walk, fixed, outputs),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": iterations},
+    )
+    return Hyperparameters(result.x if np.isfinite(result.fun) else begin)
+
+
+def _centre(num_inputs: int) -> float:
+    return float(np.log(_LENGTHSCALE * max(num_inputs, 1) ** 0.5))
+
+
+def _walk(u: Array, v: Array) -> Array:
+    return np.asarray(np.minimum(u[:, None], v[None, :]) ** _POWER)
+
+
+def _kernel(x: Array, u: Array, z: Array, v: Array, hyperparameters: Hyperparameters) -> Array:
+    a, b = x / hyperparameters.lengthscale, z / hyperparameters.lengthscale
+    squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2.0 * a @ b.T
+    root = _ROOT5 * np.sqrt(np.maximum(squared, 0.0))
+    signal, drift, _ = hyperparameters.variances
+    walk = _walk(u, v)
+    matern = (1.0 + root + root**2 / 3.0) * np.exp(-root)
+    kernel = (signal + drift * walk) * matern + _MEAN * (1.0 + walk)
+    return np.asarray(kernel + _LINEAR * (x - 0.5) @ (z - 0.5).T if _LINEAR else kernel)
+
+
+def _loss_and_gradient(values: Array, squares: Array, walk: Array, fixed: Array, outputs: Array) -> tuple[float, Array]:
+    """Return the negative log posterior and its gradient in the logarithms of the hyper-parameters."""
+    hyper = Hyperparameters(values)
+    signal, drift, noise = hyper.variances
+    size = len(outputs)
+    inverse_squares = hyper.lengthscale**-2.0
+    root = _ROOT5 * np.sqrt((inverse_squares @ squares).reshape(size, size))
+    decay = np.exp(-root)
+    matern = (1.0 + root + root**2 / 3.0) * decay
+    amplitude = signal + drift * walk
+    matrix = amplitude * matern + fixed
+    matrix[np.diag_indices(size)] += noise + _JITTER
+    try:
+        factor = cholesky(matrix, lower=True, check_finite=False)
+    except np.linalg.LinAlgError:
+        return 1e10, np.zeros_like(values)
+    inverse = cho_solve((factor, True), np.eye(size), check_finite=False)
+    weights = inverse @ outputs
+    offsets, spreads = _offsets(hyper)
+    loss = 0.5 * float(outputs @ weights) + float(np.log(np.diag(factor)).sum()) + 0.5 * float(offsets @ offsets)
+    outer = 0.5 * (inverse - np.outer(weights, weights))
+    slopes = (outer * amplitude * decay * (1.0 + root)).ravel() * (5.0 / 3.0)
+    shares = [signal * (outer * matern).sum(), drift * (outer * matern * walk).sum(), noise * np.trace(outer)]
+    return loss, np.append((squares @ slopes) * inverse_squares, shares) + offsets / spreads
+
+
+def _offsets(hyper: Hyperparameters) -> tuple[Array, Array]:
+    """Return how many standard deviations each value is from its prior's centre, and those deviations."""
+    num_inputs = len(hyper.values) - 3
+    spreads = np.append(np.ones(num_inputs), _SPREADS)
+    return (hyper.values - Hyperparameters.typical(num_inputs).values) / spreads, spreads

@@ -1,0 +1,77 @@
+"""Multi-objective successive halving without waiting: a trial goes on if it ranks high among all that came so far."""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search_spaces.pareto import hypervolume_contributions, non_dominated
+
+Array: TypeAlias = NDArray[np.float64]
+Rank: TypeAlias = Literal["contribution", "spread"]
+
+
+@dataclass(slots=True)
+class SuccessiveHalving:
+    """Stops at each rung all but the best `1 / eta` of what reached it so far (ASHA, Li et al. 2020, stopping variant).
+
+    With three objectives most trials of a rung dominate none of each other, so rank by layers alone stops almost at
+    random; inside a layer the larger contribution to the hypervolume comes first.
+
+    Args:
+        reference: [m], the reference point.
+        eta: the share kept is ``1 / eta``.
+        rank: the order inside a layer, see `ranking`.
+    """
+
+    reference: Array
+    eta: float = 3.0
+    rank: Rank = "contribution"
+    _seen: dict[int, list[Array]] = field(default_factory=dict)
+
+    def report(self, rung: int, losses: Array) -> bool:
+        """Enter a trial's `losses` [m] at a rung; True where it is to go on."""
+        peers = self._seen.setdefault(rung, [])
+        peers.append(np.asarray(losses, dtype=np.float64))
+        place = int(np.flatnonzero(ranking(np.array(peers), self.reference, self.rank) == len(peers) - 1)[0])
+        return place < max(1, round(len(peers) / self.eta))
+
+
+def ranking(losses: Array, reference: Array, within: Rank = "contribution") -> NDArray[np.intp]:
+    """Return the rows of `losses` [n, m] from best to worst: by non-dominated layer, then inside it.
+
+    Args:
+        losses: [n, m].
+        reference: [m], the reference point.
+        within: ``contribution`` puts first what adds most to the hypervolume of its layer, and where nothing reaches
+            the reference point, what is least beyond it. ``spread`` is the epsilon-net of MO-ASHA (Schmucker et al.
+            2021): each next row is the one farthest from those before it.
+
+    >>> ranking(np.array([[3.0, 3.0], [1.0, 2.0], [2.0, 0.5]]), np.array([4.0, 4.0]))
+    array([2, 1, 0])
+    """
+    order: list[int] = []
+    left = np.arange(len(losses))
+    while len(left):
+        front = non_dominated(losses[left])
+        layer = left[front]
+        inside = _by_contribution if within == "contribution" else _by_spread
+        order += layer[inside(losses[layer], reference)].tolist()
+        left = left[~front]
+    return np.array(order, dtype=np.intp)
+
+
+def _by_contribution(layer: Array, reference: Array) -> NDArray[np.intp]:
+    beyond = np.maximum(layer - reference, 0.0).sum(axis=1)
+    return np.lexsort((beyond, -hypervolume_contributions(layer, reference)))
+
+
+def _by_spread(layer: Array, _: Array) -> NDArray[np.intp]:
+    order = [int(np.argmin(layer[:, 0]))]
+    gaps = np.linalg.norm(layer - layer[order[0]], axis=1)
+    while len(order) < len(layer):
+        gaps[order] = -1.0
+        order.append(int(np.argmax(gaps)))
+        gaps = np.minimum(gaps, np.linalg.norm(layer - layer[order[-1]], axis=1))
+    return np.array(order, dtype=np.intp)

@@ -1,0 +1,136 @@
+"""The model of the learned losses: one Gaussian process for each, refitted as trials report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from orchestrator.policy.gaussian_process import GaussianProcess, Hyperparameters, fit
+from orchestrator.policy.problem import Learned
+
+Array: TypeAlias = NDArray[np.float64]
+
+_SMALLEST = 1e-12  # losses on a log scale are held above this
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What was observed.
+
+    Args:
+        x: [n, d], model inputs; u: [n], distance to full fidelity; losses: [n, l].
+    """
+
+    x: Array
+    u: Array
+    losses: Array
+
+    def take(self, index: NDArray[np.intp]) -> "Rows":
+        """Return some of the rows."""
+        return Rows(self.x[index], self.u[index], self.losses[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What is believed about the losses at full fidelity; on a log scale, about their logarithms.
+
+    Args:
+        learned: the objectives, in the order of the processes.
+        believed: [r, l], the losses predicted for the trials still running.
+    """
+
+    learned: tuple[Learned, ...]
+    processes: tuple[GaussianProcess, ...]
+    believed: Array
+
+    def predict(self, inputs: Array) -> tuple[Array, Array]:
+        """Return mean and standard deviation, [n, l] each, at model inputs [n, d]."""
+        both = [process.predict(inputs) for process in self.processes]
+        return np.stack([mean for mean, _ in both], axis=1), np.stack([deviation for _, deviation in both], axis=1)
+
+    def within_limits(self, inputs: Array) -> Array:
+        """Return the probability, [n], that every learned loss keeps its limit."""
+        mean, deviation = self.predict(inputs)
+        limits = to_scale(np.array([[objective.limit for objective in self.learned]]), self.learned)
+        return np.asarray(ndtr((limits - mean) / deviation).prod(axis=1))
+
+
+class Surrogate:
+    """Conditions the processes on rows, and refits their hyper-parameters each time the rows have grown by a share.
+
+    Args:
+        learned: the objectives.
+        most_rows: what a posterior is conditioned on at most; beyond, half are the best and half are drawn.
+        most_rows_fitted: what hyper-parameters are fitted to at most.
+        growth: the factor by which the rows grow between two fits.
+        seed: of the draws of rows.
+    """
+
+    def __init__(
+        self, learned: Sequence[Learned], *, most_rows: int, most_rows_fitted: int, growth: float, seed: int
+    ) -> None:
+        self._learned = tuple(learned)
+        self._most_rows, self._most_rows_fitted, self._growth = most_rows, most_rows_fitted, growth
+        self._rng = np.random.default_rng(seed)
+        self._hyperparameters: list[Hyperparameters | None] = [None] * len(learned)
+        self._num_fitted = 0
+
+    def posterior(self, rows: Rows, running: Array) -> Posterior:
+        """Condition on `rows`; trials still `running` [r, d] count as if they had come to their predicted means.
+
+        Raises:
+            LinAlgError: a kernel matrix is not positive definite.
+        """
+        if len(rows.u) >= self._growth * self._num_fitted:
+            self._fit(rows)
+        rows = self._thinned(rows)
+        outputs = to_scale(rows.losses, self._learned)
+        processes = self._processes(rows.x, rows.u, outputs)
+        means = np.stack([process.predict(running)[0] for process in processes], axis=1) if len(running) else None
+        if means is None:
+            return Posterior(self._learned, processes, np.empty((0, len(self._learned))))
+        u = np.append(rows.u, np.zeros(len(running)))
+        processes = self._processes(np.vstack([rows.x, running]), u, np.vstack([outputs, means]))
+        return Posterior(self._learned, processes, from_scale(means, self._learned))
+
+    def _processes(self, x: Array, u: Array, outputs: Array) -> tuple[GaussianProcess, ...]:
+        fitted = [hyper or Hyperparameters.typical(x.shape[1]) for hyper in self._hyperparameters]
+        return tuple(GaussianProcess.of(x, u, y, hyper) for y, hyper in zip(outputs.T, fitted, strict=True))
+
+    def _fit(self, rows: Rows) -> None:
+        self._num_fitted = len(rows.u)
+        if len(rows.u) > self._most_rows_fitted:
+            rows = rows.take(np.sort(self._rng.choice(len(rows.u), self._most_rows_fitted, replace=False)))
+        outputs = to_scale(rows.losses, self._learned)
+        starts = zip(outputs.T, self._hyperparameters, strict=True)
+        self._hyperparameters = [fit(rows.x, rows.u, y, start) for y, start in starts]
+
+    def _thinned(self, rows: Rows) -> Rows:
+        excess = len(rows.u) - self._most_rows
+        if excess <= 0:
+            return rows
+        order = np.lexsort((rows.losses.sum(axis=1), rows.u))
+        half = self._most_rows // 2
+        rest = self._rng.choice(order[half:], self._most_rows - half, replace=False)
+        return rows.take(np.sort(np.append(order[:half], rest)))
+
+
+def to_scale(losses: Array, learned: Sequence[Learned]) -> Array:
+    """Return losses [n, l] on the scales they are modelled on."""
+    scaled = np.array(losses, dtype=np.float64)
+    for column, objective in enumerate(learned):
+        if objective.scale == "log":
+            scaled[:, column] = np.log(np.maximum(scaled[:, column], _SMALLEST))
+    return scaled
+
+
+def from_scale(scaled: Array, learned: Sequence[Learned]) -> Array:
+    """Undo `to_scale`; of a mean of logarithms this gives the median loss."""
+    losses = np.array(scaled, dtype=np.float64)
+    for column, objective in enumerate(learned):
+        if objective.scale == "log":
+            losses[:, column] = np.exp(losses[:, column])
+    return losses
