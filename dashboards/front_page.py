@@ -1,10 +1,143 @@
-"""The report of a sweep: one self-contained HTML file."""
+"""The report of a sweep: one HTML file that needs no network, no server and no neighbour."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
+from dashboards.influence import influence
 from dashboards.journal import SweepRecord
+from dashboards.summary import Step, history, roles, total_cost
+from search_spaces.documents import write_yaml
+from search_spaces.front import Front
+from search_spaces.objectives import Objective, Reading
+from search_spaces.plan import Json
+from search_spaces.trial import Trial
+
+STATIC: Final = Path(__file__).parent / "static"
+SCRIPTS: Final = (
+    "format.js",
+    "choose.js",
+    "canvas.js",
+    "scatter.js",
+    "space.js",
+    "growth.js",
+    "parallel.js",
+    "tables.js",
+    "report.js",
+)
+_LONGEST_DETAIL: Final = 800
 
 
 def write_report(record: SweepRecord, path: Path) -> None:
-    """Write the report of `record` to `path`."""
-    path.write_text(f"<!doctype html><title>{record.name}</title>")
+    """Write the report of `record`, running or over, to `path`."""
+    path.write_text(render(report_data(record)), encoding="utf-8")
+
+
+def render(data: Mapping[str, Json]) -> str:
+    """Put data, styles and scripts into the page."""
+    # "<" is written as an escape, so that no text of a trial can end the script that carries it.
+    carried = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    title = str(data["sweep"]).replace("&", "&amp;").replace("<", "&lt;")
+    page = (STATIC / "report.html").read_text(encoding="utf-8")
+    scripts = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    for mark, text in (
+        ("<!--title-->", title),
+        ("/*style*/", (STATIC / "report.css").read_text(encoding="utf-8")),
+        ("/*script*/", scripts),
+        ("/*data*/", carried),
+    ):
+        page = page.replace(mark, text, 1)
+    return page
+
+
+def report_data(record: SweepRecord) -> dict[str, Json]:
+    """Return all that the page shows, as plain data; trials are kept short, for there may be thousands."""
+    front, trials = record.front(), list(record.trials.values())
+    knobs = list(dict.fromkeys(name for trial in trials for name in trial.knobs))
+    held, members = roles(front), {trial.uid for trial in front}
+    return {
+        "sweep": record.name,
+        "story": record.config.get("story"),
+        "status": record.status,
+        "reason": record.reason,
+        "started": record.started,
+        "updated": record.updated,
+        "frozen": record.frozen is not None,
+        "objectives": [_objective(objective, front) for objective in front.objectives],
+        "knobs": list(knobs),
+        "trials": [
+            _trial(trial, front, knobs, held.get(trial.uid, ()), on_front=trial.uid in members) for trial in trials
+        ],
+        "front": [trial.uid for trial in front],
+        "plans": {trial.uid: write_yaml({"stages": list(trial.plan.stages)}) for trial in front},
+        "growth": _growth(history(record)),
+        "influence": {meter: dict(shares) for meter, shares in influence(trials, front.objectives).items()},
+        "cost": dict(total_cost(record)),
+        "config": write_yaml(dict(record.config)),
+        "facts": write_yaml(dict(record.facts)),
+    }
+
+
+def _objective(objective: Objective, front: Front) -> Json:
+    baseline = front.baseline.value(objective.meter) if front.baseline else None
+    return {"meter": objective.meter, "goal": objective.goal, "unit": objective.unit, "baseline": baseline}
+
+
+def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], *, on_front: bool) -> Json:
+    """Return a trial with short names: v, l, h are value and interval by objective, t the same on the test split."""
+    meters = [objective.meter for objective in front.objectives]
+    document: dict[str, Json] = {
+        "uid": trial.uid,
+        "n": trial.number,
+        "status": trial.status,
+        "words": trial.words,
+        "v": [trial.value(meter) for meter in meters],
+        "l": [_part(trial.readings.get(meter), "low") for meter in meters],
+        "h": [_part(trial.readings.get(meter), "high") for meter in meters],
+        "k": [trial.knobs.get(name) for name in knobs],
+        "wall": round(trial.cost.get("wall_s", 0.0), 2),
+    }
+    if trial.role == "baseline":
+        document["baseline"] = True
+    if on_front:
+        document |= {"front": True, "roles": list(held), "axes": _axes(trial, front)}
+        document["t"] = [_interval(trial.test_readings.get(meter)) for meter in meters]
+        document["seconds"] = [_seconds(trial.readings.get(meter)) for meter in meters]
+    if trial.reason:
+        document |= {"why": trial.reason, "detail": trial.detail[-_LONGEST_DETAIL:]}
+    return document
+
+
+def _axes(trial: Trial, front: Front) -> Json:
+    """Place a member where `Front` compares it, see `Objective.axis`; the plain loss where there is no baseline."""
+    places: list[Json] = []
+    for objective in front.objectives:
+        value = trial.value(objective.meter)
+        origin = front.baseline.value(objective.meter) if front.baseline else None
+        assert value is not None
+        places.append(objective.loss(value) if origin is None else objective.axis(value, origin))
+    return places
+
+
+def _part(reading: Reading | None, name: str) -> float | None:
+    value = getattr(reading, name) if reading else None
+    return None if value is None else float(f"{value:.8g}")
+
+
+def _interval(reading: Reading | None) -> Json:
+    return [_part(reading, name) for name in ("value", "low", "high")] if reading else None
+
+
+def _seconds(reading: Reading | None) -> Json:
+    return reading.value_in("s") if reading and reading.unit == "ratio" else None
+
+
+def _growth(steps: list[Step]) -> list[Json]:
+    """Keep the steps where the front changed, and the last: ``[trials ended, hypervolume, members]``."""
+    kept = [step for before, step in zip([None, *steps], steps, strict=False) if before is None or _moved(before, step)]
+    return [[s.number, float(f"{s.hypervolume:.6g}"), s.size] for s in [*kept, *steps[-1:]]]
+
+
+def _moved(before: Step, step: Step) -> bool:
+    return (before.hypervolume, before.size) != (step.hypervolume, step.size)

@@ -205,4 +205,4 @@ def _scheme(tracking_uri: str) -> str:
 
 def _sqlite_path(tracking_uri: str) -> Path | None:
     prefix, _, path = tracking_uri.partition(":///")
-    return Path(path) if prefix.partition("+")[0] == "sqlite" and path else None
+    return Path(path) if prefix.partition("+")[0] == "sqlite" and path not in ("", ":memory:") else None

@@ -1,0 +1,128 @@
+// Every complete trial as a line over its knobs and readings; ranges kept by brushing.
+class Parallel {
+  constructor(app, where) {
+    this.app = app; this.brushes = new Map();
+    this.trials = app.measured.filter(t => !t.baseline);
+    this.axes = [...this.knobAxes(), ...app.objectives.map((o, i) => this.axis(o.meter, o.unit, t => t.v[i], true, o))].filter(axis => axis);
+    this.canvas = element("canvas", { role: "img", "aria-label": "Parallel coordinates of knobs and readings; the axis names below take the keyboard." });
+    this.names = this.axes.map(axis => this.button(axis));
+    where.append(element("div", { class: "axes" }, ...this.names), this.canvas);
+    this.drag();
+  }
+
+  knobAxes() {
+    const weight = k => Math.max(0, ...Object.values(this.app.data.influence).map(shares => shares[this.app.data.knobs[k]] || 0));
+    const order = this.app.data.knobs.map((_, k) => k).sort((a, b) => weight(b) - weight(a)).slice(0, 8).sort((a, b) => a - b);
+    return order.map(k => this.axis(this.app.data.knobs[k], "", t => t.k[k], false));
+  }
+
+  axis(name, unit, read, target, objective) {
+    const values = this.trials.map(read).filter(v => v !== null && v !== undefined), kinds = [...new Set(values)];
+    if (kinds.length < 2) return null;
+    if (values.every(v => typeof v === "number")) {
+      const log = objective ? isLog(objective, values) : spreadsByFactors(values);
+      const pad = kinds.length < this.trials.length ? .04 : 0;
+      const place = scaleOf(Math.min(...values), Math.max(...values), log, 1 - pad, pad, .24);
+      return { name, unit, target, place: t => { const v = read(t); return v === null || v === undefined ? 1.09 : place(v); }, ticks: place.ticks.map(v => [place(v), tickText(v, unit)]), gaps: values.length < this.trials.length };
+    }
+    const names = kinds.map(String).sort(), at = v => names.length === 1 ? .5 : .06 + .88 * names.indexOf(String(v)) / (names.length - 1);
+    return { name, unit, target, place: t => read(t) === null ? 1.09 : at(read(t)), ticks: names.map(v => [at(v), v]), gaps: values.length < this.trials.length };
+  }
+
+  button(axis) {
+    return element("button", {
+      type: "button", class: axis.target ? "target" : null, "aria-pressed": "false", "aria-label": `${axis.name}: range kept`,
+      onclick: () => this.brush(axis, null), onkeydown: event => this.key(axis, event),
+    }, axis.name);
+  }
+
+  key(axis, event) {
+    const step = { ArrowUp: -.05, ArrowDown: .05 }[event.key], [a, b] = this.brushes.get(axis) || [0, event.shiftKey ? 1 : .3];
+    if (event.key === "Escape") this.brush(axis, null);
+    else if (step && event.shiftKey) this.brush(axis, [Math.max(a + Math.min(step, 0) , 0), Math.min(b + Math.max(step, 0), 1)]);
+    else if (step) this.brush(axis, [Math.min(Math.max(a + step, 0), 1 - (b - a)), Math.max(Math.min(b + step, 1), b - a)]);
+    else return;
+    event.preventDefault();
+  }
+
+  drag() {
+    let held = null;
+    const at = event => (event.offsetY - this.box.top) / (this.box.bottom - this.box.top);
+    this.canvas.addEventListener("pointerdown", event => {
+      const axis = this.axes.reduce((best, a) => Math.abs(a.x - event.offsetX) < Math.abs(best.x - event.offsetX) ? a : best, this.axes[0]);
+      if (!axis || Math.abs(axis.x - event.offsetX) > 22) return;
+      held = [axis, at(event)]; this.canvas.setPointerCapture(event.pointerId);
+    });
+    this.canvas.addEventListener("pointermove", event => { if (held) this.brush(held[0], [Math.min(held[1], at(event)), Math.max(held[1], at(event))]); });
+    this.canvas.addEventListener("pointerup", event => { if (held && Math.abs(held[1] - at(event)) < .015) this.brush(held[0], null); held = null; });
+  }
+
+  brush(axis, range) {
+    if (range) this.brushes.set(axis, range); else this.brushes.delete(axis);
+    this.names[this.axes.indexOf(axis)].setAttribute("aria-pressed", String(Boolean(range)));
+    this.app.brushed = this.brushes.size ? new Set(this.trials.filter(t => this.keeps(t))) : null;
+    const kept = this.app.brushed, members = kept && this.app.members.filter(t => kept.has(t)).length;
+    document.getElementById("brushed").textContent = kept ? `${kept.size} of ${this.trials.length} trials kept, ${members} of them on the front.` : "";
+    this.app.drawAll();
+  }
+
+  keeps(trial) {
+    return [...this.brushes].every(([axis, [a, b]]) => { const y = axis.place(trial); return y >= a - 1e-9 && y <= b + 1e-9; });
+  }
+
+  draw() {
+    const { pen, width, height } = prepare(this.canvas), colours = this.app.colours;
+    const box = this.box = { left: 70, right: width - 70, top: 8, bottom: height - 34 };
+    const y = part => box.top + part * (box.bottom - box.top);
+    this.axes.forEach((axis, i) => {
+      axis.x = this.axes.length === 1 ? width / 2 : box.left + i / (this.axes.length - 1) * (box.right - box.left);
+      this.names[i].style.left = axis.x + "px";
+    });
+    const line = trial => { pen.beginPath(); this.axes.forEach((axis, i) => pen[i ? "lineTo" : "moveTo"](axis.x, y(axis.place(trial)))); pen.stroke(); };
+    for (const front of [false, true]) {
+      for (const trial of this.trials) {
+        if (Boolean(trial.front) !== front) continue;
+        const on = this.app.passes(trial), many = this.trials.length > 300;
+        pen.globalAlpha = front ? (on ? .85 : .08) : on ? (many ? .16 : .4) : .04;
+        pen.strokeStyle = front ? colours.front : colours.rest; pen.lineWidth = front ? 1.6 : 1;
+        line(trial);
+      }
+    }
+    pen.globalAlpha = 1;
+    if (this.app.picked && this.trials.includes(this.app.picked)) { pen.strokeStyle = colours.pick; pen.lineWidth = 3; line(this.app.picked); }
+    this.rails(pen, y, colours);
+  }
+
+  rails(pen, y, colours) {
+    pen.textAlign = "left"; pen.textBaseline = "middle"; pen.font = "11px system-ui, sans-serif";
+    for (const axis of this.axes) {
+      pen.strokeStyle = colours.soft; pen.lineWidth = 1; pen.beginPath(); pen.moveTo(axis.x, y(0)); pen.lineTo(axis.x, y(1)); pen.stroke();
+      for (const [part, text] of axis.ticks) this.label(pen, text, axis.x + 5, y(part), colours);
+      if (axis.gaps) this.label(pen, "not asked", axis.x + 5, y(1.09), colours);
+      const range = this.brushes.get(axis);
+      if (range) { pen.fillStyle = colours.pick; pen.globalAlpha = .35; pen.fillRect(axis.x - 7, y(range[0]), 14, Math.max(y(range[1]) - y(range[0]), 3)); pen.globalAlpha = 1; }
+    }
+  }
+
+  label(pen, text, x, y, colours) {
+    pen.lineWidth = 4; pen.lineJoin = "round"; pen.strokeStyle = colours.panel; pen.strokeText(text, x, y); pen.fillStyle = colours.ink; pen.fillText(text, x, y);
+  }
+}
+
+// Whether the middle value lies more in the middle of a logarithmic scale than of a plain one.
+function spreadsByFactors(values) {
+  const sorted = [...values].sort((a, b) => a - b), low = sorted[0], high = sorted.at(-1), middle = sorted[sorted.length >> 1];
+  if (low <= 0 || high / low < 8) return false;
+  return Math.abs(Math.log(middle / low) / Math.log(high / low) - .5) < Math.abs((middle - low) / (high - low) - .5);
+}
+
+function drawInfluence(app, where) {
+  const shares = Object.entries(app.data.influence);
+  if (!shares.length) return;
+  where.append(element("div", { class: "bars" }, ...shares.map(([meter, byKnob]) => element("div", {},
+    element("h3", {}, `What moves ${meter}`),
+    ...Object.entries(byKnob).sort((a, b) => b[1] - a[1]).slice(0, 8).map(([knob, share]) => element("div", { class: "bar" },
+      element("span", { title: knob }, knob), element("span", {}, element("i", { style: null, "data-share": share })), element("b", {}, Math.round(share * 100) + " %")))))),
+  element("p", { class: "hint" }, "Share of the variance that a knob explains by itself, over the complete trials (epsilon squared); what knobs do together is not in it."));
+  for (const bar of where.querySelectorAll("i")) bar.style.width = Math.max(bar.dataset.share * 100, .5) + "%";
+}

@@ -1,0 +1,174 @@
+// The page: one state (limits, preference, choice, points side by side) and everything that is drawn from it.
+const app = {
+  data: JSON.parse(document.getElementById("data").textContent),
+  picked: null, pinned: new Set(), prefer: "knee", brushed: null, drawings: [], shown: [],
+
+  start() {
+    const { data } = this;
+    this.objectives = data.objectives;
+    this.measured = data.trials.filter(t => t.status === "complete");
+    const byUid = new Map(data.trials.map(t => [t.uid, t]));
+    this.members = data.front.map(uid => byUid.get(uid));
+    this.baseline = data.trials.find(t => t.baseline && t.status === "complete");
+    this.limits = this.objectives.map(() => null);
+    this.tested = this.objectives.map((_, i) => i).filter(i => this.members.some(t => t.t && t.t[i]));
+    this.heading(); this.legend(); this.controls();
+    const plots = document.getElementById("plots"), m = this.objectives.length;
+    const pairs = [];
+    for (let a = 0; a < m; a++) for (let b = a + 1; b < m; b++) pairs.push([a, b]);
+    pairs.sort((p, q) => (q[1] === m - 1) - (p[1] === m - 1));
+    this.drawings = pairs.slice(0, 6).map(([x, y]) => new Scatter(this, x, y));
+    if (m > 2) this.drawings.push(new SpaceView(this, [0, 1, m - 1]));
+    plots.append(...this.drawings.map(drawing => drawing.figure));
+    this.drawings.push(new Parallel(this, document.getElementById("parallel")), new Growth(this, document.getElementById("growth")));
+    drawInfluence(this, document.getElementById("influence"));
+    fillFront(this); fillCost(this); fillFailures(this, document.getElementById("failures"));
+    document.getElementById("config").textContent = data.config;
+    document.getElementById("facts").textContent = data.facts;
+    document.getElementById("front-hint").textContent = !this.members.length ? "Nothing is on the front yet."
+      : (data.frozen ? "The test split was read once, for these points only." : "The test split is read when the sweep ends.") + " Intervals are 95 %. Click a heading to sort.";
+    this.colours = palette();
+    this.followLink();
+    new ResizeObserver(() => this.drawAll()).observe(document.body);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
+    document.getElementById("theme").addEventListener("click", event => this.theme(event.target));
+  },
+
+  heading() {
+    const { data } = this, count = status => data.trials.filter(t => !t.baseline && t.status === status).length;
+    const others = ["failed", "pruned", "infeasible", "duplicate", "running"].filter(count);
+    document.getElementById("name").textContent = data.sweep;
+    document.getElementById("story").textContent = data.story || "";
+    const ended = data.status === "running" ? "running since" : `${data.status} on`;
+    const day = new Date((data.status === "running" ? data.started : data.updated) * 1000).toISOString().slice(0, 16).replace("T", " ");
+    const tiles = [[count("complete"), "trials complete"], ...others.map(name => [count(name), name]),
+      [this.members.length, "on the front"], [duration(data.cost.wall_s || 0), "of trial time"], [day, `${ended} (UTC)`]];
+    document.getElementById("summary").append(...tiles.map(([value, name]) => element("li", {}, element("b", {}, String(value)), element("span", {}, name))));
+    if (data.reason) document.getElementById("story").append(` Ended early: ${data.reason}`);
+  },
+
+  legend() {
+    const svg = (shape, fill, stroke) => `<svg viewBox="-7 -7 14 14" aria-hidden="true"><path d="${shape}" fill="${fill}" stroke="${stroke}" stroke-width="1.6"/></svg>`;
+    const circle = r => `M${-r},0a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`;
+    const entries = [["M0,-6L6,0L0,6L-6,0Z", "var(--front)", "none", "front, with its 95 % intervals"], [circle(3), "none", "var(--rest)", "dominated"],
+      ["M-4.5,-4.5h9v9h-9Z", "var(--base)", "none", "baseline"], [circle(6), "none", "var(--pick)", "your choice"], ["M-7,0h5M0,0h5", "none", "var(--pick)", "your limit"]];
+    document.getElementById("legend").innerHTML = entries.map(([shape, fill, stroke, name]) => `<span>${svg(shape, fill, stroke)}${name}</span>`).join("");
+  },
+
+  controls() {
+    const form = document.getElementById("limits"), prefer = document.getElementById("prefer");
+    form.append(...this.objectives.map((objective, i) => this.slider(objective, i)).filter(made => made));
+    for (const name of ["knee", ...this.objectives.map(o => o.meter)]) {
+      const input = element("input", { type: "radio", name: "prefer", value: name, checked: name === "knee", onchange: () => { this.prefer = name; this.ask(); } });
+      prefer.append(element("label", { title: name === "knee" ? "the best balance of everything" : `the best ${name}` }, input, " " + name));
+    }
+  },
+
+  slider(objective, i) {
+    const values = this.members.map(t => t.v[i]);
+    if (values.length < 2) return null;
+    const low = Math.min(...values), high = Math.max(...values), log = isLog(objective, values), down = objective.goal === "min";
+    const words = `${objective.meter}, ${down ? "at most" : "at least"}`, input = element("input", { type: "range", min: 0, max: 200, value: down ? 200 : 0, "aria-label": words });
+    const shown = element("b", {}, "any");
+    input.addEventListener("input", () => {
+      const part = input.value / 200, value = log ? low * (high / low) ** part : low + (high - low) * part;
+      this.limit(i, part === (down ? 1 : 0) ? null : outward(value, objective, objective.unit === "share" ? 4 : 3));
+      this.ask();
+    });
+    this.shown[i] = limit => {
+      shown.textContent = limit === null ? "any" : (down ? "≤ " : "≥ ") + quantity(limit, objective.unit);
+      input.setAttribute("aria-valuetext", shown.textContent);
+      if (limit !== null && document.activeElement !== input) input.value = 200 * (log ? Math.log(limit / low) / Math.log(high / low) : (limit - low) / (high - low));
+    };
+    return element("div", { class: "limit" }, element("div", {}, element("span", {}, words), shown), input);
+  },
+
+  limit(i, value) {
+    this.limits[i] = value;
+    if (this.shown[i]) this.shown[i](value);
+  },
+
+  // `#prefer=size&accuracy=0.97` opens on that wish, `#trial=UID` on that point; limits are in base units.
+  followLink() {
+    const wish = new URLSearchParams(location.hash.slice(1)), chosen = this.members.find(t => t.uid === wish.get("trial"));
+    for (const input of document.querySelectorAll("#prefer input")) {
+      if (input.value === wish.get("prefer")) { input.checked = true; this.prefer = input.value; }
+    }
+    this.objectives.forEach((objective, i) => { if (wish.has(objective.meter)) this.limit(i, Number(wish.get(objective.meter))); });
+    this.ask();
+    if (chosen) this.select(chosen);
+  },
+
+  ask() {
+    const found = this.members.length ? choose(this.members, this.limits, this.prefer, this.objectives) : null;
+    this.show(found, found && pullCommand(this.data.sweep, this.limits, this.prefer, this.objectives));
+  },
+
+  select(trial) {
+    if (!trial || !trial.front) return;
+    const wish = wishFor(trial, this.members, this.objectives);
+    this.show(trial, pullCommand(this.data.sweep, wish.limits, wish.prefer, this.objectives));
+    const frame = trial.row.closest(".scroll"), top = trial.row.offsetTop - 40;  // the page itself stays where it is
+    if (top < frame.scrollTop || top + trial.row.offsetHeight > frame.scrollTop + frame.clientHeight - 40) frame.scrollTop = top;
+  },
+
+  show(trial, command) {
+    this.picked = trial;
+    const output = document.getElementById("picked");
+    for (const member of this.members) member.row && member.row.classList.toggle("picked", member === trial);
+    if (!trial) output.replaceChildren(element("p", { class: "answer" }, this.members.length ? "Nothing on the front is within these limits." : "Nothing has finished yet."),
+      element("p", { class: "words" }, this.members.length ? "Loosen one of them." : ""));
+    else output.replaceChildren(
+      element("p", { class: "answer" }, trial.baseline ? "The baseline itself" : `Trial ${trial.uid}`, " ", ...trial.roles.map(role => element("span", { class: "role" }, role))),
+      element("p", { class: "words" }, trial.words),
+      element("dl", { class: "readings" }, ...this.objectives.flatMap((o, i) => [element("dt", {}, o.meter),
+        element("dd", {}, quantity(trial.v[i], o.unit), element("small", {}, interval(trial.l[i], trial.h[i], o.unit) || (trial.seconds && trial.seconds[i] ? quantity(trial.seconds[i], "s") : ""))),
+        element("dd", { class: "gain" }, gain(trial.v[i], o))])),
+      this.command(command));
+    this.drawAll();
+  },
+
+  command(text) {
+    const code = element("code", { tabindex: "0" }, text);
+    const button = element("button", { type: "button", title: "copy the command", onclick: () => {
+      getSelection().selectAllChildren(code);
+      const done = () => { button.textContent = "Copied"; setTimeout(() => { button.textContent = "Copy"; }, 1500); };
+      const sealed = () => { button.textContent = document.execCommand("copy") ? "Copied" : "Press Ctrl-C"; };
+      if (navigator.clipboard) navigator.clipboard.writeText(text).then(done, sealed); else sealed();
+    } }, "Copy");
+    return element("div", { class: "command" }, code, button);
+  },
+
+  pin(trial) {
+    if (!trial || !trial.front) return;
+    if (!this.pinned.delete(trial)) this.pinned.add(trial);
+    if (this.pinned.size > 4) this.pinned.delete([...this.pinned][0]);
+    for (const member of this.members) member.tick.checked = this.pinned.has(member);
+    fillCompare(this);
+  },
+
+  passes(trial) { return fits(trial, this.limits, this.objectives) && (!this.brushed || this.brushed.has(trial)); },
+
+  hover(trial, event) {
+    const tip = document.getElementById("tip");
+    tip.hidden = !trial;
+    if (!trial) return;
+    tip.replaceChildren(element("b", {}, `${trial.uid} · ${trial.front ? "front" : trial.baseline ? "baseline" : "dominated"}`), trial.words,
+      ...this.objectives.map((o, i) => element("div", {}, `${o.meter}  ${quantity(trial.v[i], o.unit)}  ${gain(trial.v[i], o)}`)));
+    const right = event.clientX + 340 > innerWidth;
+    tip.style.left = (right ? event.clientX - tip.offsetWidth - 14 : event.clientX + 14) + "px";
+    tip.style.top = Math.min(event.clientY + 14, innerHeight - tip.offsetHeight - 8) + "px";
+  },
+
+  theme(button) {
+    const next = { undefined: "light", light: "dark", dark: undefined }[document.documentElement.dataset.theme];
+    if (next) document.documentElement.dataset.theme = next; else delete document.documentElement.dataset.theme;
+    button.textContent = `Theme: ${next || "system"}`;
+    this.recolour();
+  },
+
+  recolour() { this.colours = palette(); this.drawAll(); },
+  drawAll() { for (const drawing of this.drawings) drawing.draw(); },
+};
+
+app.start();

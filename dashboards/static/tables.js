@@ -1,0 +1,93 @@
+// The front, the side-by-side comparison, the cost and the failures, as tables.
+function fillFront(app) {
+  const table = document.getElementById("front");
+  const columns = [
+    { name: "", sort: null }, { name: "trial", sort: t => t.n },
+    ...app.objectives.map((o, i) => ({ name: o.meter, sort: t => t.v[i], number: true })),
+    ...app.tested.map(i => ({ name: `${app.objectives[i].meter} on test`, sort: t => t.t[i] && t.t[i][0], number: true })),
+    { name: "plan", sort: t => t.words },
+  ];
+  const head = element("tr", {}, ...columns.map(column => element("th", { scope: "col", class: column.number ? "number" : null },
+    column.sort ? element("button", { type: "button", class: "quiet", onclick: () => sortBy(column) }, column.name) : element("span", { title: "side by side" }, "⇆"))));
+  const body = element("tbody");
+  let rows = [...app.members], last = null;
+  const sortBy = column => {
+    const value = column.sort, sign = last === column ? -1 : 1;
+    last = last === column ? null : column;
+    rows.sort((a, b) => sign * (value(a) > value(b) ? 1 : value(a) < value(b) ? -1 : 0));
+    body.replaceChildren(...rows.map(t => t.row));
+  };
+  for (const trial of rows) trial.row = frontRow(app, trial);
+  body.append(...rows.map(t => t.row));
+  table.append(element("thead", {}, head), body);
+}
+
+function frontRow(app, trial) {
+  trial.tick = element("input", { type: "checkbox", "aria-label": `put ${trial.uid} side by side`, onchange: () => app.pin(trial) });
+  const roles = trial.roles.map(role => element("span", { class: "role" }, role));
+  return element("tr", { onclick: event => { if (event.target.tagName !== "INPUT") app.select(trial); } },
+    element("td", {}, trial.tick),
+    element("td", {}, element("button", { type: "button", class: "quiet", onclick: () => app.select(trial) }, trial.uid), element("br"), ...roles),
+    ...app.objectives.map((o, i) => element("td", { class: "number" }, quantity(trial.v[i], o.unit), element("small", {}, interval(trial.l[i], trial.h[i], o.unit)))),
+    ...app.tested.map(i => testCell(app.objectives[i], trial.t[i])),
+    element("td", {}, trial.words));
+}
+
+function testCell(objective, reading) {
+  if (!reading) return element("td", { class: "number" }, "–");
+  return element("td", { class: "number" }, quantity(reading[0], objective.unit), element("small", {}, interval(reading[1], reading[2], objective.unit)));
+}
+
+function fillCompare(app) {
+  const table = document.getElementById("compare"), chosen = [...app.pinned];
+  document.getElementById("compare-panel").hidden = !app.members.length;
+  table.replaceChildren();
+  if (!chosen.length) return;
+  const row = (name, cells, number) => {
+    const texts = cells.map(cell => cell instanceof Node ? cell.textContent : String(cell));
+    return element("tr", { class: new Set(texts).size > 1 && cells.length > 1 ? "differs" : null },
+      element("th", { scope: "row" }, name), ...cells.map(cell => element("td", { class: number ? "number" : null }, cell)));
+  };
+  table.append(element("thead", {}, element("tr", {}, element("th"), ...chosen.map(t => element("th", { scope: "col" }, t.uid, " ",
+    element("button", { type: "button", "aria-label": `take ${t.uid} away`, onclick: () => app.pin(t) }, "×"))))));
+  table.append(element("tbody", {},
+    ...app.objectives.flatMap((o, i) => [
+      row(o.meter, chosen.map(t => `${quantity(t.v[i], o.unit)}  ${interval(t.l[i], t.h[i], o.unit)}`)),
+      row("  against the baseline", chosen.map(t => gain(t.v[i], o))),
+      ...(app.tested.includes(i) ? [row("  on the test split", chosen.map(t => t.t && t.t[i] ? `${quantity(t.t[i][0], o.unit)}  ${interval(t.t[i][1], t.t[i][2], o.unit)}` : "–"))] : []),
+    ]),
+    ...app.data.knobs.map((name, k) => row(name, chosen.map(t => t.k[k] === null ? "not asked" : String(t.k[k])))),
+    row("plan", chosen.map(t => element("pre", {}, app.data.plans[t.uid] || t.words)))));
+}
+
+function fillCost(app) {
+  const { data } = app, byStatus = new Map();
+  for (const t of data.trials) {
+    const name = t.baseline ? "baseline" : t.status, sum = byStatus.get(name) || [0, 0];
+    byStatus.set(name, [sum[0] + 1, sum[1] + t.wall]);
+  }
+  const number = text => element("td", { class: "number" }, text);
+  document.getElementById("cost").append(
+    element("thead", {}, element("tr", {}, element("th", {}, "trials"), element("th", { class: "number" }, "how many"), element("th", { class: "number" }, "wall time"))),
+    element("tbody", {}, ...[...byStatus].map(([name, [count, wall]]) => element("tr", {}, element("td", {}, name), number(count), number(duration(wall)))),
+      ...Object.entries(data.cost).map(([name, sum]) => element("tr", {}, element("td", {}, element("b", {}, `all, ${name.replace(/_s$/, "")}`)), number(""), number(name.endsWith("_s") ? duration(sum) : sum.toPrecision(4)))),
+      element("tr", {}, element("td", {}, element("b", {}, "from start to last event")), number(""), number(duration(data.updated - data.started)))));
+}
+
+function fillFailures(app, where) {
+  const groups = new Map();
+  for (const t of app.data.trials) {
+    if (!t.why) continue;
+    const key = `${t.status}\u0000${t.why}`;
+    groups.set(key, [...(groups.get(key) || []), t]);
+  }
+  if (!groups.size) return where.append(element("p", { class: "hint" }, "Everything that was started finished."));
+  for (const trials of [...groups.values()].sort((a, b) => b.length - a.length)) {
+    const { status, why } = trials[0];
+    where.append(element("details", { class: "group" },
+      element("summary", {}, element("b", {}, status), `${why} `, element("span", { class: "hint" }, `${trials.length} trial${trials.length > 1 ? "s" : ""}`)),
+      ...trials.slice(0, 40).map(t => element("p", { class: "words" }, `${t.uid}: ${t.words}`)),
+      trials.length > 40 ? element("p", { class: "hint" }, `and ${trials.length - 40} more`) : null,
+      trials[0].detail ? element("pre", {}, trials[0].detail) : null));
+  }
+}
