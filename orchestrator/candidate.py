@@ -9,8 +9,8 @@ from typing import cast
 from orchestrator.gauge import Gauge
 from orchestrator.lane import Job, LaneClient, opened
 from orchestrator.mailbox import Progress
+from orchestrator.order import Delivered, Order, TaskReference
 from orchestrator.seat import JobStopped
-from orchestrator.work import Delivered, Order, TaskReference
 from search_spaces.errors import TrialFailed
 from search_spaces.objectives import Reading
 from search_spaces.plan import Json, Plan

@@ -8,8 +8,8 @@ from typing import Self, cast
 import ray
 from ray.actor import ActorHandle
 
+from orchestrator.order import TaskReference
 from orchestrator.seat import answer
-from orchestrator.work import TaskReference
 from search_spaces.objectives import Reading
 from search_spaces.plan import Document
 

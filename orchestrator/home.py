@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,8 +56,14 @@ class Home:
             raise WrongInput(Problem("--name", rule, name, f"choose another, such as {self.free_name(name)}"))
 
     def check_writable(self) -> None:
-        """Raise `WrongInput` if sweeps cannot be written here; nothing is made."""
+        """Raise `WrongInput` if sweeps cannot be written here. Nothing stays behind: a folder is made and removed.
+
+        Permissions alone do not tell: root may write anywhere, but not to a read-only disk.
+        """
         nearest = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-            rule = f"sweeps cannot be written here: {nearest} is not a folder that may be written to"
-            raise WrongInput(Problem("--home", rule, str(self.path), "choose another folder with --home DIR"))
+        try:
+            tempfile.TemporaryDirectory(dir=nearest, prefix=".paretta-").cleanup()
+        except OSError as error:
+            rule = f"sweeps cannot be written here: {error.strerror}: {nearest}"
+            mend = "choose another folder with --home DIR"
+            raise WrongInput(Problem("--home", rule, str(self.path), mend)) from None

@@ -28,13 +28,13 @@ from orchestrator.gauge import Gauge
 from orchestrator.home import Home
 from orchestrator.lane import Lanes
 from orchestrator.logbook import Display, Logbook
+from orchestrator.order import TaskReference
 from orchestrator.progress import display, ending, print_front
 from orchestrator.result import SweepFront
 from orchestrator.searcher import STATUS, TuneSearcher
 from orchestrator.suggest import Search, Strategy, Suggester
 from orchestrator.sweep import SAMPLERS, Sweep, WorkersConfig
 from orchestrator.trial import TRIAL, CandidateTrial, trial_of
-from orchestrator.work import TaskReference
 from search_spaces.documents import write_yaml
 from search_spaces.errors import ParettaError
 from search_spaces.plan import Json

@@ -165,8 +165,14 @@ def _seconds_left(record: SweepRecord, num_trials: int, clock: Callable[[], floa
 
 def _running(trial: Trial, record: SweepRecord) -> str:
     message = record.progress.get(trial.uid, {})
-    doing = " ".join(f"{key} {value}" for key, value in message.items())
-    return f"  {trial.uid} {doing or 'waiting for workers'}"
+    return f"  {trial.uid} {doing(message)}"
+
+
+def doing(message: Document) -> str:
+    """Say what a running trial does, by its last progress message."""
+    if not message:
+        return "waits for workers, or is being measured"
+    return f"{message['stage']} epoch {message['epoch']} of {message['num_epochs']}, loss {message['loss']}"
 
 
 def _duration(seconds: float) -> str:

@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 from orchestrator.cluster import connect, require_capacity
 from orchestrator.lane import Job, Lanes
+from orchestrator.order import Order, TaskReference
 from orchestrator.pull import check_free, fetch
-from orchestrator.work import Order, TaskReference
 from pipelines.stage import stages_of
 from search_spaces.documents import Located, read_yaml
 from search_spaces.errors import Problem, WrongInput

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from dashboards.journal import SweepRecord
+from orchestrator.progress import doing
 from search_spaces.plan import Document, Json
 
 STATUS_SCHEMA = 1
@@ -55,10 +56,5 @@ def status_lines(document: Document) -> list[str]:
         f"trials: {counts} of {document['asked']} asked",
         f"front: {document['front']} points, hypervolume {document['hypervolume']:.3f}",
         *(f"failed {failure['uid']}: {failure['reason']}" for failure in failures),
-        *(f"running {trial['uid']}: {_words(trial['progress'])}" for trial in running),
+        *(f"running {trial['uid']}: {doing(trial['progress'])}" for trial in running),
     ]
-
-
-def _words(progress: Json) -> str:
-    assert isinstance(progress, dict)
-    return " ".join(f"{key} {value}" for key, value in progress.items()) or "waiting for workers"

@@ -1,0 +1,82 @@
+"""Orders: what a lane is asked to make, and what it delivers; light enough for processes that only pass them on."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search_spaces.plan import Document, Json, canonical_json
+
+if TYPE_CHECKING:
+    from pipelines.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReference:
+    """How any process of the cluster makes the sweep's task.
+
+    Args:
+        use: see `pipelines.task.load_task`.
+        options: the task function's keyword arguments, as canonical JSON.
+        folder: where relative paths in `use` start.
+    """
+
+    use: str
+    options: str
+    folder: str
+
+    @classmethod
+    def of(cls, use: str, options: Mapping[str, Json], folder: Path) -> "TaskReference":
+        """Refer to a task."""
+        return cls(use, canonical_json(options), str(folder))
+
+    def document(self) -> Document:
+        """Return what a sweep file or a plan says of the task."""
+        return {"use": self.use, "options": json.loads(self.options)}
+
+    def load(self) -> "Task":
+        """Make the task; a process makes it once."""
+        return _load(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One plan to run.
+
+    Args:
+        task: what to run it on.
+        plan: the plan's document.
+        seed: of the run.
+        folder: where the artifact goes.
+        cache: where tensors go that trials share.
+    """
+
+    task: TaskReference
+    plan: Document
+    seed: int
+    folder: str
+    cache: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What came of an order.
+
+    Args:
+        words: the plan in words.
+        cost: wall and CPU seconds, in all and by stage.
+        num_parameters: of the delivered model.
+    """
+
+    words: str
+    cost: dict[str, float]
+    num_parameters: int
+
+
+@cache
+def _load(reference: TaskReference) -> "Task":
+    from pipelines.task import load_task  # noqa: PLC0415 - torch is loaded only where a task is made
+
+    return load_task(reference.use, json.loads(reference.options), Path(reference.folder))
