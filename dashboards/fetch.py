@@ -6,11 +6,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
+from dashboards.journal import limits_of
 from dashboards.ledger import ARTIFACT_PATH, SWEEP_TAG, join_document, trial_of
 from dashboards.store import open_store, probe, search_runs, store_errors
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.front import Front
 from search_spaces.objectives import Objective
+from search_spaces.plan import Document
 from search_spaces.trial import Trial
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ def read_front(tracking_uri: str, sweep: str) -> Front:
     document = join_document(SWEEP_TAG, parent.data.tags)
     goals = cast(Sequence[dict[str, str]], document["objectives"])
     objectives = [Objective(goal["meter"], "max" if goal["goal"] == "max" else "min", goal["unit"]) for goal in goals]
-    return Front.of(_trials(client, parent, front_only=True), objectives, str(document["name"]))
+    limits = limits_of(cast(Document, document["config"]))
+    return Front.of(_trials(client, parent, front_only=True), objectives, str(document["name"]), limits)
 
 
 def download(tracking_uri: str, sweep: str, uid: str, to: Path) -> Path:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias, cast
 
 from search_spaces.front import Front
+from search_spaces.limits import Limit, parse_limits
 from search_spaces.objectives import Objective
 from search_spaces.plan import Document, Json
 from search_spaces.trial import Trial
@@ -93,6 +94,7 @@ class SweepRecord:
     Args:
         config: the resolved sweep document.
         facts: digests, versions and settings found at the start.
+        limits: what the front's members must keep to.
         trials: the last state of each trial by uid, baseline included.
         progress: the last message of each running trial by uid.
         frozen: uids of the final front, None while the sweep runs.
@@ -106,6 +108,7 @@ class SweepRecord:
     config: Document = field(default_factory=dict)
     facts: Document = field(default_factory=dict)
     objectives: tuple[Objective, ...] = ()
+    limits: tuple[Limit, ...] = ()
     trials: dict[str, Trial] = field(default_factory=dict)
     progress: dict[str, Document] = field(default_factory=dict)
     frozen: tuple[str, ...] | None = None
@@ -152,13 +155,19 @@ class SweepRecord:
     def _open(self, event: Document) -> None:
         self.started = self.started or self.updated
         self.config, self.facts = cast(Document, event["config"]), cast(Document, event["facts"])
+        self.limits = limits_of(self.config)
         goals = cast(list[Mapping[str, str]], event["objectives"])
         self.objectives = tuple(Objective(g["meter"], "max" if g["goal"] == "max" else "min", g["unit"]) for g in goals)
 
     def front(self) -> Front:
         """Return the front of what has finished so far."""
-        return Front.of(self.trials.values(), self.objectives, self.name)
+        return Front.of(self.trials.values(), self.objectives, self.name, self.limits)
 
     def count(self, *statuses: str) -> int:
         """Count the trials in the given states, the baseline left out."""
         return sum(trial.status in statuses and trial.role == "trial" for trial in self.trials.values())
+
+
+def limits_of(config: Document) -> tuple[Limit, ...]:
+    """Return the limits in a sweep's resolved document; none where it was written before there were any."""
+    return parse_limits(cast(list[Json], config.get("limits", [])))

@@ -122,7 +122,7 @@ def trial_run(record: SweepRecord, trial: Trial, curve: Sequence[Point] = ()) ->
     params = {**{name: _text(value) for name, value in trial.knobs.items()}, "seed": str(trial.seed)}
     running = trial.status == "running"
     return RunContent(
-        name="baseline" if trial.role == "baseline" else f"trial {trial.number}",
+        name="baseline" if trial.role == "baseline" else f"{trial.role} {trial.number}",
         status=_STATUS[trial.status],
         start=_milliseconds(trial.started),
         end=None if running else time,

@@ -1,11 +1,11 @@
 """What an MLflow store holds of one sweep, brought to what its journal says; doing it again changes nothing."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from dashboards.front_page import write_report
 from dashboards.ledger import (
@@ -40,6 +40,8 @@ EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
 _SWEEP: Final = ""  # stands for the parent where runs are kept by trial uid
 _METRICS: Final = 700  # a request holds at most 1,000 things: metrics, params and tags together
 _PARAMS: Final = 100
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 
 @dataclass(slots=True)
@@ -47,8 +49,13 @@ class _Known:
     """A run that is in the store: its id, and what it is known to hold."""
 
     run_id: str
+    status: str
     tags: dict[str, str]
-    params: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str]
+
+
+def _known(run: "Run") -> _Known:
+    return _Known(run.info.run_id, run.info.status, dict(run.data.tags), dict(run.data.params))
 
 
 class Publication:
@@ -63,6 +70,10 @@ class Publication:
         client: of the store.
         experiment: its name; by default the task names it.
         artifacts: URI below which a new experiment keeps its files; None leaves it to the store.
+
+    Attributes:
+        experiment_id: empty before the store was asked for it.
+        writes: how many requests that change the store were answered.
     """
 
     def __init__(
@@ -74,6 +85,7 @@ class Publication:
         self._experiment = experiment
         self._artifacts = artifacts
         self.experiment_id = ""
+        self.writes = 0
         self._experiment_tags: dict[str, str] = {}
         self._known: dict[str, _Known] = {}
         self._doubtful: set[str] = set()
@@ -115,14 +127,14 @@ class Publication:
         """Find the experiment and the sweep's runs, once; of twins the first made is kept."""
         if self.experiment_id:
             return
-        experiment_id = self._find_experiment()
+        experiment_id, known = self._find_experiment(), dict[str, _Known]()
         for run in search_runs(self._client, [experiment_id], f"tags.`sweep.id` = '{sweep_id(self._tail.record)}'"):
             uid = run.data.tags.get("trial.uid", _SWEEP)
-            if uid in self._known:
-                self._client.delete_run(run.info.run_id)
+            if uid in known:
+                self._write(self._client.delete_run, run.info.run_id)
             else:
-                self._known[uid] = _Known(run.info.run_id, dict(run.data.tags), dict(run.data.params))
-        self.experiment_id = experiment_id
+                known[uid] = _known(run)
+        self._known, self.experiment_id = known, experiment_id
 
     def _find_experiment(self) -> str:
         name = self._experiment or experiment_name(self._tail.record)
@@ -142,10 +154,16 @@ class Publication:
         if uid in self._doubtful:
             left = next(search_runs(self._client, [self.experiment_id], f"{sweep} and {wanted}"), None)
         self._doubtful.add(uid)
-        run = left or self._client.create_run(self.experiment_id, content.start, dict(tags), content.name)
+        run = left or self._write(self._client.create_run, self.experiment_id, content.start, dict(tags), content.name)
         self._doubtful.discard(uid)
-        self._known[uid] = _Known(run.info.run_id, dict(run.data.tags), dict(run.data.params))
+        self._known[uid] = _known(run)
         return self._known[uid]
+
+    def _write(self, call: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs) -> _Result:
+        """Make one request that changes the store, and count it once it is answered."""
+        result = call(*given, **named)
+        self.writes += 1
+        return result
 
     def _bring_trial(self, trial: Trial, marks: Mapping[str, str]) -> None:
         run = self._known.get(trial.uid)
@@ -166,11 +184,11 @@ class Publication:
             self._tag(run, tags)
             return
         try:
-            self._set_status(run.run_id, content)
+            self._set_status(run, content)
             new = {key: value for key, value in content.params.items() if key not in run.params}  # never to be changed
             params, metrics = [Param(key, value) for key, value in new.items()], metrics_of(content.points)
             while len(params) > _PARAMS or len(metrics) > _METRICS:
-                self._client.log_batch(run.run_id, metrics[:_METRICS], params[:_PARAMS])
+                self._write(self._client.log_batch, run.run_id, metrics[:_METRICS], params[:_PARAMS])
                 params, metrics = params[_PARAMS:], metrics[_METRICS:]
             self._tag(run, {**tags, CONTENT_TAG: content.digest}, metrics, params)
             run.params |= new
@@ -179,11 +197,12 @@ class Publication:
                 raise
             self._refused[content.name] = str(error)  # asking again would not help, and the journal still has it
 
-    def _set_status(self, run_id: str, content: RunContent) -> None:
-        if content.end is None:
-            self._client.update_run(run_id, status=content.status)
-        else:
-            self._client.set_terminated(run_id, content.status, content.end)
+    def _set_status(self, run: _Known, content: RunContent) -> None:
+        if content.end is not None:
+            self._write(self._client.set_terminated, run.run_id, content.status, content.end)
+        elif run.status != content.status:
+            self._write(self._client.update_run, run.run_id, content.status)
+        run.status = content.status
 
     def _tag(
         self, run: _Known, tags: Mapping[str, str], metrics: Sequence["Metric"] = (), params: Sequence["Param"] = ()
@@ -193,17 +212,18 @@ class Publication:
 
         new = {key: value for key, value in tags.items() if run.tags.get(key) != value}
         if new or metrics or params:
-            self._client.log_batch(run.run_id, metrics, params, [RunTag(key, value) for key, value in new.items()])
+            tags_of_run = [RunTag(key, value) for key, value in new.items()]
+            self._write(self._client.log_batch, run.run_id, metrics, params, tags_of_run)
             run.tags |= new
 
     def _bring_steps(self) -> None:
         record, parent = self._tail.record, self._known[_SWEEP]
         if not self._steps:
-            self._growth = Growth(Front.of((), record.objectives))
+            self._growth = Growth(Front.of((), record.objectives, limits=record.limits))
         self._steps += [self._growth.add(when, trial) for when, trial in record.endings[len(self._steps) :]]
         points = [point for step in self._steps[int(parent.tags.get(STEP_TAG, 0)) :] for point in step_points(step)]
         for start in range(0, len(points), _METRICS):
-            self._client.log_batch(parent.run_id, metrics_of(points[start : start + _METRICS]))
+            self._write(self._client.log_batch, parent.run_id, metrics_of(points[start : start + _METRICS]))
         self._tag(parent, {STEP_TAG: str(len(self._steps))})
 
     def _bring_artifacts(self, front: Front) -> None:
@@ -213,7 +233,7 @@ class Publication:
             run = self._known[trial.uid]
             content = folder_digest(folder) if folder and folder.is_dir() else None
             if content and run.tags.get(ARTIFACT_TAG) != content:
-                self._client.log_artifacts(run.run_id, str(folder), ARTIFACT_PATH)
+                self._write(self._client.log_artifacts, run.run_id, str(folder), ARTIFACT_PATH)
                 self._tag(run, {ARTIFACT_TAG: content})
 
     def _bring_sweep(self, front: Front) -> None:
@@ -225,7 +245,7 @@ class Publication:
             with TemporaryDirectory(prefix="paretta-report-") as folder:
                 write_tables(front, Path(folder))
                 write_report(record, Path(folder) / "report.html")
-                self._client.log_artifacts(run.run_id, folder, REPORT_PATH)
+                self._write(self._client.log_artifacts, run.run_id, folder, REPORT_PATH)
             self._tag(run, {REPORT_TAG: content.digest})
         self._bring(run, content, content.tags)
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -22,7 +22,7 @@ from search_spaces.errors import Problem, WrongInput
 
 LOCK_FILE: Final = "publisher.lock"
 LOG_FILE: Final = "publisher.log"
-_PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+_PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _POLL: Final = 0.5
 _NICENESS: Final = 5  # training goes first
 
@@ -40,7 +40,7 @@ def publish(
         source: the sweep, or its folder.
         tracking_uri: any MLflow store; by default the SQLite file beside the sweep's folder.
         experiment: its name; by default the task names it.
-        patience: seconds to go on trying while the store does not answer.
+        patience: seconds to go on trying while the store takes nothing at all.
 
     Raises:
         WrongInput: the store cannot be reached at the start, or another publisher is at work on the sweep.
@@ -52,17 +52,15 @@ def publish(
     with publisher_lock(folder):
         tail = Tail.of(folder)
         tail.read()
-        publication = _open(tail, uri, experiment)
-        until = time.monotonic() + patience
-        for pause in pauses():
+        publication, backoff = _open(tail, uri, experiment), Backoff()
+        while True:
             try:
                 publication.update()
-                break
+                return _note(folder, uri, tail, publication)
             except StoreAway:
-                if time.monotonic() + pause > until:
+                if backoff.waited >= patience:
                     raise
-                time.sleep(pause)
-        return _note(folder, uri, tail, publication)
+                backoff.wait(publication.writes)
 
 
 def _open(tail: Tail, tracking_uri: str, experiment: str | None) -> Publication:
@@ -70,11 +68,25 @@ def _open(tail: Tail, tracking_uri: str, experiment: str | None) -> Publication:
     return Publication(tail, open_store(tracking_uri), experiment=experiment, artifacts=artifacts)
 
 
-def pauses() -> Iterator[float]:
-    """Yield how long to wait, in seconds, after each attempt in a row that failed: doubling up to a quarter minute."""
-    yield from _PAUSES
-    while True:
-        yield _PAUSES[-1]
+@dataclass(slots=True)
+class Backoff:
+    """Waits longer after each failure in a row, up to a quarter of a minute; any progress starts it anew.
+
+    Args:
+        waited: seconds since the last progress.
+    """
+
+    waited: float = 0.0
+    _failures: int = 0
+    _progress: int = 0
+
+    def wait(self, progress: int) -> None:
+        """Wait after a failure; `progress` is any count that grows while things get done."""
+        if progress > self._progress:
+            self.waited, self._failures, self._progress = 0.0, 0, progress
+        pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        time.sleep(pause)
+        self.waited, self._failures = self.waited + pause, self._failures + 1
 
 
 @contextmanager
@@ -101,7 +113,7 @@ def follow(folder: Path, tracking_uri: str, *, experiment: str | None = None, dr
     with publisher_lock(folder, wait=True):
         tail = Tail.of(folder)
         publication: Publication | None = None
-        pending, waiting = True, pauses()
+        pending, backoff = True, Backoff()
         while True:
             alone = driver is not None and os.getppid() != driver
             pending = tail.read() or pending
@@ -110,13 +122,14 @@ def follow(folder: Path, tracking_uri: str, *, experiment: str | None = None, dr
                 if pending:
                     publication.update()
             except StoreAway as away:
-                write_standing(folder, replace(read_standing(folder), tracking_uri=tracking_uri, away=str(away)))
-                time.sleep(next(waiting))
+                uri = without_password(tracking_uri)
+                write_standing(folder, replace(read_standing(folder), tracking_uri=uri, away=str(away)))
+                backoff.wait(publication.writes if publication else 0)
                 continue
             standing = _note(folder, tracking_uri, tail, publication)
             if not pending and (alone or tail.record.status != "running"):
                 return standing
-            pending, waiting = False, pauses()
+            pending = False
             time.sleep(_POLL)
 
 

@@ -78,14 +78,15 @@ def default_artifacts(tracking_uri: str, home: Path) -> str | None:
 def open_store(tracking_uri: str) -> "MlflowClient":
     """Return a client of the store; a database that is new is created first, once, whoever else comes at that moment.
 
-    Imports MLflow, which costs seconds of CPU.
+    Imports MLflow, which costs seconds of CPU. Raises `StoreAway` where the database cannot be made.
     """
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     from mlflow import MlflowClient  # noqa: PLC0415  heavy
 
     database = _sqlite_path(tracking_uri)
     if database:
-        _create_once(tracking_uri, database)
+        with store_errors():
+            _create_once(tracking_uri, database)
     return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
 

@@ -73,17 +73,17 @@ class Growth:
 
 def history(record: SweepRecord) -> list[Step]:
     """Return the front's growth, one step per ended trial, in the order of the journal."""
-    growth = Growth(Front.of((), record.objectives))
+    growth = Growth(Front.of((), record.objectives, limits=record.limits))
     return [growth.add(time, trial) for time, trial in record.endings]
 
 
 def _with(front: Front, trial: Trial) -> Front:
     """Return the front with one more trial, or the very same front where the trial does not belong to it."""
-    if trial.status != "complete":
+    if trial.status != "complete" or trial.role == "confirmation":
         return front
     baseline = (front.baseline,) if front.baseline else ()
     others = (t for t in front if t.role != "baseline" and t.uid != trial.uid)
-    grown = Front.of((*baseline, *others, trial), front.objectives)
+    grown = Front.of((*baseline, *others, trial), front.objectives, limits=front.limits)
     return grown if trial.role == "baseline" or any(member is trial for member in grown) else front
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from dashboards.summary import roles
+from search_spaces.confirmation import confirmation_document
 from search_spaces.front import Front
 from search_spaces.plan import Json
 from search_spaces.trial import Trial
@@ -48,6 +49,7 @@ def _row(trial: Trial) -> dict[str, object]:
                 row |= {f"{prefix}{meter}_low": reading.low, f"{prefix}{meter}_high": reading.high}
     row |= {f"knob.{name}": value for name, value in trial.knobs.items()}
     row |= {f"cost.{name}": amount for name, amount in trial.cost.items()}
+    row |= {"of": trial.of} if trial.of else {}
     return row | {"seed": trial.seed, "artifact": trial.artifact, "reason": trial.reason}
 
 
@@ -56,8 +58,9 @@ def front_document(front: Front) -> dict[str, Json]:
     held = roles(front)
     objectives: list[Json] = [{"meter": o.meter, "goal": o.goal, "unit": o.unit} for o in front.objectives]
     members: list[Json] = [{"roles": list(held.get(trial.uid, ())), **_member(trial)} for trial in front]
-    statuses = sorted({trial.status for trial in front.trials})
-    counts: dict[str, Json] = {status: sum(t.status == status for t in front.trials) for status in statuses}
+    tried = [trial for trial in front.trials if trial.role != "confirmation"]
+    statuses = sorted({trial.status for trial in tried})
+    counts: dict[str, Json] = {status: sum(t.status == status for t in tried) for status in statuses}
     return {
         "schema": FRONT_SCHEMA_VERSION,
         "sweep": front.sweep,
@@ -65,7 +68,11 @@ def front_document(front: Front) -> dict[str, Json]:
         "hypervolume": front.hypervolume,
         "counts": counts,
         "baseline": _member(front.baseline) if front.baseline else None,
+        "limits": [limit.to_document() for limit in front.limits],
+        "best_effort": front.best_effort,
         "members": members,
+        "undecided": [_member(trial) for trial in front.undecided],
+        **confirmation_document(front),
     }
 
 
