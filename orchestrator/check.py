@@ -48,6 +48,8 @@ def check(sweep: Sweep) -> Checked:
     task = _task(sweep)
     meters = _meters(sweep, task)
     objectives = tuple(Objective(meter.label, meter.goal, meter.unit) for meter in meters)
+    if problems := list(_limit_problems(sweep, objectives)):
+        raise WrongInput(*problems)
     return Checked(task, meters, objectives, data_digest(task), len(corners))
 
 
@@ -57,6 +59,7 @@ def report(sweep: Sweep, checked: Checked) -> str:
     count = "no end of different plans" if math.isinf(ways) else f"{ways:.0f} different plans"
     goals = ", ".join(f"{'smaller' if o.goal == 'min' else 'larger'} {o.meter}" for o in checked.objectives)
     config, workers = sweep.config, sweep.config.workers
+    limits = f"limits: {'; '.join(map(str, sweep.limits))}"
     return "\n".join(
         [
             f"{sweep.source.file} is sound",
@@ -64,6 +67,7 @@ def report(sweep: Sweep, checked: Checked) -> str:
             f"space: {len(knobs)} knobs ({', '.join(knob.name for knob in knobs)}), {count}, "
             f"{checked.num_corners} corner plans parsed",
             f"search: {config.search.trials} trials by {config.search.sampler} for {goals}",
+            *([limits] if sweep.limits else []),
             f"each trial: {workers.per_trial} workers x {workers.cpus:g} CPU, {workers.gpus:g} GPU",
         ]
     )
@@ -80,6 +84,11 @@ def _space_problems(sweep: Sweep) -> Iterator[Problem]:
         for plan in Space((), (step,)).corners():
             for document in plan.stages:
                 yield from _stage_problems(document, sweep.source.where(f"space[{index}]"))
+
+
+def _limit_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[Problem]:
+    for index, limit in enumerate(sweep.limits):
+        yield from limit.check(objectives, sweep.source.where(f"limits[{index}]"))
 
 
 def _stage_problems(document: Document, where: str) -> Iterable[Problem]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dashboards.journal import SweepRecord
+from orchestrator.front_words import confirmation_table, curse_notes, limits_note
 from search_spaces.front import Front
 from search_spaces.objectives import Reading
 from search_spaces.plan import Document
@@ -90,6 +91,7 @@ def summary(record: SweepRecord, num_trials: int) -> str:
 def ending(trial: Trial) -> str:
     """Say in one line what became of a trial."""
     name = "baseline" if trial.role == "baseline" else f"trial {trial.number}"
+    name = f"confirmation of {trial.of}, seed {trial.seed}" if trial.role == "confirmation" else name
     if trial.status != "complete":
         return f"{name} {trial.status}: {trial.reason} ({trial.words})" if trial.words else f"{name}: {trial.reason}"
     values = ", ".join(f"{meter} {_short(reading)}" for meter, reading in trial.readings.items())
@@ -98,14 +100,24 @@ def ending(trial: Trial) -> str:
 
 def print_front(front: Front) -> None:
     """Print the table on standard output, wide enough to be read where no terminal sets the width."""
-    console = Console()
-    Console(width=None if console.is_terminal else _WIDTH).print(front_table(front))
+    console = Console(width=None if Console().is_terminal else _WIDTH, highlight=False)
+    console.print(front_table(front))
+    for note in (limits_note(front), *curse_notes(front)):
+        if note:
+            console.print(note, soft_wrap=True, markup=False)
+    if again := confirmation_table(front):
+        console.print(again)
 
 
 def front_table(front: Front) -> Table:
-    """Draw the front: every objective with its interval, test readings where they exist, the plan in words."""
+    """Draw the front: every objective with its interval, test readings where they exist, the plan in words.
+
+    Below it stand the trials that no other one beats beyond measuring errors.
+    """
     knee = front.knee().uid if len(front) else None
-    caption = "± half of the 95 % interval; ◆ knee"
+    undecided = front.undecided
+    apart = "; ≈ off the front, but not distinguishable from it: beaten only within the intervals" if undecided else ""
+    caption = f"± half of the 95 % interval; ◆ knee{apart}"
     table = Table(caption=caption, caption_justify="left", pad_edge=False, box=SIMPLE_HEAD)
     table.add_column("trial", no_wrap=True)
     meters = [objective.meter for objective in front.objectives]
@@ -113,8 +125,8 @@ def front_table(front: Front) -> Table:
     for heading in (*meters, *(f"{meter} (test)" for meter in tested)):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("plan", ratio=1, overflow="fold")
-    for trial in front:
-        name = f"{trial.uid}{' ◆' if trial.uid == knee else ''}"
+    for trial in (*front, *undecided):
+        name = f"{'≈ ' if trial in undecided else ''}{trial.uid}{' ◆' if trial.uid == knee else ''}"
         readings = [_cell(trial.readings[meter]) for meter in meters]
         table.add_row(name, *readings, *_tests(trial, tested), trial.words or "the uncompressed model")
     return table
@@ -142,11 +154,13 @@ def _short(reading: Reading) -> str:
 
 def _ended(record: SweepRecord, event: Document) -> Trial | None:
     """Return the trial that `event` ended, and none for test readings that come later."""
-    if event["event"] != "trial" or record.frozen is not None:
+    if event["event"] != "trial":
         return None
     document = event["trial"]
     assert isinstance(document, dict)
     trial = record.trials[document["uid"]]
+    if record.frozen is not None and trial.role != "confirmation":
+        return None
     return None if trial.status == "running" else trial
 
 

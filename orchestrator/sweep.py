@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from search_spaces.documents import Located, read_yaml
 from search_spaces.errors import Problem, WrongInput, did_you_mean
+from search_spaces.limits import Limit, parse_limits
 from search_spaces.plan import Json
 from search_spaces.registry import Registry
 from search_spaces.space import Space
@@ -38,6 +39,7 @@ class SearchConfig(_Section):
     sampler: str = Field(default="tpe", description="one of `paretta list samplers`")
     trials: int = Field(default=16, ge=1, description="a whole number of at least 1")
     seed: int = Field(default=0, ge=0, lt=2**32, description="a whole number from 0")
+    confirm: int = Field(default=0, ge=0, description="how many further seeds the front is trained with again; 0: none")
 
 
 class WorkersConfig(_Section):
@@ -70,7 +72,12 @@ class SweepConfig(_Section):
         min_length=1,
         description="a list of meters or metrics of the task, such as [size, latency, accuracy]",
     )
-    search: SearchConfig = Field(default=SearchConfig(), description="a mapping with sampler, trials, seed")
+    limits: list[dict[str, Any]] = Field(
+        default=[],
+        description="a list of limits such as {meter: size, at_most: 50kB}, {meter: latency, at_most: "
+        "{of_baseline: 0.5}} or {meter: accuracy, at_least: {below_baseline: 1%}}",
+    )
+    search: SearchConfig = Field(default=SearchConfig(), description="a mapping with sampler, trials, seed, confirm")
     workers: WorkersConfig = Field(default=WorkersConfig(), description="a mapping with per_trial, cpus, gpus")
 
 
@@ -80,6 +87,7 @@ class Sweep:
 
     Args:
         name: the file's own name, without its ending.
+        limits: what a model must keep to.
         source: the document with the place of every value, for messages.
         folder: where relative paths in it start.
     """
@@ -89,6 +97,7 @@ class Sweep:
     space: Space
     source: Located
     folder: Path
+    limits: tuple[Limit, ...] = ()
 
     @classmethod
     def read(cls, reference: str) -> "Sweep":
@@ -108,10 +117,11 @@ class Sweep:
         _check_sampler(config.search.sampler, source.where("search.sampler"))
         try:
             space = Space.parse(config.baseline, config.space)
+            limits = parse_limits(config.limits)
         except WrongInput as error:
             located = [Problem(source.where(p.where), p.rule, p.value, p.mend) for p in error.problems]
             raise WrongInput(*located) from None
-        return cls(name, config, space, source, folder)
+        return cls(name, config, space, source, folder, limits)
 
     def changed(self, **settings: int | str | None) -> "Sweep":
         """Return the sweep with other settings of its search; None leaves one as it is. Raises `WrongInput`."""

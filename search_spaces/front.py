@@ -6,10 +6,12 @@ from typing import Final
 
 import numpy as np
 
+from search_spaces.certainty import Spread
 from search_spaces.errors import Problem, WrongInput, did_you_mean
+from search_spaces.limits import Limit, wished
 from search_spaces.objectives import Objective, Reading
 from search_spaces.pareto import Losses, hypervolume, non_dominated
-from search_spaces.quantities import format_quantity, parse_quantity
+from search_spaces.quantities import format_quantity
 from search_spaces.trial import Trial
 
 _REFERENCE_POINTS: Final = 1.0  # the reference point of learned objectives: ten points worse than the baseline
@@ -17,13 +19,16 @@ _REFERENCE_POINTS: Final = 1.0  # the reference point of learned objectives: ten
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """The non-dominated trials of a sweep, in order of the first objective.
+    """The non-dominated trials of a sweep that meet its limits, in order of the first objective.
 
     Args:
         objectives: what is compared, in the sweep's order.
         members: the trials of the front; the baseline is one where nothing beats it.
         baseline: the uncompressed model that every relative number refers to.
         trials: all trials of the sweep, whatever became of them.
+        limits: what members must keep to.
+        best_effort: no trial meets the limits; the members are the non-dominated of all trials, those that miss the
+            limits by least first.
     """
 
     objectives: tuple[Objective, ...]
@@ -31,17 +36,32 @@ class Front:
     baseline: Trial | None = None
     trials: tuple[Trial, ...] = field(default=(), repr=False)
     sweep: str = ""
+    limits: tuple[Limit, ...] = ()
+    best_effort: bool = False
 
     @classmethod
-    def of(cls, trials: Iterable[Trial], objectives: Sequence[Objective], sweep: str = "") -> "Front":
-        """Take the complete trials that have every objective measured and keep the non-dominated ones."""
+    def of(
+        cls,
+        trials: Iterable[Trial],
+        objectives: Sequence[Objective],
+        sweep: str = "",
+        limits: Sequence[Limit] = (),
+    ) -> "Front":
+        """Take the complete trials that have every objective measured and keep the non-dominated feasible ones.
+
+        Confirmations of a trial never count: they are the same plan with another seed.
+        """
         everything = tuple(trials)
-        baseline = next((t for t in everything if t.role == "baseline" and _measured(t, objectives)), None)
-        finished = [t for t in everything if t.status == "complete" and _measured(t, objectives)]
-        keep = non_dominated(_losses(finished, objectives))
-        members = [trial for trial, kept in zip(finished, keep, strict=True) if kept]
-        members.sort(key=lambda trial: (_losses([trial], objectives)[0].tolist(), trial.number))
-        return cls(tuple(objectives), tuple(members), baseline, everything, sweep)
+        finished = _finished(everything, objectives)
+        baseline = next((t for t in finished if t.role == "baseline"), None)
+        missed = {trial.uid: _miss(trial, limits, baseline) for trial in finished}
+        feasible = [trial for trial in finished if missed[trial.uid] == 0]
+        eligible = feasible or finished
+        keep = non_dominated(_losses(eligible, objectives))
+        members = [trial for trial, kept in zip(eligible, keep, strict=True) if kept]
+        members.sort(key=lambda t: (missed[t.uid], _losses([t], objectives)[0].tolist(), t.number))
+        best_effort = bool(members) and not feasible
+        return cls(tuple(objectives), tuple(members), baseline, everything, sweep, tuple(limits), best_effort)
 
     def __iter__(self) -> Iterator[Trial]:
         """Iterate over the members."""
@@ -64,11 +84,25 @@ class Front:
         reference = [0.0 if _is_ratio(objective) else _REFERENCE_POINTS for objective in self.objectives]
         return hypervolume(axes, np.array(reference))
 
+    @property
+    def undecided(self) -> tuple[Trial, ...]:
+        """Trials off the front that no trial beats beyond measuring errors, see `certainty.Spread.dominates`."""
+        finished = _finished(self.trials, self.objectives)
+        eligible = finished if self.best_effort else [trial for trial in finished if self.missed_by(trial) == 0]
+        rows = [[trial.readings[o.meter] for o in self.objectives] for trial in eligible]
+        keep = Spread.of(rows, self.objectives).undominated()
+        members = {trial.uid for trial in self.members}
+        return tuple(t for t, kept in zip(eligible, keep, strict=True) if kept and t.uid not in members)
+
+    def missed_by(self, trial: Trial) -> float:
+        """Return by how much a trial misses the limits: the shares of each bound that it misses, added up."""
+        return _miss(trial, self.limits, self.baseline)
+
     def knee(self) -> Trial:
         """Return the member farthest from the plane through the front's extremes, towards better in everything.
 
-        Each axis is scaled to 0..1 over the front, where that plane is ``sum of axes = 1``. Raises `WrongInput` on an
-        empty front.
+        Each axis is scaled to 0..1 over the front, where that plane is ``sum of axes = 1``. Of a best effort, the
+        member that misses the limits by least. Raises `WrongInput` on an empty front.
         """
         return self._knee_of(self.members)
 
@@ -79,7 +113,9 @@ class Front:
         at_least: Mapping[str, str | float] | None = None,
         at_most: Mapping[str, str | float] | None = None,
     ) -> Trial:
-        """Return the member that meets every limit and is best by `prefer`.
+        """Return the member that meets every limit given here and is best by `prefer`.
+
+        Where no trial meets the sweep's own limits, the members that miss them by least go before the preference.
 
         Args:
             prefer: ``knee``, or the name of an objective.
@@ -92,15 +128,16 @@ class Front:
         choices = ["knee", *(objective.meter for objective in self.objectives)]
         if prefer not in choices:
             raise WrongInput(Problem("prefer", did_you_mean(prefer, choices, "preference")))
-        limits = [self._limit(meter, text, 1) for meter, text in (at_least or {}).items()]
-        limits += [self._limit(meter, text, -1) for meter, text in (at_most or {}).items()]
-        fitting = [trial for trial in self.members if all(limit.excess(trial) <= 0 for limit in limits)]
+        limits = wished(at_least, at_most)
+        self._refuse(limits)
+        fitting = [trial for trial in self.members if _miss(trial, limits, self.baseline) == 0]
         if not fitting and self.members:
             raise WrongInput(self._nothing_fits(limits))
         if prefer == "knee":
             return self._knee_of(fitting)
         objective = next(o for o in self.objectives if o.meter == prefer)
-        return min(fitting, key=lambda trial: (_losses([trial], [objective])[0, 0], trial.number))
+        order = {trial.uid: (self._missed(trial), _losses([trial], [objective])[0, 0]) for trial in fitting}
+        return min(fitting, key=lambda trial: (*order[trial.uid], trial.number))
 
     def _axes(self, trials: Sequence[Trial]) -> Losses:
         assert self.baseline is not None
@@ -114,28 +151,29 @@ class Front:
     def _knee_of(self, trials: Sequence[Trial]) -> Trial:
         if not trials:
             raise WrongInput(Problem("front", "the front is empty: no trial finished with every objective measured"))
+        if self.best_effort:
+            return min(trials, key=lambda trial: (self._missed(trial), trial.number))
         axes = self._axes(trials) if self.baseline else _losses(trials, self.objectives)
         low, high = axes.min(axis=0), axes.max(axis=0)
         scaled = (axes - low) / np.where(high > low, high - low, 1.0)
         return trials[int(np.argmin(scaled.sum(axis=1)))]
 
-    def _limit(self, meter: str, text: str | float, sign: int) -> "_Limit":
-        known = {name: reading for trial in self.members for name, reading in trial.readings.items()}
-        where = f"--{'at-least' if sign > 0 else 'at-most'} {meter}={text}"
-        if meter not in known and self.members:
-            raise WrongInput(Problem(where, did_you_mean(meter, known, "meter")))
-        try:
-            value, unit = parse_quantity(text)
-        except ValueError as error:
-            raise WrongInput(Problem(where, str(error))) from None
-        reading = known.get(meter)
-        if reading is not None and reading.value_in(unit) is None:
-            rule = f"{meter} is measured in {reading.unit!r}, not in {unit!r}"
-            raise WrongInput(Problem(where, rule, mend="give the value in that unit"))
-        return _Limit(meter, value, unit, sign)
+    def _missed(self, trial: Trial) -> float:
+        return self.missed_by(trial) if self.best_effort else 0.0
 
-    def _nothing_fits(self, limits: Sequence["_Limit"]) -> Problem:
-        near = sorted(self.members, key=lambda trial: sum(max(limit.excess(trial), 0.0) for limit in limits))[:3]
+    def _refuse(self, limits: Sequence[Limit]) -> None:
+        """Raise `WrongInput` for a limit on what no member has, or in a unit that it was not measured in."""
+        known = {name: reading for trial in self.members for name, reading in trial.readings.items()}
+        for limit in limits:
+            reading, where = known.get(limit.meter), f"--{limit.side.replace('_', '-')} {limit.meter}"
+            if reading is None and self.members:
+                raise WrongInput(Problem(where, did_you_mean(limit.meter, known, "meter")))
+            if reading is not None and reading.value_in(limit.unit) is None:
+                rule = f"{limit.meter} is measured in {reading.unit!r}, not in {limit.unit!r}"
+                raise WrongInput(Problem(where, rule, mend="give the value in that unit"))
+
+    def _nothing_fits(self, limits: Sequence[Limit]) -> Problem:
+        near = sorted(self.members, key=lambda trial: _miss(trial, limits, self.baseline))[:3]
         wishes = " and ".join(map(str, limits))
         points = "; ".join(f"{trial.uid}: {self._in_words(trial)}" for trial in near)
         return Problem("pull", f"no point of the front has {wishes}", mend=f"the nearest are {points}")
@@ -145,30 +183,20 @@ class Front:
         return ", ".join(f"{meter} {value}" for meter, value in values)
 
 
-@dataclass(frozen=True, slots=True)
-class _Limit:
-    """A bound on one meter; `sign` is +1 for at least, -1 for at most."""
-
-    meter: str
-    value: float
-    unit: str | None
-    sign: int
-
-    def excess(self, trial: Trial) -> float:
-        """Return by how much of the bound itself the trial misses it; not positive where it is met."""
-        reading: Reading | None = trial.readings.get(self.meter)
-        value = reading.value_in(self.unit) if reading else None
-        if value is None:
-            return float("inf")
-        return self.sign * (self.value - value) / (abs(self.value) or 1.0)
-
-    def __str__(self) -> str:
-        bound = "at least" if self.sign > 0 else "at most"
-        return f"{self.meter} {bound} {format_quantity(self.value, self.unit or '')}"
-
-
 def _is_ratio(objective: Objective) -> bool:
     return objective.goal == "min" and objective.unit != "share"
+
+
+def _finished(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    complete = (trial for trial in trials if trial.status == "complete" and trial.role != "confirmation")
+    return [trial for trial in complete if _measured(trial, objectives)]
+
+
+def _miss(trial: Trial, limits: Iterable[Limit], baseline: Trial | None) -> float:
+    def reading(of: Trial | None, meter: str) -> Reading | None:
+        return of.readings.get(meter) if of else None
+
+    return sum(max(limit.excess(reading(trial, limit.meter), reading(baseline, limit.meter)), 0.0) for limit in limits)
 
 
 def _measured(trial: Trial, objectives: Sequence[Objective]) -> bool:

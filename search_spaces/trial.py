@@ -8,7 +8,7 @@ from search_spaces.objectives import Reading
 from search_spaces.plan import Document, Json, Plan
 
 Status: TypeAlias = Literal["running", "complete", "failed", "pruned", "infeasible", "duplicate"]
-Role: TypeAlias = Literal["baseline", "trial"]
+Role: TypeAlias = Literal["baseline", "trial", "confirmation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class Trial:
     Args:
         uid: unique in the sweep and stable over restarts.
         number: in order of asking; the baseline is 0, trials count from 1.
+        role: a ``confirmation`` is the plan of another trial, trained again with a seed of its own after the search.
+        of: uid of the trial that a confirmation repeats.
         knobs: the answers that filled the space's holes, by knob name.
         words: the plan in words.
         readings: by meter, on the validation split.
@@ -44,6 +46,7 @@ class Trial:
     cost: Mapping[str, float] = field(default_factory=dict)
     started: float = 0.0
     finished: float = 0.0
+    of: str | None = None
 
     def value(self, meter: str) -> float | None:
         """Return the validation reading of `meter`, or None where there is none."""
@@ -74,6 +77,7 @@ class Trial:
             "cost": dict(self.cost),
             "started": self.started,
             "finished": self.finished,
+            **({"of": self.of} if self.of else {}),
         }
 
     @classmethod
@@ -96,6 +100,7 @@ class Trial:
             cost=cast(Mapping[str, float], document["cost"]),
             started=cast(float, document["started"]),
             finished=cast(float, document["finished"]),
+            of=cast(str | None, document.get("of")),
         )
 
 
