@@ -218,6 +218,17 @@ def test_lost_requests_and_answers_neither_lose_nor_double_a_run(
     assert len(history) <= 1
 
 
+def test_twin_that_another_hand_made_is_taken_out(home: Path, sweep: Make) -> None:
+    folder = sweep(trials=3)
+    publish(folder)
+    first = next(run for run in _runs(home) if run.data.tags.get("trial.number") == "2")
+    twin = open_store(default_uri(home)).create_run(first.info.experiment_id, tags=first.data.tags)
+    publish(folder)
+    left = [run.info.run_id for run in _runs(home) if run.data.tags.get("trial.number") == "2"]
+    assert left == [first.info.run_id]
+    assert twin.info.run_id not in left
+
+
 def test_store_that_stays_away_ends_a_publication_and_nothing_else(
     sweep: Make, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
