@@ -89,6 +89,8 @@ def _measured(trial: Trial, delivered: Delivered, workshop: Workshop) -> Trial:
     readings = workshop.gauge.read(folder, workshop.artifact(workshop.baseline), "validation")
     keep_readings(folder, readings)
     missing = [f"{meter}: {reading.reason}" for meter, reading in readings.items() if reading.value is None]
+    if not missing:
+        workshop.gauge.verify(folder)
     return replace(
         trial,
         status="failed" if missing else "complete",

@@ -10,7 +10,7 @@ from typing import ParamSpec
 import click
 
 from orchestrator.home import HOME_VARIABLE, Home
-from search_spaces.errors import DamagedArtifact, ParettaError, Problem, WrongInput, did_you_mean
+from search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean
 
 P = ParamSpec("P")
 
@@ -176,31 +176,32 @@ def pull(
 
     wish = Wish(prefer, _limits("--at-least", at_least), _limits("--at-most", at_most))
     if tracking_uri:
-        trial = pull_from_store(tracking_uri, sweep, wish, to)
+        pulled = pull_from_store(tracking_uri, sweep, wish, to)
     else:
-        trial = pull_from_home(Home.at(home), sweep, wish, to)
+        pulled = pull_from_home(Home.at(home), sweep, wish, to)
+    trial = pulled.trial
     for meter, reading in trial.readings.items():
         click.echo(f"{meter}: {reading}")
+    if pulled.note:
+        click.echo(pulled.note)
     click.echo(f"{trial.uid} is in {to}: {trial.words or 'the uncompressed model'}")
     return DONE
 
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--task", metavar="USE", help="Its task here, such as ./mytask.py:make.  [default: a registered one it names]"
+)
 @_exits
-def verify(folder: Path) -> int:
-    """Check an artifact's files against its manifest."""
-    from pipelines.artifact import verify as verify_artifact
+def verify(folder: Path, task: str | None) -> int:
+    """Look again at an artifact in a process without paretta's code: files, size, and accuracy with its task."""
+    from orchestrator.verify import verify as verify_artifact
 
-    if not folder.is_dir():
-        raise WrongInput(Problem("folder", "there is no such folder", str(folder), "name a pulled artifact's folder"))
-    try:
-        verify_artifact(folder)
-    except DamagedArtifact as error:
-        click.echo(f"damaged: {error}", err=True)
-        return FAILED
-    click.echo(f"{folder}: every file is what its manifest says")
-    return DONE
+    findings = verify_artifact(folder, task=task)
+    for finding in findings:
+        click.echo(str(finding))
+    return FAILED if any(finding.outcome == "mismatch" for finding in findings) else DONE
 
 
 @main.command()

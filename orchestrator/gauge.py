@@ -49,6 +49,14 @@ class Gauge:
         )
         return readings
 
+    def verify(self, artifact: Path) -> None:
+        """Hold what `artifact` claims of itself against a second look, see `pipelines.verify`.
+
+        Raises:
+            TrialFailed: a claim does not hold; the reason has both numbers.
+        """
+        answer(self.actor.verify.remote(str(artifact)), READING_S)
+
     def stop(self) -> None:
         """End the actor."""
         ray.kill(self.actor)
@@ -70,3 +78,9 @@ class _Gauge:
         (known_split,) = (name for name in SPLITS if name == split)
         meters = [meter for meter in self.meters if meter.judges_answers or not answers_only]
         return measure(Path(artifact), Path(baseline), self.task, split=known_split, meters=meters)
+
+    def verify(self, artifact: str) -> None:
+        from pipelines.verify import require_verified  # noqa: PLC0415
+
+        repeatable = [meter.label for meter in self.meters if meter.judges_answers or meter.kind == "size"]
+        require_verified(Path(artifact), self.task, repeatable)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dashboards.journal import SweepRecord
+from orchestrator.front_words import limits_note
 from orchestrator.home import Home
 from search_spaces.errors import Problem, WrongInput
 from search_spaces.trial import Trial
@@ -21,7 +22,15 @@ class Wish:
     at_most: Mapping[str, str] = field(default_factory=dict)
 
 
-def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Trial:
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What was fetched, and what to know of the front that it was chosen from; None where there is nothing to say."""
+
+    trial: Trial
+    note: str | None = None
+
+
+def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Pulled:
     """Copy the artifact that `wish` chooses from the sweep's folder to `to`, and return its trial.
 
     The copy is verified against its manifest before it takes its name, so `to` holds a whole artifact or nothing.
@@ -31,21 +40,23 @@ def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Trial:
         DamagedArtifact: the sweep's own copy is not what its manifest says.
     """
     folder = home.find(sweep)
-    trial = SweepRecord.read(folder).front().pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
+    front = SweepRecord.read(folder).front()
+    trial = front.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
     assert trial.artifact is not None
     fetch(folder / trial.artifact, to)
-    return trial
+    return Pulled(trial, limits_note(front))
 
 
-def pull_from_store(tracking_uri: str, sweep: str, wish: Wish, to: Path) -> Trial:
+def pull_from_store(tracking_uri: str, sweep: str, wish: Wish, to: Path) -> Pulled:
     """Do the same from an MLflow store, where the sweep's folder is not at hand. Raises as `pull` does."""
     from dashboards.fetch import download, read_front  # noqa: PLC0415 - MLflow is loaded only where it is asked
 
     check_free(to)
-    trial = read_front(tracking_uri, sweep).pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
+    front = read_front(tracking_uri, sweep)
+    trial = front.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
     with tempfile.TemporaryDirectory(prefix="paretta-") as scratch:
         fetch(download(tracking_uri, sweep, trial.uid, Path(scratch) / "artifact"), to)
-    return trial
+    return Pulled(trial, limits_note(front))
 
 
 def fetch(source: Path, to: Path) -> None:
