@@ -1,6 +1,7 @@
 """The report of a sweep: one HTML file that needs no network, no server and no neighbour."""
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -29,9 +30,16 @@ SCRIPTS: Final = (
 _LONGEST_DETAIL: Final = 800
 
 
-def write_report(record: SweepRecord, path: Path) -> None:
-    """Write the report of `record`, running or over, to `path`."""
-    path.write_text(render(report_data(record)), encoding="utf-8")
+def write_report(record: SweepRecord, path: Path, *, at: str | None = None) -> None:
+    """Write the report of `record`, running or over, to `path`.
+
+    Args:
+        record: the sweep.
+        path: of the HTML file.
+        at: the option that tells `paretta pull` where the sweep is, for the commands on the page; by default
+            ``--home`` with the folder above the sweep's, and empty where no option is needed.
+    """
+    path.write_text(render(report_data(record, at=at)), encoding="utf-8")
 
 
 def render(data: Mapping[str, Json]) -> str:
@@ -51,14 +59,16 @@ def render(data: Mapping[str, Json]) -> str:
     return page
 
 
-def report_data(record: SweepRecord) -> dict[str, Json]:
+def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json]:
     """Return all that the page shows, as plain data; trials are kept short, for there may be thousands."""
+    home = f"--home {shlex.quote(str(record.folder.absolute().parent))}"
     front, trials = record.front(), list(record.trials.values())
     knobs = list(dict.fromkeys(name for trial in trials for name in trial.knobs))
     held, members = roles(front), {trial.uid for trial in front}
     return {
         "sweep": record.name,
-        "story": record.config.get("story"),
+        "at": home if at is None else at,
+        "story": record.config.get("story", record.facts.get("story")),
         "status": record.status,
         "reason": record.reason,
         "started": record.started,

@@ -5,9 +5,10 @@
 ====================  =========================================  ===================================================
 tags                  sweep.id, sweep.name, sweep.kind=sweep,    sweep.id, sweep.name, sweep.kind=trial|baseline,
                       sweep.status, sweep.spec.sha256, fact.*    trial.uid, trial.number, trial.status, trial.reason,
-                                                                 plan.words, plan.fingerprint, plan.reuses,
+                                                                 plan.words, plan.fingerprint,
                                                                  pareto=true|false, pareto.role, artifact.sha256
 params                the resolved sweep document, flattened     the knobs, and the seed
+dataset input         the task's data, by its digest
 metrics               front/hypervolume, front/size,             <meter>, <meter>_low, <meter>_high, <meter>_<detail>,
                       best/<meter>; step = trials ended          test_<meter> ..., hp/<knob>, cost/<name>; all at step
                                                                  0, and curves <stage>/<name> by epoch
@@ -35,12 +36,14 @@ SWEEP_TAG: Final = "mlflow.paretta.sweep"
 CONTENT_TAG: Final = "mlflow.paretta.content"  # written last: the digest of all that the run holds
 STEP_TAG: Final = "mlflow.paretta.step"
 REPORT_TAG: Final = "mlflow.paretta.report"
+INPUT_TAG: Final = "mlflow.paretta.input"
 ARTIFACT_TAG: Final = "artifact.sha256"
 ARTIFACT_PATH: Final = "artifact"
 REPORT_PATH: Final = "report"
 
 _LONGEST_TAG: Final = 5_000
 _LONGEST_PARAM: Final = 500
+_LONGEST_DIGEST: Final = 36
 _SAME_NAMES: Final = re.compile(r"[^\w\-. /:]")
 _STATUS: Final[Mapping[str, str]] = {
     "running": "RUNNING",
@@ -94,11 +97,21 @@ def sweep_id(record: SweepRecord) -> str:
     return f"{record.name}-{digest([record.name, record.started])[:8]}"
 
 
-def experiment_name(record: SweepRecord) -> str:
-    """Return the experiment: sweeps over the same task are comparable, so the task names it."""
+def task_name(record: SweepRecord) -> str:
+    """Return what the sweep document calls its task; empty where it does not."""
     task = record.config.get("task")
     use = task.get("use") if isinstance(task, Mapping) else task
-    return f"paretta {use}" if isinstance(use, str) and use else "paretta"
+    return use if isinstance(use, str) else ""
+
+
+def experiment_name(record: SweepRecord) -> str:
+    """Return the experiment: sweeps over the same task are comparable, so the task names it."""
+    return f"paretta {task_name(record)}".strip()
+
+
+def data_digest(record: SweepRecord) -> str:
+    """Return the digest of the task's data, cut to what MLflow keeps of one; empty where there is none."""
+    return str(record.facts.get("data_digest") or "").rpartition(":")[2][:_LONGEST_DIGEST]
 
 
 def trial_run(record: SweepRecord, trial: Trial, curve: Sequence[Point] = ()) -> RunContent:

@@ -43,13 +43,18 @@ def plain_link(record: SweepRecord, experiment_id: str, view: str, server: str =
 
 
 def _runs_link(experiment_id: str, server: str, parameters: Mapping[str, str]) -> str:
-    return f"{server}/#/experiments/{experiment_id}/runs?{urlencode({'workflowType': _WORKFLOW, **parameters})}"
+    return f"{_page(experiment_id, server)}?{urlencode({'workflowType': _WORKFLOW, **parameters})}"
+
+
+def _page(experiment_id: str, server: str) -> str:
+    """Return the page of the runs: within MLflow a link of the page's own, which holds under any prefix."""
+    return f"{server}{'/' if server else ''}#/experiments/{experiment_id}/runs"
 
 
 def run_link(experiment_id: str, run_id: str, path: str = "", server: str = "") -> str:
     """Return the page of a run, or of one of its artifacts."""
     artifact = f"/artifacts/{path}" if path else ""
-    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}{artifact}?workflowType={_WORKFLOW}"
+    return f"{_page(experiment_id, server)}/{run_id}{artifact}?workflowType={_WORKFLOW}"
 
 
 def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: str) -> str:
@@ -124,7 +129,7 @@ def _state(record: SweepRecord, view: str) -> dict[str, Json]:
     knobs = sorted({allowed_name(name) for trial in record.trials.values() for name in trial.knobs})[:8]
     columns = ["tags.`trial.reason`", "tags.`trial.status`"] if view == "failures" else ["tags.`pareto.role`"]
     columns += [] if view == "failures" else [f"metrics.`{meter}`" for meter in meters]
-    columns += ["tags.`plan.words`", *(f"params.`{knob}`" for knob in knobs)]
+    columns += ["tags.`plan.words`"] if view == "failures" else ["tags.`plan.words`", *(f"params.`{k}`" for k in knobs)]
     charts = [] if view == "failures" else _charts(meters)
     section: dict[str, Json] = dict.fromkeys(("isReordered", "deleted", "isGenerated"), False)
     return {

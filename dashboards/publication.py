@@ -1,6 +1,7 @@
 """What an MLflow store holds of one sweep, brought to what its journal says; doing it again changes nothing."""
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,19 @@ from dashboards.ledger import (
     ARTIFACT_PATH,
     ARTIFACT_TAG,
     CONTENT_TAG,
+    INPUT_TAG,
     REPORT_PATH,
     REPORT_TAG,
     STEP_TAG,
     Point,
     RunContent,
+    data_digest,
     experiment_name,
     front_marks,
     step_points,
     sweep_id,
     sweep_run,
+    task_name,
     trial_run,
 )
 from dashboards.mlflow_views import landing_note, write_views
@@ -236,10 +240,22 @@ class Publication:
                 self._write(self._client.log_artifacts, run.run_id, str(folder), ARTIFACT_PATH)
                 self._tag(run, {ARTIFACT_TAG: content})
 
+    def _bring_input(self, run: _Known) -> None:
+        from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415
+
+        record, content = self._tail.record, data_digest(self._tail.record)
+        if not content or run.tags.get(INPUT_TAG) == content:
+            return
+        name = task_name(record) or record.name
+        data = Dataset(name=name, digest=content, source_type="paretta task", source=json.dumps({"task": name}))
+        self._write(self._client.log_inputs, run.run_id, [DatasetInput(data)])
+        self._tag(run, {INPUT_TAG: content})
+
     def _bring_sweep(self, front: Front) -> None:
         """Write the parent's content: its landing text, and once the sweep is over its report."""
         record, run = self._tail.record, self._known[_SWEEP]
         write_views(self._client, self.experiment_id, record, self._experiment_tags)
+        self._bring_input(run)
         content = sweep_run(record, landing_note(record, front, self.experiment_id, run.run_id))
         if record.status != "running" and run.tags.get(REPORT_TAG) != content.digest:
             with TemporaryDirectory(prefix="paretta-report-") as folder:

@@ -21,7 +21,7 @@ function knee(members) {
   return members.reduce((best, trial) => score(trial) < score(best) ? trial : best);
 }
 
-function pullCommand(sweep, limits, prefer, objectives) {
+function pullCommand(sweep, at, limits, prefer, objectives) {
   const parts = ["paretta pull", /^[\w.\-]+$/.test(sweep) ? sweep : `'${sweep}'`];
   if (prefer !== "knee") parts.push("--prefer", prefer);
   objectives.forEach((objective, i) => {
@@ -29,7 +29,7 @@ function pullCommand(sweep, limits, prefer, objectives) {
     const down = objective.goal === "min";
     parts.push(down ? "--at-most" : "--at-least", `${objective.meter}=${argument(limits[i], objective.unit, down ? -1 : 1, 6)}`);
   });
-  return parts.concat("--to ./model").join(" ");
+  return parts.concat(at || [], "--to ./model").join(" ");
 }
 
 // The shortest wish that `paretta pull` answers with exactly this member: its own values as limits, coarse digits first.

@@ -101,13 +101,13 @@ const app = {
 
   ask() {
     const found = this.members.length ? choose(this.members, this.limits, this.prefer, this.objectives) : null;
-    this.show(found, found && pullCommand(this.data.sweep, this.limits, this.prefer, this.objectives));
+    this.show(found, found && pullCommand(this.data.sweep, this.data.at, this.limits, this.prefer, this.objectives));
   },
 
   select(trial) {
     if (!trial || !trial.front) return;
     const wish = wishFor(trial, this.members, this.objectives);
-    this.show(trial, pullCommand(this.data.sweep, wish.limits, wish.prefer, this.objectives));
+    this.show(trial, pullCommand(this.data.sweep, this.data.at, wish.limits, wish.prefer, this.objectives));
     const frame = trial.row.closest(".scroll"), top = trial.row.offsetTop - 40;  // the page itself stays where it is
     if (top < frame.scrollTop || top + trial.row.offsetHeight > frame.scrollTop + frame.clientHeight - 40) frame.scrollTop = top;
   },

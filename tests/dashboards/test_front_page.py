@@ -71,7 +71,7 @@ def test_page_of_500_trials_is_below_a_megabyte(tmp_path: Path) -> None:
 
 def test_equal_records_make_equal_pages(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_report(write_sweep(tmp_path / name / "s", trials=20, artifacts=False), tmp_path / f"{name}.html")
+        write_report(write_sweep(tmp_path / name / "s", trials=20, artifacts=False), tmp_path / f"{name}.html", at="")
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
@@ -86,7 +86,7 @@ _ASKED = """
 const wishes = JSON.parse(document.getElementById("wishes").textContent), goals = app.objectives;
 const chosen = wishes.map(([prefer, limits]) => (choose(app.members, limits, prefer, goals) || { uid: null }).uid);
 const commands = app.members.map(t => { const w = wishFor(t, app.members, app.objectives);
-  return [t.uid, pullCommand("s", w.limits, w.prefer, app.objectives)]; });
+  return [t.uid, pullCommand("s", app.data.at, w.limits, w.prefer, app.objectives)]; });
 document.body.replaceChildren(element("pre", { id: "answers" }, JSON.stringify({ chosen, commands })));
 </script>"""
 
@@ -116,7 +116,7 @@ def test_page_chooses_as_pull_does_and_its_commands_name_each_point(tmp_path: Pa
             expected.append(None)
     carried = f'<script type="application/json" id="wishes">{json.dumps(wishes)}</script>'
     page = tmp_path / "asked.html"
-    page.write_text(render(report_data(record)).replace("</body>", f"{carried}{_ASKED}</body>"))
+    page.write_text(render(report_data(record, at="")).replace("</body>", f"{carried}{_ASKED}</body>"))
     found = re.search(r'<pre id="answers">(.*?)</pre>', _open(page), re.DOTALL)
     assert found, "the page stopped with an error"
     answers = json.loads(found[1])

@@ -56,6 +56,8 @@ def test_sweep_is_a_parent_run_and_every_trial_a_child(home: Path, sweep: Make) 
     assert children.keys() == record.trials.keys()
     assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {parent.info.run_id}
     assert parent.info.status == "FINISHED"
+    (data,) = parent.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("digits", "ab" * 18)
     assert parent.data.params["search.trials"] == "12"
     assert parent.data.metrics["front/size"] == len(record.front())
     assert parent.data.metrics["front/hypervolume"] == pytest.approx(record.front().hypervolume)
