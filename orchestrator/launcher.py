@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from rich.console import Console
 
 from dashboards.front_page import write_report
-from dashboards.journal import Journal
+from dashboards.journal import Journal, SweepRecord
 from dashboards.publisher import Publisher
 from dashboards.store import probe
 from dashboards.table import write_tables
@@ -108,7 +108,7 @@ class _Run:
             Journal(self.folder) as journal,
             display(self.sweep.config.search.trials) as shown,
             Publisher(self.folder, tracking_uri),
-            self._closing(Logbook(journal, shown)) as log,
+            self._closing(Logbook(journal, shown, SweepRecord(self.folder.name, self.folder))) as log,
         ):
             log.sweep(
                 name=self.folder.name,
@@ -120,7 +120,7 @@ class _Run:
                 self._baseline(workshop, log)
                 self._search(workshop, log)
                 self._read_tests(workshop, log)
-            self._write_results(log)
+        self._write_results()
         return SweepFront.read(self.folder)
 
     @contextmanager
@@ -202,9 +202,10 @@ class _Run:
             keep_readings(workshop.artifact(trial.uid), trial.readings, readings)
             log.trial(trial.with_test_readings(readings))
 
-    def _write_results(self, log: Logbook) -> None:
-        write_tables(log.record.front(), self.folder)
-        write_report(log.record, self.folder / REPORT_FILE)
+    def _write_results(self) -> None:
+        record = SweepRecord.read(self.folder)
+        write_tables(record.front(), self.folder)
+        write_report(record, self.folder / REPORT_FILE)
 
     def _facts(self, tracking_uri: str) -> dict[str, Json]:
         names = ("paretta", "torch", "ray", "optuna", "onnx", "onnxruntime", "torch-pruning", "mlflow")

@@ -10,19 +10,21 @@ from orchestrator.seat import Payload, Seat
 from pipelines.bench import Cache, Progress
 from pipelines.ranks import Ranks
 from pipelines.run import run
+from pipelines.stage import stages_of
 from search_spaces.plan import Plan
 
 
 def fulfil(payload: Payload, seat: Seat) -> Delivered:
     """Run the order in ``payload["order"]`` on this rank; the handler of the sweep's lanes."""
     order = cast(Order, payload["order"])
+    plan = Plan.from_document(order.plan)
 
     def tell(progress: Progress) -> None:
         message = {key: value for key, value in asdict(progress).items() if key != "seconds"}
         seat.progress({**message, "loss": round(progress.loss, 6)})
 
     outcome = run(
-        Plan.from_document(order.plan),
+        plan,
         order.task.load(),
         seed=order.seed,
         ranks=Ranks.joined(seat.device),
@@ -31,9 +33,9 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
         report=tell,
         origin={"task": order.task.document()},
     )
-    done = [cost for cost in outcome.costs if cost.kind not in ("baseline", "export")]
+    stages = stages_of(plan if not plan.stages else Plan((), plan.stages))
     cost = {"train_wall_s": outcome.seconds, "train_cpu_s": outcome.cpu_seconds}
-    return Delivered(", ".join(stage.words for stage in done), cost, outcome.num_parameters)
+    return Delivered(", ".join(stage.words() for stage in stages), cost, outcome.num_parameters)
 
 
 @cache
