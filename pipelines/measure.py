@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -27,6 +28,7 @@ def measure(
     *,
     split: Split,
     meters: Sequence[Meter],
+    facts: Mapping[str, float] | None = None,
     scratch: Path | None = None,
 ) -> dict[str, Reading]:
     """Return the reading of each meter, by label.
@@ -40,6 +42,7 @@ def measure(
         task: its split and metrics.
         split: which split to run.
         meters: what to read.
+        facts: what only the run that made the artifact knows, such as ``train_cpu_s`` and ``train_wall_s``.
         scratch: where temporary files go; the system's place by default.
 
     Raises:
@@ -49,26 +52,25 @@ def measure(
         folder = Path(temporary)
         inputs, targets = (torch.cat(parts).numpy() for parts in zip(*batches(task.split(split)), strict=True))
         np.save(folder / "inputs.npy", inputs, allow_pickle=False)
+        bench = MeterBench(baseline, inputs, targets=targets, metrics=task.metrics, facts=facts or {})
         judging = [meter for meter in meters if meter.judges_answers]
         timing = [meter for meter in meters if not meter.judges_answers]
-        found = dict(zip(timing, _probed(artifact, baseline, folder, timing, answer=bool(judging)), strict=True))
+        found = dict(zip(timing, _probed(artifact, bench, folder, timing, answer=bool(judging)), strict=True))
         if judging:
-            outputs = np.load(folder / "outputs.npy", allow_pickle=False)
-            bench = MeterBench(baseline, inputs, outputs, targets, task.metrics)
+            bench = replace(bench, outputs=np.load(folder / "outputs.npy", allow_pickle=False))
             found |= {meter: meter.read(artifact, bench) for meter in judging}
         return {meter.label: found[meter] for meter in meters}
 
 
-def _probed(
-    artifact: Path, baseline: Path | None, folder: Path, meters: Sequence[Meter], *, answer: bool
-) -> list[Reading]:
+def _probed(artifact: Path, bench: MeterBench, folder: Path, meters: Sequence[Meter], *, answer: bool) -> list[Reading]:
     request = Request(
         artifact=artifact.absolute(),
-        baseline=None if baseline is None else baseline.absolute(),
+        baseline=None if bench.baseline is None else bench.baseline.absolute(),
         inputs=folder / "inputs.npy",
         outputs=folder / "outputs.npy" if answer else None,
         meters=tuple(meter.model_dump() for meter in meters),
         readings=folder / "readings.json",
+        facts=dict(bench.facts),
     )
     (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
     _run_probe(folder / "request.json")

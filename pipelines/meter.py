@@ -33,6 +33,7 @@ class MeterBench:
         outputs: [n, ...], the artifact's answers to `inputs` in ONNX Runtime; only for meters that judge answers.
         targets: [n, ...]; likewise.
         metrics: the task's; likewise.
+        facts: what only the run that made the artifact knows, by name with the unit, such as ``train_cpu_s``.
     """
 
     baseline: Path | None
@@ -40,6 +41,7 @@ class MeterBench:
     outputs: NDArray[np.generic] | None = None
     targets: NDArray[np.generic] | None = None
     metrics: Mapping[str, "task.Metric"] = field(default_factory=dict)
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Meter(BaseModel, ABC):

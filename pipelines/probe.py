@@ -21,6 +21,7 @@ class Request(BaseModel):
         outputs: .npy file to write the artifact's answers to; null where nobody asks for them.
         meters: documents of the meters to read.
         readings: JSON file to write, one reading per meter in their order.
+        facts: what only the run that made the artifact knows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class Request(BaseModel):
     outputs: Path | None
     meters: tuple[dict[str, str | int | float | bool | None], ...]
     readings: Path
+    facts: dict[str, float] = {}
 
 
 def main(path: Path) -> None:
@@ -39,7 +41,7 @@ def main(path: Path) -> None:
     inputs = np.load(request.inputs, mmap_mode="r", allow_pickle=False)
     if request.outputs is not None:
         np.save(request.outputs, answers(request.artifact, inputs), allow_pickle=False)
-    bench = MeterBench(request.baseline, inputs)
+    bench = MeterBench(request.baseline, inputs, facts=request.facts)
     readings: list[Json] = [
         meter_of(document, {}).read(request.artifact, bench).to_document() for document in request.meters
     ]

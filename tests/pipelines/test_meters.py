@@ -11,7 +11,7 @@ import torch
 
 from pipelines.export import to_onnx
 from pipelines.measure import measure
-from pipelines.meter import MeterBench, meter_of
+from pipelines.meter import METERS, MeterBench, meter_of
 from pipelines.meters.latency import Latency
 from pipelines.meters.metric import Metric as MetricMeter
 from pipelines.meters.size import Size
@@ -58,7 +58,7 @@ def test_names_and_documents_become_meters(task: Task) -> None:
     ("objective", "told"),
     [
         ("accurcy", "did you mean 'accuracy'"),
-        ("metric", "known: accuracy, broken, latency, size"),
+        ("metric", "known: accuracy, bops, broken, energy, latency, load_time, macs, peak_memory, size"),
         ({"kind": "latency", "goal": "max"}, "Input should be 'min'"),
         ({"kind": "latency", "batch": 2}, "Extra inputs are not permitted"),
         ({"kind": "pipelines.task:Task"}, "must name a subclass"),
@@ -88,6 +88,16 @@ def test_all_meters_are_read_from_the_files(task: Task, folders: tuple[Path, Pat
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
+def test_what_the_run_told_reaches_the_meters(task: Task, folders: tuple[Path, Path]) -> None:
+    meters = [meter_of(name, task.metrics) for name in ("train_cost", "macs", "accuracy")]
+    found = measure(folders[0], None, task, split="test", meters=meters, facts={"train_cpu_s": 12.5})
+    assert found["train_cost"].value == 12.5
+    # 8 x 8 pixels, 3 x 3 kernels, 1 -> 4 -> 8 channels; pooled to 2 x 2; 32 -> 8 -> 10
+    assert found["macs"].value == 64 * 4 * 9 + 64 * 8 * 4 * 9 + 32 * 8 + 8 * 10
+    untold = measure(folders[0], None, task, split="test", meters=meters[:1])
+    assert untold["train_cost"].value is None
+
+
 def test_a_metric_is_computed_on_what_the_artifact_answers(task: Task) -> None:
     outputs, targets = np.eye(10, dtype=np.float32), np.array([0, 1, 2, 3, 4, 5, 6, 7, 0, 0])
     bench = MeterBench(None, outputs, outputs, targets, task.metrics)
@@ -108,6 +118,8 @@ def test_a_file_that_does_not_run_fails_the_trial(task: Task, folders: tuple[Pat
 
 
 def test_the_measuring_process_stays_light() -> None:
-    code = "import sys, pipelines.probe, pipelines.meters.latency, pipelines.meters.size; print('torch' in sys.modules)"
+    light = [name for name in METERS.names() if name != "metric"]
+    code = f"import sys, pipelines.probe, {', '.join(f'pipelines.meters.{name}' for name in light)}"
+    code += "; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"

@@ -1,0 +1,66 @@
+"""Joules of one sample: from energy counters where there are any, else CPU seconds times watts that you give."""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from pipelines.energy_counters import Joules, nvml, rapl
+from pipelines.meter import MeterBench
+from pipelines.serving import ServedMeter
+from pipelines.statistics import bootstrap_interval
+from pipelines.timing import Clock, Protocol, sample
+from search_spaces.objectives import Reading
+
+# RAPL renews its counter about every millisecond, NVML every 20 to 100 ms
+SIDE_SECONDS = {"rapl": 0.25, "nvml": 2.0, "cpu_seconds x W": 0.030}
+
+
+class Energy(ServedMeter):
+    """Joules per sample over a measured number of inferences; ``source`` in the details says where they come from.
+
+    Counters see the whole package or device, idle power and other work included. Without them it is CPU seconds times
+    `watts_per_core`: an estimate that ranks models as their CPU time does, no more.
+    """
+
+    kind: Literal["energy"] = "energy"
+    unit: Literal["J"] = "J"
+    goal: Literal["min"] = "min"
+    watts_per_core: float | None = Field(
+        None, gt=0, description="the power of one busy core in W, for machines without counters, such as 6"
+    )
+    budget_seconds: float = Field(10.0, gt=0, description="the longest wall time of one reading in s, such as 10")
+
+    def read(self, artifact: Path, bench: MeterBench) -> Reading:
+        """Return the median over rounds of fresh sessions with its interval."""
+        if missing := self.unavailable(artifact, bench):
+            return missing
+        source, joules = self.counter()
+        if joules is None:
+            return Reading.not_measured(self.unit, source)
+        protocol = Protocol(side_seconds=SIDE_SECONDS[source], budget_seconds=self.budget_seconds)
+        rounds, calls = sample(self.opener(artifact, bench), protocol, cpu=time.perf_counter, counters=(joules,))
+        values = rounds[:, 0] / self.batch_size
+        low, high = bootstrap_interval(values)
+        details = {"source": source, "inferences": calls * len(values), **self.facts()}
+        if source == "cpu_seconds x W":
+            details["watts_per_core"] = self.watts_per_core or 0.0
+        value = float(np.median(values))
+        return Reading(value, self.unit, low=low, high=high, num_samples=len(values), details=details)
+
+    def counter(self) -> tuple[str, Joules | None]:
+        """Return the source and its rising joules, or the reason why there are none."""
+        if self.device == "cuda":
+            found = nvml()
+            return ("nvml", found) if found else ("NVML has no energy counter here", None)
+        if found := rapl():
+            return "rapl", found
+        if self.watts_per_core is None:
+            return "no RAPL counter can be read here; set watts_per_core to estimate from CPU seconds", None
+        return "cpu_seconds x W", _estimated(self.watts_per_core, self.clock()[1])
+
+
+def _estimated(watts: float, cpu: Clock) -> Joules:
+    return lambda: watts * cpu()

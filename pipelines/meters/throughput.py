@@ -1,0 +1,42 @@
+"""Samples that the artifact answers in a second of computing, at a batch size of your choice."""
+
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from pipelines.meter import MeterBench
+from pipelines.serving import ServedMeter
+from pipelines.statistics import bootstrap_interval
+from pipelines.timing import Protocol, sample
+from search_spaces.objectives import Reading
+
+
+class Throughput(ServedMeter):
+    """Samples per second of CPU time, ``batch_size / seconds of a call``; of the machine it is read on, unlike latency.
+
+    With several threads it is samples per CPU second of all of them together; ``wall_samples_per_second`` in the
+    details is what a user of this machine saw, and moves with whatever else ran.
+    """
+
+    kind: Literal["throughput"] = "throughput"
+    unit: Literal["samples/s"] = "samples/s"
+    goal: Literal["max"] = "max"
+    batch_size: int = Field(64, ge=1, description="the inputs per call, such as 64")
+    budget_seconds: float = Field(10.0, gt=0, description="the longest wall time of one reading in s, such as 10")
+
+    def read(self, artifact: Path, bench: MeterBench) -> Reading:
+        """Return the median over rounds of fresh sessions with its interval."""
+        if missing := self.unavailable(artifact, bench):
+            return missing
+        clock = self.clock()[1]
+        protocol = Protocol(side_seconds=0.030, budget_seconds=self.budget_seconds)
+        counters = (clock, time.perf_counter)
+        seconds, _ = sample(self.opener(artifact, bench), protocol, cpu=clock, counters=counters)
+        rates = self.batch_size / seconds  # [rounds, (computing, wall)]
+        low, high = bootstrap_interval(rates[:, 0])
+        computing, wall = np.median(rates, axis=0)
+        details = {"wall_samples_per_second": float(wall), "contention": float(computing / wall), **self.facts()}
+        return Reading(float(computing), self.unit, low=low, high=high, num_samples=len(rates), details=details)

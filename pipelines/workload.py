@@ -1,0 +1,157 @@
+"""The multiply-accumulates of an exported graph, layer by layer, with the widths of the numbers that enter them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+Tensors: TypeAlias = Mapping[str, NDArray[np.generic]]
+
+# positions of values and weights among a node's inputs
+_INPUTS = {
+    "Conv": (0, 1),
+    "ConvTranspose": (0, 1),
+    "ConvInteger": (0, 1),
+    "QLinearConv": (0, 3),
+    "Gemm": (0, 1),
+    "MatMul": (0, 1),
+    "MatMulInteger": (0, 1),
+    "QLinearMatMul": (0, 3),
+}
+_CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")
+# these multiply and accumulate too, in ways that are not counted here
+_UNCOUNTED = {"Attention", "DeformConv", "Einsum", "GRU", "LSTM", "RNN"}
+_SINGLE_SAMPLE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWork:
+    """What one convolution or matrix product of the graph does for one sample.
+
+    Args:
+        operator: of the node, such as ``Conv``.
+        macs: multiply-accumulates.
+        value_bits: width of the numbers that come in; 32 for floats.
+        weight_bits: width of the weights as delivered: the narrowest two's complement that holds them; 32 for floats.
+        is_integer: both come from integers.
+    """
+
+    operator: str
+    macs: int
+    value_bits: int
+    weight_bits: int
+    is_integer: bool
+
+    @property
+    def bops(self) -> int:
+        """Bit operations, ``MACs x weight bits x value bits`` (Baskin et al., 2021, UNIQ)."""
+        return self.macs * self.value_bits * self.weight_bits
+
+
+class Uncountable(Exception):
+    """The graph holds work that cannot be told from its layers; the text says which."""
+
+
+def layer_work(model_path: Path, inputs: NDArray[np.generic]) -> tuple[LayerWork, ...]:
+    """Return the work of each layer, in graph order.
+
+    Shapes and weights are those that ONNX Runtime computes with for the first of `inputs` [n, ...]; what only unpacks
+    constants while the file is loaded is no work.
+
+    Raises:
+        Uncountable: the graph branches, or has operators that are not counted.
+    """
+    model = onnx.load(model_path)
+    _refuse_what_is_not_counted(model)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    layers = list(_computing_layers(model))
+    sources = [[_source(makers, name) for name in _operands(node)] for node in layers]
+    wanted = {name for pair in sources for name in pair}
+    wanted |= {name for node in layers for name in (*_operands(node), node.output[0])}
+    tensors = _run(model, wanted, inputs[:_SINGLE_SAMPLE])
+    constants = _constants(model)
+    return tuple(
+        LayerWork(
+            operator=node.op_type,
+            macs=_macs(node, tensors),
+            value_bits=_bits(tensors[value], constant=False),
+            weight_bits=_bits(tensors[weight], constant=weight in constants),
+            is_integer=all(np.issubdtype(tensors[name].dtype, np.integer) for name in (value, weight)),
+        )
+        for node, (value, weight) in zip(layers, sources, strict=True)
+    )
+
+
+def _refuse_what_is_not_counted(model: onnx.ModelProto) -> None:
+    operators = {node.op_type for node in model.graph.node}
+    if found := operators & _UNCOUNTED:
+        raise Uncountable(f"the work of {', '.join(sorted(found))} is not counted")
+    if any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute):
+        raise Uncountable("the graph has branches or loops, whose work depends on the input")
+
+
+def _constants(model: onnx.ModelProto) -> set[str]:
+    """Return the names of all tensors that do not depend on the input; nodes stand in order of evaluation."""
+    known = {item.name for item in model.graph.initializer} | {""}
+    for node in model.graph.node:
+        if all(name in known for name in node.input):
+            known |= set(node.output)
+    return known
+
+
+def _computing_layers(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    constants = _constants(model)
+    return (node for node in model.graph.node if node.op_type in _INPUTS and node.output[0] not in constants)
+
+
+def _operands(node: onnx.NodeProto) -> tuple[str, str]:
+    values, weights = _INPUTS[node.op_type]
+    return node.input[values], node.input[weights]
+
+
+def _source(makers: Mapping[str, onnx.NodeProto], name: str) -> str:
+    """Return the integer tensor behind a DequantizeLinear, or the tensor itself."""
+    maker = makers.get(name)
+    return maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" else name
+
+
+def _run(model: onnx.ModelProto, names: set[str], sample: NDArray[np.generic]) -> Tensors:
+    """Return the named tensors [1, ...] of one inference without any fusion."""
+    stored = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer if item.name in names}
+    feed = {model.graph.input[0].name: sample}
+    shown = onnx.ModelProto()
+    shown.CopyFrom(model)
+    outputs = sorted(names - set(stored) - set(feed))
+    del shown.graph.output[:]
+    shown.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return {**stored, **feed, **dict(zip(outputs, session.run(outputs, feed), strict=True))}
+
+
+def _macs(node: onnx.NodeProto, tensors: Tensors) -> int:
+    values, weights = (tensors[name].shape for name in _operands(node))
+    output = tensors[node.output[0]].shape
+    if node.op_type in _CONVOLUTIONS:
+        return prod(output) * prod(weights[1:])
+    if node.op_type == "ConvTranspose":
+        return prod(values) * prod(weights[1:])
+    transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+    inner: int = values[0 if transposed else -1]
+    return prod(output) * inner
+
+
+def _bits(tensor: NDArray[np.generic], *, constant: bool) -> int:
+    if not np.issubdtype(tensor.dtype, np.integer) or not constant:
+        return tensor.dtype.itemsize * 8
+    low, high = int(tensor.min(initial=0)), int(tensor.max(initial=0))
+    signed = np.issubdtype(tensor.dtype, np.signedinteger)
+    return max(-low - 1, high, 0).bit_length() + int(signed)
