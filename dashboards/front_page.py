@@ -106,7 +106,7 @@ def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], 
         "l": [_part(trial.readings.get(meter), "low") for meter in meters],
         "h": [_part(trial.readings.get(meter), "high") for meter in meters],
         "k": [trial.knobs.get(name) for name in knobs],
-        "wall": round(trial.cost.get("wall_s", 0.0), 2),
+        "wall": round(max(trial.finished - trial.started, 0.0), 2),
     }
     if trial.role == "baseline":
         document["baseline"] = True

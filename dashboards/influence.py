@@ -10,8 +10,9 @@ from search_spaces.objectives import Objective
 from search_spaces.plan import Json
 from search_spaces.trial import Trial
 
-_GROUPS: Final = 8
+_MOST_GROUPS: Final = 8
 _FEWEST: Final = 12
+_PER_GROUP: Final = 5  # with fewer trials in a group, chance explains too much
 
 
 def influence(trials: Sequence[Trial], objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
@@ -55,13 +56,14 @@ def explained_share(values: NDArray[np.float64], groups: NDArray[np.int64]) -> f
 
 
 def _groups(answers: Sequence[Json]) -> NDArray[np.int64]:
-    """Number the answers: each of a few by itself, many numbers in eight parts of equal count, none as a group too."""
-    numbers = sorted({float(a) for a in answers if isinstance(a, int | float) and not isinstance(a, bool)})
-    if len(numbers) <= _GROUPS:
+    """Number the answers: each of a few by itself, many numbers in parts of equal count, none as a group too."""
+    numbers = sorted(float(a) for a in answers if isinstance(a, int | float) and not isinstance(a, bool))
+    most = min(max(len(answers) // _PER_GROUP, 2), _MOST_GROUPS)
+    if len(set(numbers)) <= most:
         names: Mapping[str, int] = {name: index for index, name in enumerate(dict.fromkeys(map(repr, answers)))}
         return np.array([names[repr(answer)] for answer in answers])
-    cuts = np.quantile(numbers, np.linspace(0, 1, _GROUPS + 1)[1:-1])
-    return np.array([np.searchsorted(cuts, a) if isinstance(a, int | float) else _GROUPS for a in answers])
+    cuts = np.quantile(numbers, np.linspace(0, 1, most + 1)[1:-1])
+    return np.array([np.searchsorted(cuts, a) if isinstance(a, int | float) else most for a in answers])
 
 
 def _value(trial: Trial, objective: Objective) -> float:

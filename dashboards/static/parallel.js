@@ -123,6 +123,6 @@ function drawInfluence(app, where) {
     element("h3", {}, `What moves ${meter}`),
     ...Object.entries(byKnob).sort((a, b) => b[1] - a[1]).slice(0, 8).map(([knob, share]) => element("div", { class: "bar" },
       element("span", { title: knob }, knob), element("span", {}, element("i", { style: null, "data-share": share })), element("b", {}, Math.round(share * 100) + " %")))))),
-  element("p", { class: "hint" }, "Share of the variance that a knob explains by itself, over the complete trials (epsilon squared); what knobs do together is not in it."));
+  element("p", { class: "hint" }, "Share of the variance that a knob explains by itself, over the complete trials (epsilon squared); what knobs do together is not in it, and below fifty trials it is rough."));
   for (const bar of where.querySelectorAll("i")) bar.style.width = Math.max(bar.dataset.share * 100, .5) + "%";
 }

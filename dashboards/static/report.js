@@ -42,7 +42,7 @@ const app = {
     const ended = data.status === "running" ? "running since" : `${data.status} on`;
     const day = new Date((data.status === "running" ? data.started : data.updated) * 1000).toISOString().slice(0, 16).replace("T", " ");
     const tiles = [[count("complete"), "trials complete"], ...others.map(name => [count(name), name]),
-      [this.members.length, "on the front"], [duration(data.cost.wall_s || 0), "of trial time"], [day, `${ended} (UTC)`]];
+      [this.members.length, "on the front"], [duration(data.trials.reduce((sum, t) => sum + t.wall, 0)), "of trial time"], [day, `${ended} (UTC)`]];
     document.getElementById("summary").append(...tiles.map(([value, name]) => element("li", {}, element("b", {}, String(value)), element("span", {}, name))));
     if (data.reason) document.getElementById("story").append(` Ended early: ${data.reason}`);
   },

@@ -70,7 +70,7 @@ function fillCost(app) {
   document.getElementById("cost").append(
     element("thead", {}, element("tr", {}, element("th", {}, "trials"), element("th", { class: "number" }, "how many"), element("th", { class: "number" }, "wall time"))),
     element("tbody", {}, ...[...byStatus].map(([name, [count, wall]]) => element("tr", {}, element("td", {}, name), number(count), number(duration(wall)))),
-      ...Object.entries(data.cost).map(([name, sum]) => element("tr", {}, element("td", {}, element("b", {}, `all, ${name.replace(/_s$/, "")}`)), number(""), number(name.endsWith("_s") ? duration(sum) : sum.toPrecision(4)))),
+      ...Object.entries(data.cost).map(([name, sum]) => element("tr", {}, element("td", {}, element("b", {}, `all, ${name.replace(/_s$/, "").replaceAll("_", " ")}`)), number(""), number(name.endsWith("_s") ? duration(sum) : sum.toPrecision(4)))),
       element("tr", {}, element("td", {}, element("b", {}, "from start to last event")), number(""), number(duration(data.updated - data.started)))));
 }
 
