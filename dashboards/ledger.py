@@ -44,6 +44,14 @@ REPORT_PATH: Final = "report"
 _LONGEST_TAG: Final = 5_000
 _LONGEST_PARAM: Final = 500
 _LONGEST_DIGEST: Final = 36
+_COUNTERS: Final = (
+    "epoch",
+    "epochs",
+    "num_epochs",
+    "step",
+    "steps",
+    "num_steps",
+)  # say where a curve is, not how it goes
 _SAME_NAMES: Final = re.compile(r"[^\w\-. /:]")
 _STATUS: Final[Mapping[str, str]] = {
     "running": "RUNNING",
@@ -197,7 +205,7 @@ def curve_points(event: Document, seen: int) -> list[Point]:
     stage, epoch = str(message.get("stage", "progress")), message.get("epoch")
     step = epoch if isinstance(epoch, int) else seen
     time = _milliseconds(cast(float, event["time"]))
-    values = {key: value for key, value in message.items() if key not in ("epoch", "epochs", "step", "steps")}
+    values = {key: value for key, value in message.items() if key not in _COUNTERS}
     return [
         Point(allowed_name(f"{stage}/{key}"), float(value), time, step)
         for key, value in values.items()
