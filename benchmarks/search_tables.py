@@ -31,7 +31,11 @@ def read_tables(folder: Path) -> list[Table]:
 
 
 def read_table(path: Path) -> Table:
-    """Read one table: all columns that are not measurements and vary are knobs, rungs are those with a test column."""
+    """Read one table: all columns that are not measurements and vary are knobs, rungs are those with a test column.
+
+    A report before the first epoch counts as a rung only where a prefix was trained before it: an untrained error says
+    little about a trained one.
+    """
     frame = pd.read_parquet(path)
     sidecar = path.with_suffix(".json")
     known_as = next((name for name in DEFAULTS if path.stem.startswith(name)), None)
@@ -41,6 +45,7 @@ def read_table(path: Path) -> Table:
     names = [c for c in frame.columns if not c.startswith(MEASURED) and frame[c].nunique() > 1]
     knobs = tuple(_knob(frame, names, name) for name in names)
     epochs = sorted(int(c.removeprefix("test_acc_e")) for c in frame.columns if c.startswith("test_acc_e"))
+    epochs = epochs if "prefix_val_acc" in frame else [epoch for epoch in epochs if epoch]
     validation = np.stack([1.0 - frame[f"val_acc_e{e}"].to_numpy(np.float64) for e in epochs], axis=1)
     prefixes = _prefixes(frame, names) if "prefix_val_acc" in frame else None
     references = 1.0 - baseline["validation"] + POINTS, 1.0 - baseline["test"] + POINTS

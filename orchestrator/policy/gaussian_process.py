@@ -3,7 +3,7 @@
 The value at full fidelity is a Matern-5/2 process with one lengthscale per input. A lower fidelity adds a random walk
 away from it, so that a rung says the more about the end the nearer to it it is, and a mean curve that all share:
 
-    k((x, u), (x', u')) = (signal + drift w) matern(x, x') + mean (1 + w) + linear x.x',   w = min(u, u')^2
+    k((x, u), (x', u')) = (signal + drift w) matern(x, x') + mean (1 + w),   w = min(u, u')^2
 
 where u is 0 at full fidelity and 1 at none.
 """
@@ -21,8 +21,7 @@ Array: TypeAlias = NDArray[np.float64]
 _ROOT5 = 5.0**0.5
 _JITTER = 1e-8
 _MEAN = 1.0  # prior variance of the mean curve, in units of the outputs' variance
-_LINEAR = 0.0
-_POWER = 2.0
+_POWER = 2.0  # of the random walk in the distance to full fidelity
 _LENGTHSCALE = 0.6  # median of the prior for one input; it grows with the root of their number (Hvarfner et al. 2024)
 _CENTRES = (0.0, -0.5, float(np.log(0.03)))  # prior medians of log signal, drift and noise, for outputs of variance 1
 _SPREADS = (1.0, 1.0, 1.5)  # and their standard deviations
@@ -87,29 +86,9 @@ class GaussianProcess:
         solved = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
         signal, drift, _ = self.hyperparameters.variances
         walk = u**_POWER
-        prior = signal + drift * walk + _MEAN * (1.0 + walk) + _LINEAR * ((at - 0.5) ** 2).sum(axis=1)
+        prior = signal + drift * walk + _MEAN * (1.0 + walk)
         variance = np.maximum(prior - (solved**2).sum(axis=0), 1e-10)
         return self.shift + self.scale * mean, self.scale * np.sqrt(variance)
-
-    def joint(self, at: Array, u: float) -> tuple[Array, Array, Array, Array, Array]:
-        """Return what a report at distance `u` would say about full fidelity, at inputs `at` [n, d].
-
-        Returns:
-            Mean and variance at full fidelity, mean and variance of the report with its noise, and their covariance.
-        """
-        near, far = np.zeros(len(at)), np.full(len(at), u)
-        h = self.hyperparameters
-        signal, drift, noise = h.variances
-        cn, cf = _kernel(at, near, self.x, self.u, h), _kernel(at, far, self.x, self.u, h)
-        sn = solve_triangular(self._factor, cn.T, lower=True, check_finite=False)
-        sf = solve_triangular(self._factor, cf.T, lower=True, check_finite=False)
-        walk = u**_POWER
-        base = signal + _MEAN
-        vn = np.maximum(base - (sn**2).sum(axis=0), 1e-10)
-        vf = np.maximum(base + (drift + _MEAN) * walk - (sf**2).sum(axis=0), 1e-10) + noise
-        c = base - (sn * sf).sum(axis=0)
-        s2 = self.scale**2
-        return self.shift + self.scale * cn @ self._weights, s2 * vn, self.shift + self.scale * cf @ self._weights, s2 * vf, s2 * c
 
 
 def fit(x: Array, u: Array, y: Array, start: Hyperparameters | None = None, iterations: int = 60) -> Hyperparameters:
@@ -117,7 +96,7 @@ def fit(x: Array, u: Array, y: Array, start: Hyperparameters | None = None, iter
     outputs = (y - y.mean()) / (y.std() or 1.0)
     squares = ((x.T[:, :, None] - x.T[:, None, :]) ** 2).reshape(x.shape[1], -1)
     walk = _walk(u, u)
-    fixed = _MEAN * (1.0 + walk) + _LINEAR * (x - 0.5) @ (x - 0.5).T
+    fixed = _MEAN * (1.0 + walk)
     begin = (start or Hyperparameters.typical(x.shape[1])).values
     bounds = [(np.log(0.05), np.log(50.0))] * x.shape[1] + _BOUNDS
     result = minimize(
@@ -147,8 +126,7 @@ def _kernel(x: Array, u: Array, z: Array, v: Array, hyperparameters: Hyperparame
     signal, drift, _ = hyperparameters.variances
     walk = _walk(u, v)
     matern = (1.0 + root + root**2 / 3.0) * np.exp(-root)
-    kernel = (signal + drift * walk) * matern + _MEAN * (1.0 + walk)
-    return np.asarray(kernel + _LINEAR * (x - 0.5) @ (z - 0.5).T if _LINEAR else kernel)
+    return np.asarray((signal + drift * walk) * matern + _MEAN * (1.0 + walk))
 
 
 def _loss_and_gradient(values: Array, squares: Array, walk: Array, fixed: Array, outputs: Array) -> tuple[float, Array]:

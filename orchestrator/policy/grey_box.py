@@ -27,6 +27,8 @@ class Settings:
     Args:
         num_initial: trials spread over the space before the model chooses.
         min_rows: reports before the model is asked; until then successive halving decides.
+        patience: a trial is stopped where a new candidate's index is this many times its own; above 1, since the best
+            of hundreds of uncertain candidates is overestimated.
         num_random: random candidates that a decision looks at, beside the neighbours of good ones.
         num_good: finished trials whose neighbours are looked at, best first.
         num_polished: candidates whose own neighbours are looked at in a second round.
@@ -36,6 +38,7 @@ class Settings:
 
     num_initial: int = 4
     min_rows: int = 3
+    patience: float = 1.4
     num_random: int = 500
     num_good: int = 8
     num_polished: int = 5
@@ -66,8 +69,9 @@ class GreyBox:
     """A search that knows its problem: what is known before training is not modelled but taken as known.
 
     The index of a candidate is its expected hypervolume improvement per cost, of a running trial per remaining cost;
-    a trial is stopped where a new candidate has the higher index. Running trials count as their predicted means. The
-    same seed and order of calls give the same answers; the object can be pickled between any two calls.
+    a trial is stopped where a new candidate has a clearly higher index. In the front that is to be improved, running
+    trials count as their predicted means and finished ones as what the model makes of their noisy losses. The same seed
+    and order of calls give the same answers; the object can be pickled between any two calls.
     """
 
     def __init__(self, problem: Problem, *, seed: int = 0, settings: Settings | None = None) -> None:
@@ -176,7 +180,8 @@ class GreyBox:
     def _goes_on(self, run: _Run, rung: int) -> bool:
         remaining = self.problem.rungs.costs[-1] - self.problem.rungs.costs[rung]
         best = self._best()
-        return best is None or float(self._gain(np.array([run.place]))[0]) / remaining >= best[1]
+        index = float(self._gain(np.array([run.place]))[0]) / remaining
+        return best is None or index * self.settings.patience >= best[1]
 
     def _spread(self) -> int | None:
         """Return the candidate farthest from all trials so far, the most central one at first."""
@@ -247,7 +252,7 @@ class GreyBox:
         return survival * improvement_of_many(outlook.front, problem.reference, known, mean, deviation, scales=scales)
 
     def _survival(self, inputs: Array) -> Array:
-        """Return the chance not to fail, [n]: the share of the trials near by that did not, and one more."""
+        """Return the chance not to fail, [n]: the share of the trials near by that did not."""
         ended = [run for run in self._runs if run.state != "running"]
         if all(run.state != "failed" for run in ended):
             return np.ones(len(inputs))
@@ -255,7 +260,7 @@ class GreyBox:
         distances = ((inputs[:, None, :] - others[None, :, :]) ** 2).sum(axis=2)
         near = np.exp(-distances / (2.0 * 0.3**2))
         lived = np.array([run.state != "failed" for run in ended])
-        return np.asarray((1.0 + near[:, lived].sum(axis=1)) / (1.0 + near.sum(axis=1)))
+        return np.asarray((0.3 + near[:, lived].sum(axis=1)) / (0.3 + near.sum(axis=1)))
 
     def _outlook(self) -> _Outlook | None:
         """Return the model of this moment, or None where data is scarce or the model cannot be fitted."""
@@ -272,11 +277,11 @@ class GreyBox:
         u = np.array([1.0 - problem.rungs.position(rung) for _, rung, _ in seen])
         rows = Rows(catalogue.inputs[[place for place, _, _ in seen]], u, np.array([losses for _, _, losses in seen]))
         running = [run.place for run in self._runs if run.state == "running"]
-        finished = [run for run in self._runs if run.state == "finished"]
+        finished = [run.place for run in self._runs if run.state == "finished"]
         posterior = self._surrogate.posterior(rows, catalogue.inputs[running])
-        reached = np.array([run.readings[-1][1] for run in finished]).reshape(-1, len(problem.learned))
+        reached = posterior.medians(catalogue.inputs[finished])
         losses = np.vstack([reached, posterior.believed])
-        known = catalogue.known[[run.place for run in finished] + running]
+        known = catalogue.known[finished + running]
         count, reference = len(problem.known), problem.reference
         attained = None
         if exact(count, len(problem.learned)):

@@ -45,6 +45,7 @@ class Attained:
             known_reference: [k], the reference point of the known losses.
             reference: that of the learned loss.
         """
+        known, known_reference = _with_an_axis(known, 0.0), _with_an_axis(known_reference[None], 1.0)[0]
         inside = (known < known_reference).all(axis=1) & (losses < reference)
         known, losses = known[inside], losses[inside]
         axes = [np.unique(known[:, axis]) for axis in range(known.shape[1])]
@@ -60,11 +61,16 @@ class Attained:
 
     def areas(self, known: Array) -> Array:
         """Return [n, levels]: how much of the box above each row of `known` [n, k] has each level."""
-        product = np.ones((len(known), 1))
+        known, product = _with_an_axis(known, 0.0), np.ones((len(known), 1))
         for axis, edge in enumerate(self.edges):
             width = edge[1:] - np.maximum(edge[:-1], known[:, axis, None])
             product = (product[:, :, None] * np.maximum(width, 0.0)[:, None, :]).reshape(len(known), -1)
         return np.asarray(np.add.reduceat(product[:, self.order], self.starts, axis=1))
+
+
+def _with_an_axis(known: Array, value: float) -> Array:
+    """Give losses [n, 0] one axis on which all have `value`, so that no known objective is a case of one."""
+    return known if known.shape[1] else np.full((len(known), 1), value)
 
 
 def expected_gain(mean: Array, deviation: Array, levels: Array, scale: Scale) -> Array:

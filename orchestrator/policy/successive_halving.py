@@ -1,5 +1,6 @@
 """Multi-objective successive halving without waiting: a trial goes on if it ranks high among all that came so far."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -34,8 +35,7 @@ class SuccessiveHalving:
         """Enter a trial's `losses` [m] at a rung; True where it is to go on."""
         peers = self._seen.setdefault(rung, [])
         peers.append(np.asarray(losses, dtype=np.float64))
-        place = int(np.flatnonzero(ranking(np.array(peers), self.reference, self.rank) == len(peers) - 1)[0])
-        return place < max(1, round(len(peers) / self.eta))
+        return _place_of_last(np.array(peers), self.reference, self.rank) < max(1, round(len(peers) / self.eta))
 
 
 def ranking(losses: Array, reference: Array, within: Rank = "contribution") -> NDArray[np.intp]:
@@ -51,15 +51,32 @@ def ranking(losses: Array, reference: Array, within: Rank = "contribution") -> N
     >>> ranking(np.array([[3.0, 3.0], [1.0, 2.0], [2.0, 0.5]]), np.array([4.0, 4.0]))
     array([2, 1, 0])
     """
-    order: list[int] = []
+    layers = [layer[_inside(losses[layer], reference, within)] for layer in _layers(losses)]
+    return np.concatenate(layers) if layers else np.empty(0, dtype=np.intp)
+
+
+def _place_of_last(losses: Array, reference: Array, within: Rank) -> int:
+    """Return the place of the last row in `ranking`, ordering no other layer than its own."""
+    before, last = 0, len(losses) - 1
+    for layer in _layers(losses):
+        if layer[-1] == last:
+            order = _inside(losses[layer], reference, within)
+            return before + int(np.flatnonzero(order == len(layer) - 1)[0])
+        before += len(layer)
+    raise AssertionError("every row is in a layer")
+
+
+def _layers(losses: Array) -> Iterator[NDArray[np.intp]]:
+    """Peel off the non-dominated rows again and again; each layer in rising order of rows."""
     left = np.arange(len(losses))
     while len(left):
         front = non_dominated(losses[left])
-        layer = left[front]
-        inside = _by_contribution if within == "contribution" else _by_spread
-        order += layer[inside(losses[layer], reference)].tolist()
+        yield left[front]
         left = left[~front]
-    return np.array(order, dtype=np.intp)
+
+
+def _inside(layer: Array, reference: Array, within: Rank) -> NDArray[np.intp]:
+    return _by_contribution(layer, reference) if within == "contribution" else _by_spread(layer)
 
 
 def _by_contribution(layer: Array, reference: Array) -> NDArray[np.intp]:
@@ -67,7 +84,7 @@ def _by_contribution(layer: Array, reference: Array) -> NDArray[np.intp]:
     return np.lexsort((beyond, -hypervolume_contributions(layer, reference)))
 
 
-def _by_spread(layer: Array, _: Array) -> NDArray[np.intp]:
+def _by_spread(layer: Array) -> NDArray[np.intp]:
     order = [int(np.argmin(layer[:, 0]))]
     gaps = np.linalg.norm(layer - layer[order[0]], axis=1)
     while len(order) < len(layer):

@@ -51,6 +51,10 @@ class Posterior:
         both = [process.predict(inputs) for process in self.processes]
         return np.stack([mean for mean, _ in both], axis=1), np.stack([deviation for _, deviation in both], axis=1)
 
+    def medians(self, inputs: Array) -> Array:
+        """Return the losses, [n, l], that are as likely to be exceeded as not, at model inputs [n, d]."""
+        return from_scale(self.predict(inputs)[0], self.learned)
+
     def within_limits(self, inputs: Array) -> Array:
         """Return the probability, [n], that every learned loss keeps its limit."""
         mean, deviation = self.predict(inputs)
