@@ -58,6 +58,7 @@ def main() -> None:
 @click.option("--trials", type=int, help="Number of trials instead of the file's.")
 @click.option("--seed", type=int, help="Seed instead of the file's.")
 @click.option("--sampler", help="Sampler instead of the file's.")
+@click.option("--confirm", type=int, metavar="N", help="Train the front again with N fresh seeds.")
 @_exits
 def launch(
     sweep: str,
@@ -68,6 +69,7 @@ def launch(
     trials: int | None,
     seed: int | None,
     sampler: str | None,
+    confirm: int | None,
 ) -> int:
     """Run a sweep: SWEEP is a preset's name or a YAML file."""
     from orchestrator.launcher import launch as run_sweep
@@ -82,6 +84,7 @@ def launch(
         trials=trials,
         seed=seed,
         sampler=sampler,
+        confirm=confirm,
     )
     print_result(front)
     return FAILED if any(trial.status == "failed" for trial in front.trials) else DONE

@@ -17,6 +17,7 @@ from pathlib import Path
 import ray
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, without stubs
 
+from orchestrator.slot import SLOT
 from search_spaces.errors import Problem, WrongInput
 
 PACKAGES = ("search_spaces", "pipelines", "dashboards", "orchestrator")
@@ -140,6 +141,7 @@ def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> I
                 address="local",
                 num_cpus=num_cpus,
                 num_gpus=num_gpus,
+                resources={SLOT: 1.0},
                 include_dashboard=dashboard,
                 log_to_driver=not quiet,
                 logging_level=logging.ERROR if quiet else logging.INFO,

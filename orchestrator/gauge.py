@@ -7,30 +7,34 @@ from typing import Self, cast
 
 import ray
 from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.order import TaskReference
 from orchestrator.seat import answer
+from orchestrator.slot import WAIT_S, Slot
 from search_spaces.objectives import Reading
 from search_spaces.plan import Document
 
-READING_S = 900.0  # the longest one artifact may take, its wait behind others apart
+READING_S = 900.0  # the longest one artifact may take, its wait for the slot apart
 
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
     """Hands artifacts to the measuring actor of a node; can be pickled.
 
-    An actor that serves one call after the other is the exclusive slot: calls queue, trainings go on meanwhile. The
-    readings themselves are taken in a fresh process, see `pipelines.measure`.
+    The actor serves one call after the other, and holds the node's exclusive slot while it measures, so that no other
+    sweep measures there meanwhile; trainings go on. The readings themselves are taken in a fresh process, see
+    `pipelines.measure`.
     """
 
     actor: "ActorHandle[_Gauge]"
 
     @classmethod
-    def start(cls, task: TaskReference, objectives: Sequence[Document]) -> Self:
-        """Start the actor on the driver's node; it takes no CPU from the workers."""
-        light = ray.remote(num_cpus=0, max_restarts=2, max_task_retries=2)(_Gauge)
-        return cls(cast("ActorHandle[_Gauge]", light.remote(task, list(objectives))))
+    def start(cls, task: TaskReference, objectives: Sequence[Document], slot: Slot) -> Self:
+        """Start the actor on the slot's node; it takes no CPU from the workers."""
+        there = NodeAffinitySchedulingStrategy(slot.node, soft=False)
+        light = ray.remote(num_cpus=0, max_restarts=2, max_task_retries=2)(_Gauge).options(scheduling_strategy=there)
+        return cls(cast("ActorHandle[_Gauge]", light.remote(task, list(objectives), slot)))
 
     def read(self, artifact: Path, baseline: Path, split: str, *, answers_only: bool = False) -> dict[str, Reading]:
         """Measure `artifact` against `baseline` on a split and return the readings by meter.
@@ -45,7 +49,7 @@ class Gauge:
             TrialFailed: the artifact does not run.
         """
         readings: dict[str, Reading] = answer(
-            self.actor.read.remote(str(artifact), str(baseline), split, answers_only), READING_S
+            self.actor.read.remote(str(artifact), str(baseline), split, answers_only), READING_S + WAIT_S
         )
         return readings
 
@@ -65,9 +69,10 @@ class Gauge:
 class _Gauge:
     """Makes the task once, then reads artifact after artifact."""
 
-    def __init__(self, task: TaskReference, objectives: list[Document]) -> None:
+    def __init__(self, task: TaskReference, objectives: list[Document], slot: Slot) -> None:
         from pipelines.meter import meter_of  # noqa: PLC0415 - only this process measures
 
+        self.slot = slot
         self.task = task.load()
         self.meters = [meter_of(objective, self.task.metrics) for objective in objectives]
 
@@ -77,7 +82,8 @@ class _Gauge:
 
         (known_split,) = (name for name in SPLITS if name == split)
         meters = [meter for meter in self.meters if meter.judges_answers or not answers_only]
-        return measure(Path(artifact), Path(baseline), self.task, split=known_split, meters=meters)
+        with self.slot.taken():
+            return measure(Path(artifact), Path(baseline), self.task, split=known_split, meters=meters)
 
     def verify(self, artifact: str) -> None:
         from pipelines.verify import require_verified  # noqa: PLC0415

@@ -1,6 +1,7 @@
 """Run a sweep from its file to its front."""
 
 import json
+import math
 import platform
 import shlex
 import time
@@ -24,6 +25,7 @@ from dashboards.table import write_tables
 from orchestrator.candidate import Workshop, carry_out, keep_readings, new_trial
 from orchestrator.check import Checked, check
 from orchestrator.cluster import Cluster, capacity, connect, require_capacity
+from orchestrator.confirm import News, confirm, repeats
 from orchestrator.gauge import Gauge
 from orchestrator.home import Home
 from orchestrator.lane import Lanes
@@ -32,6 +34,7 @@ from orchestrator.order import TaskReference
 from orchestrator.progress import display, ending, print_front
 from orchestrator.result import SweepFront
 from orchestrator.searcher import STATUS, TuneSearcher
+from orchestrator.slot import Slot, choose_slot
 from orchestrator.suggest import Search, Strategy, Suggester
 from orchestrator.sweep import SAMPLERS, Sweep, WorkersConfig
 from orchestrator.trial import TRIAL, CandidateTrial, trial_of
@@ -57,6 +60,7 @@ def launch(
     trials: int | None = None,
     seed: int | None = None,
     sampler: str | None = None,
+    confirm: int | None = None,
 ) -> SweepFront:
     """Run a sweep and return its front.
 
@@ -69,13 +73,14 @@ def launch(
         trials: their number, instead of the file's.
         seed: instead of the file's.
         sampler: instead of the file's.
+        confirm: with how many fresh seeds the front is trained again after the search, instead of the file's.
 
     Raises:
         WrongInput: something about the input is wrong; nothing was computed or written.
         SweepFailed: the sweep could not go on.
     """
     read = sweep if isinstance(sweep, Sweep) else Sweep.read(str(sweep))
-    read = read.changed(trials=trials, seed=seed, sampler=sampler)
+    read = read.changed(trials=trials, seed=seed, sampler=sampler, confirm=confirm)
     place = Home.at(home)
     place.check_writable()
     chosen = name or place.free_name(read.name)
@@ -87,7 +92,9 @@ def launch(
     with connect(address) as cluster:
         lanes = _num_lanes(workers, read.config.search.trials)
         require_capacity(lanes, workers.per_trial, _resources(workers))
-        run = _Run(read, checked, place.path / chosen, lanes, cluster)
+        measuring = read.config.measuring
+        slot = choose_slot(measuring.resource, measuring.resources, where=read.source.where("measuring.resources"))
+        run = _Run(read, checked, place.path / chosen, lanes, cluster, slot)
         return run.to_the_front(tracking_uri or place.tracking_uri())
 
 
@@ -100,6 +107,7 @@ class _Run:
     folder: Path
     num_lanes: int
     cluster: Cluster
+    slot: Slot
 
     def to_the_front(self, tracking_uri: str) -> SweepFront:
         self.folder.mkdir(parents=True)
@@ -120,6 +128,7 @@ class _Run:
                 self._baseline(workshop, log)
                 self._search(workshop, log)
                 self._read_tests(workshop, log)
+                self._confirm(workshop, log)
         self._write_results()
         return SweepFront.read(self.folder)
 
@@ -150,7 +159,7 @@ class _Run:
             gpus_per_worker=workers.gpus,
             threads_per_worker=workers.threads,
         ) as lanes:
-            gauge = Gauge.start(task, self.sweep.document()["objectives"])  # type: ignore[arg-type]
+            gauge = Gauge.start(task, self.sweep.config.objectives, self.slot)
             try:
                 yield Workshop(lanes.client, gauge, task, self.folder, "baseline", self.sweep.config.search.seed)
             finally:
@@ -166,6 +175,7 @@ class _Run:
                 log.trial(news)
                 if news.status != "complete":
                     raise SweepFailed(f"the baseline failed: {news.reason}\n{news.detail}".rstrip())
+                self._require_limits(news)
             elif news:
                 log.progress(begun.uid, news)
 
@@ -201,6 +211,23 @@ class _Run:
             readings = workshop.gauge.read(workshop.artifact(trial.uid), baseline, "test", answers_only=True)
             keep_readings(workshop.artifact(trial.uid), trial.readings, readings)
             log.trial(trial.with_test_readings(readings))
+
+    def _require_limits(self, baseline: Trial) -> None:
+        """Fail at the baseline, which shows what a meter tells, where a limit can never be evaluated."""
+        for limit in self.sweep.limits:
+            reading = baseline.readings[limit.meter]
+            if math.isinf(limit.excess(reading, reading)):
+                raise SweepFailed(f"limit {limit}: {limit.meter} was measured without a value in {limit.unit!r}")
+
+    def _confirm(self, workshop: Workshop, log: Logbook) -> None:
+        """Train the frozen front again with fresh seeds; this says how sure its numbers are, and changes nothing."""
+        search = self.sweep.config.search
+        members = [log.record.trials[uid] for uid in log.record.frozen or ()]
+        for news in confirm(repeats(members, search.confirm, search.seed), workshop, at_once=self.num_lanes + 1):
+            if isinstance(news, News):
+                log.progress(news.uid, news.progress)
+            else:
+                log.trial(news)
 
     def _write_results(self) -> None:
         record = SweepRecord.read(self.folder)

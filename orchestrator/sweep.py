@@ -54,6 +54,19 @@ class WorkersConfig(_Section):
     )
 
 
+class MeasuringConfig(_Section):
+    """Where it is measured: on one node, one artifact at a time."""
+
+    resource: str = Field(
+        default="latency_slot",
+        min_length=1,
+        description="the Ray resource that keeps measurements apart; each node that may measure has 1 of it",
+    )
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={}, description="resources that only the target node has, such as {jetson: 1}"
+    )
+
+
 def _as_document(item: object) -> object:
     """Let ``latency`` stand for ``{kind: latency}``."""
     return {"kind": item} if isinstance(item, str) else item
@@ -79,6 +92,7 @@ class SweepConfig(_Section):
     )
     search: SearchConfig = Field(default=SearchConfig(), description="a mapping with sampler, trials, seed, confirm")
     workers: WorkersConfig = Field(default=WorkersConfig(), description="a mapping with per_trial, cpus, gpus")
+    measuring: MeasuringConfig = Field(default=MeasuringConfig(), description="a mapping with resource, resources")
 
 
 @dataclass(frozen=True, slots=True)

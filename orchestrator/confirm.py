@@ -1,0 +1,53 @@
+"""Train the members of a front again with fresh seeds, and measure them as the search did."""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.candidate import Workshop, carry_out, new_trial
+from orchestrator.mailbox import Progress
+from search_spaces.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """How far a confirmation is."""
+
+    uid: str
+    progress: Progress
+
+
+def repeats(members: Iterable[Trial], num_seeds: int, seed: int) -> list[Trial]:
+    """Return `num_seeds` confirmations of each member, seed by seed: the seeds that follow the search's `seed`.
+
+    The whole plan is repeated, the training of its baseline included, so that all luck of the seed is drawn again.
+    """
+    seeds = [(seed + step) % 2**32 for step in range(1, num_seeds + 1)]
+    return [_repeat(member, fresh) for fresh in seeds for member in members]
+
+
+def confirm(trials: Sequence[Trial], workshop: Workshop, *, at_once: int) -> Iterator[Trial | News]:
+    """Carry the trials out, at most `at_once` at a time: yields each as it begins, its news, and as it ended.
+
+    They take turns in telling: what one of them reports may wait until the next one does, while the lanes train on.
+    """
+    waiting, running = deque(trials), deque[tuple[str, Iterator[Progress | Trial]]]()
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            begun = replace(waiting.popleft(), started=time.time())
+            yield begun
+            running.append((begun.uid, carry_out(begun, workshop)))
+        uid, steps = running.popleft()
+        step = next(steps)
+        if isinstance(step, Trial):
+            yield step
+            continue
+        running.append((uid, steps))
+        if step:
+            yield News(uid, step)
+
+
+def _repeat(member: Trial, seed: int) -> Trial:
+    fresh = new_trial(member.number, member.plan, seed=seed, knobs=member.knobs, role="confirmation")
+    return replace(fresh, uid=f"{member.uid}-seed{seed}", of=member.uid)
