@@ -9,7 +9,7 @@ REGISTRIES = {
     "quantizers": Registry("quantizer", "pipelines.quantizers"),
     "meters": Registry("meter", "pipelines.meters"),
     "samplers": SAMPLERS,
-    "tasks": Registry("task", "pipelines.tasks"),
+    "tasks": Registry("task", "pipelines.tasks", attribute="make"),
 }
 
 

@@ -20,7 +20,8 @@ from rich.console import Console
 from dashboards.front_page import write_report
 from dashboards.journal import Journal, SweepRecord
 from dashboards.publisher import Publisher
-from dashboards.store import probe
+from dashboards.standing import read_standing
+from dashboards.store import probe, without_password
 from dashboards.table import write_tables
 from orchestrator.candidate import Workshop, carry_out, keep_readings, new_trial
 from orchestrator.check import Checked, check
@@ -85,9 +86,9 @@ def launch(
     place.check_writable()
     chosen = name or place.free_name(read.name)
     place.check_name(chosen)
+    store = tracking_uri or place.tracking_uri()
+    probe(store)
     checked = check(read)
-    if tracking_uri:
-        probe(tracking_uri)
     workers = read.config.workers
     with connect(address) as cluster:
         lanes = _num_lanes(workers, read.config.search.trials)
@@ -95,7 +96,7 @@ def launch(
         measuring = read.config.measuring
         slot = choose_slot(measuring.resource, measuring.resources, where=read.source.where("measuring.resources"))
         run = _Run(read, checked, place.path / chosen, lanes, cluster, slot)
-        return run.to_the_front(tracking_uri or place.tracking_uri())
+        return run.to_the_front(store)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,8 @@ class _Run:
         return {
             "data_digest": self.checked.data_digest,
             "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
-            "tracking_uri": tracking_uri,
+            "story": self.sweep.story,
+            "tracking_uri": without_password(tracking_uri),
             "lanes": self.num_lanes,
             "own_cluster": self.cluster.own,
         }
@@ -254,7 +256,8 @@ def print_result(front: SweepFront) -> None:
             console.print(ending(trial), markup=False, soft_wrap=True)
     at = "" if home == Home.at().path else f" --home {shlex.quote(str(home))}"
     console.print(f"report: {front.folder / REPORT_FILE}", markup=False, soft_wrap=True)
-    console.print(f"MLflow: paretta board{at}", markup=False, soft_wrap=True)
+    console.print(f"{read_standing(front.folder)}", markup=False, soft_wrap=True)
+    console.print(f"browse: paretta board{at}", markup=False, soft_wrap=True)
     console.print(f"pull:   paretta pull {front.sweep} --prefer knee --to ./best{at}", markup=False, soft_wrap=True)
 
 

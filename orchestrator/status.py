@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from dashboards.journal import SweepRecord
+from dashboards.standing import read_standing
 from orchestrator.progress import doing
 from search_spaces.plan import Document, Json
 
@@ -16,7 +17,7 @@ def status_document(folder: Path) -> dict[str, Json]:
     Schema 1: ``schema``, ``sweep``, ``status`` (running, done, stopped, failed), ``reason``, ``folder``,
     ``trials`` (count by state, the baseline left out), ``asked`` (trials asked for), ``front`` (members),
     ``hypervolume``, ``silent_s`` (seconds since the last event), ``failures`` (list of ``uid`` and ``reason``),
-    ``running`` (list of ``uid`` and the last ``progress``).
+    ``running`` (list of ``uid`` and the last ``progress``), ``record`` (how far MLflow is behind, in words).
     """
     record = SweepRecord.read(folder)
     states = sorted({trial.status for trial in record.trials.values() if trial.role == "trial"})
@@ -39,6 +40,7 @@ def status_document(folder: Path) -> dict[str, Json]:
             for t in record.trials.values()
             if t.status == "running"
         ],
+        "record": str(read_standing(folder)),
     }
 
 
@@ -56,5 +58,6 @@ def status_lines(document: Document) -> list[str]:
         f"trials: {counts} of {document['asked']} asked",
         f"front: {document['front']} points, hypervolume {document['hypervolume']:.3f}",
         *(f"failed {failure['uid']}: {failure['reason']}" for failure in failures),
+        str(document["record"]),
         *(f"running {trial['uid']}: {doing(trial['progress'])}" for trial in running),
     ]

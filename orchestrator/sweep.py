@@ -147,6 +147,11 @@ class Sweep:
         _check_sampler(search.sampler, "--sampler")
         return replace(self, config=self.config.model_copy(update={"search": search}))
 
+    @property
+    def story(self) -> str:
+        """The file's opening comment: what the sweep is about, in one line."""
+        return self.source.opening
+
     def document(self) -> dict[str, Json]:
         """Return the whole configuration with its defaults, as plain data."""
         return self.config.model_dump(mode="json")

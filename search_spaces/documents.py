@@ -22,11 +22,12 @@ _MAX_VALUES: Final = 100_000  # aliases can multiply a short text into any numbe
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Plain data read from a file, and the line of each path in it."""
+    """Plain data read from a file, the line of each path in it, and the comment it opens with, if it opens with one."""
 
     data: Json
     file: str
     lines: Mapping[str, int]
+    opening: str = ""
 
     def where(self, path: str) -> str:
         """Say where `path` stands, such as ``sweep.yaml:7 space[0].sparsity``.
@@ -68,7 +69,9 @@ def parse_yaml(text: str, file: str) -> Located:
         line = f":{mark.line + 1}" if mark else ""
         raise WrongInput(Problem(f"{file}{line}", f"not valid YAML: {error.problem or error.context}")) from None
     lines: dict[str, int] = {}
-    return Located(_plain(document, "", file, lines, ()), file, lines)
+    first = text.lstrip().partition("\n")[0]
+    opening = first.lstrip("# ") if first.startswith("#") else ""
+    return Located(_plain(document, "", file, lines, ()), file, lines, opening)
 
 
 def _plain(node: Any, path: str, file: str, lines: dict[str, int], parents: tuple[int, ...]) -> Json:

@@ -14,9 +14,6 @@ import pytest
 
 from dashboards.journal import SweepRecord
 
-# MLflow 3.17 asks SQLAlchemy 2.1 for a loader that it calls deprecated
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
-
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model"
 # one of the two learning rates is hopeless, so that the sweep has trials that fail
 DIVERGING = """
