@@ -97,10 +97,14 @@ def check(sweep: str) -> int:
     """Find what is wrong with a sweep before any compute: every branch of the space, one batch through the task."""
     from orchestrator.check import check as check_sweep
     from orchestrator.check import report
+    from orchestrator.foresee import look_ahead
     from orchestrator.sweep import Sweep
 
     read = Sweep.read(sweep)
-    click.echo(report(read, check_sweep(read)))
+    checked = check_sweep(read)
+    outlook = look_ahead(read, checked)
+    click.echo(report(read, checked))
+    click.echo(outlook)
     return DONE
 
 

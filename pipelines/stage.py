@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
@@ -13,6 +14,9 @@ from search_spaces.registry import Registry
 from search_spaces.validation import problems_of
 
 STAGES = Registry("stage", "pipelines.stages")
+
+
+Shape: TypeAlias = Literal["kept", "settled", "stored by value", "chosen by value"]
 
 
 class Stage(BaseModel, ABC):
@@ -29,6 +33,20 @@ class Stage(BaseModel, ABC):
     @abstractmethod
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return the changed model; the one given may be changed in place. Called on every rank."""
+
+    @property
+    def shape(self) -> Shape:
+        """Say what this stage does to the model's structure, which decides what is known of it before any training.
+
+        ``kept``: only values change, as by training. ``settled``: the structure changes in the same way whatever the
+        values are. ``stored by value``: likewise, but how many bytes a value takes depends on it. ``chosen by value``:
+        the values choose the structure; what is true of a stage that does not say.
+        """
+        return "chosen by value"
+
+    def sketch(self) -> Self:
+        """Return the cheapest stage that leaves the same structure as this one; never asked of a kept one."""
+        return self
 
     def words(self) -> str:
         """Say in a few words what this stage does with its settings."""

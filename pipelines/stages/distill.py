@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.bench import Bench
-from pipelines.stage import Stage
+from pipelines.stage import Shape, Stage
 from pipelines.task import num_samples, take
 from pipelines.train import BatchLoss, TrainSettings, fit
 from search_spaces.errors import Problem, WrongInput
@@ -27,6 +27,11 @@ class Distill(TrainSettings, Stage):
         """Return `model`, trained in place."""
         fit(model, bench, self, loss=distillation_loss(bench, temperature=self.temperature, weight=self.weight))
         return model
+
+    @property
+    def shape(self) -> Shape:
+        """Only values change."""
+        return "kept"
 
     def words(self) -> str:
         """Say for how long, how soft and how much."""

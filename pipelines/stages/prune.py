@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
-from typing import Literal, cast
+from typing import Literal, Self, cast
 
 import torch
 import torch_pruning
@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from pipelines.bench import Bench, derived_seed
 from pipelines.importance import IMPORTANCES, Importance, Rows
-from pipelines.stage import Stage
+from pipelines.stage import Shape, Stage
 from pipelines.task import num_samples, take
 from search_spaces.errors import Problem, TrialFailed, WrongInput, did_you_mean
 
@@ -60,6 +60,15 @@ class Prune(Stage):
         model.zero_grad(set_to_none=True)
         _check_output(model, example, bench)
         return model
+
+    @property
+    def shape(self) -> Shape:
+        """The share of each layer is given; that of the whole model falls where the weights are low."""
+        return "settled" if self.scope == "layer" else "chosen by value"
+
+    def sketch(self) -> Self:
+        """Ask for no gradients."""
+        return self.model_copy(update={"importance": "l1"})
 
     def words(self) -> str:
         """Say how much, by which score."""

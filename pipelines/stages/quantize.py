@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, Self, cast
 
 import torch
 from pydantic import BeforeValidator, Field
@@ -22,7 +22,7 @@ from pipelines.fake_quantize import (
 )
 from pipelines.layer_graph import Activation, LayerGraph, fold_batch_norms, weighted_modules
 from pipelines.quantizers.affine import Affine, RangeRule
-from pipelines.stage import Stage
+from pipelines.stage import Shape, Stage
 from pipelines.task import num_samples, take
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 
@@ -85,6 +85,15 @@ class Quantize(Stage):
             attach_weight_quantizer(model.get_submodule(name), bits)
         self._calibrate(model, chosen, bench)
         return model.train(was_training)
+
+    @property
+    def shape(self) -> Shape:
+        """The widths are given; biases and rows of few values take the bytes that their values need."""
+        return "stored by value"
+
+    def sketch(self) -> Self:
+        """Calibrate on little."""
+        return self.model_copy(update={"calibration_samples": min(self.calibration_samples, 64)})
 
     def words(self) -> str:
         """Say the widths, such as ``quantize to 4 bits`` or ``quantize conv* to 4, * to 8 bits``."""

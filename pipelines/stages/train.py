@@ -5,7 +5,7 @@ from typing import Literal
 from torch import nn
 
 from pipelines.bench import Bench
-from pipelines.stage import Stage
+from pipelines.stage import Shape, Stage
 from pipelines.train import TrainSettings, fit
 
 
@@ -18,6 +18,11 @@ class Train(TrainSettings, Stage):
         """Return `model`, trained in place."""
         fit(model, bench, self)
         return model
+
+    @property
+    def shape(self) -> Shape:
+        """Only values change."""
+        return "kept"
 
     def words(self) -> str:
         """Say for how long and how fast."""

@@ -1,0 +1,104 @@
+"""Know before training: size, work and latency of a plan, measured on its structure with untrained weights."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from pipelines import artifact
+from pipelines.bench import Bench, derived_seed, seeded
+from pipelines.export import to_bytes
+from pipelines.measure import measure
+from pipelines.meter import Meter
+from pipelines.ranks import Ranks
+from pipelines.stage import Shape, Stage, stages_of
+from pipelines.task import Task, data_digest
+from search_spaces.objectives import Reading
+from search_spaces.plan import Plan, digest
+
+Certainty: TypeAlias = Literal["exact", "estimate"]
+
+_OF_STRUCTURE: Final = ("macs", "bops", "latency", "throughput")
+_OF_BYTES: Final = ("size",)
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """One reading before training.
+
+    Args:
+        reading: of the untrained structure, with its interval; not measured where training decides.
+        certainty: ``exact``: the trained artifact gives the same, up to the interval; ``estimate``: about the same.
+    """
+
+    reading: Reading
+    certainty: Certainty
+
+
+def foresee(plan: Plan, task: Task, meters: Sequence[Meter], *, seed: int = 0) -> Mapping[str, Foreseen]:
+    """Run the stages of `plan` that change the structure, none that trains, and measure what is exported.
+
+    Training only changes values, so what reads structure alone is exact: multiplications and latency of every plan
+    but those whose weights choose their structure (`prune` with scope ``global``), and size where every value takes
+    the same bytes (no `quantize`). What judges answers is not foreseen. A stage or meter that does not say what it
+    depends on gives estimates.
+
+    Args:
+        plan: to foresee; needs no trained baseline.
+        task: its model and samples.
+        meters: what to read, by label in the result.
+        seed: of the untrained weights.
+
+    Raises:
+        WrongInput, TrialFailed: the plan cannot be carried out on this model.
+    """
+    stages = stages_of(plan)
+    readable = [meter for meter in meters if not meter.judges_answers]
+    with TemporaryDirectory(prefix="paretta-") as scratch:
+        candidate, baseline = Path(scratch) / "candidate", Path(scratch) / "baseline"
+        _export(candidate, stages, plan, task, seed)
+        _export(baseline, stages[: len(plan.baseline)], plan.baseline_plan(), task, seed)
+        readings = measure(candidate, baseline, task, split="validation", meters=readable) if readable else {}
+    shapes = {stage.shape for stage in stages}
+    known = {meter.label: Foreseen(readings[meter.label], _certainty(meter.kind, shapes)) for meter in readable}
+    unknown = "it is known once the model is trained"
+    return {
+        meter.label: known.get(meter.label, Foreseen(Reading.not_measured(meter.unit, unknown), "estimate"))
+        for meter in meters
+    }
+
+
+def structure_key(plan: Plan) -> str:
+    """Name what `foresee` looks at: plans with equal keys have equal structures before training."""
+    kept = [stage.sketch().model_dump(mode="json") for stage in stages_of(plan) if stage.shape != "kept"]
+    return digest(kept)
+
+
+def _export(folder: Path, stages: Iterable[Stage], plan: Plan, task: Task, seed: int) -> None:
+    with seeded(derived_seed(seed, "model")):
+        model = task.new_model()
+        _blur(model)
+        bench = Bench(task, Ranks.alone(), seed=seed)
+        for stage in stages:
+            if stage.shape != "kept":
+                model = stage.sketch().apply(model, bench)
+    exported = to_bytes(model, task.example_input)
+    artifact.write(folder, exported, plan=plan, seed=seed, data_digest=data_digest(task))
+
+
+@torch.no_grad()
+def _blur(model: nn.Module) -> None:
+    """Part values that are equal before training and differ after it: equal tensors would be stored once."""
+    running = ((name, value) for name, value in model.named_buffers() if value.is_floating_point())
+    for name, value in (*model.named_parameters(), *running):
+        noise = torch.rand_like(value) * 1e-3
+        value.add_(noise if name.endswith("running_var") else noise - 5e-4)
+
+
+def _certainty(kind: str, shapes: Iterable[Shape]) -> Certainty:
+    blind = {"chosen by value"} if kind in _OF_STRUCTURE else {"chosen by value", "stored by value"}
+    return "exact" if kind in (*_OF_STRUCTURE, *_OF_BYTES) and not blind & set(shapes) else "estimate"
