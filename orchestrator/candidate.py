@@ -86,7 +86,8 @@ def carry_out(trial: Trial, workshop: Workshop) -> Iterator[Progress | Trial]:
 def _measured(trial: Trial, delivered: Delivered, workshop: Workshop) -> Trial:
     begun = time.time()
     folder = workshop.artifact(trial.uid)
-    readings = workshop.gauge.read(folder, workshop.artifact(workshop.baseline), "validation")
+    baseline = workshop.artifact(workshop.baseline)
+    readings = workshop.gauge.read(folder, baseline, "validation", facts=delivered.cost)
     keep_readings(folder, readings)
     missing = [f"{meter}: {reading.reason}" for meter, reading in readings.items() if reading.value is None]
     if not missing:

@@ -36,7 +36,15 @@ class Gauge:
         light = ray.remote(num_cpus=0, max_restarts=2, max_task_retries=2)(_Gauge).options(scheduling_strategy=there)
         return cls(cast("ActorHandle[_Gauge]", light.remote(task, list(objectives), slot)))
 
-    def read(self, artifact: Path, baseline: Path, split: str, *, answers_only: bool = False) -> dict[str, Reading]:
+    def read(
+        self,
+        artifact: Path,
+        baseline: Path,
+        split: str,
+        *,
+        answers_only: bool = False,
+        facts: Mapping[str, float] | None = None,
+    ) -> dict[str, Reading]:
         """Measure `artifact` against `baseline` on a split and return the readings by meter.
 
         Args:
@@ -44,12 +52,14 @@ class Gauge:
             baseline: the uncompressed model's.
             split: ``validation`` or ``test``.
             answers_only: leave out what does not depend on the split, such as size and time.
+            facts: what the file cannot tell, such as the seconds of its training, see `pipelines.meter.MeterBench`.
 
         Raises:
             TrialFailed: the artifact does not run.
         """
         readings: dict[str, Reading] = answer(
-            self.actor.read.remote(str(artifact), str(baseline), split, answers_only), READING_S + WAIT_S
+            self.actor.read.remote(str(artifact), str(baseline), split, answers_only, dict(facts or {})),
+            READING_S + WAIT_S,
         )
         return readings
 
@@ -76,14 +86,16 @@ class _Gauge:
         self.task = task.load()
         self.meters = [meter_of(objective, self.task.metrics) for objective in objectives]
 
-    def read(self, artifact: str, baseline: str, split: str, answers_only: bool) -> Mapping[str, Reading]:
+    def read(
+        self, artifact: str, baseline: str, split: str, answers_only: bool, facts: dict[str, float]
+    ) -> Mapping[str, Reading]:
         from pipelines.measure import measure  # noqa: PLC0415
         from pipelines.task import SPLITS  # noqa: PLC0415
 
         (known_split,) = (name for name in SPLITS if name == split)
         meters = [meter for meter in self.meters if meter.judges_answers or not answers_only]
         with self.slot.taken():
-            return measure(Path(artifact), Path(baseline), self.task, split=known_split, meters=meters)
+            return measure(Path(artifact), Path(baseline), self.task, split=known_split, meters=meters, facts=facts)
 
     def verify(self, artifact: str) -> None:
         from pipelines.verify import require_verified  # noqa: PLC0415

@@ -81,7 +81,7 @@ class Front:
         if self.baseline is None or not self.members:
             return 0.0
         axes = self._axes(self.members)
-        reference = [0.0 if _is_ratio(objective) else _REFERENCE_POINTS for objective in self.objectives]
+        reference = [0.0 if objective.is_ratio else _REFERENCE_POINTS for objective in self.objectives]
         return hypervolume(axes, np.array(reference))
 
     @property
@@ -181,10 +181,6 @@ class Front:
     def _in_words(self, trial: Trial) -> str:
         values = [(o.meter, format_quantity(_value(trial, o), o.unit)) for o in self.objectives]
         return ", ".join(f"{meter} {value}" for meter, value in values)
-
-
-def _is_ratio(objective: Objective) -> bool:
-    return objective.goal == "min" and objective.unit != "share"
 
 
 def _finished(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Trial]:

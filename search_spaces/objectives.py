@@ -111,12 +111,17 @@ class Objective:
         """Return the value turned so that smaller is better."""
         return value if self.goal == "min" else -value
 
+    @property
+    def is_ratio(self) -> bool:
+        """Whether values compare by ratio, as bytes and seconds do, and not by difference, as shares do."""
+        return self.unit != "share"
+
     def axis(self, value: float, baseline: float) -> float:
         """Place a value on a scale where the baseline is 0 and smaller is better.
 
-        Sizes, times and other positive quantities to minimise: ``log2(value / baseline)``, so -1 is half the baseline.
-        Shares and everything else: the loss in steps of 10 points, ``(loss - baseline loss) / 0.1``.
+        Sizes, times, rates and other positive quantities: ``log2`` of the ratio, so -1 is half the baseline's size or
+        twice its rate. Shares and everything else: the loss in steps of 10 points, ``(loss - baseline loss) / 0.1``.
         """
-        if self.goal == "min" and self.unit != "share" and value > 0 and baseline > 0:
-            return math.log2(value / baseline)
+        if self.is_ratio and value > 0 and baseline > 0:
+            return math.log2(value / baseline if self.goal == "min" else baseline / value)
         return (self.loss(value) - self.loss(baseline)) / 0.1

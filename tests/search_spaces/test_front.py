@@ -95,3 +95,9 @@ def test_an_empty_front_says_so() -> None:
 
 def test_trials_survive_the_round_trip() -> None:
     assert Trial.from_document(MIDDLE.to_document()) == MIDDLE
+
+
+def test_axes_compare_quantities_by_ratio_and_shares_by_points() -> None:
+    assert Objective("size", "min", "B").axis(250, 1000) == -2
+    assert Objective("throughput", "max", "samples/s").axis(4000, 1000) == -2
+    assert Objective("accuracy", "max", "share").axis(0.93, 0.98) == pytest.approx(0.5)
