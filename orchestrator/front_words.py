@@ -44,8 +44,8 @@ def confirmation_table(front: Front) -> Table | None:
 
 
 def curse_notes(front: Front) -> list[str]:
-    """Say by how much the claims of the front are too good, by objective; size and the like, which are exact, apart."""
-    return [f"winner's curse: {words}" for curse in winners_curse(front) if (words := _curse(curse))]
+    """Say by how much the claims of the front are too good, by objective; nothing of those that stayed the same."""
+    return [f"mean over the front: {words}" for curse in winners_curse(front) if (words := _curse(curse))]
 
 
 def _misses(front: Front) -> str:
@@ -54,8 +54,9 @@ def _misses(front: Front) -> str:
     for limit in front.limits:
         origin = baseline.readings.get(limit.meter) if baseline else None
         reading = nearest.readings.get(limit.meter)
-        if limit.excess(reading, origin) > 0:
-            parts.append(f"{limit.meter} {reading}")
+        bound = limit.bound(origin)
+        if reading is not None and bound is not None and limit.excess(reading, origin) > 0:
+            parts.append(f"{limit.meter} {reading}, the bound is {format_quantity(bound, limit.unit or reading.unit)}")
     return ", ".join(parts)
 
 
@@ -70,12 +71,14 @@ def _again(confirmed: Confirmed) -> str:
 
 def _curse(curse: Curse) -> str | None:
     parts = [
-        f"{_signed(amount, curse.objective)} against {what}"
-        for what, amount in (("fresh seeds", curse.seeds), ("the test split", curse.test))
+        f"{_amount(amount, curse.objective)} {'better' if amount > 0 else 'worse'} than {what}"
+        for what, amount in (("with fresh seeds", curse.seeds), ("on the test split", curse.test))
         if amount
     ]
-    return f"{curse.objective.meter} too good by {' and '.join(parts)}, mean over the front" if parts else None
+    return f"{curse.objective.meter} was claimed {' and '.join(parts)}" if parts else None
 
 
-def _signed(amount: float, objective: Objective) -> str:
-    return ("" if amount < 0 else "+") + format_quantity(amount, objective.unit)
+def _amount(amount: float, objective: Objective) -> str:
+    if objective.unit == "share":
+        return f"{abs(amount) * 100:.2f} points"
+    return format_quantity(abs(amount), objective.unit)

@@ -34,7 +34,7 @@ class Limit:
     >>> limit.excess(Reading(0.96, "share"), Reading(0.98, "share")) > 0
     True
     >>> str(limit)
-    'accuracy at least the baseline - 1.00 %'
+    'accuracy at least the baseline - 1 points'
     """
 
     meter: str
@@ -115,6 +115,8 @@ class Limit:
         value = format_quantity(self.value, self.unit or "")
         if self.relation == "absolute":
             return value
+        if self.unit == "share":
+            value = f"{self.value * 100:g} points"
         return f"the baseline {'-' if self.relation == 'below_baseline' else '+'} {value}"
 
 

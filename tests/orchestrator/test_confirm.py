@@ -69,10 +69,11 @@ def test_people_are_told_of_limits_confirmations_and_the_curse() -> None:
 
     limits = parse_limits([{"meter": "size", "at_most": "1kB"}])
     front = Front.of([trial("a", 0.9), trial("x", 0.8, "a"), trial("y", 0.8, "a")], objectives, "s", limits)
-    assert limits_note(front) == "best effort: no trial has size at most 1 kB; a misses it by least (size 2 kB)"
-    assert curse_notes(front) == [
-        "winner's curse: accuracy too good by +10.00 % against fresh seeds, mean over the front"
-    ]
+    assert (
+        limits_note(front)
+        == "best effort: no trial has size at most 1 kB; a misses it by least (size 2 kB, the bound is 1 kB)"
+    )
+    assert curse_notes(front) == ["mean over the front: accuracy was claimed 10.00 points better than with fresh seeds"]
     table = confirmation_table(front)
     assert table is not None
     assert list(table.columns[-1].cells) == ["90.00 % → 80.00 %"]
