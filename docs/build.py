@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from orchestrator.catalogue import REGISTRIES, entries
+from orchestrator.status import status_document
 from orchestrator.sweep import SearchConfig, SweepConfig, TaskConfig, WorkersConfig
 
 PAGE = Path(__file__).with_name("reference.md")
@@ -15,13 +16,23 @@ PAGE = Path(__file__).with_name("reference.md")
 
 def page() -> str:
     """Return the whole page."""
-    return "\n".join([*_head(), *_sweep_file(), *(line for noun in REGISTRIES for line in _noun(noun))]) + "\n"
+    return (
+        "\n".join([*_head(), *_sweep_file(), *_json_output(), *(line for noun in REGISTRIES for line in _noun(noun))])
+        + "\n"
+    )
 
 
 def _head() -> Iterator[str]:
     yield "# Reference"
     yield ""
     yield "Written by `make docs` from the code; a test holds the two together."
+
+
+def _json_output() -> Iterator[str]:
+    yield from ("", "## JSON output", "")
+    yield "`schema` counts up when a key changes its meaning or goes; new keys may join at any time."
+    yield "`paretta front --json` is described by `dashboards/schemas/front.schema.json`. `paretta status --json`:"
+    yield from ("", *_as_text(inspect.getdoc(status_document) or ""))
 
 
 def _sweep_file() -> Iterator[str]:
