@@ -62,7 +62,7 @@ def render(data: Mapping[str, Json]) -> str:
 def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json]:
     """Return all that the page shows, as plain data; trials are kept short, for there may be thousands."""
     home = f"--home {shlex.quote(str(record.folder.absolute().parent))}"
-    front, trials = record.front(), list(record.trials.values())
+    front, trials = record.front(), [trial for trial in record.trials.values() if trial.role != "confirmation"]
     knobs = list(dict.fromkeys(name for trial in trials for name in trial.knobs))
     held, members = roles(front), {trial.uid for trial in front}
     return {
