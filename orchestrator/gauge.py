@@ -69,7 +69,7 @@ class Gauge:
         Raises:
             TrialFailed: a claim does not hold; the reason has both numbers.
         """
-        answer(self.actor.verify.remote(str(artifact)), READING_S)
+        answer(self.actor.verify.remote(str(artifact)), READING_S + WAIT_S)
 
     def stop(self) -> None:
         """End the actor."""
