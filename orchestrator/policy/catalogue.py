@@ -54,6 +54,13 @@ class Catalogue:
         prefixes = (self.prefixes[place] for place in places.tolist())
         return np.array([0.0 if p is None or p.uid in self.paid else p.cost for p in prefixes])
 
+    def forget(self, keep: Places) -> None:
+        """Keep only the rows at `keep`, in that order: the first of them gets place 0."""
+        self.codes, self.known, self.inputs = self.codes[keep], self.known[keep], self.inputs[keep]
+        self.taken = self.taken[keep]
+        self.prefixes = [self.prefixes[place] for place in keep.tolist()]
+        self._place_of = {key: place for place, key in enumerate(self._space.keys(self.codes))}
+
     def _enter(self, keys: Sequence[bytes], codes: Array) -> None:
         configs = [self._space.decode(code) for code in codes]
         known = _column_block(self._problem.known_losses, configs)

@@ -95,7 +95,12 @@ class Coordinates:
         Raises:
             ValueError: a choice has no such option.
         """
-        return np.array([_code(knob.hole, config[knob.name]) if knob.name in config else np.nan for knob in self.knobs])
+        codes = [
+            np.nan if knob.name not in config else labels.index(value) if labels else _code(knob.hole, value)
+            for knob, labels in zip(self.knobs, self._labels, strict=True)
+            for value in [config.get(knob.name)]
+        ]
+        return np.array(codes, dtype=np.float64)
 
     def keys(self, codes: Array) -> list[bytes]:
         """Return one key per row, equal exactly where the configurations are."""
@@ -130,8 +135,10 @@ class Coordinates:
             values = range(hole.low, hole.high + 1, hole.step)
             return [step for value in values if (step := _code(hole, value)) != code]
         steps = code + rng.normal(size=len(_STRIDES)) * _STRIDES
-        snapped = [_code(hole, _value(hole, float(step))) for step in np.clip(steps, 0.0, 1.0)]
-        return [step for step in snapped if step != code]
+        clipped: list[float] = np.clip(steps, 0.0, 1.0).tolist()
+        if isinstance(hole, Int):
+            clipped = [_code(hole, _value(hole, step)) for step in clipped]
+        return [step for step in clipped if step != code]
 
 
 def _indicators(hole: Hole) -> int:

@@ -65,7 +65,7 @@ class GaussianProcess:
     shift: float
     scale: float
     hyperparameters: Hyperparameters
-    _factor: Array
+    _inverse_factor: Array
     _weights: Array
 
     @classmethod
@@ -76,14 +76,15 @@ class GaussianProcess:
         matrix[np.diag_indices_from(matrix)] += hyperparameters.variances[2] + _JITTER
         factor = cholesky(matrix, lower=True, check_finite=False)
         weights = cho_solve((factor, True), (y - shift) / scale, check_finite=False)
-        return cls(x, u, shift, scale, hyperparameters, factor, weights)
+        inverse_factor = solve_triangular(factor, np.eye(len(y)), lower=True, check_finite=False)
+        return cls(x, u, shift, scale, hyperparameters, inverse_factor, weights)
 
     def predict(self, at: Array, u: Array | None = None) -> tuple[Array, Array]:
         """Return mean and standard deviation, without the noise, at inputs `at` [n, d] and full fidelity or `u` [n]."""
         u = np.zeros(len(at)) if u is None else u
         cross = _kernel(at, u, self.x, self.u, self.hyperparameters)
         mean = cross @ self._weights
-        solved = solve_triangular(self._factor, cross.T, lower=True, check_finite=False)
+        solved = self._inverse_factor @ cross.T
         signal, drift, _ = self.hyperparameters.variances
         walk = u**_POWER
         prior = signal + drift * walk + _MEAN * (1.0 + walk)
@@ -91,7 +92,7 @@ class GaussianProcess:
         return self.shift + self.scale * mean, self.scale * np.sqrt(variance)
 
 
-def fit(x: Array, u: Array, y: Array, start: Hyperparameters | None = None, iterations: int = 60) -> Hyperparameters:
+def fit(x: Array, u: Array, y: Array, start: Hyperparameters | None = None) -> Hyperparameters:
     """Maximise the log marginal likelihood plus the log prior by L-BFGS-B from `start`, with analytic gradients."""
     outputs = (y - y.mean()) / (y.std() or 1.0)
     squares = ((x.T[:, :, None] - x.T[:, None, :]) ** 2).reshape(x.shape[1], -1)
@@ -106,7 +107,7 @@ def fit(x: Array, u: Array, y: Array, start: Hyperparameters | None = None, iter
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxiter": iterations},
+        options={"maxiter": 60 if start is None else 25},
     )
     return Hyperparameters(result.x if np.isfinite(result.fun) else begin)
 

@@ -15,8 +15,12 @@ from orchestrator.policy.improvement import Attained, exact, improvement_of_many
 from orchestrator.policy.problem import Candidate, Problem
 from orchestrator.policy.successive_halving import SuccessiveHalving
 from orchestrator.policy.surrogate import Posterior, Rows, Surrogate
+from search_spaces.pareto import non_dominated
 
 Array: TypeAlias = NDArray[np.float64]
+_MANY = 200  # finished trials beyond which only those near the front are smoothed
+_MOST_ROWS_KEPT = 20_000  # configurations looked at and not started are forgotten beyond this
+
 State: TypeAlias = Literal["running", "finished", "stopped", "failed"]
 
 
@@ -29,8 +33,9 @@ class Settings:
         min_rows: reports before the model is asked; until then successive halving decides.
         patience: a trial is stopped where a new candidate's index is this many times its own; above 1, since the best
             of hundreds of uncertain candidates is overestimated.
-        num_random: random candidates that a decision looks at, beside the neighbours of good ones.
-        num_good: finished trials whose neighbours are looked at, best first.
+        num_random: random candidates that a decision looks at, beside the neighbours of good ones; a quarter is new,
+            the others were looked at before, so that what is known of them need not be computed again.
+        num_good: finished trials whose neighbours are looked at, the latest ones.
         num_polished: candidates whose own neighbours are looked at in a second round.
         most_rows, most_rows_fitted: reports that the model holds, and fits its hyper-parameters to, at most.
         refit_growth: the hyper-parameters are fitted again each time the reports have grown by this factor.
@@ -42,7 +47,7 @@ class Settings:
     num_random: int = 500
     num_good: int = 8
     num_polished: int = 5
-    most_rows: int = 600
+    most_rows: int = 400
     most_rows_fitted: int = 160
     refit_growth: float = 1.2
 
@@ -159,8 +164,18 @@ class GreyBox:
         self._runs.append(_Run(place))
         self._catalogue.taken[place] = True
         self._forget()
-        config = self._space.decode(self._catalogue.codes[place])
-        return Candidate(len(self._runs) - 1, config, self._catalogue.prefixes[place], index)
+        config, prefix = self._space.decode(self._catalogue.codes[place]), self._catalogue.prefixes[place]
+        if len(self._catalogue.codes) > _MOST_ROWS_KEPT:
+            self._tidy()
+        return Candidate(len(self._runs) - 1, config, prefix, index)
+
+    def _tidy(self) -> None:
+        """Keep of the catalogue only the rows of trials."""
+        places = np.array([run.place for run in self._runs], dtype=np.intp)
+        keep, renumbered = np.unique(places, return_inverse=True)
+        self._catalogue.forget(keep)
+        for run, place in zip(self._runs, renumbered.tolist(), strict=True):
+            run.place = place
 
     def _observe(self, run: _Run, rung: int, losses: Mapping[str, float]) -> None:
         values = np.array([losses[objective.name] for objective in self.problem.learned], dtype=np.float64)
@@ -200,14 +215,17 @@ class GreyBox:
     def _best(self) -> tuple[int, float] | None:
         """Return place and index of the new candidate with the highest index."""
         if self._best_now is None:
-            self._best_now = self._argmax(np.vstack([self._draw(self.settings.num_random), self._around(self._good())]))
-            if self._best_now and self._menu is None and self.settings.num_polished:
-                better = self._argmax(self._around(self._runners_up))
+            codes = np.vstack([self._draw(self.settings.num_random // 4), self._around(self._good())])
+            places = self._catalogue.look(codes)
+            again = self._rng.integers(len(self._catalogue.codes), size=self.settings.num_random * 3 // 4)
+            self._best_now = self._argmax(np.append(places, again))
+            if self._best_now and self.settings.num_polished:
+                better = self._argmax(self._catalogue.look(self._around(self._runners_up)))
                 self._best_now = max(self._best_now, better or self._best_now, key=lambda pair: pair[1])
         return self._best_now
 
-    def _argmax(self, codes: Array) -> tuple[int, float] | None:
-        places = self._allowed(self._catalogue.look(codes))
+    def _argmax(self, places: Places) -> tuple[int, float] | None:
+        places = self._allowed(places)
         if not len(places):
             return None
         index = self._gain(places) / (self.problem.rungs.costs[-1] + self._catalogue.unpaid(places))
@@ -225,7 +243,7 @@ class GreyBox:
     def _draw(self, count: int) -> Array:
         if self._menu is None:
             return self._space.draw(count, self._rng)
-        return self._menu[self._rng.permutation(len(self._menu))[:count]]
+        return self._menu[self._rng.permutation(len(self._menu))[: 4 * count]]
 
     def _around(self, places: Places) -> Array:
         if self._menu is not None or not len(places):
@@ -271,13 +289,24 @@ class GreyBox:
                 return None
         return self._outlook_now
 
+    def _near_front(self) -> list[int]:
+        """Return the places of the finished trials; of many, only of the two best layers, by their losses as told."""
+        finished = [run for run in self._runs if run.state == "finished"]
+        places = np.array([run.place for run in finished], dtype=np.intp)
+        if len(places) > _MANY:
+            losses = np.hstack([self._catalogue.known[places], np.array([run.readings[-1][1] for run in finished])])
+            first = non_dominated(losses)
+            first[~first] = non_dominated(losses[~first])
+            places = places[first]
+        return [int(place) for place in places]
+
     def _look_out(self) -> _Outlook:
         catalogue, problem = self._catalogue, self.problem
         seen = [(run.place, rung, losses) for run in self._runs for rung, losses in run.readings]
         u = np.array([1.0 - problem.rungs.position(rung) for _, rung, _ in seen])
         rows = Rows(catalogue.inputs[[place for place, _, _ in seen]], u, np.array([losses for _, _, losses in seen]))
         running = [run.place for run in self._runs if run.state == "running"]
-        finished = [run.place for run in self._runs if run.state == "finished"]
+        finished = self._near_front()
         posterior = self._surrogate.posterior(rows, catalogue.inputs[running])
         reached = posterior.medians(catalogue.inputs[finished])
         losses = np.vstack([reached, posterior.believed])

@@ -1,5 +1,6 @@
 """Expected hypervolume improvement: closed form where one objective is learned, by quadrature where several are."""
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -14,30 +15,31 @@ Array: TypeAlias = NDArray[np.float64]
 Scale: TypeAlias = Literal["log", "linear"]
 
 _QUADRATURE_POINTS = 1024
-_MOST_EXACT_AXES = 2  # known objectives up to which the attained surface is held exactly, cell by cell
+_MOST_EXACT_AXES = 2  # known objectives up to which the attained surface is held exactly
 
 
 @dataclass(frozen=True, slots=True)
 class Attained:
     """The best learned loss that a front has reached at every point of the box of known losses.
 
-    ``attained(k) = min(loss of the front's points whose known losses are all <= k, reference)``. It takes few distinct
-    values, the `levels`; the improvement of a new point is a sum over them.
+    ``attained(k) = min(loss of the front's points whose known losses are all <= k, reference)`` is constant on
+    rectangles, of which there are about three for each point of the front.
 
     Args:
-        levels: [l] distinct values, the last one the reference.
-        edges: per known objective the cell borders, from -inf to the reference.
-        order, starts: cells sorted by level, and where each level begins.
+        low, high: [r, 2], corners of the rectangles.
+        levels: [r], the loss attained there.
     """
 
+    low: Array
+    high: Array
     levels: Array
-    edges: tuple[Array, ...]
-    order: NDArray[np.intp]
-    starts: NDArray[np.intp]
 
     @classmethod
     def of(cls, known: Array, losses: Array, *, known_reference: Array, reference: float) -> "Attained":
-        """Build from a front.
+        """Build from a front; points beyond the reference point count for nothing.
+
+        Sweeps over the points from the lowest loss up. The part of the box that they cover is bounded by a staircase,
+        rising `xs` and falling `ys`; a point adds what lies between its own corner and the staircase.
 
         Args:
             known: [n, k] with k <= 2, the points' known losses.
@@ -45,32 +47,39 @@ class Attained:
             known_reference: [k], the reference point of the known losses.
             reference: that of the learned loss.
         """
-        known, known_reference = _with_an_axis(known, 0.0), _with_an_axis(known_reference[None], 1.0)[0]
-        inside = (known < known_reference).all(axis=1) & (losses < reference)
-        known, losses = known[inside], losses[inside]
-        axes = [np.unique(known[:, axis]) for axis in range(known.shape[1])]
-        edges = tuple(np.concatenate([[-np.inf], a, [r]]) for a, r in zip(axes, known_reference, strict=True))
-        cells = np.full([len(edge) - 1 for edge in edges], reference)
-        at = tuple(np.searchsorted(axis, known[:, index]) + 1 for index, axis in enumerate(axes))
-        np.minimum.at(cells, at, losses)
-        for axis in range(cells.ndim):
-            cells = np.minimum.accumulate(cells, axis=axis)
-        levels, which = np.unique(cells.ravel(), return_inverse=True)
-        order = np.argsort(which, kind="stable")
-        return cls(levels, edges, order, np.searchsorted(which[order], np.arange(len(levels))))
+        known, corner = _on_two_axes(known), np.append(known_reference, np.ones(_MOST_EXACT_AXES))[:_MOST_EXACT_AXES]
+        inside = (known < corner).all(axis=1) & (losses < reference)
+        order = np.flatnonzero(inside)[np.argsort(losses[inside], kind="stable")]
+        xs, ys = [-np.inf, float(corner[0])], [float(corner[1]), -np.inf]
+        rectangles: list[tuple[float, float, float, float, float]] = []
+        for (x, y), level in zip(known[order].tolist(), losses[order].tolist(), strict=True):
+            right = bisect_right(xs, x)
+            start, top = x, ys[right - 1]
+            if top <= y:
+                continue
+            first = right - 1 if xs[right - 1] == x else right
+            while ys[right] >= y:
+                rectangles.append((start, y, xs[right], top, level))
+                start, top = xs[right], ys[right]
+                right += 1
+            rectangles.append((start, y, xs[right], top, level))
+            xs[first:right], ys[first:right] = [x], [y]
+        uncovered = zip(xs[:-1], ys[:-1], xs[1:], strict=True)
+        rectangles += [(start, -np.inf, end, top, reference) for start, top, end in uncovered]
+        table = np.array(rectangles)
+        return cls(table[:, :2], table[:, 2:4], table[:, 4])
 
     def areas(self, known: Array) -> Array:
-        """Return [n, levels]: how much of the box above each row of `known` [n, k] has each level."""
-        known, product = _with_an_axis(known, 0.0), np.ones((len(known), 1))
-        for axis, edge in enumerate(self.edges):
-            width = edge[1:] - np.maximum(edge[:-1], known[:, axis, None])
-            product = (product[:, :, None] * np.maximum(width, 0.0)[:, None, :]).reshape(len(known), -1)
-        return np.asarray(np.add.reduceat(product[:, self.order], self.starts, axis=1))
+        """Return [n, r]: how much of each rectangle lies above each row of `known` [n, k]."""
+        known = _on_two_axes(known)
+        width = self.high[:, 0] - np.maximum(self.low[:, 0], known[:, 0, None])
+        height = self.high[:, 1] - np.maximum(self.low[:, 1], known[:, 1, None])
+        return np.asarray(np.maximum(width, 0.0) * np.maximum(height, 0.0))
 
 
-def _with_an_axis(known: Array, value: float) -> Array:
-    """Give losses [n, 0] one axis on which all have `value`, so that no known objective is a case of one."""
-    return known if known.shape[1] else np.full((len(known), 1), value)
+def _on_two_axes(known: Array) -> Array:
+    """Give losses [n, k <= 2] further axes on which all are 0, with the reference at 1."""
+    return np.hstack([known, np.zeros((len(known), _MOST_EXACT_AXES - known.shape[1]))])
 
 
 def expected_gain(mean: Array, deviation: Array, levels: Array, scale: Scale) -> Array:
@@ -94,8 +103,9 @@ def expected_gain(mean: Array, deviation: Array, levels: Array, scale: Scale) ->
 
 def improvement_of_one(attained: Attained, known: Array, mean: Array, deviation: Array, scale: Scale) -> Array:
     """Return the expected hypervolume improvement, [n], of points with exact `known` losses and one learned loss."""
-    gain = expected_gain(mean, deviation, attained.levels, scale)
-    return np.asarray((attained.areas(known) * gain).sum(axis=1))
+    levels, which = np.unique(attained.levels, return_inverse=True)
+    gain = expected_gain(mean, deviation, levels, scale)
+    return np.asarray((attained.areas(known) * gain[:, which]).sum(axis=1))
 
 
 def improvement_of_many(
