@@ -19,13 +19,14 @@ check: setup
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 sweep: setup
 	$(BIN)/paretta launch digits
 
 bench: setup
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.latency_noise
 
 docs: setup
 	$(BIN)/python -m docs.build

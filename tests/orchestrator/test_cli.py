@@ -35,12 +35,17 @@ def call(*arguments: str) -> Result:
 
 def refused(*arguments: str) -> str:
     """Run a verb that must refuse its input, and return the message."""
-    before = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if "__pycache__" not in path.parts}
+    before = _files()
     result = call(*arguments)
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
-    assert {p: p.stat().st_mtime_ns for p in Path().rglob("*") if "__pycache__" not in p.parts} == before
+    assert _files() == before
     return result.output
+
+
+def _files() -> dict[Path, bytes | None]:
+    paths = [path for path in Path().rglob("*") if "__pycache__" not in path.parts]
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
 
 
 def sweep_file(text: str) -> str:
