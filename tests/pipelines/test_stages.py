@@ -26,7 +26,7 @@ def test_a_stage_of_another_package_is_named_by_its_path() -> None:
         ({"kind": "train", "epoch": 3}, "train).epoch: no setting is called 'epoch'; did you mean 'epochs'"),
         ({"kind": "train", "epochs": 0}, "must be greater than or equal to 1; got 0; give a number of passes"),
         ({"kind": "train", "lr": float("nan")}, "must be a finite number"),
-        ({"kind": "prune"}, "sparsity: setting required"),
+        ({"kind": "prune"}, "sparsity: this setting is required; give the share"),
         ({"kind": "prune", "sparsity": 1.2}, "must be less than 1; got 1.2; give the share of channels to remove"),
         ({"kind": "prune", "sparsity": 0.5, "importance": "tailor"}, "did you mean 'taylor'"),
         ({"kind": "distill", "temperature": 0}, "must be greater than 0; got 0; give the softening"),
