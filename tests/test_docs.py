@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 from docs.build import PAGE, page
-
 from orchestrator.sweep import Sweep
 from search_spaces.documents import parse_yaml
 
