@@ -4,6 +4,8 @@ import json
 import math
 import platform
 import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -257,8 +259,14 @@ def print_result(front: SweepFront) -> None:
     at = "" if home == Home.at().path else f" --home {shlex.quote(str(home))}"
     console.print(f"report: {front.folder / REPORT_FILE}", markup=False, soft_wrap=True)
     console.print(f"{read_standing(front.folder)}", markup=False, soft_wrap=True)
-    console.print(f"browse: paretta board{at}", markup=False, soft_wrap=True)
-    console.print(f"pull:   paretta pull {front.sweep} --prefer knee --to ./best{at}", markup=False, soft_wrap=True)
+    console.print(f"browse: {_program()} board{at}", markup=False, soft_wrap=True)
+    console.print(f"pull:   {_program()} pull {front.sweep} --prefer knee --to ./best{at}", markup=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """Return how this program is called here: by its path where its environment is not active."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "paretta" and shutil.which("paretta") is None else "paretta"
 
 
 class _Scribe(TuneCallback):
