@@ -259,8 +259,9 @@ def print_result(front: SweepFront) -> None:
     at = "" if home == Home.at().path else f" --home {shlex.quote(str(home))}"
     console.print(f"report: {front.folder / REPORT_FILE}", markup=False, soft_wrap=True)
     console.print(f"{read_standing(front.folder)}", markup=False, soft_wrap=True)
-    console.print(f"browse: {_program()} board{at}", markup=False, soft_wrap=True)
-    console.print(f"pull:   {_program()} pull {front.sweep} --prefer knee --to ./best{at}", markup=False, soft_wrap=True)
+    paretta = _program()
+    console.print(f"browse: {paretta} board{at}", markup=False, soft_wrap=True)
+    console.print(f"pull:   {paretta} pull {front.sweep} --prefer knee --to ./best{at}", markup=False, soft_wrap=True)
 
 
 def _program() -> str:
