@@ -200,12 +200,13 @@ def front_marks(front: Front) -> dict[str, dict[str, str]]:
 
 
 def curve_points(event: Document, seen: int) -> list[Point]:
-    """Return the metrics of one progress event: each number but the epoch itself, below the stage's name."""
+    """Return the metrics of one progress event, scores included: each number but the epoch, below the stage's name."""
     message = cast(Document, event["message"])
     stage, epoch = str(message.get("stage", "progress")), message.get("epoch")
     step = epoch if isinstance(epoch, int) else seen
     time = _milliseconds(cast(float, event["time"]))
-    values = {key: value for key, value in message.items() if key not in _COUNTERS}
+    scores = cast(Document, message.get("scores", {}))
+    values = {key: value for key, value in {**message, **scores}.items() if key not in _COUNTERS}
     return [
         Point(allowed_name(f"{stage}/{key}"), float(value), time, step)
         for key, value in values.items()

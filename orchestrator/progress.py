@@ -186,7 +186,11 @@ def doing(message: Document) -> str:
     """Say what a running trial does, by its last progress message."""
     if not message:
         return "waits for workers, or is being measured"
-    return f"{message['stage']} epoch {message['epoch']} of {message['num_epochs']}, loss {message['loss']}"
+    scores = message.get("scores")
+    said = [f", {name} {score}" for name, score in scores.items()] if isinstance(scores, dict) else []
+    return (
+        f"{message['stage']} epoch {message['epoch']} of {message['num_epochs']}, loss {message['loss']}{''.join(said)}"
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """What one rank of a lane does with a job: run a plan, and write the artifact from rank 0."""
 
+import time
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -19,9 +20,12 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
     order = cast(Order, payload["order"])
     plan = Plan.from_document(order.plan)
 
+    begun = time.perf_counter()
+
     def tell(progress: Progress) -> None:
-        message = {key: value for key, value in asdict(progress).items() if key != "seconds"}
-        seat.progress({**message, "loss": round(progress.loss, 6)})
+        scores = {name: round(score, 6) for name, score in progress.scores.items()}
+        seconds = round(time.perf_counter() - begun, 3)  # of the whole job
+        seat.progress({**asdict(progress), "loss": round(progress.loss, 6), "seconds": seconds, "scores": scores})
 
     outcome = run(
         plan,
@@ -31,6 +35,7 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
         folder=Path(order.folder),
         cache=_cache(order.cache),
         report=tell,
+        scored=True,
         origin={"task": order.task.document()},
     )
     stages = stages_of(plan if not plan.stages else Plan((), plan.stages))

@@ -19,13 +19,23 @@ from pipelines.task import Task
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a stage tells after an epoch: the mean loss over the epoch's global batches and the seconds so far."""
+    """What a stage tells after an epoch.
+
+    Args:
+        stage: its kind.
+        epoch: from 1.
+        num_epochs: of the stage.
+        loss: mean over the epoch's global batches.
+        seconds: since the stage began to train.
+        scores: by metric, of the model as it is now on the validation split; only where the bench asks for them.
+    """
 
     stage: str
     epoch: int
     num_epochs: int
     loss: float
     seconds: float
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 Report: TypeAlias = Callable[[Progress], None]
@@ -84,6 +94,7 @@ class Bench:
         cache: tensors worth keeping between trials.
         report: told on every rank, with equal values, after each epoch; an exception it raises stops all ranks.
         stage: the kind of the stage at work, for messages.
+        scored: whether the stage's training tells how good the model is after each epoch.
     """
 
     task: Task
@@ -94,6 +105,7 @@ class Bench:
     cache: Cache = field(default_factory=Cache)
     report: Report = silent
     stage: str = ""
+    scored: bool = False
 
 
 def derived_seed(seed: int, *names: str) -> int:

@@ -17,6 +17,7 @@ from pipelines.export import to_bytes
 from pipelines.ranks import Ranks
 from pipelines.stage import Stage, stages_of
 from pipelines.task import Task, data_digest, take, update_digest
+from pipelines.train import TrainSettings
 from search_spaces.errors import ParettaError, TrialFailed, WrongInput
 from search_spaces.plan import Document, Json, Plan, digest
 
@@ -79,6 +80,7 @@ def run(
     folder: Path,
     cache: Cache | None = None,
     report: Report = silent,
+    scored: bool = False,
     origin: Document | None = None,
 ) -> Outcome:
     """Train and compress one model, and write its artifact (collective).
@@ -94,6 +96,7 @@ def run(
         folder: where rank 0 writes the artifact.
         cache: shared by the runs of a sweep.
         report: told after each epoch, see `pipelines.bench.Bench`.
+        scored: let the last stage that trains tell after each epoch how good the model is on the validation split.
         origin: how this run's task is made; kept with the plan in the artifact.
 
     Raises:
@@ -102,7 +105,7 @@ def run(
             traceback.
     """
     stages = stages_of(plan)
-    job = _Job(plan, stages, seed, Bench(task, ranks, cache=cache or Cache(), report=report), costs=[])
+    job = _Job(plan, stages, seed, Bench(task, ranks, cache=cache or Cache(), report=report), costs=[], scored=scored)
     model = job.new_model()
     key = baseline_key(plan, task, model, seed)
     model = job.baseline(model, key)
@@ -158,6 +161,7 @@ class _Job:
     seed: int
     bench: Bench
     costs: list[StageCost]
+    scored: bool = False
 
     def new_model(self) -> nn.Module:
         with seeded(derived_seed(self.seed, "model")):
@@ -186,11 +190,16 @@ class _Job:
     def apply(self, index: int, model: nn.Module) -> nn.Module:
         stage, clock = self.stages[index], _Clock()
         seed = derived_seed(self.seed, self.plan.prefixes()[index])
-        bench = replace(self.bench, seed=seed, stage=stage.kind)
+        bench = replace(self.bench, seed=seed, stage=stage.kind, scored=self.scored and index == self._last_training)
         with _naming(stage.kind), seeded(seed):
             model = stage.apply(model, bench)
         self.costs.append(clock.cost(stage.kind, stage.words(), model, bench.ranks))
         return model
+
+    @property
+    def _last_training(self) -> int:
+        trained = [index for index, stage in enumerate(self.stages) if isinstance(stage, TrainSettings)]
+        return max((index for index in trained if index >= len(self.plan.baseline)), default=-1)
 
     def deliver(self, model: nn.Module, folder: Path, origin: Document) -> None:
         ranks, clock = self.bench.ranks, _Clock()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipelines.bench import Bench, Progress, derived_seed, seeded
 from pipelines.task import num_samples, take
+from pipelines.validation import scores
 from search_spaces.errors import Problem, TrialFailed, WrongInput
 
 Schedule = Literal["constant", "step", "cosine", "one-cycle"]
@@ -161,7 +162,8 @@ class _Job:
             mean = self._over_ranks(total / self.steps_per_epoch)
             _check_loss(mean, first_loss, epoch + 1)
             seconds = time.perf_counter() - started
-            self.bench.report(Progress(self.bench.stage, epoch + 1, self.settings.epochs, mean, seconds))
+            found = scores(model, self.bench.task, self.bench.ranks) if self.bench.scored else {}
+            self.bench.report(Progress(self.bench.stage, epoch + 1, self.settings.epochs, mean, seconds, found))
             yield mean
 
     def _global_batches(self, epoch: int) -> Iterator[Tensor]:

@@ -2,18 +2,15 @@
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.bench import Bench
 from pipelines.stage import Shape, Stage
-from pipelines.task import num_samples, take
 from pipelines.train import BatchLoss, TrainSettings, fit
+from pipelines.validation import answers
 from search_spaces.errors import Problem, WrongInput
-
-TEACHER_BATCH = 256
 
 
 class Distill(TrainSettings, Stage):
@@ -48,7 +45,7 @@ def soft_divergence(scores: Tensor, teacher_scores: Tensor, temperature: float) 
         teacher_scores: the same shape.
         temperature: T > 0.
 
-    >>> float(soft_divergence(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), 3.0))
+    >>> float(soft_divergence(Tensor([[1.0, 2.0]]), Tensor([[1.0, 2.0]]), 3.0))
     0.0
     """
     student = functional.log_softmax(scores / temperature, dim=1)
@@ -89,23 +86,7 @@ def teacher_scores(bench: Bench) -> Tensor:
     # one rank may have the file and another not: they must agree, because computing is collective
     if not bench.ranks.any(known is None) and known is not None:
         return known["scores"]
-    scores = _answers(bench.teacher, bench)
+    scores = answers(bench.teacher, bench.task.train, bench.ranks)
     if bench.teacher_key:
         bench.cache.store(key, {"scores": scores}, write=bench.ranks.is_first)
     return scores
-
-
-@torch.no_grad()
-def _answers(teacher: nn.Module, bench: Bench) -> Tensor:
-    ranks, dataset = bench.ranks, bench.task.train
-    teacher.to(ranks.device).eval()
-    mine = ranks.shard(torch.arange(num_samples(dataset)))
-    parts = [teacher(take(dataset, part)[0].to(ranks.device)).float() for part in mine.tensor_split(_count(mine))]
-    answers = torch.cat(parts)
-    table = answers.new_zeros(num_samples(dataset), *answers.shape[1:])
-    table[mine.to(ranks.device)] = answers
-    return ranks.all_reduce_sum(table)
-
-
-def _count(indices: Tensor) -> int:
-    return -(-len(indices) // TEACHER_BATCH)
