@@ -216,13 +216,17 @@ def verify(folder: Path, task: str | None) -> int:
 @click.option(
     "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the artifact."
 )
-@click.option("--address", metavar="HOST:PORT", help="Ray cluster, or auto.  [default: a cluster of its own]")
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Ray cluster, or auto.  [default: one worker runs here, more on a cluster of their own]",
+)
 @_exits
 def run(plan: Path, to: Path, address: str | None) -> int:
     """Run one plan: PLAN is an artifact's plan.yaml. The same seed on one worker gives the same bytes."""
     from orchestrator.rerun import rerun
 
-    click.echo(f"{rerun(plan, to, address=address)} is in {to}")
+    click.echo(f"{to}: {rerun(plan, to, address=address)}")
     return DONE
 
 

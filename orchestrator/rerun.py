@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 from orchestrator.cluster import connect, require_capacity
 from orchestrator.lane import Job, Lanes
-from orchestrator.order import Order, TaskReference
+from orchestrator.order import Delivered, Order, TaskReference
 from orchestrator.pull import check_free, fetch
+from orchestrator.seat import Seat
+from orchestrator.work import fulfil
+from pipelines.ranks import use_threads
 from pipelines.stage import stages_of
 from search_spaces.documents import Located, read_yaml
 from search_spaces.errors import Problem, WrongInput
@@ -16,10 +20,11 @@ from search_spaces.plan import Plan
 DAY_S = 86_400.0
 
 
-def rerun(path: Path, to: Path, *, address: str | None = None) -> Plan:
-    """Run the plan.yaml at `path` with its own task, seed and number of workers, and put the artifact into `to`.
+def rerun(path: Path, to: Path, *, address: str | None = None) -> str:
+    """Run the plan.yaml at `path` with its own task, seed and workers, and return in words what was put into `to`.
 
-    The same versions on one worker give the same bytes. A task in a file is found relative to the current folder.
+    The same versions on one worker give the same bytes. A task in a file is found relative to the current folder. A
+    plan of one worker runs in this process, where no `address` says otherwise; more workers need a cluster.
 
     Raises:
         WrongInput: the file is not a plan, or `to` is not free.
@@ -30,15 +35,29 @@ def rerun(path: Path, to: Path, *, address: str | None = None) -> Plan:
     check_free(to)
     stages_of(plan)
     task.load()
-    with connect(address), TemporaryDirectory(prefix="paretta-") as scratch:
-        require_capacity(1, workers, {"CPU": 1.0})
+    with TemporaryDirectory(prefix="paretta-") as scratch:
         folder = Path(scratch) / "artifact"
         order = Order(task, plan.to_document(), seed, str(folder), str(Path(scratch) / "cache"))
-        with Lanes("orchestrator.work:fulfil", storage=Path(scratch) / "ray", workers_per_lane=workers) as lanes:
-            lanes.submit(Job("rerun", {"order": order}))
-            lanes.result("rerun", timeout_s=DAY_S)
+        if workers == 1 and address is None:
+            delivered = _run_here(order)
+        else:
+            delivered = _run_on_lane(order, workers, address, Path(scratch) / "ray")
         fetch(folder, to)
-    return plan
+    return delivered.words
+
+
+def _run_here(order: Order) -> Delivered:
+    """Do what the one rank of a lane would do, with as many threads as it has by default."""
+    use_threads(1)
+    return fulfil({"order": order}, Seat(0, 1, 0, "cpu", 1, lambda _: None))
+
+
+def _run_on_lane(order: Order, workers: int, address: str | None, storage: Path) -> Delivered:
+    with connect(address):
+        require_capacity(1, workers, {"CPU": 1.0})
+        with Lanes("orchestrator.work:fulfil", storage=storage, workers_per_lane=workers) as lanes:
+            lanes.submit(Job("rerun", {"order": order}))
+            return cast(Delivered, lanes.result("rerun", timeout_s=DAY_S))
 
 
 def _parse(source: Located) -> tuple[Plan, int, int, TaskReference]:

@@ -11,6 +11,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
+def use_threads(count: int) -> None:
+    """Compute with `count` threads in this process; more than there are free cores makes training slower."""
+    torch.set_num_threads(count)
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """The workers that train one model together, seen from one of them.

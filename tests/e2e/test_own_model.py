@@ -24,6 +24,7 @@ space:
   - {kind: train, epochs: 2, optimizer: sgd, lr: {choice: [0.01, 1.0e+18]}, batch_size: 32}
 objectives: [size, accuracy]
 search: {sampler: random, trials: 2}
+workers: {lanes: 1}
 """
 
 
