@@ -33,6 +33,8 @@ QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables even when it is told to be silent
     "OMP_NUM_THREADS": "1",
+    # a sweep's actors mostly wait, so there are more of them than cores; Ray warns from four times this number
+    "RAY_worker_maximum_startup_concurrency": "16",
 }
 
 
