@@ -7,6 +7,7 @@ REGISTRIES = {
     "stages": Registry("stage", "pipelines.stages"),
     "importances": Registry("importance", "pipelines.importance"),
     "quantizers": Registry("quantizer", "pipelines.quantizers"),
+    "sensitivities": Registry("sensitivity", "pipelines.sensitivities"),
     "meters": Registry("meter", "pipelines.meters"),
     "samplers": SAMPLERS,
     "tasks": Registry("task", "pipelines.tasks", attribute="make"),

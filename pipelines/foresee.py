@@ -22,8 +22,14 @@ from search_spaces.plan import Plan, digest
 
 Certainty: TypeAlias = Literal["exact", "estimate"]
 
-_OF_STRUCTURE: Final = ("macs", "bops", "latency", "throughput")
-_OF_BYTES: Final = ("size",)
+# what training may change of each meter that reads the structure; where it is none of a plan's, the meter is exact
+_BLIND: Final[Mapping[str, set[Shape]]] = {
+    "macs": {"chosen by value"},
+    "latency": {"chosen by value"},
+    "throughput": {"chosen by value"},
+    "bops": {"chosen by value", "widths by value"},
+    "size": {"chosen by value", "widths by value", "stored by value"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,5 +106,4 @@ def _blur(model: nn.Module) -> None:
 
 
 def _certainty(kind: str, shapes: Iterable[Shape]) -> Certainty:
-    blind = {"chosen by value"} if kind in _OF_STRUCTURE else {"chosen by value", "stored by value"}
-    return "exact" if kind in (*_OF_STRUCTURE, *_OF_BYTES) and not blind & set(shapes) else "estimate"
+    return "exact" if kind in _BLIND and not _BLIND[kind] & set(shapes) else "estimate"

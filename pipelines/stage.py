@@ -16,7 +16,7 @@ from search_spaces.validation import problems_of
 STAGES = Registry("stage", "pipelines.stages")
 
 
-Shape: TypeAlias = Literal["kept", "settled", "stored by value", "chosen by value"]
+Shape: TypeAlias = Literal["kept", "settled", "stored by value", "widths by value", "chosen by value"]
 
 
 class Stage(BaseModel, ABC):
@@ -39,8 +39,9 @@ class Stage(BaseModel, ABC):
         """Say what this stage does to the model's structure, which decides what is known of it before any training.
 
         ``kept``: only values change, as by training. ``settled``: the structure changes in the same way whatever the
-        values are. ``stored by value``: likewise, but how many bytes a value takes depends on it. ``chosen by value``:
-        the values choose the structure; what is true of a stage that does not say.
+        values are. ``stored by value``: likewise, but how many bytes a value takes depends on it. ``widths by value``:
+        likewise, and so do the widths of the layers. ``chosen by value``: the values choose the structure; what is true
+        of a stage that does not say.
         """
         return "chosen by value"
 

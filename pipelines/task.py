@@ -126,6 +126,12 @@ def take(dataset: Samples, indices: Tensor) -> tuple[Tensor, Tensor]:
     return inputs, targets
 
 
+def draw(dataset: Samples, count: int, seed: int) -> Tensor:
+    """Return `count` different places in `dataset` at random, or all of them where it has fewer, [n]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randperm(num_samples(dataset), generator=generator)[:count]
+
+
 def batches(dataset: Samples, batch_size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the whole dataset in order, `batch_size` samples at a time."""
     for start in range(0, num_samples(dataset), batch_size):

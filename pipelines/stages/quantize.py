@@ -1,18 +1,19 @@
 """Quantise weights to 2..8 bits and activations to 8 bits, ready for further training."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Annotated, Literal, Self, cast
+from typing import Literal, Self, cast
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from pipelines.bench import Bench
+from pipelines.export import to_bytes
 from pipelines.fake_quantize import (
     attach_input_quantizer,
     attach_output_quantizer,
@@ -22,36 +23,16 @@ from pipelines.fake_quantize import (
 )
 from pipelines.layer_graph import Activation, LayerGraph, fold_batch_norms, weighted_modules
 from pipelines.quantizers.affine import Affine, RangeRule
+from pipelines.quantizers.symmetric import Symmetric
+from pipelines.sensitivities import WIDTHS, Subject
 from pipelines.stage import Shape, Stage
-from pipelines.task import num_samples, take
-from search_spaces.errors import Problem, WrongInput, did_you_mean
+from pipelines.task import draw, take
+from pipelines.widths import Budget, Widths, found_widths, matched
+from search_spaces.errors import Problem, WrongInput
 
 _log = logging.getLogger("paretta")
 _BATCH = 64
 _VALUES_PER_BATCH = 2**15
-_RULE = "must be a whole number from 2 to 8"
-
-
-def _bits(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 2 <= value <= 8:
-        raise ValueError(_RULE)
-    return value
-
-
-def _bits_or_patterns(value: object) -> object:
-    if isinstance(value, Mapping):
-        wrong = {str(pattern): bits for pattern, bits in value.items() if not _are_bits(bits)}
-        if wrong or not value:
-            raise ValueError(f"each pattern's bits {_RULE}" if wrong else "needs at least one pattern")
-        return {str(pattern): bits for pattern, bits in value.items()}
-    return _bits(value)
-
-
-def _are_bits(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 2 <= value <= 8
-
-
-Bits = Annotated[int | dict[str, int], BeforeValidator(_bits_or_patterns)]
 
 
 class Quantize(Stage):
@@ -61,9 +42,10 @@ class Quantize(Stage):
     """
 
     kind: Literal["quantize"] = "quantize"
-    bits: Bits = Field(
+    bits: Widths = Field(
         default=8,
-        description="2..8 for all layers, or {name pattern: bits} such as {'conv*': 4, '*': 8}, first match wins",
+        description="2..8 for all layers, {name pattern: bits} such as {'conv*': 4, '*': 8}, first match wins, "
+        "or widths to be found, as {average: 4.5} or {at_most: 50kB}",
     )
     calibration_samples: int = Field(default=512, ge=1, description="how many training samples activations are seen on")
     activation_range: RangeRule = Field(default="mse", description="one of minmax, percentile, mse")
@@ -72,14 +54,14 @@ class Quantize(Stage):
         """Return the quantised model, on the device and in the mode it came in.
 
         Raises:
-            WrongInput: a pattern matches no layer, or no layer can be quantised.
+            WrongInput: a pattern matches no layer, no layer can be quantised, or the budget cannot be kept.
         """
         was_training = model.training
         device = bench.ranks.device
         model.to(device).eval()
         example = bench.task.example_input.to(device)
         fold_batch_norms(model, example)
-        chosen = self._chosen(model, example)
+        chosen = self._chosen(model, bench)
         for name, bits in chosen.items():
             detach_activation_quantizers(model.get_submodule(name))
             attach_weight_quantizer(model.get_submodule(name), bits)
@@ -88,34 +70,48 @@ class Quantize(Stage):
 
     @property
     def shape(self) -> Shape:
-        """The widths are given; biases and rows of few values take the bytes that their values need."""
-        return "stored by value"
+        """Biases and rows of few values take the bytes that their values need; widths may follow from values, too."""
+        return "widths by value" if isinstance(self.bits, Budget) else "stored by value"
 
     def sketch(self) -> Self:
-        """Calibrate on little."""
-        return self.model_copy(update={"calibration_samples": min(self.calibration_samples, 64)})
+        """Calibrate on little, and share the budget by what needs no data."""
+        bits = self.bits.model_copy(update={"sensitivity": "error"}) if isinstance(self.bits, Budget) else self.bits
+        return self.model_copy(update={"bits": bits, "calibration_samples": min(self.calibration_samples, 64)})
 
     def words(self) -> str:
         """Say the widths, such as ``quantize to 4 bits`` or ``quantize conv* to 4, * to 8 bits``."""
         if isinstance(self.bits, int):
             return f"quantize to {self.bits} bits"
+        if isinstance(self.bits, Budget):
+            return f"quantize to {self.bits.words()}"
         return "quantize " + ", ".join(f"{pattern} to {bits}" for pattern, bits in self.bits.items()) + " bits"
 
-    def _chosen(self, model: nn.Module, example: Tensor) -> dict[str, int]:
-        """Return the bits of every layer that is to be quantised."""
-        patterns = {"*": self.bits} if isinstance(self.bits, int) else self.bits
-        verdicts = dict(survey(model, example))
-        _refuse_idle_patterns(patterns, verdicts)
-        chosen: dict[str, int] = {}
-        for name, obstacle in verdicts.items():
-            bits = next((bits for pattern, bits in patterns.items() if fnmatchcase(name, pattern)), None)
-            if bits is not None and obstacle is None:
-                chosen[name] = bits
-            elif bits is not None:
-                _log.warning("%s stays in float: %s", name, obstacle)
+    def _chosen(self, model: nn.Module, bench: Bench) -> dict[str, int]:
+        """Return the bits of every layer that is to be quantised, and say which are not."""
+        verdicts = dict(survey(model, bench.task.example_input.to(bench.ranks.device)))
+        able = [name for name, obstacle in verdicts.items() if obstacle is None]
+        if not able:
+            raise WrongInput(Problem("quantize.bits", "no layer of the model can be quantised", _listed(verdicts)))
+        if isinstance(self.bits, Budget):
+            wanted = dict.fromkeys(verdicts, WIDTHS[0]) | self._found(self.bits, model, able, bench)
+        else:
+            wanted = matched({"*": self.bits} if isinstance(self.bits, int) else self.bits, verdicts)
+        for name in wanted.keys() - set(able):
+            _log.warning("%s stays in float: %s", name, verdicts[name])
+        chosen = {name: wanted[name] for name in able if name in wanted}
         if not chosen:
             raise WrongInput(Problem("quantize.bits", "no layer of the model can be quantised", _listed(verdicts)))
         return chosen
+
+    def _found(self, budget: Budget, model: nn.Module, names: Sequence[str], bench: Bench) -> dict[str, int]:
+        def file_bytes(widths: Mapping[str, int]) -> int:
+            trial = self.sketch().model_copy(update={"bits": dict(widths)})
+            return len(to_bytes(trial.apply(deepcopy(model), bench), bench.task.example_input))
+
+        subject = Subject(model, tuple(names), _rounded)
+        widths = found_widths(budget, subject, bench, file_bytes)
+        _log.info("quantize: %s", ", ".join(f"{name} to {bits} bits" for name, bits in widths.items()))
+        return widths
 
     def _calibrate(self, model: nn.Module, chosen: Mapping[str, int], bench: Bench) -> None:
         layers = {name: model.get_submodule(name) for name in chosen}
@@ -134,8 +130,7 @@ class Quantize(Stage):
 
     def _samples(self, bench: Bench) -> Iterator[Tensor]:
         """Yield batches of a random choice of the training data; equal on every rank."""
-        generator = torch.Generator().manual_seed(bench.seed)
-        chosen = torch.randperm(num_samples(bench.task.train), generator=generator)[: self.calibration_samples]
+        chosen = draw(bench.task.train, self.calibration_samples, bench.seed)
         for indices in torch.split(chosen, _BATCH):
             yield take(bench.task.train, indices)[0]
 
@@ -183,10 +178,8 @@ def _stored(module: nn.Module) -> Tensor:
     return cast(Tensor, module.weight)
 
 
-def _refuse_idle_patterns(patterns: Mapping[str, int], verdicts: Mapping[str, str | None]) -> None:
-    idle = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in verdicts)]
-    if idle:
-        raise WrongInput(*(Problem("quantize.bits", did_you_mean(name, verdicts, "layer")) for name in idle))
+def _rounded(weight: Tensor, bits: int) -> Tensor:
+    return Symmetric(bits=bits).fit(weight).nearest(weight)
 
 
 def _listed(verdicts: Mapping[str, str | None]) -> str:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from pipelines.bench import Bench
+from pipelines.fake_quantize import weight_quantizer
 from pipelines.ranks import Ranks
 from pipelines.stages.quantize import Quantize
 from pipelines.task import Metric, Samples, Task
@@ -30,6 +31,12 @@ def bench_of(model: nn.Module, inputs: Tensor, *, seed: int = 3) -> Bench:
 def quantized(model: nn.Module, inputs: Tensor, bits: int | Mapping[str, int]) -> nn.Module:
     stage = Quantize.model_validate({"bits": bits, "calibration_samples": 64})
     return stage.apply(model, bench_of(model, inputs)).eval()
+
+
+def widths(model: nn.Module) -> dict[str, int]:
+    """Return the bits of every quantised layer."""
+    found = {name: weight_quantizer(module) for name, module in model.named_modules()}
+    return {name: quantizer.bits for name, quantizer in found.items() if quantizer is not None}
 
 
 def chain() -> nn.Sequential:

@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from quantized_models import bench_of, chain, images, quantized, residual
+from quantized_models import bench_of, chain, images, quantized, residual, widths
 from torch import Tensor, nn
 
 from pipelines.fake_quantize import is_quantized, weight_codes, weight_quantizer
@@ -13,11 +13,6 @@ from pipelines.layer_graph import LayerGraph
 from pipelines.stage import stage_of
 from pipelines.stages.quantize import Quantize, survey
 from search_spaces.errors import WrongInput
-
-
-def widths(model: nn.Module) -> dict[str, int]:
-    found = {name: weight_quantizer(module) for name, module in model.named_modules()}
-    return {name: quantizer.bits for name, quantizer in found.items() if quantizer is not None}
 
 
 @pytest.mark.parametrize("bits", [1, 9, 0, -4, "four", 4.5, True, [4]])

@@ -1,0 +1,68 @@
+"""Sensitivity: one file for each estimate of what rounding one layer to a width costs."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from pipelines.bench import Bench
+from pipelines.task import draw, take
+from search_spaces.registry import Registry
+
+SENSITIVITIES = Registry("sensitivity", "pipelines.sensitivities")
+WIDTHS: Final = tuple(range(2, 9))
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model whose layers may each be rounded.
+
+    Args:
+        model: in evaluation mode, on the bench's device.
+        layers: names of the modules whose `weight` may be rounded.
+        rounded: ``rounded(weight, bits)`` gives the weight as it would be, same shape.
+        num_samples: how many training samples to look at.
+    """
+
+    model: nn.Module
+    layers: tuple[str, ...]
+    rounded: Callable[[Tensor, int], Tensor]
+    num_samples: int = 64
+
+    def parameter(self, layer: str) -> tuple[str, nn.Parameter]:
+        """Return the name and the parameter behind the weight of `layer`, whatever parametrizes it."""
+        masked = parametrize.is_parametrized(self.model.get_submodule(layer), "weight")
+        name = f"{layer}.parametrizations.weight.original" if masked else f"{layer}.weight"
+        return name, self.model.get_parameter(name)
+
+    def changes(self, layer: str) -> Tensor:
+        """Return ``w - rounded(w)`` at each width, [widths, *weight]."""
+        weight = self.weight(layer)
+        return torch.stack([weight - self.rounded(weight, bits) for bits in WIDTHS])
+
+    def weight(self, layer: str) -> Tensor:
+        """Return the weight that `layer` computes with."""
+        found = self.model.get_submodule(layer).weight
+        assert isinstance(found, Tensor)
+        return found.detach()
+
+    def batch(self, bench: Bench) -> tuple[Tensor, Tensor]:
+        """Return `num_samples` random pairs of the training split, equal on every rank."""
+        indices = draw(bench.task.train, self.num_samples, bench.seed)
+        inputs, targets = take(bench.task.train, indices)
+        return inputs.to(bench.ranks.device), targets.to(bench.ranks.device)
+
+
+class Sensitivity(ABC):
+    """Says how much worse the model gets when one layer alone is rounded; a file ``x.py`` offers the class ``X``.
+
+    Only ratios matter: costs are added over layers, and their sum is made least under a budget of bits.
+    """
+
+    @abstractmethod
+    def costs(self, subject: Subject, bench: Bench) -> Tensor:
+        """Return the cost of each layer at each width of `WIDTHS`, [layers, widths], finite and not negative."""

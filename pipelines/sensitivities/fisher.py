@@ -1,0 +1,36 @@
+"""Second-order estimate of the rise of the loss, with squared gradients in the place of curvature."""
+
+import torch
+from torch import Tensor
+
+from pipelines.bench import Bench
+from pipelines.sensitivities import Sensitivity, Subject
+
+
+class Fisher(Sensitivity):
+    """``1/2 sum_i F_i (w_i - w_i(b))^2`` with the empirical Fisher diagonal ``F_i = mean over samples of (dL/dw_i)^2``.
+
+    One pass forward and back for each sample. Source: Zandonati et al., "FIT: a metric for model sensitivity", 2023.
+    """
+
+    def costs(self, subject: Subject, bench: Bench) -> Tensor:
+        """Return the estimates, [layers, widths]."""
+        squares = squared_gradients(subject, bench)
+        return torch.stack(
+            [
+                (subject.changes(name).square() * square).flatten(1).sum(1) / 2
+                for name, square in zip(subject.layers, squares, strict=True)
+            ]
+        )
+
+
+def squared_gradients(subject: Subject, bench: Bench) -> list[Tensor]:
+    """Return the mean over samples of each sample's squared gradient, one tensor per layer, shaped like its weight."""
+    inputs, targets = subject.batch(bench)
+    weights = [subject.parameter(name)[1] for name in subject.layers]
+    totals = [torch.zeros_like(weight) for weight in weights]
+    for index in range(len(inputs)):
+        loss = bench.task.loss(subject.model(inputs[index : index + 1]), targets[index : index + 1])
+        for total, gradient in zip(totals, torch.autograd.grad(loss, weights), strict=True):
+            total.addcmul_(gradient, gradient)
+    return [total / len(inputs) for total in totals]
