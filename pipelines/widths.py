@@ -33,7 +33,7 @@ class Budget(BaseModel):
     @classmethod
     def _bytes(cls, text: str | None) -> str | None:
         if text is not None and parse_quantity(text)[1] != "B":
-            raise ValueError(f"must be a size such as 50kB, not {text!r}")
+            raise ValueError(f"`at_most` must be a size such as 50kB, not {text!r}")
         return text
 
     @field_validator("sensitivity")
@@ -91,11 +91,12 @@ def _budget(settings: Mapping[str, object]) -> Budget:
         return Budget.model_validate(settings)
     except ValidationError as error:
         found = error.errors()[0]
-        where = ".".join(str(part) for part in found["loc"])
-        rule = found["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        where, rule = str(found["loc"][0]) if found["loc"] else "", found["msg"]
         if found["type"] == "extra_forbidden":
-            rule, where = did_you_mean(where, _SETTINGS, "setting of a budget"), ""
-        raise ValueError(f"`{where}` {rule}" if where else rule) from None
+            raise ValueError(did_you_mean(where, _SETTINGS, "setting of a budget")) from None
+        if found["type"] == "value_error":
+            raise ValueError(rule.removeprefix("Value error, ")) from None
+        raise ValueError(f"`{where}` {rule.replace('Input should be', 'must be')}") from None
 
 
 Widths = Annotated[int | Budget | dict[str, int], BeforeValidator(_widths)]
