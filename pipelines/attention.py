@@ -11,7 +11,7 @@ from torch.nn import functional
 class Attention(nn.Module):
     """What nn.MultiheadAttention computes, called in the same way, with its projections as layers of their own.
 
-    ``out_proj(softmax(q k^T / sqrt(head width) + mask) v)`` per head (Vaswani et al., 2017). The width of a head follows
+    ``out_proj(softmax(q k^T / sqrt(width) + mask) v)`` per head (Vaswani et al., 2017). The width of a head follows
     from the layers and the number of heads may be changed, so that heads or parts of all of them can be removed.
 
     Args:
