@@ -10,7 +10,7 @@ from pipelines.stage import stage_of, stages_of
 from pipelines.task import Task, check_task, data_digest, load_task
 from search_spaces.errors import Problem, WrongInput
 from search_spaces.objectives import Objective
-from search_spaces.plan import Document
+from search_spaces.plan import Document, Plan
 from search_spaces.space import Space
 
 
@@ -43,8 +43,8 @@ def check(sweep: Sweep) -> Checked:
     if problems:
         raise WrongInput(*_once(problems))
     corners = list(sweep.space.corners())
-    for plan in corners:
-        stages_of(plan)
+    if problems := [problem for plan in corners for problem in _plan_problems(sweep, plan)]:
+        raise WrongInput(*_once(problems))
     task = _task(sweep)
     meters = _meters(sweep, task)
     objectives = tuple(Objective(meter.label, meter.goal, meter.unit) for meter in meters)
@@ -84,6 +84,16 @@ def _space_problems(sweep: Sweep) -> Iterator[Problem]:
         for plan in Space((), (step,)).corners():
             for document in plan.stages:
                 yield from _stage_problems(document, sweep.source.where(f"space[{index}]"))
+
+
+def _plan_problems(sweep: Sweep, plan: Plan) -> Iterable[Problem]:
+    """Find stages that cannot follow each other, in a corner whose stages are each sound by themselves."""
+    try:
+        stages_of(plan)
+    except WrongInput as error:
+        place = sweep.source.where("space")
+        return [Problem(f"{place}: in a plan of it, {p.where}", p.rule, p.value, p.mend) for p in error.problems]
+    return ()
 
 
 def _limit_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[Problem]:

@@ -1,8 +1,8 @@
 """A stage: its fields are the settings, its one method turns a model into a smaller or better one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import Literal, Self, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
@@ -30,9 +30,21 @@ class Stage(BaseModel, ABC):
 
     kind: str
 
+    holds_values: ClassVar[bool] = False
+    """Whether layers hold single weights to something from this stage on, such as a mask or a grid."""
+
     @abstractmethod
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return the changed model; the one given may be changed in place. Called on every rank."""
+
+    def conflict(self, earlier: Sequence["Stage"], *, in_baseline: bool) -> str | None:
+        """Say why this stage cannot follow the `earlier` ones of its plan, and what to do; None: it can.
+
+        Args:
+            earlier: the stages before this one, those of the baseline first.
+            in_baseline: whether this stage helps to make the uncompressed model.
+        """
+        return None
 
     @property
     def shape(self) -> Shape:
@@ -63,9 +75,17 @@ def stages_of(plan: Plan) -> tuple[Stage, ...]:
             stages.append(stage_of(document, where=where))
         except WrongInput as error:
             problems += error.problems
+    problems = problems or list(_conflicts(plan, stages))
     if problems:
         raise WrongInput(*problems)
     return tuple(stages)
+
+
+def _conflicts(plan: Plan, stages: Sequence[Stage]) -> Iterable[Problem]:
+    for index, ((where, _), stage) in enumerate(zip(_located(plan), stages, strict=True)):
+        reason = stage.conflict(stages[:index], in_baseline=index < len(plan.baseline))
+        if reason is not None:
+            yield Problem(f"{where} ({stage.kind})", reason)
 
 
 def stage_of(document: Document, *, where: str = "stage") -> Stage:

@@ -1,7 +1,6 @@
 """How many bits each layer gets: one width, a width per name pattern, or widths found within a budget."""
 
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from typing import Annotated, Final
 
 import numpy as np
@@ -100,22 +99,6 @@ def _budget(settings: Mapping[str, object]) -> Budget:
 
 
 Widths = Annotated[int | Budget | dict[str, int], BeforeValidator(_widths)]
-
-
-def matched(patterns: Mapping[str, int], names: Mapping[str, object]) -> dict[str, int]:
-    """Return the bits of each name that a pattern matches, the first one winning.
-
-    Raises:
-        WrongInput: a pattern matches no name.
-
-    >>> matched({"conv*": 4, "*": 8}, {"conv1": None, "head": None})
-    {'conv1': 4, 'head': 8}
-    """
-    idle = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
-    if idle:
-        raise WrongInput(*(Problem("quantize.bits", did_you_mean(name, names, "layer")) for name in idle))
-    found = {name: next((b for p, b in patterns.items() if fnmatchcase(name, p)), None) for name in names}
-    return {name: bits for name, bits in found.items() if bits is not None}
 
 
 def found_widths(

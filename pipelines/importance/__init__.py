@@ -1,4 +1,4 @@
-"""Importance: one file for each score of how much a channel matters, a pure tensor function and a thin class."""
+"""Importance: one file for each score of how much a channel or weight matters, a pure function and a thin class."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.registry import Registry
 
 IMPORTANCES = Registry("importance", "pipelines.importance")
@@ -20,11 +21,18 @@ class Rows:
         weight: [out, fan_in], the weights that make each output.
         gradient: [out, fan_in], of the task's loss; zeros unless the importance asks for it.
         generator: the only source of randomness.
+        mean_abs_gradient: [out, fan_in], the mean over batches of the gradient's size; zeros likewise.
+        activity: [out], the mean absolute value that each output hands to the layers after it; None unless the
+            importance asks for it, and for single weights.
+        norm_scale: [out], the scale of the batch norm that each output passes; None where it passes none.
     """
 
     weight: Tensor
     gradient: Tensor
     generator: torch.Generator
+    mean_abs_gradient: Tensor
+    activity: Tensor | None = None
+    norm_scale: Tensor | None = None
 
 
 class Importance(ABC):
@@ -35,8 +43,33 @@ class Importance(ABC):
     """
 
     needs_gradient: ClassVar[bool] = False
+    needs_activity: ClassVar[bool] = False
     is_drawn: ClassVar[bool] = False
 
     @abstractmethod
     def scores(self, rows: Rows) -> Tensor:
         """Return one non-negative score per row, [out]."""
+
+    def weight_scores(self, rows: Rows) -> Tensor | None:
+        """Return one non-negative score per weight, [out, fan_in]; None where the score is of whole rows only."""
+        return None
+
+    @classmethod
+    def scores_weights(cls) -> bool:
+        """Say whether single weights have a score."""
+        return cls.weight_scores is not Importance.weight_scores
+
+
+def importance_of(name: str, where: str) -> Importance:
+    """Load the score called `name`. Raises `WrongInput`."""
+    importance_class = IMPORTANCES.load(name)
+    if not (isinstance(importance_class, type) and issubclass(importance_class, Importance)):
+        raise WrongInput(Problem(where, "must name a subclass of pipelines.importance.Importance", name))
+    return importance_class()
+
+
+def known_importance(name: str) -> str:
+    """Validate a setting that names a score: give it back, or raise ValueError with the nearest known one."""
+    if ":" not in name and name not in IMPORTANCES.names():
+        raise ValueError(did_you_mean(name, IMPORTANCES.names(), "importance"))
+    return name

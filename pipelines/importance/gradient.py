@@ -23,3 +23,7 @@ class Gradient(Importance):
     def scores(self, rows: Rows) -> Tensor:
         """Return the scores, [out]."""
         return gradient(rows.gradient)
+
+    def weight_scores(self, rows: Rows) -> Tensor:
+        """Return ``|dL/dw_ij|``, [out, fan_in]."""
+        return rows.gradient.abs()

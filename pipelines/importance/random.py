@@ -22,3 +22,8 @@ class Random(Importance):
     def scores(self, rows: Rows) -> Tensor:
         """Return the scores, [out]."""
         return random(len(rows.weight), rows.generator).to(rows.weight.device)
+
+    def weight_scores(self, rows: Rows) -> Tensor:
+        """Return the scores, [out, fan_in]."""
+        draws = random(rows.weight.numel(), rows.generator)
+        return draws.view(rows.weight.shape).to(rows.weight.device)

@@ -23,3 +23,7 @@ class Taylor(Importance):
     def scores(self, rows: Rows) -> Tensor:
         """Return the scores, [out]."""
         return taylor(rows.weight, rows.gradient)
+
+    def weight_scores(self, rows: Rows) -> Tensor:
+        """Return ``|w_ij dL/dw_ij|``, [out, fan_in]."""
+        return (rows.weight * rows.gradient).abs()

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pipelines.bench import Bench, derived_seed
-from pipelines.importance import IMPORTANCES, Importance, Rows
+from pipelines.data_pass import Gradients, gradients
+from pipelines.importance import Importance, Rows, importance_of, known_importance
+from pipelines.masks import num_dropped
 from pipelines.stage import Shape, Stage
-from pipelines.task import num_samples, take
-from search_spaces.errors import Problem, TrialFailed, WrongInput, did_you_mean
+from pipelines.weights import LAYERS
+from search_spaces.errors import Problem, TrialFailed, WrongInput
 
-GRADIENT_BATCH = 256
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
-LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 class Prune(Stage):
@@ -41,9 +41,7 @@ class Prune(Stage):
     @field_validator("importance")
     @classmethod
     def _known(cls, name: str) -> str:
-        if ":" not in name and name not in IMPORTANCES.names():
-            raise ValueError(did_you_mean(name, IMPORTANCES.names(), "importance"))
-        return name
+        return known_importance(name)
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return `model`, pruned in place and equally on all ranks."""
@@ -57,9 +55,15 @@ class Prune(Stage):
         groups = tuple(self._scored_groups(model, example, bench))
         for group, positions in zip(groups, self._doomed(groups), strict=True):
             group.remove(positions)
-        model.zero_grad(set_to_none=True)
         _check_output(model, example, bench)
         return model
+
+    def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
+        """Channels go before anything is held by the layers."""
+        holders = [stage.kind for stage in earlier if stage.holds_values]
+        if self.sparsity > 0 and holders:
+            return f"cannot remove channels after `{holders[0]}`, which works on single weights; put `prune` before it"
+        return None
 
     @property
     def shape(self) -> Shape:
@@ -75,16 +79,15 @@ class Prune(Stage):
         return f"prune {self.sparsity:.0%} of channels by {self.importance}"
 
     def _scored_groups(self, model: nn.Module, example: Tensor, bench: Bench) -> Iterator["_Group"]:
-        importance = _load(self.importance)
-        if importance.needs_gradient:
-            _accumulate_gradients(model, bench, self.num_samples)
+        importance = importance_of(self.importance, "prune.importance")
+        found = gradients(model, bench, self.num_samples) if importance.needs_gradient else Gradients()
         graph = torch_pruning.DependencyGraph().build_dependency(model, example)
         generator = torch.Generator().manual_seed(derived_seed(bench.seed, "importance"))
         for group in graph.get_all_groups(ignored_layers=_output_layers(graph), root_module_types=LAYERS):
             blocks = _blocks(group)
             if blocks is None:
                 continue
-            scores = _group_scores(group, importance, generator).view(blocks, -1).mean(0)
+            scores = _group_scores(group, importance, found, generator).view(blocks, -1).mean(0)
             # rank 0 decides: an ulp's difference between machines must not prune different channels
             yield _Group(graph, group, blocks, bench.ranks.broadcast(scores).cpu())
 
@@ -118,14 +121,9 @@ class _Group:
         self.group.prune(indices)
 
 
-def _share(width: int, share: float) -> int:
-    """Round ``width * share`` down; the tolerance keeps 0.29 of 100 at 29, which floats put just below."""
-    return int(width * share + 1e-6)
-
-
 def _num_removed(width: int, share: float, step: int) -> int:
     """Return how many of `width` go: what remains is the nearest multiple of `step`, and never nothing."""
-    kept = width - _share(width, share)
+    kept = width - num_dropped(width, share)
     return max(width - max(step * round(kept / step), step), 0)
 
 
@@ -133,20 +131,12 @@ def _global_shares(groups: Sequence[_Group], sparsity: float) -> list[float]:
     """Return the share of each group that is among the lowest scores of all."""
     everything = torch.cat([group.scores for group in groups]) if groups else torch.empty(0)
     doomed = torch.zeros(len(everything))
-    doomed[_lowest(everything, _share(len(everything), sparsity))] = 1.0
+    doomed[_lowest(everything, num_dropped(len(everything), sparsity))] = 1.0
     return [float(part.mean()) for part in torch.split(doomed, [len(group.scores) for group in groups])]
 
 
 def _lowest(scores: Tensor, count: int) -> Tensor:
     return torch.argsort(scores, stable=True)[:count]
-
-
-def _load(name: str) -> Importance:
-    importance_class = IMPORTANCES.load(name)
-    if not (isinstance(importance_class, type) and issubclass(importance_class, Importance)):
-        rule = "must name a subclass of pipelines.importance.Importance"
-        raise WrongInput(Problem("prune.importance", rule, name))
-    return importance_class()
 
 
 def _output_layers(graph: "torch_pruning.DependencyGraph") -> list[nn.Module]:
@@ -183,7 +173,9 @@ def _blocks(group: "torch_pruning.Group") -> int | None:
     return blocks
 
 
-def _group_scores(group: "torch_pruning.Group", importance: Importance, generator: torch.Generator) -> Tensor:
+def _group_scores(
+    group: "torch_pruning.Group", importance: Importance, found: Gradients, generator: torch.Generator
+) -> Tensor:
     """Return the mean over the group's layers of each layer's scores, which are divided by their own mean.
 
     The division makes layers of different size and scale comparable, within a group and over the whole model.
@@ -194,7 +186,7 @@ def _group_scores(group: "torch_pruning.Group", importance: Importance, generato
         layer = item.dep.target.module
         if not isinstance(layer, LAYERS) or not _makes_outputs(item.dep.handler):
             continue
-        scores = importance.scores(_rows(layer, generator))[item.idxs].float().cpu()
+        scores = importance.scores(_rows(layer, found, generator))[item.idxs].float().cpu()
         roots = torch.as_tensor(item.root_idxs)
         totals.index_add_(0, roots, scores / (scores.mean() + 1e-12))
         counts.index_add_(0, roots, torch.ones(len(roots)))
@@ -209,25 +201,9 @@ def _makes_outputs(pruning_function: object) -> bool:
     )
 
 
-def _rows(layer: Layer, generator: torch.Generator) -> Rows:
-    weight = layer.weight.detach().flatten(1)
-    gradient = torch.zeros_like(weight) if layer.weight.grad is None else layer.weight.grad.detach().flatten(1)
-    return Rows(weight, gradient, generator)
-
-
-def _accumulate_gradients(model: nn.Module, bench: Bench, count: int) -> None:
-    """Leave the gradient of the mean loss over `count` training samples in the parameters (collective)."""
-    dataset = bench.task.train
-    generator = torch.Generator().manual_seed(derived_seed(bench.seed, "samples"))
-    chosen = torch.randperm(num_samples(dataset), generator=generator)[:count]
-    model.zero_grad(set_to_none=True)
-    mine = bench.ranks.shard(chosen)
-    for start in range(0, len(mine), GRADIENT_BATCH):
-        part = mine[start : start + GRADIENT_BATCH]
-        inputs, targets = (tensor.to(bench.ranks.device) for tensor in take(dataset, part))
-        share = len(part) * bench.ranks.world_size / len(chosen)
-        (bench.task.loss(model(inputs), targets) * share).backward()  # type: ignore[no-untyped-call]
-    bench.ranks.average_gradients(model)
+def _rows(layer: Layer, found: Gradients, generator: torch.Generator) -> Rows:
+    signed, absolute = found.of(cast(nn.Parameter, layer.weight))
+    return Rows(layer.weight.detach().flatten(1), signed.flatten(1), generator, absolute.flatten(1))
 
 
 @torch.no_grad()

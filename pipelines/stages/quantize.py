@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal, Self, cast
+from typing import ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import Field
@@ -22,12 +22,13 @@ from pipelines.fake_quantize import (
     is_quantized,
 )
 from pipelines.layer_graph import Activation, LayerGraph, fold_batch_norms, weighted_modules
+from pipelines.patterns import by_pattern
 from pipelines.quantizers.affine import Affine, RangeRule
 from pipelines.quantizers.symmetric import Symmetric
 from pipelines.sensitivities import WIDTHS, Subject
 from pipelines.stage import Shape, Stage
 from pipelines.task import draw, take
-from pipelines.widths import Budget, Widths, found_widths, matched
+from pipelines.widths import Budget, Widths, found_widths
 from search_spaces.errors import Problem, WrongInput
 
 _log = logging.getLogger("paretta")
@@ -41,6 +42,7 @@ class Quantize(Stage):
     The model stays trainable: a `train` or `distill` stage after this one is quantisation-aware training.
     """
 
+    holds_values: ClassVar[bool] = True
     kind: Literal["quantize"] = "quantize"
     bits: Widths = Field(
         default=8,
@@ -95,7 +97,8 @@ class Quantize(Stage):
         if isinstance(self.bits, Budget):
             wanted = dict.fromkeys(verdicts, WIDTHS[0]) | self._found(self.bits, model, able, bench)
         else:
-            wanted = matched({"*": self.bits} if isinstance(self.bits, int) else self.bits, verdicts)
+            patterns = {"*": self.bits} if isinstance(self.bits, int) else self.bits
+            wanted = by_pattern(patterns, verdicts, "quantize.bits")
         for name in wanted.keys() - set(able):
             _log.warning("%s stays in float: %s", name, verdicts[name])
         chosen = {name: wanted[name] for name in able if name in wanted}

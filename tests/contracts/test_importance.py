@@ -18,8 +18,10 @@ def importance(name: str) -> Importance:
 def rows(*, out: int = 12, fan_in: int = 7, order: torch.Tensor | None = None) -> Rows:
     generator = torch.Generator().manual_seed(0)
     weight, gradient = torch.randn(out, fan_in, generator=generator), torch.randn(out, fan_in, generator=generator)
-    order = torch.arange(out) if order is None else order
-    return Rows(weight[order], gradient[order], torch.Generator().manual_seed(1))
+    absolute, activity, scale = gradient.abs() * 2, weight.abs().sum(1), gradient.abs().sum(1)
+    i = torch.arange(out) if order is None else order
+    drawn = torch.Generator().manual_seed(1)
+    return Rows(weight[i], gradient[i], drawn, absolute[i], activity[i], scale[i])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,8 +34,22 @@ class TestImportance:
             assert bool((scores >= 0).all())
 
     def test_rows_of_zeros_stay_finite(self, name: str) -> None:
-        zeros = Rows(torch.zeros(3, 4), torch.zeros(3, 4), torch.Generator().manual_seed(0))
+        nothing = torch.zeros(3, 4)
+        zeros = Rows(nothing, nothing, torch.Generator().manual_seed(0), nothing, nothing[:, 0], nothing[:, 0])
         assert bool(torch.isfinite(importance(name).scores(zeros)).all())
+
+    def test_single_weights_are_scored_like_rows(self, name: str) -> None:
+        scores = importance(name).weight_scores(rows())
+        assert (scores is not None) == importance(name).scores_weights()
+        if scores is None:
+            return
+        assert scores.shape == (12, 7)
+        assert bool(torch.isfinite(scores).all())
+        assert bool((scores >= 0).all())
+        if not importance(name).is_drawn:
+            order = torch.randperm(12, generator=torch.Generator().manual_seed(3))
+            again = importance(name).weight_scores(rows(order=order))
+            assert torch.allclose(again, scores[order], atol=1e-6)
 
     def test_renumbering_the_rows_renumbers_the_scores(self, name: str) -> None:
         score = importance(name)
