@@ -212,6 +212,38 @@ def verify(folder: Path, task: str | None) -> int:
 
 
 @main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, metavar="FILE", help="New file, such as best.prt."
+)
+@_exits
+def pack(model: Path, to: Path) -> int:
+    """Write a model in its fewest bytes, to store or send: MODEL is a pulled folder or an ONNX file."""
+    from orchestrator.coded import pack as pack_model
+    from search_spaces.quantities import format_quantity
+
+    coded, size = pack_model(model, to)
+    parts = ", ".join(f"{part} {round(number)} B" for part, number in coded.parts.items())
+    packed = len(coded.content)
+    click.echo(f"{to}: {format_quantity(packed, 'B')} of {format_quantity(size, 'B')} ({parts})")
+    return DONE
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the model.onnx."
+)
+@_exits
+def unpack(file: Path, to: Path) -> int:
+    """Give back, bit for bit, the model.onnx that was packed into FILE."""
+    from orchestrator.coded import unpack as unpack_model
+
+    click.echo(f"{unpack_model(file, to)}: as it was packed, by its SHA-256")
+    return DONE
+
+
+@main.command()
 @click.argument("plan", type=click.Path(path_type=Path))
 @click.option(
     "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the artifact."

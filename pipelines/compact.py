@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper
 
-from pipelines.packing import Packed, pack, pack_bias, tensor
+from pipelines.packing import Packed, pack, pack_bias, smallest, tensor
 
 _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _IMPLIED = {"dilations": 1, "strides": 1, "pads": 0}
@@ -21,11 +21,20 @@ def compact(model: ModelProto) -> ModelProto:
         return small  # branches and loops use names of the graph around them, which must stay as they are
     _derive_bias_scales(small)
     _merge_equal_initializers(small)
-    _pack_integers(small)
-    _drop_default_attributes(small)
-    _shorten_names(small)
+    tighten(small)
     onnx.checker.check_model(small)
     return small
+
+
+def tighten(model: ModelProto) -> None:
+    """Pack the integers of `model`, leave out what is implied and shorten names, in place.
+
+    The last step of `compact`, and a function of the graph and its integers alone: `pipelines.coding` stores those and
+    calls this again, so what it does to a model must not change within a version of the coded format.
+    """
+    _pack_integers(model)
+    _drop_default_attributes(model)
+    _shorten_names(model)
 
 
 def _strip(model: ModelProto) -> None:
@@ -119,18 +128,25 @@ def _packed(item: TensorProto, role: str) -> Packed | None:
     if not role or not item.dims or item.data_type not in (TensorProto.INT8, TensorProto.INT32):
         return None
     codes = numpy_helper.to_array(item).astype(np.int64)
-    if role == "zeros":
+    if role == "zeros" and not codes.any():
         return _packed_zeros(item, codes.size)
     return pack(codes, item.name) if item.data_type == TensorProto.INT8 else pack_bias(codes, item.name)
 
 
-def _packed_zeros(item: TensorProto, size: int) -> Packed | None:
-    """Make a row of zeros from its length."""
-    shape = tensor(item.name + "0", TensorProto.INT64, [size])
-    zero = TensorProto(name="", data_type=item.data_type, dims=[1], raw_data=bytes(4 if item.data_type == 6 else 1))
-    fill = helper.make_node("ConstantOfShape", [shape.name], [item.name], value=zero)
-    packed = Packed(item.name, (shape,), (fill,), "zeros")
-    return packed if packed.num_bytes < item.ByteSize() else None
+def _packed_zeros(item: TensorProto, size: int) -> Packed:
+    """Make a row of zeros from its length, where that is shorter."""
+
+    def encodings(name: str) -> Iterator[Packed]:
+        plain = TensorProto()
+        plain.CopyFrom(item)
+        plain.name = name
+        yield Packed(name, (plain,), (), "plain")
+        shape = tensor(name + "0", TensorProto.INT64, [size])
+        zero = TensorProto(data_type=item.data_type, dims=[1], raw_data=bytes(4 if item.data_type == 6 else 1))
+        fill = helper.make_node("ConstantOfShape", [shape.name], [name], value=zero)
+        yield Packed(name, (shape,), (fill,), "zeros")
+
+    return smallest(encodings, item.name)
 
 
 def _keep_initializers(model: ModelProto, kept: list[TensorProto]) -> None:
@@ -148,7 +164,7 @@ def _raise_opset(model: ModelProto, opset: int) -> None:
 
 
 def _drop_default_attributes(model: ModelProto) -> None:
-    version = next(entry.version for entry in model.opset_import if entry.domain == "")
+    version = next((entry.version for entry in model.opset_import if entry.domain == ""), 0)
     for node in model.graph.node:
         if node.domain == "":
             schema = defs.get_schema(node.op_type, version)

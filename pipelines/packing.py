@@ -1,6 +1,6 @@
 """Integer tensors inside an ONNX graph, in the fewest bytes that standard operators unpack while it loads."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ _TYPES: dict[int, npt.DTypeLike] = {
     TensorProto.INT64: "<i8",
 }
 _WORD_VALUES: dict[int, int] = {TensorProto.UINT8: 2**8, TensorProto.INT64: 2**63}
+_ANY_NAME = "ab"
 _WORD_BITS: dict[int, int] = {TensorProto.UINT8: 8, TensorProto.INT64: 64}
 
 
@@ -53,18 +54,21 @@ def pack(codes: Codes, output: str) -> Packed:
     plain INT8; INT4 or INT2 (opset 25) and a Cast; 6 bits as INT2 * 16 + UINT4; bit planes in bytes; and digits of a
     mixed radix in 8- or 64-bit words, which store ternary weights in 1.6 bits and 3-bit weights in 2.91.
     """
-    best = min(encodings(codes, "ab"), key=lambda packed: packed.num_bytes).encoding
-    return next(packed for packed in encodings(codes, output) if packed.encoding == best)
+    return smallest(lambda name: encodings(codes, name), output)
 
 
 def pack_bias(codes: Codes, output: str) -> Packed:
     """Encode `codes` as an INT32 tensor called `output`: in INT8 or INT16 with a Cast where they fit and it pays."""
-    plain = Packed(output, (tensor(output, TensorProto.INT32, codes),), (), "plain")
-    narrow = TensorProto.INT8 if _fits(codes, 8) else TensorProto.INT16 if _fits(codes, 16) else TensorProto.INT32
-    inner = output + "0"
-    cast = helper.make_node("Cast", [inner], [output], to=TensorProto.INT32)
-    small = Packed(output, (tensor(inner, narrow, codes),), (cast,), "narrow")
-    return min(plain, small, key=lambda packed: packed.num_bytes)
+    return smallest(lambda name: _bias_encodings(codes, name), output)
+
+
+def smallest(encodings: Callable[[str], Iterable[Packed]], output: str) -> Packed:
+    """Return the first of the smallest of `encodings`, which are made for a name.
+
+    They are compared under one short name, so that the choice does not depend on what a tensor is called now.
+    """
+    best = min(encodings(_ANY_NAME), key=lambda packed: packed.num_bytes).encoding
+    return next(packed for packed in encodings(output) if packed.encoding == best)
 
 
 def tensor(name: str, data_type: int, values: npt.ArrayLike) -> TensorProto:
@@ -100,6 +104,14 @@ def encodings(codes: Codes, output: str) -> Iterator[Packed]:
         yield _split(codes, output)
     yield _planes(codes, output)
     yield from _radix(codes, output)
+
+
+def _bias_encodings(codes: Codes, output: str) -> Iterator[Packed]:
+    yield Packed(output, (tensor(output, TensorProto.INT32, codes),), (), "plain")
+    narrow = TensorProto.INT8 if _fits(codes, 8) else TensorProto.INT16 if _fits(codes, 16) else TensorProto.INT32
+    inner = tensor(output + "0", narrow, codes)
+    cast = helper.make_node("Cast", [inner.name], [output], to=TensorProto.INT32)
+    yield Packed(output, (inner,), (cast,), "narrow")
 
 
 def _narrow(codes: Codes, output: str, bits: int, data_type: int, opset: int) -> Packed:

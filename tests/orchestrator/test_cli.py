@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner, Result
+from onnx import helper
 
 from orchestrator.cli import main
 
@@ -209,3 +210,21 @@ def test_an_unknown_option_gets_a_hint() -> None:
     result = call("launch", "digits", "--trails", "3")
     assert result.exit_code == click.UsageError.exit_code == 2
     assert "--trials" in result.output
+
+
+def test_a_model_is_packed_and_comes_back(here: Path) -> None:
+    node = helper.make_node("Relu", ["input"], ["output"])
+    ends = [helper.make_tensor_value_info(name, 1, ["n", 4]) for name in ("input", "output")]
+    Path("model.onnx").write_bytes(
+        helper.make_model(helper.make_graph([node], "g", ends[:1], ends[1:])).SerializeToString()
+    )
+    assert call("pack", "model.onnx", "--to", "small.prt").exit_code == 0
+    assert call("unpack", "small.prt", "--to", "again").exit_code == 0
+    assert Path("again/model.onnx").read_bytes() == Path("model.onnx").read_bytes()
+    assert "a coded file is new" in refused("pack", "model.onnx", "--to", "small.prt")
+    assert "new or an empty folder" in refused("unpack", "small.prt", "--to", "again")
+    assert "no such file; got 'large.prt'" in refused("unpack", "large.prt", "--to", "b")
+    damaged = call("unpack", "model.onnx", "--to", "b")
+    assert damaged.exit_code == 1
+    assert damaged.output.startswith("error: model.onnx: expected a coded file")
+    assert not Path("b").exists()

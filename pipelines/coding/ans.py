@@ -1,0 +1,105 @@
+"""Symbols in and out of one stream of bytes at the cost of their information, by asymmetric numeral systems."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import constriction
+import numpy as np
+from numpy.typing import NDArray
+
+Integers: TypeAlias = NDArray[np.int64]
+
+model, stack = constriction.stream.model, constriction.stream.stack
+Step: TypeAlias = Callable[[Any], None]
+
+CHANCE_BITS = 16
+_WORD_BYTES = 4
+
+
+class Coder(Protocol):
+    """What the models of this package are written against, once for both directions.
+
+    A writer is given the symbols and returns them; a reader is given None and returns what was written. All that a
+    model computes its probabilities from must be integers, or the reader could differ on another machine.
+    """
+
+    def bits(self, chances: Integers, values: Integers | None) -> Integers:
+        """Code bits [n], each being 1 with the probability ``chance / 2**16``; chances lie in 1 .. 2**16 - 1."""
+        ...
+
+    def symbols(self, counts: Integers, number: int, values: Integers | None) -> Integers:
+        """Code `number` symbols 0 .. k - 1, each in proportion to its positive count; `counts` is [k], k at least 2."""
+        ...
+
+    def digits(self, sizes: Integers, values: Integers | None) -> Integers:
+        """Code numbers [n] that are equally likely in 0 .. size - 1; sizes lie in 2 .. 2**16."""
+        ...
+
+
+class Writer:
+    """Collects symbols; they are encoded backwards at the end, as the stream is a stack (Duda, 2013, ANS)."""
+
+    def __init__(self) -> None:
+        """Begin an empty stream."""
+        self.part = ""
+        self._steps: list[tuple[str, Step]] = []
+
+    def bits(self, chances: Integers, values: Integers | None) -> Integers:
+        """Take bits, see `Coder`."""
+        return self._take(values, model.Bernoulli(perfect=False), chances / 2**CHANCE_BITS)
+
+    def symbols(self, counts: Integers, number: int, values: Integers | None) -> Integers:
+        """Take symbols, see `Coder`."""
+        return self._take(values, _categorical(counts))
+
+    def digits(self, sizes: Integers, values: Integers | None) -> Integers:
+        """Take digits, see `Coder`."""
+        return self._take(values, model.Uniform(), sizes.astype(np.int32))
+
+    def finish(self) -> tuple[bytes, dict[str, float]]:
+        """Return the stream, and the bytes that went into each part (whatever `part` was at the time)."""
+        coder, spent = stack.AnsCoder(), defaultdict[str, float](float)
+        for part, step in reversed(self._steps):
+            before = coder.num_valid_bits()
+            step(coder)
+            spent[part] += (coder.num_valid_bits() - before) / 8
+        words = coder.get_compressed().astype("<u4")
+        return words.tobytes().rstrip(b"\0"), dict(spent)
+
+    def _take(self, values: Integers | None, *how: object) -> Integers:
+        assert values is not None
+        if len(values):
+            symbols = values.astype(np.int32)
+            self._steps.append((self.part, lambda coder: coder.encode_reverse(symbols, *how)))
+        return values
+
+
+class Reader:
+    """Gives back what a writer took, asked in the same order."""
+
+    def __init__(self, stream: bytes) -> None:
+        """Begin at the front of `stream`."""
+        whole = stream + bytes(-len(stream) % _WORD_BYTES)
+        self._coder = stack.AnsCoder(np.frombuffer(whole, "<u4").astype(np.uint32))
+
+    def bits(self, chances: Integers, values: Integers | None) -> Integers:
+        """Return bits, see `Coder`."""
+        return self._give(len(chances), model.Bernoulli(perfect=False), chances / 2**CHANCE_BITS)
+
+    def symbols(self, counts: Integers, number: int, values: Integers | None) -> Integers:
+        """Return symbols, see `Coder`."""
+        return self._give(number, _categorical(counts), number)
+
+    def digits(self, sizes: Integers, values: Integers | None) -> Integers:
+        """Return digits, see `Coder`."""
+        return self._give(len(sizes), model.Uniform(), sizes.astype(np.int32))
+
+    def _give(self, number: int, *how: object) -> Integers:
+        if number == 0:
+            return np.zeros(0, np.int64)
+        return np.asarray(self._coder.decode(*how), np.int64)
+
+
+def _categorical(counts: Integers) -> object:
+    return model.Categorical(counts.astype(np.float32), perfect=False)

@@ -1,0 +1,149 @@
+"""Pack an ONNX file into its coded form, and unpack it bit for bit."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+
+from google.protobuf.message import DecodeError
+from onnx import ModelProto
+from onnx.defs import SchemaError
+
+from pipelines.coding.ans import Reader, Writer
+from pipelines.coding.loose import loosened
+from pipelines.coding.skeleton import anonymous, named
+from pipelines.coding.tensors import code_tensor, is_streamed, part_of
+from pipelines.coding.text import code_text
+from pipelines.coding.typical import TYPICAL
+from pipelines.compact import tighten
+from search_spaces.errors import DamagedArtifact
+
+VERSION = 1
+_MAGIC = b"prt"
+_HEADER = struct.Struct("<3sBB16sI")  # magic, version, form, first half of the file's SHA-256, CRC-32 of what follows
+_GRAPH, _WHOLE = range(2)
+# what a graph that this format does not know, or a stream that was made to mislead, may run into
+_UNREADABLE = (DecodeError, SchemaError, KeyError, IndexError, ValueError, OverflowError, MemoryError, zlib.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """A coded file, and where its bytes went.
+
+    Args:
+        content: the file.
+        parts: bytes by part: ``codes``, ``floats``, ``integers``, ``graph`` and ``header``; ``file`` in place of the
+            first four for a model whose graph the format cannot take apart. They add up to the size of `content`.
+    """
+
+    content: bytes
+    parts: dict[str, float]
+
+
+def pack(model: bytes, *, where: str = "model") -> Coded:
+    """Return the coded form of an ONNX file; that `unpack` gives back the same bytes has been tried.
+
+    Args:
+        model: the file's bytes.
+        where: its name, for messages.
+
+    Raises:
+        DamagedArtifact: the bytes are no ONNX model.
+    """
+    try:
+        graph = ModelProto.FromString(model)
+    except DecodeError:
+        graph = ModelProto()
+    if not graph.graph.node:
+        raise DamagedArtifact(f"{where}: expected an ONNX model, found none")
+    for form, stream, parts in _streams(graph, model):
+        content = _HEADER.pack(_MAGIC, VERSION, form, _digest(model), zlib.crc32(stream)) + stream
+        if _gives_back(content, model):
+            rounding = len(stream) - sum(parts.values())
+            return Coded(content, {**parts, "header": _HEADER.size + rounding})
+    raise AssertionError("a file as a whole always comes back")
+
+
+def unpack(content: bytes, *, where: str = "coded file") -> bytes:
+    """Return the ONNX file that was packed.
+
+    Args:
+        content: of a coded file.
+        where: its name, for messages.
+
+    Raises:
+        DamagedArtifact: it is no coded file, or of another version, or was altered.
+    """
+    form, digest, stream = _opened(content, where)
+    try:
+        model = zlib.decompress(stream) if form == _WHOLE else _read(stream)
+    except _UNREADABLE as error:
+        raise DamagedArtifact(f"{where}: the stream cannot be read: {error}") from None
+    if _digest(model) != digest:
+        raise DamagedArtifact(
+            f"{where}: expected a model with sha256 {digest.hex()}.., found {_digest(model).hex()}..; "
+            "the coded file was altered, or written by another version of paretta"
+        )
+    return model
+
+
+def _opened(content: bytes, where: str) -> tuple[int, bytes, bytes]:
+    if len(content) < _HEADER.size or not content.startswith(_MAGIC):
+        raise DamagedArtifact(f"{where}: expected a coded file, which starts with {_MAGIC!r}, found {content[:4]!r}")
+    _, version, form, digest, checksum = _HEADER.unpack_from(content)
+    stream = content[_HEADER.size :]
+    if version != VERSION or form not in (_GRAPH, _WHOLE):
+        raise DamagedArtifact(f"{where}: expected version {VERSION} of the coded format, found {version}, form {form}")
+    if zlib.crc32(stream) != checksum:
+        raise DamagedArtifact(f"{where}: expected checksum {checksum:08x}, found {zlib.crc32(stream):08x}")
+    return form, digest, stream
+
+
+def _streams(graph: ModelProto, model: bytes) -> Iterator[tuple[int, bytes, dict[str, float]]]:
+    """Yield form, stream and its parts, the smallest first: some may turn out not to give the model back."""
+    try:
+        for version in (loosened(graph), graph):
+            if all(item.raw_data for item in version.graph.initializer if is_streamed(item)):
+                yield _GRAPH, *_written(version)
+    except _UNREADABLE:
+        pass  # it is not for this format to say what is wrong with a model
+    stream = zlib.compress(model, 9)
+    yield _WHOLE, stream, {"file": float(len(stream))}
+
+
+def _written(model: ModelProto) -> tuple[bytes, dict[str, float]]:
+    bare = anonymous(model)
+    numbers = [(item, item.raw_data) for item in bare.graph.initializer if is_streamed(item)]
+    for item, _ in numbers:
+        item.ClearField("raw_data")
+    writer = Writer()
+    writer.part = "graph"
+    code_text(writer, bare.SerializeToString(deterministic=True), known=TYPICAL)
+    for item, raw in numbers:
+        writer.part = part_of(item)
+        code_tensor(writer, item, raw)
+    return writer.finish()
+
+
+def _read(stream: bytes) -> bytes:
+    reader = Reader(stream)
+    bare = ModelProto.FromString(code_text(reader, None, known=TYPICAL))
+    for item in bare.graph.initializer:
+        if is_streamed(item):
+            item.raw_data = code_tensor(reader, item, None)
+    model = named(bare)
+    tighten(model)
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _gives_back(content: bytes, model: bytes) -> bool:
+    try:
+        return unpack(content) == model
+    except DamagedArtifact:
+        return False
+
+
+def _digest(model: bytes) -> bytes:
+    return sha256(model).digest()[:16]

@@ -1,0 +1,98 @@
+"""Arrays of integers as symbols: histograms that are learned while coding, and numbers of any width."""
+
+import numpy as np
+
+from pipelines.coding.ans import Coder, Integers
+
+_FIRST_BLOCK = 8
+_SHORT = 15
+_LENGTHS = 64  # a number of up to 63 bits has one of so many bit lengths
+_DIGIT_BITS = 16
+_PRIOR = 16  # what is seen once counts so many times as what was never seen
+
+
+def code_histogram(coder: Coder, alphabet: int, number: int, values: Integers | None) -> Integers:
+    """Code `number` symbols 0 .. alphabet - 1 by how often each came before.
+
+    The histogram is renewed at doubling distances, so that it need not be stored and hardly any symbol is coded alone;
+    what it costs to learn is about ``(alphabet - 1) / 2 * log2(number)`` bits (Krichevsky and Trofimov, 1981).
+    """
+    result = np.zeros(number, np.int64)
+    if alphabet == 1:
+        return result
+    counts = np.ones(alphabet, np.int64)
+    start, size = 0, _FIRST_BLOCK
+    while start < number:
+        stop = min(start + size, number)
+        result[start:stop] = coder.symbols(counts, stop - start, None if values is None else values[start:stop])
+        counts += _PRIOR * np.bincount(result[start:stop], minlength=alphabet)
+        start, size = stop, max(size, stop)
+    return result
+
+
+def code_number(coder: Coder, value: int | None) -> int:
+    """Code one integer of at most 62 bits and its sign; small ones cost a few bits."""
+    folded = None if value is None else _folded(np.array([value]))
+    length = None if folded is None else _bit_lengths(folded)
+    short = coder.digits(np.array([_SHORT + 1]), None if length is None else np.minimum(length, _SHORT))
+    if short[0] == _SHORT:
+        short = coder.digits(np.array([_LENGTHS]), length)
+    return int(_unfolded(_code_tails(coder, short, folded))[0])
+
+
+def code_wide(coder: Coder, number: int, values: Integers | None) -> Integers:
+    """Code `number` integers that lie around some centre: bit lengths by histogram, what is below the first bit plain.
+
+    Trailing zero bits that all of them share cost nothing, so rounded floats are cheap.
+    """
+    if number == 0:
+        return np.zeros(0, np.int64)
+    shift, centre = (None, None) if values is None else _frame(values)
+    shift, centre = code_number(coder, shift), code_number(coder, centre)
+    folded = None if values is None else _folded((values >> shift) - centre)
+    lengths = None if folded is None else _bit_lengths(folded)
+    longest = code_number(coder, None if lengths is None else int(lengths.max()))
+    lengths = code_histogram(coder, longest + 1, number, lengths)
+    return np.asarray(_unfolded(_code_tails(coder, lengths, folded)) + centre << shift)
+
+
+def _folded(values: Integers) -> Integers:
+    """Return integers as non-negative ones: 0, -1, 1, -2, .. as 0, 1, 2, 3, .."""
+    return np.where(values < 0, -2 * values - 1, 2 * values)
+
+
+def _unfolded(values: Integers) -> Integers:
+    return np.where(values % 2 == 1, -(values + 1) // 2, values // 2)
+
+
+def _frame(values: Integers) -> tuple[int, int]:
+    """Return the number of zero bits at the end of all `values`, and their median in what is left, roughly."""
+    together = int(np.bitwise_or.reduce(values))
+    shift = (together & -together).bit_length() - 1 if together else 0
+    centre = int(np.sort(values >> shift)[len(values) // 2])
+    spread = int(np.median(np.abs((values >> shift) - centre)))
+    coarse = max(spread.bit_length() - 2, 0)
+    return shift, centre >> coarse << coarse
+
+
+def _bit_lengths(values: Integers) -> Integers:
+    """Return the bit length of each non-negative integer below 2**63."""
+    lengths = np.zeros(len(values), np.int64)
+    left = values.copy()
+    while left.any():
+        lengths += left > 0
+        left >>= 1
+    return lengths
+
+
+def _code_tails(coder: Coder, lengths: Integers, values: Integers | None) -> Integers:
+    """Code what follows the leading one of each number, high digits first; return the numbers."""
+    result = (lengths > 0).astype(np.int64)
+    left = np.maximum(lengths - 1, 0)
+    while (open_ := left > 0).any():
+        width = np.minimum(left[open_], _DIGIT_BITS)
+        rest = left[open_] - width
+        digits = None if values is None else (values[open_] >> rest) & ((1 << width) - 1)
+        result[open_] = (result[open_] << width) | coder.digits(1 << width, digits)
+        left[open_] = rest
+    return result
