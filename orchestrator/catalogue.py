@@ -8,6 +8,7 @@ REGISTRIES = {
     "importances": Registry("importance", "pipelines.importance"),
     "quantizers": Registry("quantizer", "pipelines.quantizers"),
     "sensitivities": Registry("sensitivity", "pipelines.sensitivities"),
+    "tweaks": Registry("tweak", "pipelines.tweaks"),
     "meters": Registry("meter", "pipelines.meters"),
     "samplers": SAMPLERS,
     "tasks": Registry("task", "pipelines.tasks", attribute="make"),

@@ -15,7 +15,7 @@ from search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean
 P = ParamSpec("P")
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
-_NOUNS = ("stages", "importances", "quantizers", "sensitivities", "meters", "samplers", "tasks", "presets")
+_NOUNS = ("stages", "importances", "quantizers", "sensitivities", "tweaks", "meters", "samplers", "tasks", "presets")
 
 _home = click.option("--home", metavar="DIR", help=f"Folder of the sweeps.  [default: ${HOME_VARIABLE} or ./sweeps]")
 _store = click.option("--tracking-uri", metavar="URI", help="MLflow store.  [default: SQLite in the home folder]")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pipelines.checkpoint import Checkpoint
 from pipelines.ranks import Ranks
 from pipelines.task import Task
 
@@ -94,6 +95,7 @@ class Bench:
         cache: tensors worth keeping between trials.
         report: told on every rank, with equal values, after each epoch; an exception it raises stops all ranks.
         stage: the kind of the stage at work, for messages.
+        checkpoint: where a training keeps its state after each epoch, to go on from it; None: nowhere.
         scored: whether the stage's training tells how good the model is after each epoch.
     """
 
@@ -106,6 +108,7 @@ class Bench:
     report: Report = silent
     stage: str = ""
     scored: bool = False
+    checkpoint: Checkpoint | None = None
 
 
 def derived_seed(seed: int, *names: str) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from pipelines import artifact
 from pipelines.bench import Bench, Cache, Report, derived_seed, seeded, silent
+from pipelines.checkpoint import Checkpoint
 from pipelines.export import to_bytes
 from pipelines.ranks import Ranks
 from pipelines.stage import Stage, stages_of
@@ -81,6 +82,7 @@ def run(
     cache: Cache | None = None,
     report: Report = silent,
     scored: bool = False,
+    checkpoint: Checkpoint | None = None,
     origin: Document | None = None,
 ) -> Outcome:
     """Train and compress one model, and write its artifact (collective).
@@ -97,6 +99,7 @@ def run(
         cache: shared by the runs of a sweep.
         report: told after each epoch, see `pipelines.bench.Bench`.
         scored: let the last stage that trains tell after each epoch how good the model is on the validation split.
+        checkpoint: where trainings keep their states; a run with equal arguments goes on from them.
         origin: how this run's task is made; kept with the plan in the artifact.
 
     Raises:
@@ -105,7 +108,14 @@ def run(
             traceback.
     """
     stages = stages_of(plan)
-    job = _Job(plan, stages, seed, Bench(task, ranks, cache=cache or Cache(), report=report), costs=[], scored=scored)
+    job = _Job(
+        plan,
+        stages,
+        seed,
+        Bench(task, ranks, cache=cache or Cache(), report=report, checkpoint=checkpoint),
+        costs=[],
+        scored=scored,
+    )
     model = job.new_model()
     key = baseline_key(plan, task, model, seed)
     model = job.baseline(model, key)

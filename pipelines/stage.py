@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import ClassVar, Literal, Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
@@ -30,9 +30,6 @@ class Stage(BaseModel, ABC):
 
     kind: str
 
-    holds_values: ClassVar[bool] = False
-    """Whether layers hold single weights to something from this stage on, such as a mask or a grid."""
-
     @abstractmethod
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return the changed model; the one given may be changed in place. Called on every rank."""
@@ -45,6 +42,11 @@ class Stage(BaseModel, ABC):
             in_baseline: whether this stage helps to make the uncompressed model.
         """
         return None
+
+    @property
+    def holds_values(self) -> bool:
+        """Whether layers hold single weights to something from this stage on, such as a mask or a grid."""
+        return False
 
     @property
     def shape(self) -> Shape:

@@ -1,29 +1,58 @@
 """Train the model to answer as the uncompressed one does (knowledge distillation)."""
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from math import prod
+from typing import Literal, TypeAlias
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pipelines.bench import Bench
+from pipelines.features import FeaturePairs
 from pipelines.stage import Shape, Stage
-from pipelines.train import BatchLoss, TrainSettings, fit
+from pipelines.task import num_samples
+from pipelines.train import Batch, BatchLoss, TrainSettings, fit, task_loss
 from pipelines.validation import answers
 from search_spaces.errors import Problem, WrongInput
 
+Ask: TypeAlias = Callable[[Batch], Tensor]
+
+# a larger table of the teacher's answers is not kept: the teacher answers each batch anew
+MAX_TABLE_BYTES = 2**30
+
 
 class Distill(TrainSettings, Stage):
-    """Train on a mixture of the task's loss and the divergence from the teacher's softened class scores."""
+    """Train on a mixture of the task's loss and the divergence from the teacher's softened class scores.
+
+    ``(1 - weight) task loss + weight T^2 KL(teacher || model)`` (Hinton, Vinyals and Dean, 2015); with `features` also
+    ``feature_weight`` times the relative squared distance between the outputs of named layers (Romero et al., 2015).
+    """
 
     kind: Literal["distill"] = "distill"
     temperature: float = Field(4.0, gt=0, le=100, description="the softening of the class scores, such as 4")
     weight: float = Field(0.5, gt=0, le=1, description="the teacher's share of the loss, such as 0.5")
+    features: dict[str, str] = Field(
+        {}, description="layers whose outputs shall agree, {model's: teacher's}, such as {conv2: conv2}"
+    )
+    feature_weight: float = Field(1.0, gt=0, description="the weight of the features' distance, such as 1")
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return `model`, trained in place."""
-        fit(model, bench, self, loss=distillation_loss(bench, temperature=self.temperature, weight=self.weight))
+        teacher = _teacher(bench)
+        pairs = FeaturePairs(model, teacher, self.features, bench) if self.features else None
+        loss = distillation_loss(bench, self, pairs)
+        with pairs or nullcontext():
+            fit(model, bench, self, loss=loss, beside=pairs.projections if pairs else None)
         return model
+
+    def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
+        """The baseline is the teacher and has none itself."""
+        if in_baseline:
+            return "needs a teacher, which the baseline itself does not have; move it to the stages after it"
+        return None
 
     @property
     def shape(self) -> Shape:
@@ -32,7 +61,8 @@ class Distill(TrainSettings, Stage):
 
     def words(self) -> str:
         """Say for how long, how soft and how much."""
-        return f"distill {self.epochs} epochs at temperature {self.temperature:.3g}, weight {self.weight:.2g}"
+        of = f", features of {', '.join(self.features)}" if self.features else ""
+        return f"distill {self.epochs} epochs at temperature {self.temperature:.3g}, weight {self.weight:.2g}{of}"
 
 
 def soft_divergence(scores: Tensor, teacher_scores: Tensor, temperature: float) -> Tensor:
@@ -45,7 +75,7 @@ def soft_divergence(scores: Tensor, teacher_scores: Tensor, temperature: float) 
         teacher_scores: the same shape.
         temperature: T > 0.
 
-    >>> float(soft_divergence(Tensor([[1.0, 2.0]]), Tensor([[1.0, 2.0]]), 3.0))
+    >>> float(soft_divergence(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), 3.0))
     0.0
     """
     student = functional.log_softmax(scores / temperature, dim=1)
@@ -54,23 +84,44 @@ def soft_divergence(scores: Tensor, teacher_scores: Tensor, temperature: float) 
     return divergence * temperature**2
 
 
-def distillation_loss(bench: Bench, *, temperature: float, weight: float) -> BatchLoss:
-    """Return ``(1 - weight) task loss + weight soft divergence`` for `pipelines.train.fit` (collective).
+def distillation_loss(bench: Bench, settings: Distill, pairs: FeaturePairs | None = None) -> BatchLoss:
+    """Return the loss of `settings` for `pipelines.train.fit` (collective).
 
-    The teacher's scores are those of each training sample as it is now: a dataset that gives another random view of a
-    sample each time is compared with the scores of one view.
+    Without feature pairs the teacher's scores are those of each training sample as it is now: a dataset that gives
+    another random view of a sample each time is compared with the scores of one view.
     """
-    table = teacher_scores(bench)
-    if table.dim() < 2 or table.shape[1] < 2:
-        mend = "use `train` for models without class scores"
-        raise WrongInput(Problem("distill", "outputs must be class scores [n, classes >= 2]", list(table.shape), mend))
-    table = table.to(bench.ranks.device)
+    ask = _live(_teacher(bench)) if pairs is not None else _cheapest(bench)
+    hard_loss, weight = task_loss(bench, settings), settings.weight
 
-    def loss(outputs: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
-        soft = soft_divergence(outputs, table[indices.to(table.device)], temperature)
-        return (1 - weight) * bench.task.loss(outputs, targets) + weight * soft if weight < 1 else soft
+    def loss(outputs: Tensor, batch: Batch) -> Tensor:
+        soft = soft_divergence(outputs, ask(batch), settings.temperature)
+        whole = (1 - weight) * hard_loss(outputs, batch) + weight * soft if weight < 1 else soft
+        return whole if pairs is None else whole + settings.feature_weight * pairs.distance()
 
     return loss
+
+
+def _cheapest(bench: Bench) -> Ask:
+    """Look the teacher's scores up in a table, or ask anew where it would not fit into memory."""
+    teacher = _teacher(bench)
+    with torch.no_grad():
+        shape = teacher.to(bench.ranks.device).eval()(bench.task.example_input.to(bench.ranks.device)).shape
+    if len(shape) < 2 or shape[1] < 2:
+        mend = "use `train` for models without class scores"
+        raise WrongInput(Problem("distill", "outputs must be class scores [n, classes >= 2]", list(shape), mend))
+    if num_samples(bench.task.train) * prod(shape[1:]) * 4 > MAX_TABLE_BYTES:
+        return _live(teacher)
+    table = teacher_scores(bench).to(bench.ranks.device)
+    return lambda batch: table[batch.indices.to(table.device)]
+
+
+def _live(teacher: nn.Module) -> Ask:
+    def ask(batch: Batch) -> Tensor:
+        with torch.no_grad():
+            scores: Tensor = teacher(batch.inputs)
+        return scores.float()
+
+    return ask
 
 
 def teacher_scores(bench: Bench) -> Tensor:
@@ -78,15 +129,19 @@ def teacher_scores(bench: Bench) -> Tensor:
 
     Each rank computes its share. The scores stay in the bench's cache, which other trials with this teacher share.
     """
-    if bench.teacher is None:
-        mend = "move it from `baseline` to the stages after it"
-        raise WrongInput(Problem("distill", "needs a teacher, which the baseline itself does not have", None, mend))
-    key = f"teacher-{bench.teacher_key}"
+    teacher, key = _teacher(bench), f"teacher-{bench.teacher_key}"
     known = bench.cache.fetch(key) if bench.teacher_key else None
     # one rank may have the file and another not: they must agree, because computing is collective
     if not bench.ranks.any(known is None) and known is not None:
         return known["scores"]
-    scores = answers(bench.teacher, bench.task.train, bench.ranks)
+    scores = answers(teacher, bench.task.train, bench.ranks)
     if bench.teacher_key:
         bench.cache.store(key, {"scores": scores}, write=bench.ranks.is_first)
     return scores
+
+
+def _teacher(bench: Bench) -> nn.Module:
+    if bench.teacher is None:
+        mend = "move it from `baseline` to the stages after it"
+        raise WrongInput(Problem("distill", "needs a teacher, which the baseline itself does not have", None, mend))
+    return bench.teacher

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self, cast
+from typing import Literal, Self, cast
 
 import torch
 from pydantic import Field
@@ -42,7 +42,6 @@ class Quantize(Stage):
     The model stays trainable: a `train` or `distill` stage after this one is quantisation-aware training.
     """
 
-    holds_values: ClassVar[bool] = True
     kind: Literal["quantize"] = "quantize"
     bits: Widths = Field(
         default=8,
@@ -69,6 +68,11 @@ class Quantize(Stage):
             attach_weight_quantizer(model.get_submodule(name), bits)
         self._calibrate(model, chosen, bench)
         return model.train(was_training)
+
+    @property
+    def holds_values(self) -> bool:
+        """Weights stand on their grids."""
+        return True
 
     @property
     def shape(self) -> Shape:

@@ -3,12 +3,13 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import torch
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from pipelines.attention import unfold_attention
 from pipelines.bench import Bench, derived_seed
 from pipelines.data_pass import Gradients, gradients
 from pipelines.importance import IMPORTANCES, Importance, Rows, importance_of, known_importance
@@ -55,7 +56,6 @@ class Sparsify(Stage):
     and the size of the runnable file stay as they are.
     """
 
-    holds_values: ClassVar[bool] = True
     kind: Literal["sparsify"] = "sparsify"
     sparsity: Amounts = Field(
         examples=[0.5],
@@ -88,7 +88,7 @@ class Sparsify(Stage):
         Raises:
             WrongInput: a pattern matches no layer, or no layer can hold the pattern.
         """
-        model.to(bench.ranks.device).eval()
+        unfold_attention(model.to(bench.ranks.device).eval())
         chosen = self._chosen(model)
         scores = self._scores(model, [weight for weight, _ in chosen], bench)
         if self.scope == "global":
@@ -108,6 +108,11 @@ class Sparsify(Stage):
             if any(getattr(stage, "round_to", m) % m for stage in earlier):
                 return f"{amount} needs input channels in groups of {m}; give the `prune` before it `round_to: {m}`"
         return None
+
+    @property
+    def holds_values(self) -> bool:
+        """Masks stay on the layers."""
+        return True
 
     @property
     def shape(self) -> Shape:

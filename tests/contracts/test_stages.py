@@ -19,20 +19,27 @@ from pipelines.ranks import Ranks
 from pipelines.stage import STAGES, Stage, stage_of
 from pipelines.task import Task
 from pipelines.tasks.digits import make
+from pipelines.tweak import TWEAKS, TweakSettings
 from search_spaces.plan import Document, Plan
 
-NAMES = STAGES.names()
+NAMES = (*STAGES.names(), *(f"train with {name}" for name in TWEAKS.names()))
 # of outputs of size 1: float32 sums in another order, amplified by a few optimiser steps
 TOLERANCE = 1e-4
 
 
 def document(name: str) -> Document:
-    """Make a document of `name` from the examples of its required settings."""
-    stage_class = STAGES.load(name)
-    assert isinstance(stage_class, type)
-    assert issubclass(stage_class, Stage)
-    fields = stage_class.model_fields.items()
-    return {"kind": name, **{key: (field.examples or [None])[0] for key, field in fields if field.is_required()}}
+    """Make a document of a stage, or of a training with a tweak, from the examples of its required settings."""
+    kind, _, tweak = name.partition(" with ")
+    if tweak:
+        return {"kind": kind, "lr": 0.01, "tweaks": [required(TWEAKS.load(tweak), tweak)]}
+    return required(STAGES.load(kind), kind)
+
+
+def required(settings: object, kind: str) -> Document:
+    assert isinstance(settings, type)
+    assert issubclass(settings, Stage | TweakSettings)
+    fields = settings.model_fields.items()
+    return {"kind": kind, **{key: (field.examples or [None])[0] for key, field in fields if field.is_required()}}
 
 
 def toy_task() -> Task:
@@ -66,7 +73,7 @@ def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Tensor]:
         subprocess.Popen([sys.executable, "-W", "error", __file__, str(rank), str(folder)], env=environment)
         for rank in range(2)
     ]
-    assert [rank.wait(timeout=240) for rank in ranks] == [0, 0]
+    assert [rank.wait(timeout=290) for rank in ranks] == [0, 0]
     return torch.load(folder / "outputs.pt", weights_only=True)
 
 
@@ -105,10 +112,14 @@ class TestStage:
         stage = stage_of(document(name))
         assert stage.words() != ""
         assert "\n" not in stage.words()
-        assert len(STAGES.describe(name)) > 10
+        kind, _, tweak = name.partition(" with ")
+        assert len(TWEAKS.describe(tweak) if tweak else STAGES.describe(kind)) > 10
 
     def test_every_setting_is_described(self, name: str) -> None:
-        fields = type(stage_of(document(name))).model_fields
+        stage = stage_of(document(name))
+        fields = {**type(stage).model_fields}
+        for tweak in getattr(stage, "tweaks", ()):
+            fields |= type(tweak).model_fields
         assert [key for key, field in fields.items() if key != "kind" and not field.description] == []
 
 

@@ -84,7 +84,7 @@ def test_help_and_search_spaces_load_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "noun", ["stages", "importances", "quantizers", "sensitivities", "meters", "samplers", "tasks", "presets"]
+    "noun", ["stages", "importances", "quantizers", "sensitivities", "tweaks", "meters", "samplers", "tasks", "presets"]
 )
 def test_every_noun_lists_names_with_a_story(noun: str) -> None:
     lines = call("list", noun).output.splitlines()

@@ -12,10 +12,14 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from pipelines.bench import Bench, Cache
+from pipelines.features import FeaturePairs
 from pipelines.ranks import Ranks
+from pipelines.stage import stages_of
 from pipelines.stages.distill import Distill, distillation_loss, soft_divergence, teacher_scores
 from pipelines.tasks.digits import make
+from pipelines.train import Batch, TrainSettings, fit
 from search_spaces.errors import WrongInput
+from search_spaces.plan import Plan
 
 
 class Counting(nn.Module):
@@ -60,7 +64,9 @@ def test_the_mixture_weighs_both_losses() -> None:
     given = bench(teacher)
     images, labels = (tensor[:6] for tensor in given.task.train.tensors)
     outputs = torch.randn(6, 10)
-    found = distillation_loss(given, temperature=2.0, weight=0.25)(outputs, labels, torch.arange(6))
+    found = distillation_loss(given, Distill(temperature=2.0, weight=0.25))(
+        outputs, Batch(images, labels, torch.arange(6))
+    )
     hard = functional.cross_entropy(outputs, labels)
     soft = soft_divergence(outputs, teacher(images).detach(), 2.0)
     assert torch.allclose(found, 0.75 * hard + 0.25 * soft)
@@ -100,6 +106,70 @@ def test_the_baseline_has_no_teacher() -> None:
 
 def test_outputs_without_classes_are_refused() -> None:
     data = TensorDataset(torch.zeros(4, 3), torch.zeros(4, 1))
-    task = replace(make(), train=data)
+    task = replace(make(), train=data, example_input=torch.zeros(1, 3))
     with pytest.raises(WrongInput, match="must be class scores"):
-        distillation_loss(Bench(task, Ranks.alone(), teacher=nn.Linear(3, 1)), temperature=1.0, weight=0.5)
+        distillation_loss(Bench(task, Ranks.alone(), teacher=nn.Linear(3, 1)), Distill())
+
+
+def test_a_table_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The teacher is asked for each batch instead, with the same loss."""
+    teacher, images = Counting().eval(), make().train.tensors[0][:6]
+    batch, outputs = Batch(images, torch.arange(6), torch.arange(6)), torch.randn(6, 10)
+    kept = distillation_loss(bench(teacher), Distill())(outputs, batch)
+    monkeypatch.setattr("pipelines.stages.distill.MAX_TABLE_BYTES", 1000)
+    given, teacher.asked = bench(teacher), 0
+    live = distillation_loss(given, Distill())
+    assert torch.allclose(live(outputs, batch), kept)
+    assert teacher.asked == 1 + 6
+    assert given.cache.memory == {}
+
+
+def test_features_come_nearer_through_a_projection() -> None:
+    torch.manual_seed(2)
+    given = bench(make(width=4, hidden=8).new_model().eval())
+    student = make(width=2, hidden=4).new_model()
+    settings = {"features": {"conv2": "conv2", "fc1": "fc1"}, "feature_weight": 5.0}
+
+    def distance(projections: nn.Module) -> float:
+        with FeaturePairs(student, given.teacher, settings["features"], given) as pairs, torch.no_grad():
+            pairs.projections = projections
+            student.eval()(given.task.train.tensors[0])
+            given.teacher(given.task.train.tensors[0])
+            return float(pairs.distance())
+
+    pairs = FeaturePairs(student, given.teacher, settings["features"], given)
+    before = distance(pairs.projections)
+    loss = distillation_loss(given, Distill(weight=1.0, **settings), pairs)
+    with pairs:
+        fit(student, given, TrainSettings(epochs=6, lr=0.01, batch_size=64), loss=loss, beside=pairs.projections)
+    assert distance(pairs.projections) < 0.6 * before
+    assert [type(projection) for projection in pairs.projections] == [nn.Linear, nn.Linear]
+    assert all(not module._forward_hooks for module in (*student.modules(), *given.teacher.modules()))
+
+
+def test_the_features_distance_is_relative_and_channels_last() -> None:
+    given = bench(make(width=2, hidden=4).new_model().eval())
+    with FeaturePairs(given.task.new_model(), given.teacher, {"conv1": "conv1"}, given) as pairs:
+        ours, theirs = torch.randn(3, 2, 8, 8), torch.randn(3, 2, 8, 8)
+        for tap, values in zip(pairs._ends[0], (ours, theirs), strict=True):
+            tap.said = values.movedim(1, -1)
+        assert float(pairs.distance()) == pytest.approx(float(((ours - theirs) ** 2).mean() / (theirs**2).mean()))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        ({"conv9": "conv1"}, "no student layer is called 'conv9'; did you mean"),
+        ({"conv1": "con"}, "no teacher layer is called 'con'"),
+        ({"conv1": "fc1"}, "must differ in no more than their width"),
+    ],
+)
+def test_pairs_that_do_not_fit_are_named(pairs: dict[str, str], told: str) -> None:
+    given = bench(make(width=2, hidden=4).new_model().eval())
+    with pytest.raises(WrongInput, match=told):
+        Distill(features=pairs).apply(given.task.new_model(), given)
+
+
+def test_a_baseline_that_distils_is_refused_before_it_runs() -> None:
+    with pytest.raises(WrongInput, match=r"baseline\[0\] \(distill\): needs a teacher"):
+        stages_of(Plan(baseline=({"kind": "distill"},)))

@@ -16,7 +16,7 @@ from pipelines.bench import Bench, Cache
 from pipelines.ranks import Ranks
 from pipelines.stages.distill import teacher_scores
 from pipelines.tasks.digits import make
-from pipelines.train import TrainSettings, fit
+from pipelines.train import Batch, TrainSettings, fit
 from search_spaces.errors import TrialFailed
 
 
@@ -103,7 +103,7 @@ def check_divergence(ranks: Ranks, folder: Path) -> bool:
     """Both ranks give up together, though the loss is nan on one of them only."""
     task = make(width=2, hidden=4)
 
-    def loss(outputs: torch.Tensor, targets: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    def loss(outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         return outputs.sum() * (torch.nan if ranks.rank == 1 else 0.0)
 
     try:

@@ -83,7 +83,9 @@ def test_each_pattern_has_its_own_amount() -> None:
         Attention(), bench_of(Attention(), images(20))
     )
     assert zeros(model) == {
-        "encoder.self_attn.in_proj": 0.75,
+        "encoder.self_attn.q_proj": 0.75,
+        "encoder.self_attn.k_proj": 0.75,
+        "encoder.self_attn.v_proj": 0.75,
         "encoder.self_attn.out_proj": 0.75,
         "encoder.linear1": 0.5,
         "encoder.linear2": 0.5,
@@ -118,7 +120,7 @@ def test_in_any_order_zeros_stay_zeros(make: Callable[[], nn.Module], order: Seq
         if step == "sparsify":
             masks = [(weight, mask_of(weight.module, weight.attribute)) for weight in weights_of(model)]
             dead = {weight.name: ~mask.keep for weight, mask in masks if mask is not None}
-    assert len(dead) == (6 if make is chain else 4)
+    assert len(dead) == 6
     for weight in weights_of(model):
         if weight.name in dead:
             assert float(dead[weight.name].float().mean()) > 0.7

@@ -13,10 +13,13 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from pipelines.bench import Bench, Progress, seeded
+from pipelines.optimizers import lr_factor
 from pipelines.ranks import Ranks
+from pipelines.stage import stage_of
 from pipelines.task import Metric, Task
 from pipelines.tasks.digits import make
-from pipelines.train import TrainSettings, Tweak, fit, lr_factor
+from pipelines.train import Batch, TrainSettings, fit, task_loss
+from pipelines.tweak import Tweak, tweak_of
 from search_spaces.errors import TrialFailed, WrongInput
 
 
@@ -73,10 +76,10 @@ def test_a_penalty_pulls_and_an_after_step_sees_every_step() -> None:
 def test_the_loss_given_sees_the_samples_places() -> None:
     seen: list[Tensor] = []
 
-    def loss(outputs: Tensor, targets: Tensor, indices: Tensor) -> Tensor:
-        assert torch.equal(targets[:, 0], 2 * (indices + 1.0))
-        seen.append(indices)
-        return functional.mse_loss(outputs, targets)
+    def loss(outputs: Tensor, batch: Batch) -> Tensor:
+        assert torch.equal(batch.targets[:, 0], 2 * (batch.indices + 1.0))
+        seen.append(batch.indices)
+        return functional.mse_loss(outputs, batch.targets)
 
     fit(one_weight(0.0), bench(line_task()), TrainSettings(batch_size=3, epochs=2), loss=loss)
     assert [len(indices) for indices in seen] == [3, 3, 3, 3], "the incomplete batch is left out"
@@ -180,3 +183,76 @@ def test_every_schedule_stays_between_nothing_and_all(schedule: str, num_steps: 
 def test_two_warm_ups_are_refused() -> None:
     with pytest.raises(ValidationError, match="own warm-up"):
         TrainSettings(schedule="one-cycle", warmup=0.1)
+
+
+def test_decay_that_lbfgs_lacks_is_refused() -> None:
+    with pytest.raises(ValidationError, match="add the tweak l2_penalty"):
+        TrainSettings(optimizer="lbfgs", weight_decay=0.1)
+
+
+def test_smoothed_labels_are_torch_s_own() -> None:
+    outputs, targets = torch.randn(7, 5), torch.arange(7) % 5
+    task = replace(line_task(), loss=functional.cross_entropy)
+    found = task_loss(bench(task), TrainSettings(label_smoothing=0.2))(outputs, Batch(outputs, targets, targets))
+    assert found.item() == pytest.approx(functional.cross_entropy(outputs, targets, label_smoothing=0.2).item())
+
+
+def test_smoothing_without_classes_is_refused() -> None:
+    with pytest.raises(WrongInput, match="must be class scores"):
+        fit(one_weight(0.0), bench(line_task()), TrainSettings(label_smoothing=0.1))
+
+
+def test_lbfgs_solves_least_squares_in_two_steps() -> None:
+    model = one_weight(0.0)
+    settings = TrainSettings(optimizer="lbfgs", lr=1.0, epochs=2, batch_size=8, schedule="constant")
+    fit(model, bench(line_task()), settings)
+    assert model.weight.item() == pytest.approx(2.0, abs=1e-4)
+
+
+def test_adagrad_shrinks_its_steps_as_duchi_says() -> None:
+    """With a constant gradient g the k-th step is lr g / sqrt(k g^2) = lr / sqrt(k)."""
+    task = replace(line_task(), loss=lambda outputs, targets: outputs.mean())
+    model = one_weight(0.0)
+    fit(model, bench(task), TrainSettings(optimizer="adagrad", lr=0.1, epochs=3, batch_size=8, schedule="constant"))
+    assert model.weight.item() == pytest.approx(-0.1 * (1 + 2**-0.5 + 3**-0.5), rel=1e-4)
+
+
+def test_divergence_ends_an_epoch_in_its_midst() -> None:
+    steps: list[int] = []
+
+    class Count(Tweak):
+        def after_step(self, step: int, model: nn.Module) -> None:
+            steps.append(step)
+
+    data = TensorDataset(torch.ones(400, 1), torch.ones(400, 1))
+    task = replace(line_task(), train=data, loss=lambda outputs, targets: outputs.mean() * len(steps) ** 9 + 1)
+    with pytest.raises(TrialFailed, match=r"loss rose from 1 to .* at epoch 1, step 17"):
+        fit(one_weight(1.0), bench(task), TrainSettings(batch_size=1, lr=1e-9), tweaks=[Count()])
+    assert len(steps) < 40
+
+
+def test_penalties_are_the_sums_written_out() -> None:
+    model = nn.Sequential(nn.Linear(2, 1), nn.BatchNorm1d(1))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[3.0, -4.0]]))
+        model[1].weight.fill_(-5.0)
+    for document, expected in (
+        ({"kind": "l1_penalty", "strength": 2.0}, 14.0),
+        ({"kind": "l1_penalty", "strength": 2.0, "on": "norm scales"}, 10.0),
+        ({"kind": "l2_penalty", "strength": 2.0}, 25.0),
+    ):
+        assert tweak_of(document).start(model, bench(line_task()), 1).penalty(model).item() == expected
+
+
+@pytest.mark.parametrize(
+    ("tweak", "told"),
+    [
+        ({}, "a tweak needs a `kind`, one of: "),
+        ({"kind": "l1_penalti"}, "did you mean 'l1_penalty'"),
+        ({"kind": "l1_penalty", "strength": -1}, "l1_penalty.strength: must be greater than 0; got -1"),
+    ],
+)
+def test_a_wrong_tweak_is_named(tweak: dict[str, object], told: str) -> None:
+    with pytest.raises(WrongInput, match=told) as caught:
+        stage_of({"kind": "train", "tweaks": [tweak]})
+    assert "tweaks" in str(caught.value)

@@ -1,0 +1,80 @@
+"""Tweaks: what acts during training, one file a kind; their settings stand in a `train` or `distill` stage."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
+from torch import Tensor, nn
+
+from pipelines.bench import Bench
+from search_spaces.errors import WrongInput, did_you_mean
+from search_spaces.registry import Registry
+from search_spaces.validation import problems_of
+
+TWEAKS = Registry("tweak", "pipelines.tweaks")
+
+
+class Tweak:
+    """Something that acts during one training. The defaults do nothing; a subclass overrides what it needs.
+
+    What it must remember belongs into the model's buffers, so that a training that is resumed goes on as before.
+    """
+
+    def penalty(self, model: nn.Module) -> Tensor | None:
+        """Return a scalar to add to every step's loss, or None."""
+        return None
+
+    def after_step(self, step: int, model: nn.Module) -> None:
+        """Change `model` after the optimiser's step number `step`, counted from 1 over all epochs."""
+
+    def finish(self, model: nn.Module) -> None:
+        """Take away what is not to stay in the trained model."""
+
+
+class TweakSettings(BaseModel, ABC):
+    """What a sweep file says of a tweak. A subclass sets ``kind: Literal["its_name"]`` and adds its settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    kind: str
+
+    @abstractmethod
+    def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
+        """Prepare `model` for a training of `num_steps` steps, equally on all ranks, and return what acts on it."""
+
+    @property
+    def holds_values(self) -> bool:
+        """Whether layers hold single weights to something afterwards, see `pipelines.stage.Stage.holds_values`."""
+        return False
+
+    def words(self) -> str:
+        """Say in a few words what it does."""
+        return self.kind
+
+
+def tweak_of(document: Mapping[str, Any]) -> TweakSettings:
+    """Parse one document such as ``{"kind": "l1_penalty", "strength": 1e-4}``. Raises ValueError in plain words."""
+    kind = document.get("kind")
+    if not isinstance(kind, str):
+        raise ValueError(f"a tweak needs a `kind`, one of: {', '.join(TWEAKS.names())}")
+    if ":" not in kind and kind not in TWEAKS.names():
+        raise ValueError(did_you_mean(kind, TWEAKS.names(), "tweak"))
+    try:
+        tweak_class = TWEAKS.load(kind)
+    except WrongInput as error:
+        raise ValueError(str(error)) from None
+    if not (isinstance(tweak_class, type) and issubclass(tweak_class, TweakSettings)):
+        raise ValueError(f"{kind} must name a subclass of pipelines.tweak.TweakSettings")
+    try:
+        return tweak_class.model_validate({key: value for key, value in document.items() if key != "kind"})
+    except ValidationError as error:
+        problems = problems_of(error, tweak_class, lambda path: f"{kind}.{path}")
+        raise ValueError("; ".join(map(str, problems))) from None
+
+
+def _parsed(value: object) -> object:
+    return tweak_of(value) if isinstance(value, Mapping) else value
+
+
+TweakField = Annotated[SerializeAsAny[TweakSettings], BeforeValidator(_parsed)]

@@ -1,0 +1,1 @@
+"""Tweaks: one file for each thing that acts during training."""

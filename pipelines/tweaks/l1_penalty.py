@@ -1,0 +1,45 @@
+"""Sum of absolute weights as a penalty: training drives weights to zero, and what is near it can be pruned."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipelines.bench import Bench
+from pipelines.tweak import Tweak, TweakSettings
+from pipelines.weights import weights_of
+
+
+class L1Penalty(TweakSettings):
+    """Add ``strength * sum |w|`` to the loss (Tibshirani, 1996), over weights or the scales of batch norms.
+
+    On the scales it prepares for `prune` by the score `norm_scale` (Liu et al., 2017, "Learning efficient
+    convolutional networks through network slimming").
+    """
+
+    kind: Literal["l1_penalty"] = "l1_penalty"
+    strength: float = Field(1e-4, gt=0, description="the factor before the sum, such as 0.0001")
+    on: Literal["weights", "norm scales"] = Field("weights", description="weights or norm scales")
+
+    def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
+        """Return what adds the penalty."""
+        return _Pull(self.strength, self.on)
+
+    def words(self) -> str:
+        """Say how strong."""
+        return f"L1 {self.strength:g} on {self.on}"
+
+
+class _Pull(Tweak):
+    def __init__(self, strength: float, on: str) -> None:
+        self.strength, self.on = strength, on
+
+    def penalty(self, model: nn.Module) -> Tensor | None:
+        if self.on == "weights":
+            parts = [weight.values.abs().sum() for weight in weights_of(model)]
+        else:
+            norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.affine]
+            parts = [norm.weight.abs().sum() for norm in norms]
+        return self.strength * torch.stack(parts).sum() if parts else None
