@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -59,6 +59,9 @@ class Task:
         loss: ``loss(outputs, targets)`` gives the mean over the batch, a differentiable scalar.
         metrics: by name; the names are objectives of a sweep.
         example_input: one input with its batch axis, [1, ...].
+        variants: other models for the same data, by name, that the stage `student` may choose from; functions may take
+            keyword arguments, such as a width.
+        source: pairs of the task that parameters were transferred from, in the same form, for the tweak `replay`.
     """
 
     model: nn.Module | Callable[[], nn.Module]
@@ -68,6 +71,8 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor]
     metrics: Mapping[str, Metric]
     example_input: Tensor
+    variants: Mapping[str, nn.Module | Callable[..., nn.Module]] = field(default_factory=dict)
+    source: "Samples | None" = None
 
     def new_model(self) -> nn.Module:
         """Return a fresh model; its random start follows torch's seed."""

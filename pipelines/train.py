@@ -63,6 +63,10 @@ class TrainSettings(BaseModel):
         """Whether a tweak leaves something on single weights."""
         return any(tweak.holds_values for tweak in self.tweaks)
 
+    def tweaks_in_words(self) -> str:
+        """Say what acts meanwhile, each after a comma."""
+        return "".join(f", {tweak.words()}" for tweak in self.tweaks)
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -223,6 +227,8 @@ class _Job:
             group["lr"] = settings.lr * factor
         indices = ranks.shard(places)
         inputs, targets = (part.to(ranks.device) for part in take(self.bench.task.train, indices))
+        for tweak in self.tweaks:
+            tweak.before_step(step + 1, model)
         batch, share = Batch(inputs, targets, indices), len(indices) * ranks.world_size / len(places)
         seen: list[Tensor] = []
 

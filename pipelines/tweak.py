@@ -18,15 +18,19 @@ TWEAKS = Registry("tweak", "pipelines.tweaks")
 class Tweak:
     """Something that acts during one training. The defaults do nothing; a subclass overrides what it needs.
 
-    What it must remember belongs into the model's buffers, so that a training that is resumed goes on as before.
+    What it must remember belongs into the model's buffers, and what it draws follows from the number of the step, so
+    that a training that is resumed goes on as before.
     """
+
+    def before_step(self, step: int, model: nn.Module) -> None:
+        """Change `model` before the forward pass of step number `step`, counted from 1 over all epochs."""
 
     def penalty(self, model: nn.Module) -> Tensor | None:
         """Return a scalar to add to every step's loss, or None."""
         return None
 
     def after_step(self, step: int, model: nn.Module) -> None:
-        """Change `model` after the optimiser's step number `step`, counted from 1 over all epochs."""
+        """Change `model` after the optimiser's step number `step`."""
 
     def finish(self, model: nn.Module) -> None:
         """Take away what is not to stay in the trained model."""

@@ -62,6 +62,15 @@ def shared_weights(model: nn.Module) -> set[str]:
     return {weight.name for weight in weights_of(model) if len(owners.get(id(weight.stored), [])) > 1}
 
 
+def plain_name(name: str) -> str:
+    """Return what a parameter was called before masks or quantisers were put on it.
+
+    >>> plain_name("conv1.parametrizations.weight.original")
+    'conv1.weight'
+    """
+    return name.replace("parametrizations.", "").removesuffix(".original") if "parametrizations." in name else name
+
+
 def _own(name: str, module: nn.Module) -> Iterator[Weight]:
     if isinstance(module, LAYERS):
         yield Weight(name, module, "weight")

@@ -62,7 +62,8 @@ class Distill(TrainSettings, Stage):
     def words(self) -> str:
         """Say for how long, how soft and how much."""
         of = f", features of {', '.join(self.features)}" if self.features else ""
-        return f"distill {self.epochs} epochs at temperature {self.temperature:.3g}, weight {self.weight:.2g}{of}"
+        how = f"at temperature {self.temperature:.3g}, weight {self.weight:.2g}{of}"
+        return f"distill {self.epochs} epochs {how}{self.tweaks_in_words()}"
 
 
 def soft_divergence(scores: Tensor, teacher_scores: Tensor, temperature: float) -> Tensor:

@@ -1,48 +1,20 @@
 """Hold single weights at zero: unstructured by share, or N of every M neighbours."""
 
-import logging
-import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, Self, TypeAlias
+from collections.abc import Sequence
+from typing import Literal, Self
 
 import torch
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from pipelines.attention import unfold_attention
 from pipelines.bench import Bench, derived_seed
 from pipelines.data_pass import Gradients, gradients
 from pipelines.importance import IMPORTANCES, Importance, Rows, importance_of, known_importance
-from pipelines.masks import attach_mask, n_of_m, sparsest, sparsest_of_all
-from pipelines.patterns import by_pattern
+from pipelines.masks import attach_mask
+from pipelines.sparsity import Amounts, Scope, check_scope, chosen_weights, masks_for, told
 from pipelines.stage import Shape, Stage
-from pipelines.weights import Weight, shared_weights, weights_of
-from search_spaces.errors import Problem, WrongInput
-
-_log = logging.getLogger("paretta")
-_RULE = "must be a share from 0 to below 1 such as 0.9, or N:M such as '2:4'"
-_PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
-
-Amount: TypeAlias = float | str
-
-
-def _amount(value: object) -> Amount:
-    if isinstance(value, str) and (found := _PATTERN.fullmatch(value)) and int(found[1]) < int(found[2]):
-        return value
-    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1:
-        return float(value)
-    raise ValueError(_RULE)
-
-
-def _amounts(value: object) -> object:
-    if isinstance(value, Mapping):
-        if not value:
-            raise ValueError("needs at least one pattern")
-        return {str(pattern): _amount(amount) for pattern, amount in value.items()}
-    return _amount(value)
-
-
-Amounts = Annotated[float | str | dict[str, float | str], BeforeValidator(_amounts)]
+from pipelines.weights import Weight
 
 
 class Sparsify(Stage):
@@ -63,7 +35,7 @@ class Sparsify(Stage):
         "{'fc*': 0.95, '*': '2:4'}, first match wins",
     )
     importance: str = Field("magnitude", description="the name of a score of single weights, such as magnitude")
-    scope: Literal["layer", "global"] = Field("layer", description="layer (the same share of each) or global")
+    scope: Scope = Field("layer", description="layer (the same share of each) or global")
     num_samples: int = Field(256, ge=1, description="the training samples for scores that need gradients, such as 256")
 
     @field_validator("importance")
@@ -76,10 +48,7 @@ class Sparsify(Stage):
 
     @model_validator(mode="after")
     def _one_share(self) -> Self:
-        if self.scope == "global" and not isinstance(self.sparsity, float):
-            raise ValueError(
-                "scope global needs one share for all layers; set `scope` to layer or `sparsity` to a number"
-            )
+        check_scope(self.scope, self.sparsity)
         return self
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
@@ -89,13 +58,9 @@ class Sparsify(Stage):
             WrongInput: a pattern matches no layer, or no layer can hold the pattern.
         """
         unfold_attention(model.to(bench.ranks.device).eval())
-        chosen = self._chosen(model)
+        chosen = chosen_weights(model, self.sparsity, "sparsify.sparsity")
         scores = self._scores(model, [weight for weight, _ in chosen], bench)
-        if self.scope == "global":
-            assert isinstance(self.sparsity, float)
-            masks = sparsest_of_all(scores, self.sparsity)
-        else:
-            masks = [mask_for(score, amount) for score, (_, amount) in zip(scores, chosen, strict=True)]
+        masks = masks_for(scores, [amount for _, amount in chosen], self.scope)
         for (weight, _), mask in zip(chosen, masks, strict=True):
             attach_mask(weight.module, mask, weight.attribute)
         return model
@@ -125,27 +90,11 @@ class Sparsify(Stage):
 
     def words(self) -> str:
         """Say how much of what."""
-        if not isinstance(self.sparsity, dict):
-            return f"zero {_told(self.sparsity)} of weights by {self.importance}"
-        parts = (f"{_told(amount)} of {pattern}" for pattern, amount in self.sparsity.items())
-        return f"zero {', '.join(parts)} by {self.importance}"
+        return (
+            f"zero {told(self.sparsity)}{'' if isinstance(self.sparsity, dict) else ' of weights'} by {self.importance}"
+        )
 
-    def _chosen(self, model: nn.Module) -> list[tuple[Weight, Amount]]:
-        """Return the weights that get a mask, each with its amount; name those that cannot have one."""
-        weights = {weight.name: weight for weight in weights_of(model)}
-        patterns = self.sparsity if isinstance(self.sparsity, dict) else {"*": self.sparsity}
-        amounts = by_pattern(patterns, weights, "sparsify.sparsity")
-        shared, chosen = shared_weights(model), []
-        for name, amount in amounts.items():
-            if (obstacle := _obstacle(weights[name], amount, shared=name in shared)) is None:
-                chosen.append((weights[name], amount))
-            else:
-                _log.warning("%s stays dense: %s", name, obstacle)
-        if not chosen:
-            raise WrongInput(Problem("sparsify.sparsity", "no layer of the model can be made sparse", self.sparsity))
-        return chosen
-
-    def _scores(self, model: nn.Module, weights: list[Weight], bench: Bench) -> list[Tensor]:
+    def _scores(self, model: nn.Module, weights: Sequence[Weight], bench: Bench) -> list[Tensor]:
         importance = importance_of(self.importance, "sparsify.importance")
         found = gradients(model, bench, self.num_samples) if importance.needs_gradient else Gradients()
         generator = torch.Generator().manual_seed(derived_seed(bench.seed, "importance"))
@@ -161,24 +110,3 @@ def scores_of(weight: Weight, importance: Importance, found: Gradients, generato
     scores = importance.weight_scores(rows)
     assert scores is not None
     return scores.view_as(values)
-
-
-def mask_for(scores: Tensor, amount: Amount) -> Tensor:
-    """Return the mask for a share or an N:M pattern."""
-    if isinstance(amount, str):
-        n, m = map(int, amount.split(":"))
-        return n_of_m(scores, n, m)
-    return sparsest(scores, amount)
-
-
-def _obstacle(weight: Weight, amount: Amount, *, shared: bool) -> str | None:
-    if shared:
-        return "its weight is shared with another layer"
-    width = weight.values.shape[1]
-    if isinstance(amount, str) and width % int(amount.partition(":")[2]):
-        return f"its {width} input channels do not split into groups for {amount}"
-    return None
-
-
-def _told(amount: Amount) -> str:
-    return f"all but {amount}" if isinstance(amount, str) else f"{amount:.0%}"

@@ -26,4 +26,4 @@ class Train(TrainSettings, Stage):
 
     def words(self) -> str:
         """Say for how long and how fast."""
-        return f"train {self.epochs} epochs, {self.optimizer} lr {self.lr:g}"
+        return f"train {self.epochs} epochs, {self.optimizer} lr {self.lr:g}{self.tweaks_in_words()}"

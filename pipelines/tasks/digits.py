@@ -16,6 +16,7 @@ class DigitsNet(nn.Module):
 
     def __init__(self, *, width: int = 32, hidden: int = 64) -> None:
         super().__init__()
+        self.activation = nn.ReLU()
         self.conv1 = nn.Conv2d(1, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, 2 * width, 3, padding=1, bias=False)
@@ -25,10 +26,19 @@ class DigitsNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Score the ten classes."""
-        features = functional.relu(self.bn1(self.conv1(images)))
-        features = functional.max_pool2d(functional.relu(self.bn2(self.conv2(features))), 4)
-        scores: Tensor = self.fc2(functional.relu(self.fc1(features.flatten(1))))
+        features = self.activation(self.bn1(self.conv1(images)))
+        features = functional.max_pool2d(self.activation(self.bn2(self.conv2(features))), 4)
+        scores: Tensor = self.fc2(self.activation(self.fc1(features.flatten(1))))
         return scores
+
+
+class DigitsPerceptron(nn.Sequential):
+    """Hidden layers of equal width on the pixels: [n, 1, 8, 8] to [n, 10] class scores."""
+
+    def __init__(self, *, width: int = 64, depth: int = 2) -> None:
+        """Stack `depth` hidden layers of `width` neurons."""
+        hidden = [layer for _ in range(depth - 1) for layer in (nn.Linear(width, width), nn.ReLU())]
+        super().__init__(nn.Flatten(), nn.Linear(64, width), nn.ReLU(), *hidden, nn.Linear(width, 10))
 
 
 def correct(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -65,4 +75,5 @@ def make(*, seed: int = 0, width: int = 32, hidden: int = 64) -> Task:
         loss=functional.cross_entropy,
         metrics={"accuracy": Metric(correct)},
         example_input=torch.zeros(1, 1, 8, 8),
+        variants={"convolutional": DigitsNet, "perceptron": DigitsPerceptron},
     )

@@ -44,7 +44,7 @@ def required(settings: object, kind: str) -> Document:
 
 def toy_task() -> Task:
     task = make(width=4, hidden=16)
-    return replace(task, train=Subset(task.train, list(range(256))))
+    return replace(task, train=Subset(task.train, list(range(256))), source=task.validation)
 
 
 def applied(name: str, ranks: Ranks) -> tuple[nn.Module, Tensor]:

@@ -1,0 +1,52 @@
+"""Measure the moments of batch norms anew, for the model as it is now."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pipelines.bench import Bench, derived_seed
+from pipelines.stage import Shape, Stage
+from pipelines.task import draw, take
+
+BATCH = 128
+
+
+class RecalibrateNorms(Stage):
+    """Replace running means and variances by plain averages over training samples; no weight changes.
+
+    After pruning, layers say something else than their norms were told of, which costs accuracy until training
+    catches up (Li et al., 2020, "EagleEye": adaptive batch normalisation). It takes a forward pass, no gradient.
+    """
+
+    kind: Literal["recalibrate_norms"] = "recalibrate_norms"
+    num_samples: int = Field(1024, ge=2, description="the training samples to average over, such as 1024")
+
+    def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
+        """Return `model` with its moments measured, equal on all ranks; a model without batch norms stays as it is."""
+        model.to(bench.ranks.device).eval()
+        norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # torch averages all batches with equal weight
+            norm.train()
+        chosen = draw(bench.task.train, self.num_samples, derived_seed(bench.seed, "samples"))
+        whole = chosen[: len(chosen) - len(chosen) % BATCH] if len(chosen) >= BATCH else chosen
+        with torch.no_grad(), bench.ranks.wrap(model):
+            for batch in torch.split(whole, BATCH):
+                model(take(bench.task.train, bench.ranks.shard(batch))[0].to(bench.ranks.device))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        return model.eval()
+
+    @property
+    def shape(self) -> Shape:
+        """Only values change."""
+        return "kept"
+
+    def words(self) -> str:
+        """Say on how much."""
+        return f"recalibrate batch norms on {self.num_samples} samples"

@@ -1,0 +1,56 @@
+"""Put another activation function in the place of the model's."""
+
+from typing import Final, Literal, TypeAlias
+
+from pydantic import Field
+from torch import nn
+
+from pipelines.bench import Bench
+from pipelines.stage import Shape, Stage
+from search_spaces.errors import Problem, WrongInput
+
+Name: TypeAlias = Literal["relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hardswish", "tanh"]
+
+FUNCTIONS: Final[dict[Name, type[nn.Module]]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "hardswish": nn.Hardswish,
+    "tanh": nn.Tanh,
+}
+
+
+class SwapActivation(Stage):
+    """Replace activation modules by another function, such as hardswish by relu, which integer kernels absorb.
+
+    Only modules can be replaced; functions that a forward calls by itself are out of reach. Train afterwards.
+    """
+
+    kind: Literal["swap_activation"] = "swap_activation"
+    to: Name = Field("relu", description=f"one of {', '.join(FUNCTIONS)}")
+    of: Name | Literal["any"] = Field("any", description="the function to replace, or any of them")
+
+    def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
+        """Return `model` with the other function. Raises `WrongInput` where it has none to replace."""
+        old = tuple(FUNCTIONS.values()) if self.of == "any" else (FUNCTIONS[self.of],)
+        found = [
+            name for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, old) and name
+        ]
+        if not found:
+            mend = "write nn.ReLU() as a module of the model where its forward calls torch.relu"
+            raise WrongInput(Problem("swap_activation", f"the model has no module of {self.of} activation", None, mend))
+        for name in found:
+            model.set_submodule(name, FUNCTIONS[self.to]())
+        return model
+
+    @property
+    def shape(self) -> Shape:
+        """The structure changes whatever the weights are."""
+        return "settled"
+
+    def words(self) -> str:
+        """Say which."""
+        return f"{self.of if self.of != 'any' else 'activations'} to {self.to}"

@@ -1,0 +1,94 @@
+"""Weights go to zero little by little while the model trains, so that the others can take over."""
+
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from pipelines.attention import unfold_attention
+from pipelines.bench import Bench
+from pipelines.masks import attach_mask, mask_of
+from pipelines.sparsity import Amount, Amounts, Scope, check_scope, chosen_weights, masks_for, told
+from pipelines.tweak import Tweak, TweakSettings
+from pipelines.weights import Weight
+
+
+def cubic(progress: float) -> float:
+    """Return the share of the final sparsity after `progress` 0..1 of the way: ``1 - (1 - t)^3``.
+
+    Much goes early, when there is much that is not needed (Zhu and Gupta, 2017, "To prune, or not to prune").
+
+    >>> cubic(0.0), cubic(0.5), cubic(1.0)
+    (0.0, 0.875, 1.0)
+    """
+    return 1 - (1 - min(max(progress, 0.0), 1.0)) ** 3
+
+
+class GradualSparsity(TweakSettings):
+    """Mask the smallest weights at ``sparsity * (1 - (1 - t)^3)`` after a share t of the way (Zhu and Gupta, 2017).
+
+    The masks stay when the training ends, as those of `sparsify` do, and save bytes where a file is entropy-coded.
+    """
+
+    kind: Literal["gradual_sparsity"] = "gradual_sparsity"
+    sparsity: Amounts = Field(
+        examples=[0.5], description="the final share such as 0.9, or {name pattern: share}, first match wins"
+    )
+    scope: Scope = Field("layer", description="layer (the same share of each) or global")
+    begin: float = Field(0.0, ge=0, lt=1, description="the share of steps after which it begins, such as 0")
+    end: float = Field(0.75, gt=0, le=1, description="the share of steps after which it is complete, such as 0.75")
+    updates: int = Field(10, ge=1, description="how many times more weights go, such as 10")
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        amounts = self.sparsity.values() if isinstance(self.sparsity, dict) else [self.sparsity]
+        if any(isinstance(amount, str) for amount in amounts):
+            raise ValueError("an N:M pattern has no steps in between; use the stage sparsify before the training")
+        if self.begin >= self.end:
+            raise ValueError("must begin before it ends; lower `begin`")
+        check_scope(self.scope, self.sparsity)
+        return self
+
+    def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
+        """Put masks that keep everything on the layers, and return what closes them."""
+        chosen = chosen_weights(unfold_attention(model), self.sparsity, "gradual_sparsity.sparsity")
+        for weight, _ in chosen:
+            attach_mask(weight.module, torch.ones_like(weight.values, dtype=torch.bool), weight.attribute)
+        return _Closing(self, chosen, bench, num_steps)
+
+    @property
+    def holds_values(self) -> bool:
+        """Masks stay on the layers."""
+        return True
+
+    def words(self) -> str:
+        """Say how much."""
+        return f"zero {told(self.sparsity)} of weights gradually"
+
+
+class _Closing(Tweak):
+    def __init__(
+        self, settings: GradualSparsity, chosen: list[tuple[Weight, Amount]], bench: Bench, num_steps: int
+    ) -> None:
+        self.settings, self.chosen, self.bench = settings, chosen, bench
+        begin, end = round(settings.begin * num_steps), max(round(settings.end * num_steps), 1)
+        updates = range(1, settings.updates + 1)
+        # where there are fewer steps than updates, the last one of a step counts
+        self.progress = {begin + max((end - begin) * k // settings.updates, 1): k / settings.updates for k in updates}
+
+    def after_step(self, step: int, model: nn.Module) -> None:
+        if step not in self.progress:
+            return
+        share = cubic(self.progress[step])
+        scores = [self.bench.ranks.broadcast(_sizes(weight)) for weight, _ in self.chosen]
+        amounts: list[Amount] = [share * float(amount) for _, amount in self.chosen]
+        for (weight, _), mask in zip(self.chosen, masks_for(scores, amounts, self.settings.scope), strict=True):
+            attach_mask(weight.module, mask, weight.attribute)
+
+
+def _sizes(weight: Weight) -> Tensor:
+    """Return ``|w|`` of what is stored, without what drops out for a step only; masked weights count 0."""
+    mask = mask_of(weight.module, weight.attribute)
+    assert mask is not None
+    return torch.where(mask.keep, weight.stored.detach().abs(), 0.0)

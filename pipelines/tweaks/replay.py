@@ -1,0 +1,54 @@
+"""Go on training on the source task's data, so that what was learned there is not forgotten."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipelines.bench import Bench, derived_seed
+from pipelines.task import Samples, num_samples, take
+from pipelines.tweak import Tweak, TweakSettings
+from search_spaces.errors import Problem, WrongInput
+
+
+class Replay(TweakSettings):
+    """Add ``strength * loss on a batch of source data`` at every step (Ratcliff, 1990; Robins, 1995, rehearsal).
+
+    The batch comes from the task's `source`, pairs in the same form as its own.
+    """
+
+    kind: Literal["replay"] = "replay"
+    strength: float = Field(0.5, gt=0, description="the weight of the source data's loss, such as 0.5")
+    batch_size: int = Field(32, ge=2, description="the source samples of a step over all workers, such as 32")
+
+    def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
+        """Return what adds the loss. Raises `WrongInput` where the task has no source data."""
+        source = bench.task.source
+        if source is None:
+            mend = "give the task `source=...`, a dataset of (input, target)"
+            raise WrongInput(Problem("replay", "the task has no source data", None, mend))
+        if self.batch_size < bench.ranks.world_size:
+            rule = f"must hold a sample for each of the {bench.ranks.world_size} workers"
+            raise WrongInput(Problem("replay.batch_size", rule, self.batch_size))
+        return _Rehearsal(self, source, bench)
+
+    def words(self) -> str:
+        """Say how much."""
+        return f"replay of source data by {self.strength:g}"
+
+
+class _Rehearsal(Tweak):
+    def __init__(self, settings: Replay, source: Samples, bench: Bench) -> None:
+        self.settings, self.source, self.bench = settings, source, bench
+        self.places = torch.empty(0, dtype=torch.long)
+
+    def before_step(self, step: int, model: nn.Module) -> None:
+        generator = torch.Generator().manual_seed(derived_seed(self.bench.seed, "replay", str(step)))
+        self.places = torch.randint(num_samples(self.source), (self.settings.batch_size,), generator=generator)
+
+    def penalty(self, model: nn.Module) -> Tensor:
+        ranks, mine = self.bench.ranks, self.bench.ranks.shard(self.places)
+        inputs, targets = (part.to(ranks.device) for part in take(self.source, mine))
+        share = len(mine) * ranks.world_size / len(self.places)
+        return self.settings.strength * share * self.bench.task.loss(model(inputs), targets)
