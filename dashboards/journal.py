@@ -1,5 +1,6 @@
 """The journal: every event of a sweep as one fsynced JSON line, the source from which all records are rebuilt."""
 
+import fcntl
 import json
 import os
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias, cast
 
+from search_spaces.errors import Problem, WrongInput
 from search_spaces.front import Front
 from search_spaces.limits import Limit, parse_limits
 from search_spaces.objectives import Objective
@@ -23,20 +25,32 @@ Ending: TypeAlias = Literal["done", "stopped", "failed"]
 class Journal:
     """Appends events to a sweep's journal; an event is on the disk when the call returns it.
 
-    A line that a crash cut short is dropped when the journal is opened again.
+    One process writes it at a time. A line that a crash cut short is dropped when the journal is opened again.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open `folder`'s journal for appending, made where there is none."""
+        """Open `folder`'s journal for appending, made where there is none.
+
+        Raises `WrongInput` while another process writes it; that right falls free with the process, however it ends.
+        """
         path = folder / JOURNAL_FILE
-        if path.exists():
-            _drop_torn_line(path)
         self._file = path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            mend = "wait for it, or stop it first"
+            raise WrongInput(Problem(str(folder), "another process is running this sweep", mend=mend)) from None
+        _drop_torn_line(path)
 
     def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> Document:
         """Open the record: the resolved sweep document, the objectives, and facts such as digests and versions."""
         goals: Json = [{"meter": o.meter, "goal": o.goal, "unit": o.unit} for o in objectives]
         return self._append("sweep", name=name, config=config, objectives=goals, facts=facts, schema=SCHEMA_VERSION)
+
+    def resumed(self, facts: Document) -> Document:
+        """Record that the sweep goes on, and what is different from its start, such as versions."""
+        return self._append("resumed", facts=facts)
 
     def trial(self, trial: Trial) -> Document:
         """Record a trial as it stands now; the last record of a uid is the valid one."""

@@ -10,7 +10,7 @@ from orchestrator.gauge import Gauge
 from orchestrator.lane import Job, LaneClient, opened
 from orchestrator.mailbox import Progress
 from orchestrator.order import Delivered, Order, TaskReference
-from orchestrator.seat import JobStopped
+from orchestrator.seat import JobReturned, JobStopped
 from search_spaces.errors import TrialFailed
 from search_spaces.objectives import Reading
 from search_spaces.plan import Json, Plan
@@ -55,7 +55,8 @@ def new_trial(number: int, plan: Plan, *, seed: int, knobs: Mapping[str, Json], 
 def carry_out(trial: Trial, workshop: Workshop) -> Iterator[Progress | Trial]:
     """Train and measure `trial`: yields progress while it trains, an empty one while it waits, and last the trial.
 
-    What goes wrong in training or measuring is a failed trial with its reason, never an exception.
+    What goes wrong in training or measuring is a failed trial with its reason, never an exception. A trial that the
+    lanes returned before they began it comes back as it was, still ``running``.
     """
     order = Order(
         workshop.task,
@@ -78,6 +79,8 @@ def carry_out(trial: Trial, workshop: Workshop) -> Iterator[Progress | Trial]:
             yield _measured(trial, delivered, workshop)
         except TrialFailed as error:
             yield replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
+        except JobReturned:
+            yield trial
         except JobStopped as error:
             yield replace(trial, status="pruned", reason=str(error), finished=time.time())
         return

@@ -14,7 +14,7 @@ from search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean
 
 P = ParamSpec("P")
 
-DONE, FAILED, WRONG_INPUT = 0, 1, 2
+DONE, FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 130
 _NOUNS = ("stages", "importances", "quantizers", "sensitivities", "tweaks", "meters", "samplers", "tasks", "presets")
 
 _home = click.option("--home", metavar="DIR", help=f"Folder of the sweeps.  [default: ${HOME_VARIABLE} or ./sweeps]")
@@ -33,8 +33,11 @@ def _exits(body: Callable[P, int]) -> Callable[P, None]:
             click.echo(f"error: {error}", err=True)
             code = WRONG_INPUT
         except ParettaError as error:
-            click.echo(f"error: {error}", err=True)
-            code = FAILED
+            from orchestrator.stopping import SweepStopped
+
+            stopped = isinstance(error, SweepStopped)
+            click.echo(str(error) if stopped else f"error: {error}", err=True)
+            code = STOPPED if stopped else FAILED
         sys.exit(code)
 
     return verb
@@ -45,7 +48,8 @@ def _exits(body: Callable[P, int]) -> Callable[P, None]:
 def main() -> None:
     """Search for smaller, faster versions of a trained model, and pull the best ones.
 
-    Exit codes: 0 done; 1 the sweep ran but something failed; 2 wrong input, nothing was computed or written.
+    Exit codes: 0 done; 1 the sweep ran but something failed; 2 wrong input, nothing was computed or written;
+    130 stopped by a signal, to be resumed.
     """
 
 
@@ -59,9 +63,12 @@ def main() -> None:
 @click.option("--seed", type=int, help="Seed instead of the file's.")
 @click.option("--sampler", help="Sampler instead of the file's.")
 @click.option("--confirm", type=int, metavar="N", help="Train the front again with N fresh seeds.")
+@click.option("--resume", "again", is_flag=True, help="Go on with SWEEP, the name or folder of one that was stopped.")
 @_exits
 def launch(
     sweep: str,
+    *,
+    again: bool,
     home: str | None,
     name: str | None,
     address: str | None,
@@ -71,21 +78,29 @@ def launch(
     sampler: str | None,
     confirm: int | None,
 ) -> int:
-    """Run a sweep: SWEEP is a preset's name or a YAML file."""
-    from orchestrator.launcher import launch as run_sweep
-    from orchestrator.launcher import print_result
+    """Run a sweep: SWEEP is a preset's name or a YAML file.
 
-    front = run_sweep(
-        sweep,
-        home=home,
-        name=name,
-        address=address,
-        tracking_uri=tracking_uri,
-        trials=trials,
-        seed=seed,
-        sampler=sampler,
-        confirm=confirm,
-    )
+    Ctrl-C or SIGTERM lets what runs come to its end, a second one stops at once; --resume goes on after either.
+    """
+    from orchestrator.launcher import launch as run_sweep
+    from orchestrator.launcher import resume
+    from orchestrator.result import print_result
+
+    if again:
+        _refuse_with_resume(name=name, trials=trials, seed=seed, sampler=sampler, confirm=confirm)
+        front = resume(sweep, home=home, address=address, tracking_uri=tracking_uri)
+    else:
+        front = run_sweep(
+            sweep,
+            home=home,
+            name=name,
+            address=address,
+            tracking_uri=tracking_uri,
+            trials=trials,
+            seed=seed,
+            sampler=sampler,
+            confirm=confirm,
+        )
     print_result(front)
     return FAILED if any(trial.status == "failed" for trial in front.trials) else DONE
 
@@ -286,6 +301,13 @@ def schema() -> int:
 
     click.echo(json.dumps(SweepConfig.model_json_schema(), indent=2))
     return DONE
+
+
+def _refuse_with_resume(**options: object) -> None:
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if given:
+        rule = "a resumed sweep is the one that was stopped, with all its settings"
+        raise WrongInput(Problem(", ".join(given), rule, mend="leave it out, or launch a new sweep"))
 
 
 def _limits(option: str, texts: tuple[str, ...]) -> dict[str, str]:

@@ -31,6 +31,7 @@ QUIET = {
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see orchestrator.stopping
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables even when it is told to be silent
     "OMP_NUM_THREADS": "1",
     # a sweep's actors mostly wait, so there are more of them than cores; Ray warns from four times this number

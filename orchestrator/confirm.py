@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.candidate import Workshop, carry_out, new_trial
@@ -27,13 +27,18 @@ def repeats(members: Iterable[Trial], num_seeds: int, seed: int) -> list[Trial]:
     return [_repeat(member, fresh) for fresh in seeds for member in members]
 
 
-def confirm(trials: Sequence[Trial], workshop: Workshop, *, at_once: int) -> Iterator[Trial | News]:
+def confirm(
+    trials: Sequence[Trial], workshop: Workshop, *, at_once: int, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[Trial | News]:
     """Carry the trials out, at most `at_once` at a time: yields each as it begins, its news, and as it ended.
 
     They take turns in telling: what one of them reports may wait until the next one does, while the lanes train on.
+    Once `stopped` says so, none is begun any more.
     """
     waiting, running = deque(trials), deque[tuple[str, Iterator[Progress | Trial]]]()
     while waiting or running:
+        if stopped():
+            waiting.clear()
         while waiting and len(running) < at_once:
             begun = replace(waiting.popleft(), started=time.time())
             yield begun

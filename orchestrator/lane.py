@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator.cluster import require_capacity
 from orchestrator.mailbox import Letter, Outcome, Patience, Update
 from orchestrator.post import PostOffice
-from orchestrator.seat import Handler, JobStopped, Payload, Seat, answer, sealed, serve
+from orchestrator.seat import Handler, JobReturned, JobStopped, Payload, Seat, answer, sealed, serve
 from search_spaces.errors import Problem, TrialFailed, WrongInput
 
 __all__ = ["Handler", "Job", "JobStopped", "LaneClient", "Lanes", "Payload", "Seat", "opened"]
@@ -81,6 +81,7 @@ class LaneClient:
         Raises:
             TrialFailed: the job failed; the reason is the handler's error, or what happened to its workers.
             JobStopped: it was cancelled.
+            JobReturned: it was not begun, see `wind_down`.
             TimeoutError: it has not ended within `timeout_s`.
         """
         deadline, seen = time.monotonic() + timeout_s, 0
@@ -96,13 +97,19 @@ class LaneClient:
         """Take a waiting job back, or stop a running one at its next progress message."""
         answer(self.post.cancel.remote(uid))
 
+    def wind_down(self) -> None:
+        """Have the lanes end what they have begun, and return every other job."""
+        answer(self.post.wind_down.remote())
+
     def forget(self, uid: str) -> None:
         """Let the mailbox drop an ended job."""
         answer(self.post.forget.remote(uid))
 
 
 def opened(outcome: Outcome) -> object:
-    """Return an outcome's value, or raise `TrialFailed` or `JobStopped` for it."""
+    """Return an outcome's value, or raise `TrialFailed`, `JobStopped` or `JobReturned` for it."""
+    if outcome.status == "returned":
+        raise JobReturned(f"job {outcome.uid} was not begun")
     if outcome.status == "stopped":
         raise JobStopped(outcome.reason)
     if outcome.status == "failed" or outcome.result is None:
@@ -172,8 +179,8 @@ class Lanes:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End the worker groups, running jobs included, and every actor."""
-        self.close()
+        """End the worker groups, running jobs included, and every actor; at once where something went wrong."""
+        self.close(timeout_s=20.0 if error is None else 0.0)
 
     def close(self, *, timeout_s: float = 20.0) -> None:
         """Send the ranks home, wait for their groups to end, and kill what is left after `timeout_s`."""

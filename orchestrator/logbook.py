@@ -31,6 +31,10 @@ class Logbook:
         """See `Journal.sweep`."""
         self._take(self.journal.sweep(name=name, config=config, objectives=objectives, facts=facts))
 
+    def resumed(self, facts: Document) -> None:
+        """See `Journal.resumed`."""
+        self._take(self.journal.resumed(facts))
+
     def trial(self, trial: Trial) -> None:
         """See `Journal.trial`."""
         self._take(self.journal.trial(trial))

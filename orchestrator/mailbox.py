@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from search_spaces.plan import Json
 
 Order: TypeAlias = Literal["stay", "restart", "leave"]
+Ending: TypeAlias = Literal["done", "failed", "stopped", "returned"]
 Progress: TypeAlias = Mapping[str, Json]
 
 
@@ -56,10 +57,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended; `result` is rank 0's, `seconds` are those of the last attempt."""
+    """How a job ended; `result` is rank 0's, `seconds` are those of the last attempt.
+
+    A job that is returned was never begun: its lanes wind down, and another day it may be given again.
+    """
 
     uid: str
-    status: Literal["done", "failed", "stopped"]
+    status: Ending
     result: bytes | None = None
     reason: str = ""
     detail: str = ""
@@ -135,7 +139,7 @@ class Mailbox:
         self.queue: deque[_Entry] = deque()
         self.entries: dict[str, _Entry] = {}
         self.lanes = {lane: _Lane(clock()) for lane in range(num_lanes)}
-        self.closed = False
+        self.closed = self.winding_down = False
 
     # What a client says.
 
@@ -145,7 +149,9 @@ class Mailbox:
         if known is not None and known.outcome is None:
             return
         entry = self.entries[letter.uid] = _Entry(letter)
-        if self.closed or not self._alive():
+        if self.winding_down:
+            self._end(entry, "returned")
+        elif self.closed or not self._alive():
             self._end(entry, "failed", reason=self._why_no_lane())
         else:
             self.queue.append(entry)
@@ -167,6 +173,13 @@ class Mailbox:
         """Drop what is kept of an ended job."""
         if (entry := self.entries.get(uid)) is not None and entry.outcome is not None:
             del self.entries[uid]
+
+    def wind_down(self) -> None:
+        """Return what waits and what is yet to come; a job that was begun goes on to its end."""
+        self.winding_down = True
+        for entry in [entry for entry in self.queue if not entry.attempts]:
+            self.queue.remove(entry)
+            self._end(entry, "returned")
 
     def close(self) -> None:
         """Send every lane home; jobs that have not ended fail."""
@@ -290,7 +303,7 @@ class Mailbox:
         self,
         lane: int,
         group: _Group,
-        status: Literal["done", "failed", "stopped"],
+        status: Ending,
         *,
         result: bytes | None = None,
         reason: str = "",
@@ -307,7 +320,7 @@ class Mailbox:
     def _end(
         self,
         entry: _Entry,
-        status: Literal["done", "failed", "stopped"],
+        status: Ending,
         *,
         result: bytes | None = None,
         reason: str = "",

@@ -45,6 +45,11 @@ class PostOffice:
         """See `Mailbox.forget`."""
         self.mailbox.forget(uid)
 
+    async def wind_down(self) -> None:
+        """See `Mailbox.wind_down`."""
+        self.mailbox.wind_down()
+        self._wake()
+
     async def close(self) -> None:
         """See `Mailbox.close`."""
         self.mailbox.close()

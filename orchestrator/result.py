@@ -1,17 +1,28 @@
-"""The front that a launch returns: a front that knows where its artifacts are."""
+"""The front that a launch returns: a front that knows where its artifacts are, and the words it is shown with."""
 
+import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+from rich.console import Console
 
 from dashboards.journal import SweepRecord
+from dashboards.standing import read_standing
+from orchestrator.home import Home
+from orchestrator.progress import ending, print_front
 from orchestrator.pull import fetch
 from search_spaces.front import Front
 from search_spaces.trial import Trial
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +56,35 @@ class SweepFront(Front):
         assert trial.artifact is not None
         fetch(self.folder / trial.artifact, Path(to))
         return trial
+
+
+def print_result(front: SweepFront) -> None:
+    """Print the front, where to look, and how to pull its knee."""
+    console, at = Console(), _at(front.folder)
+    print_front(front)
+    for trial in front.trials:
+        if trial.status == "failed":
+            console.print(ending(trial), markup=False, soft_wrap=True)
+    console.print(f"report: {front.folder / REPORT_FILE}", markup=False, soft_wrap=True)
+    console.print(f"{read_standing(front.folder)}", markup=False, soft_wrap=True)
+    paretta = _program()
+    console.print(f"browse: {paretta} board{at}", markup=False, soft_wrap=True)
+    console.print(f"pull:   {paretta} pull {front.sweep} --prefer knee --to ./best{at}", markup=False, soft_wrap=True)
+
+
+def how_to_resume(folder: Path, record: SweepRecord) -> str:
+    """Say how far an interrupted sweep is and what goes on with it."""
+    asked = cast(Mapping[str, object], record.config["search"])["trials"]
+    done = f"{record.count('complete', 'failed', 'pruned')} of {asked} trials have ended"
+    return f"{folder.name} is stopped: {done}\nresume: {_program()} launch --resume {folder.name}{_at(folder)}"
+
+
+def _at(folder: Path) -> str:
+    """Return the option that finds the sweep in `folder` from here."""
+    return "" if folder.parent == Home.at().path else f" --home {shlex.quote(str(folder.parent))}"
+
+
+def _program() -> str:
+    """Return how this program is called here: by its path where its environment is not active."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "paretta" and shutil.which("paretta") is None else "paretta"

@@ -27,6 +27,10 @@ class JobStopped(ParettaError):
     """The job was cancelled. Raised by `Seat.progress` on every rank at the same message; let it pass."""
 
 
+class JobReturned(ParettaError):
+    """The job was not begun, because its lanes wind down."""
+
+
 class GroupBroken(ParettaError):
     """The ranks of a worker group are out of step, so the group is started anew."""
 

@@ -80,7 +80,9 @@ class _RandomAsker:
 
 @dataclass(slots=True)
 class Suggester:
-    """Asks a strategy for plans and tells it the outcomes; knows every plan that was asked. Pickle it to resume.
+    """Asks a strategy for plans and tells it the outcomes; knows every plan that was asked.
+
+    Equal asks and tells in equal order give equal plans: `orchestrator.resume` relies on it.
 
     Args:
         search: space, objectives, number of trials and seed.
@@ -109,14 +111,18 @@ class Suggester:
         """Numbers that were asked and not told yet."""
         return tuple(number for number, entry in enumerate(self.asked) if entry.verdict is None)
 
-    def ask(self) -> Suggestion | None:
+    def ask(self, pinned: Mapping[str, Label] | None = None) -> Suggestion | None:
         """Return a plan that was never suggested before; None when the search is finished.
+
+        With `pinned` it is the plan with these knobs, or None if that is known.
 
         A known plan that the strategy proposes again is told to it at once with the known losses. After a few of
         those in a row a plan is drawn at random; when only known plans are drawn, the space is exhausted.
         """
         if self.finished:
             return None
+        if pinned is not None:
+            return self._new(*self.strategy.ask(pinned))
         for _ in range(REPEATS_IN_A_ROW):
             if (suggestion := self._new(*self.strategy.ask())) is not None:
                 return suggestion
@@ -143,7 +149,7 @@ class Suggester:
 
     def adopt(self, knobs: Mapping[str, Label], losses: Sequence[float] | None, *, pruned: bool = False) -> bool:
         """Learn a trial of an earlier run as if it had been asked here; False if its plan is known already."""
-        suggestion = self._new(*self.strategy.ask(knobs))
+        suggestion = self.ask(knobs)
         if suggestion is not None:
             self.tell(suggestion.number, losses, pruned=pruned)
         return suggestion is not None

@@ -53,6 +53,10 @@ class WorkersConfig(_Section):
         default="auto", description="how many candidates train at once: a whole number, or auto for what fits"
     )
 
+    def resources(self) -> dict[str, float]:
+        """Return what one worker reserves, by Ray's names."""
+        return {name: amount for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount}
+
 
 class MeasuringConfig(_Section):
     """Where it is measured: on one node, one artifact at a time."""

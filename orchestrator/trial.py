@@ -8,7 +8,7 @@ from ray import tune
 
 from orchestrator.candidate import Workshop, carry_out, new_trial
 from orchestrator.mailbox import Progress
-from orchestrator.searcher import STATUS
+from orchestrator.searcher import RETURNED, STATUS
 from search_spaces.plan import Document, Json, Plan
 from search_spaces.trial import Trial
 
@@ -38,6 +38,8 @@ class CandidateTrial(tune.Trainable):
         news = next(self.news)
         if not isinstance(news, Trial):
             return {STATUS: "running", "progress": json.dumps(dict(news)), "done": False}
+        if news.status == "running":
+            return {STATUS: RETURNED, "done": True}
         values = {meter: reading.value for meter, reading in news.readings.items()}
         return {**values, STATUS: news.status, TRIAL: json.dumps(news.to_document()), "done": True}
 

@@ -193,3 +193,20 @@ def test_closing_sends_everyone_home_and_ends_every_job() -> None:
     assert {post.outcome(uid).status for uid in "ab"} == {"stopped"}
     post.submit("c")
     assert post.outcome("c").reason == "the lanes were closed"
+
+
+def test_winding_down_returns_what_was_not_begun_and_lets_the_rest_end() -> None:
+    post = Post()
+    zero, one = post.group()
+    post.submit("begun", "waiting")
+    assert post.taken(zero, 0) == post.taken(one, 0) == "begun"
+    post.box.wind_down()
+    post.submit("late")
+    assert [post.outcome(uid).status for uid in ("waiting", "late")] == ["returned", "returned"]
+    assert post.box.look("begun", 0).outcome is None
+    # a worker dies: the job was begun, so it is delivered again and ends
+    zero, one = post.group(incarnation="second")
+    assert post.taken(zero, 0) == post.taken(one, 0) == "begun"
+    post.box.report(zero, 0, OK)
+    post.box.report(one, 0, OK)
+    assert post.outcome("begun").status == "done"

@@ -1,7 +1,5 @@
 """The bookkeeping of suggestions, and its Tune adapter without a cluster."""
 
-import pickle
-from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
@@ -144,19 +142,3 @@ def test_the_searcher_keeps_to_its_number_of_running_trials() -> None:
     searcher.on_trial_complete("a", GOOD)
     assert isinstance(searcher.suggest("c"), dict)
     assert searcher.suggest("d") == "FINISHED"
-
-
-def test_the_searcher_is_saved_and_restored_in_the_middle(tmp_path: Path) -> None:
-    path = str(tmp_path / "searcher.pkl")
-    searcher = TuneSearcher(suggester(bits(2, 8)), max_running=9)
-    configs = [searcher.suggest(name) for name in "abc"]
-    searcher.on_trial_complete("a", GOOD)
-    searcher.save(path)
-    other = TuneSearcher(suggester(bits(2, 8), seed=99), max_running=9)
-    other.restore(path)
-    assert other.live == {"b": 1, "c": 2}
-    other.on_trial_complete("b", GOOD)
-    searcher.on_trial_complete("b", GOOD)
-    assert other.suggest("d") == searcher.suggest("d")
-    assert configs[0] != configs[1]
-    assert pickle.dumps(other.suggester.search) == pickle.dumps(searcher.suggester.search)

@@ -1,0 +1,259 @@
+"""A sweep that runs: baseline, search, test readings and confirmations, each from wherever the journal left it."""
+
+import math
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import cast
+
+from ray import tune
+
+from dashboards.front_page import write_report
+from dashboards.journal import Journal, SweepRecord
+from dashboards.publisher import Publisher
+from dashboards.store import without_password
+from dashboards.table import write_tables
+from orchestrator.candidate import Workshop, carry_out, keep_readings, new_trial
+from orchestrator.check import Checked
+from orchestrator.cluster import Cluster
+from orchestrator.confirm import News, confirm, repeats
+from orchestrator.gauge import Gauge
+from orchestrator.lane import Lanes
+from orchestrator.logbook import Display, Logbook
+from orchestrator.order import TaskReference
+from orchestrator.progress import display
+from orchestrator.result import REPORT_FILE, SweepFront, how_to_resume
+from orchestrator.resume import caught_up, history
+from orchestrator.scribe import Scribe
+from orchestrator.searcher import TuneSearcher
+from orchestrator.slot import Slot
+from orchestrator.stopping import Stopping, SweepStopped
+from orchestrator.suggest import Search, Strategy, Suggester
+from orchestrator.sweep import SAMPLERS, Sweep
+from orchestrator.trial import CandidateTrial
+from pipelines.artifact import verify
+from search_spaces.errors import DamagedArtifact, ParettaError
+from search_spaces.plan import Json
+from search_spaces.trial import Trial
+
+
+class SweepFailed(ParettaError):
+    """The sweep cannot go on, such as when its baseline fails; what was recorded stays."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningSweep:
+    """A sweep that may begin or go on: everything is checked, the cluster is there.
+
+    Args:
+        record: what the journal tells of it; empty for a new one.
+        stopping: whether somebody asked to stop.
+    """
+
+    sweep: Sweep
+    checked: Checked
+    record: SweepRecord
+    num_lanes: int
+    cluster: Cluster
+    slot: Slot
+    stopping: Stopping
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's own, which exists."""
+        return self.record.folder
+
+    def to_the_front(self, tracking_uri: str) -> SweepFront:
+        """Do what is left to do, and return the front.
+
+        Raises:
+            SweepFailed: the sweep cannot go on.
+            SweepStopped: somebody asked to stop.
+        """
+        with (
+            Journal(self.folder) as journal,
+            display(self.sweep.config.search.trials) as shown,
+            Publisher(self.folder, tracking_uri),
+            self._closing(Logbook(journal, shown, self.record)) as log,
+        ):
+            self._open(log, tracking_uri)
+            with self._workshop(shown) as workshop:
+                for step in (self._baseline, self._search, self._read_tests, self._confirm):
+                    step(workshop, log)
+                    self._require_going_on()
+        self._write_results()
+        return SweepFront.read(self.folder)
+
+    def _open(self, log: Logbook, tracking_uri: str) -> None:
+        facts = self._facts(tracking_uri)
+        if self.record.started:
+            log.resumed({name: fact for name, fact in facts.items() if self.record.facts.get(name) != fact})
+            return
+        goals = self.checked.objectives
+        log.sweep(name=self.folder.name, config=self.sweep.document(), objectives=goals, facts=facts)
+
+    def _require_going_on(self) -> None:
+        if self.stopping.asked:
+            raise SweepStopped(how_to_resume(self.folder, self.record))
+
+    def _heed(self, workshop: Workshop, log: Logbook) -> bool:
+        """Return whether a stop was asked for; the first time it is, let what runs end and begin nothing more."""
+
+        def wind_down() -> None:
+            log.display.note(f"{self.stopping.asked}: what runs is finished first; once more stops at once")
+            workshop.lanes.wind_down()
+
+        return self.stopping.heed(wind_down)
+
+    @contextmanager
+    def _closing(self, log: Logbook) -> Iterator[Logbook]:
+        """Write how the sweep ended, whatever ended it."""
+        try:
+            yield log
+        except (KeyboardInterrupt, SweepStopped):
+            log.end("stopped", "interrupted")
+            self._write_results()
+            raise SweepStopped(how_to_resume(self.folder, self.record)) from None
+        except BaseException as error:
+            log.end("failed", str(error).partition("\n")[0] or type(error).__name__)
+            raise
+        log.end("done")
+
+    @contextmanager
+    def _workshop(self, shown: Display) -> Iterator[Workshop]:
+        workers = self.sweep.config.workers
+        task = TaskReference.of(self.sweep.config.task.use, self.sweep.config.task.options, self.sweep.folder)
+        shown.note(f"{self.folder.name}: starting {self.num_lanes} lane(s) of {workers.per_trial} worker(s)")
+        with Lanes(
+            "orchestrator.work:fulfil",
+            storage=self.folder / "ray",
+            num_lanes=self.num_lanes,
+            workers_per_lane=workers.per_trial,
+            cpus_per_worker=workers.cpus,
+            gpus_per_worker=workers.gpus,
+            threads_per_worker=workers.threads,
+        ) as lanes:
+            gauge = Gauge.start(task, self.sweep.config.objectives, self.slot)
+            try:
+                yield Workshop(lanes.client, gauge, task, self.folder, "baseline", self.sweep.config.search.seed)
+            finally:
+                gauge.stop()
+
+    def _baseline(self, workshop: Workshop, log: Logbook) -> None:
+        """Train and measure the uncompressed model, which every relative number refers to."""
+        if self._has_baseline(workshop):
+            return
+        plan = next(self.sweep.space.corners()).baseline_plan()
+        begun = new_trial(0, plan, seed=workshop.seed, knobs={}, role="baseline")
+        log.trial(begun)
+        for news in carry_out(begun, workshop):
+            self._heed(workshop, log)
+            if isinstance(news, Trial):
+                if news.status == "running":
+                    return
+                log.trial(news)
+                if news.status != "complete":
+                    raise SweepFailed(f"the baseline failed: {news.reason}\n{news.detail}".rstrip())
+                self._require_limits(news)
+            elif news:
+                log.progress(begun.uid, news)
+
+    def _has_baseline(self, workshop: Workshop) -> bool:
+        known = self.record.trials.get(workshop.baseline)
+        try:
+            return known is not None and known.status == "complete" and bool(verify(workshop.artifact(known.uid)))
+        except DamagedArtifact:
+            return False
+
+    def _searcher(self, scribe: Scribe, log: Logbook) -> TuneSearcher:
+        """Return the search as far as the journal tells of it, from its very beginning where it tells nothing."""
+        config = self.sweep.config.search
+        search = Search(self.sweep.space, self.checked.objectives, config.trials, config.seed)
+        sampler = cast(Callable[[Search], Strategy], SAMPLERS.load(config.sampler))
+
+        def make() -> TuneSearcher:
+            return TuneSearcher(Suggester(search, sampler(search)), max_running=self.num_lanes + 1, asked=scribe.asked)
+
+        searcher, same = caught_up(make, tuple(history(self.folder)))
+        if not same:
+            log.display.note("the sampler would ask otherwise today; it goes on from the same results")
+        return searcher
+
+    def _search(self, workshop: Workshop, log: Logbook) -> None:
+        if self.record.frozen is not None:
+            return
+        scribe = Scribe(log, workshop.seed)
+        searcher = self._searcher(scribe, log)
+        scribe.each_step = lambda: searcher.close() if self._heed(workshop, log) else None
+        body = tune.with_parameters(CandidateTrial, workshop=workshop)
+        tune.Tuner(
+            tune.with_resources(body, self.cluster.trial_resources()),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=self.sweep.config.search.trials,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(self.folder / "ray"),
+                callbacks=[scribe],
+                # a candidate is done when it is measured: there is nothing to save of the actor that waited for it
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                verbose=0,
+            ),
+        ).fit()
+
+    def _read_tests(self, workshop: Workshop, log: Logbook) -> None:
+        """Freeze the front, and only then read the test split, once a member; it steers nothing any more."""
+        if self.record.frozen is None:
+            log.front(tuple(trial.uid for trial in self.record.front().members))
+        baseline = workshop.artifact(workshop.baseline)
+        for trial in self._members():
+            if trial.test_readings or self._heed(workshop, log):
+                continue
+            readings = workshop.gauge.read(workshop.artifact(trial.uid), baseline, "test", answers_only=True)
+            keep_readings(workshop.artifact(trial.uid), trial.readings, readings)
+            log.trial(trial.with_test_readings(readings))
+
+    def _require_limits(self, baseline: Trial) -> None:
+        """Fail at the baseline, which shows what a meter tells, where a limit can never be evaluated."""
+        for limit in self.sweep.limits:
+            reading = baseline.readings[limit.meter]
+            if math.isinf(limit.excess(reading, reading)):
+                raise SweepFailed(f"limit {limit}: {limit.meter} was measured without a value in {limit.unit!r}")
+
+    def _confirm(self, workshop: Workshop, log: Logbook) -> None:
+        """Train the frozen front again with fresh seeds; this says how sure its numbers are, and changes nothing."""
+        search = self.sweep.config.search
+        ended = {uid for uid, trial in self.record.trials.items() if trial.status != "running"}
+        left = [trial for trial in repeats(self._members(), search.confirm, search.seed) if trial.uid not in ended]
+        stopped = partial(self._heed, workshop, log)
+        for news in confirm(left, workshop, at_once=self.num_lanes + 1, stopped=stopped):
+            if isinstance(news, News):
+                log.progress(news.uid, news.progress)
+            else:
+                log.trial(news)
+
+    def _members(self) -> list[Trial]:
+        return [self.record.trials[uid] for uid in self.record.frozen or ()]
+
+    def _write_results(self) -> None:
+        record = SweepRecord.read(self.folder)
+        write_tables(record.front(), self.folder)
+        write_report(record, self.folder / REPORT_FILE)
+
+    def _facts(self, tracking_uri: str) -> dict[str, Json]:
+        names = ("paretta", "torch", "ray", "optuna", "onnx", "onnxruntime", "torch-pruning", "mlflow")
+        return {
+            "folder": str(self.sweep.folder),
+            "data_digest": self.checked.data_digest,
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
+            "story": self.sweep.story,
+            "tracking_uri": without_password(tracking_uri),
+            "lanes": self.num_lanes,
+            "own_cluster": self.cluster.own,
+        }

@@ -1,0 +1,151 @@
+"""A sweep that is killed, stopped and resumed ends where one ends that nobody disturbed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from dashboards.journal import SweepRecord, events
+
+ROOT = Path(__file__).parents[2]
+# one lane and one worker: trials end in the order they are asked for, and training is repeatable bit for bit
+SWEEP = """
+task: {use: "./mytask.py:make"}
+baseline: [{kind: train, epochs: 5, lr: 0.01, batch_size: 32}]
+space:
+  - {kind: prune, sparsity: {float: [0.0, 0.8]}}
+  - {kind: quantize, bits: {int: [2, 8]}}
+  - {kind: train, epochs: 30, lr: 0.005, batch_size: 32}
+objectives: [size, accuracy]
+search: {sampler: nsga2, trials: 6, seed: 3}
+workers: {lanes: 1}
+"""
+
+
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a launch in a process group of its own, as a terminal does."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+    command = [sys.executable, "-m", "orchestrator", "launch", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload, no-any-return]
+
+
+def until_trials_end(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Wait until `count` trials have ended and the next one trains."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline:
+        if (folder / "journal.jsonl").exists():
+            record = SweepRecord.read(folder)
+            if record.count("complete") >= count and record.progress:
+                return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise AssertionError(f"{count} trials did not end")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("interrupted")
+    shutil.copy(ROOT / "examples" / "own_model" / "mytask.py", folder)
+    (folder / "sweep.yaml").write_text(SWEEP)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(folder: Path) -> Mapping[str, str]:
+    """What was printed by each launch: one undisturbed, one killed, stopped and then resumed to its end."""
+    undisturbed = started(folder, "sweep.yaml", "--name", "whole")
+    killed = started(folder, "sweep.yaml", "--name", "broken")
+    until_trials_end(folder / "sweeps" / "broken", 1, killed)
+    killed.kill()  # SIGKILL: the driver cleans up nothing
+    killed.communicate()
+    stopped = started(folder, "--resume", "broken")
+    until_trials_end(folder / "sweeps" / "broken", 2, stopped)
+    os.killpg(stopped.pid, signal.SIGINT)
+    told = {"stopped": stopped.communicate(timeout=120)[0]}
+    assert stopped.returncode == 130, told["stopped"]
+    assert SweepRecord.read(folder / "sweeps" / "broken").status == "stopped"
+    resumed = started(folder, "--resume", "broken")
+    for name, process in (("whole", undisturbed), ("resumed", resumed)):
+        told[name] = process.communicate(timeout=200)[0]
+        assert process.returncode == 0, told[name]
+    return told
+
+
+def test_a_stop_says_how_to_go_on_and_lets_what_runs_end(told: Mapping[str, str]) -> None:
+    assert "SIGINT: what runs is finished first" in told["stopped"]
+    assert "resume: paretta launch --resume broken" in told["stopped"]
+    assert "Traceback" not in told["stopped"]
+    assert "3 of 6 trials have ended" in told["stopped"]
+
+
+def test_the_front_is_as_if_nothing_had_happened(folder: Path, told: Mapping[str, str]) -> None:
+    whole, broken = (SweepRecord.read(folder / "sweeps" / name) for name in ("whole", "broken"))
+    assert set(whole.trials) == set(broken.trials)
+    for uid, trial in whole.trials.items():
+        again = broken.trials[uid]
+        assert trial.status == again.status == "complete"
+        assert trial.readings == again.readings
+        assert trial.test_readings == again.test_readings
+        assert digest(folder, "whole", uid) == digest(folder, "broken", uid)
+    assert whole.frozen == broken.frozen
+    assert (whole.status, broken.status) == ("done", "done")
+
+
+def digest(folder: Path, sweep: str, uid: str) -> str:
+    manifest = json.loads((folder / "sweeps" / sweep / "artifacts" / uid / "manifest.json").read_text())
+    return str(manifest["files"]["model.onnx"])
+
+
+def test_no_trial_that_ended_was_trained_again(folder: Path, told: Mapping[str, str]) -> None:
+    endings = Counter[str]()
+    for event, _ in events(folder / "sweeps" / "broken"):
+        match event:
+            case {"event": "front"}:
+                break
+            case {"event": "trial", "trial": {"status": "complete", "uid": uid}}:
+                endings[str(uid)] += 1
+    assert set(endings.values()) == {1}
+    assert len(endings) == 7
+
+
+def test_every_trial_has_one_run_in_mlflow(folder: Path, told: Mapping[str, str]) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'sweeps' / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, "tags.`sweep.name` = 'broken'", max_results=100)
+    record = SweepRecord.read(folder / "sweeps" / "broken")
+    children = [run.data.tags["trial.uid"] for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert sorted(children) == sorted(record.trials)
+    assert len(runs) == len(children) + 1
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_a_sweep_that_is_done_shows_its_front_again(folder: Path, told: Mapping[str, str]) -> None:
+    done = started(folder, "--resume", "broken")
+    assert "pull:   paretta pull broken" in done.communicate(timeout=60)[0]
+    assert done.returncode == 0
+
+
+def test_a_resumed_sweep_keeps_its_settings(folder: Path, told: Mapping[str, str]) -> None:
+    refused = started(folder, "--resume", "broken", "--trials", "9", "--seed", "1")
+    assert "--trials, --seed: a resumed sweep is the one that was stopped" in refused.communicate(timeout=60)[0]
+    assert refused.returncode == 2
+
+
+def test_data_that_changed_is_told(folder: Path, told: Mapping[str, str]) -> None:
+    other = folder / "sweeps" / "other"
+    other.mkdir()
+    lines = (folder / "sweeps" / "broken" / "journal.jsonl").read_text().splitlines(keepends=True)
+    (other / "journal.jsonl").write_text(lines[0].replace('"data_digest": "sha256:', '"data_digest": "sha256:0'))
+    refused = started(folder, "--resume", "other")
+    assert "the task's data is not what the sweep began with" in refused.communicate(timeout=60)[0]
+    assert refused.returncode == 2
