@@ -1,6 +1,5 @@
 """The bookkeeping of suggestions, and its Tune adapter without a cluster."""
 
-
 import pytest
 from optuna.trial import TrialState
 
