@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pipelines.bench import Bench, derived_seed
 from pipelines.task import draw, take
+from pipelines.weights import LAYERS
 
 BATCH = 64
 
@@ -52,3 +53,31 @@ def gradients(model: nn.Module, bench: Bench, count: int) -> Gradients:
                 found.mean_abs[parameter] = found.mean_abs.get(parameter, 0.0) + gradient.abs()
     model.zero_grad(set_to_none=True)
     return found
+
+
+@torch.no_grad()
+def activities(model: nn.Module, bench: Bench, count: int) -> dict[nn.Module, Tensor]:
+    """Return for each layer the mean absolute value of each of its input channels, [in], equal on all ranks.
+
+    The mean is over `count` training samples and all positions (collective). The model is left in its mode.
+    """
+    sums: dict[nn.Module, Tensor] = {}
+    values: dict[nn.Module, int] = {}
+
+    def watch(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        rows = inputs[0].abs().transpose(1, -1) if isinstance(layer, LAYERS[:3]) else inputs[0].abs()
+        flat = rows.reshape(-1, rows.shape[-1]).double()
+        sums[layer] = sums.get(layer, 0.0) + flat.sum(0)
+        values[layer] = values.get(layer, 0) + len(flat)
+
+    handles = [layer.register_forward_pre_hook(watch) for layer in model.modules() if isinstance(layer, LAYERS)]
+    chosen = draw(bench.task.train, count, derived_seed(bench.seed, "samples"))
+    for part in torch.split(bench.ranks.shard(chosen), BATCH):
+        if len(part) > 0:
+            model(take(bench.task.train, part)[0].to(bench.ranks.device))
+    for handle in handles:
+        handle.remove()
+    return {
+        layer: (bench.ranks.all_reduce_sum(total) / bench.ranks.all_reduce_sum(total.new_tensor(values[layer]))).float()
+        for layer, total in sums.items()
+    }

@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from pipelines.bench import Bench, seeded
 from pipelines.ranks import Ranks
-from pipelines.stages.prune import Prune, _num_removed
+from pipelines.stages.prune import Prune, num_removed
 from pipelines.task import Metric, Task
 from pipelines.tasks.digits import correct
 from search_spaces.errors import TrialFailed, WrongInput
@@ -170,7 +170,7 @@ def test_parametrized_layers_are_refused() -> None:
 
 @given(width=st.integers(1, 600), percent=st.integers(0, 99), step=st.sampled_from([1, 4, 8]))
 def test_widths_are_the_nearest_multiple_and_never_nothing(width: int, percent: int, step: int) -> None:
-    kept = width - _num_removed(width, percent / 100, step)
+    kept = width - num_removed(width, percent / 100, step)
     wanted = width - width * percent // 100
     assert 1 <= kept <= width
     assert kept in (width, step) or kept % step == 0
