@@ -39,8 +39,7 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
         origin={"task": order.task.document()},
     )
     stages = stages_of(plan if not plan.stages else Plan((), plan.stages))
-    cost = {"train_wall_s": outcome.seconds, "train_cpu_s": outcome.cpu_seconds}
-    return Delivered(", ".join(stage.words() for stage in stages), cost, outcome.num_parameters)
+    return Delivered(", ".join(stage.words() for stage in stages), outcome.facts, outcome.num_parameters)
 
 
 @cache

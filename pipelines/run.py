@@ -2,9 +2,9 @@
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from pipelines import artifact
 from pipelines.bench import Bench, Cache, Report, derived_seed, seeded, silent
 from pipelines.checkpoint import Checkpoint
+from pipelines.energy_counters import nvml, rapl
 from pipelines.export import to_bytes
 from pipelines.ranks import Ranks
 from pipelines.stage import Stage, stages_of
@@ -32,6 +33,8 @@ class StageCost:
         words: the stage in words.
         seconds: wall time on rank 0.
         cpu_seconds: CPU time, summed over ranks.
+        gpu_seconds: wall time during which ranks held a GPU, summed over them; 0 without.
+        joules: of rank 0's machine or device meanwhile, other work on it included, by counter: ``rapl`` or ``nvml``.
         num_parameters: of the model after the stage.
     """
 
@@ -40,6 +43,8 @@ class StageCost:
     seconds: float
     cpu_seconds: float
     num_parameters: int
+    gpu_seconds: float = 0.0
+    joules: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,19 @@ class Outcome:
     def cpu_seconds(self) -> float:
         """CPU time of all stages on all ranks."""
         return sum(cost.cpu_seconds for cost in self.costs)
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What making the artifact took, for meters: ``train_wall_s``, ``train_cpu_s``, and what there are of others.
+
+        ``train_gpu_s`` where GPUs were held; ``train_rapl_j`` and ``train_nvml_j`` where such a counter can be read.
+        """
+        found = {"train_wall_s": self.seconds, "train_cpu_s": self.cpu_seconds}
+        if gpu_seconds := sum(cost.gpu_seconds for cost in self.costs):
+            found["train_gpu_s"] = gpu_seconds
+        for source in {source for cost in self.costs for source in cost.joules}:
+            found[f"train_{source}_j"] = sum(cost.joules.get(source, 0.0) for cost in self.costs)
+        return found
 
     @property
     def num_parameters(self) -> int:
@@ -232,15 +250,21 @@ class _Job:
 
 
 class _Clock:
-    """Wall and CPU time since it was made."""
+    """Wall and CPU time and energy since it was made."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
+        counters = {"rapl": rapl(), "nvml": nvml()}
+        self._counters = {name: (joules, joules()) for name, joules in counters.items() if joules is not None}
 
     def cost(self, kind: str, words: str, model: nn.Module, ranks: Ranks) -> StageCost:
         seconds, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        everyone = float(ranks.all_reduce_sum(torch.tensor(cpu, dtype=torch.float64, device=ranks.device)))
-        return StageCost(kind, words, seconds, everyone, sum(p.numel() for p in model.parameters()))
+        held = seconds if ranks.device.type == "cuda" else 0.0
+        mine = torch.tensor([cpu, held], dtype=torch.float64, device=ranks.device)
+        cpu_seconds, gpu_seconds = ranks.all_reduce_sum(mine).tolist()
+        joules = {name: count() - before for name, (count, before) in self._counters.items()}
+        size = sum(p.numel() for p in model.parameters())
+        return StageCost(kind, words, seconds, cpu_seconds, size, gpu_seconds, joules)
 
 
 class _naming:  # noqa: N801 - reads as a verb in a with statement

@@ -40,5 +40,16 @@ def scores(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validatio
     return {name: _mean(metric.score, outputs, targets) for name, metric in task.metrics.items()}
 
 
+@torch.no_grad()
+def mean_loss(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validation") -> float:
+    """Return the task's mean loss on a split, equal on all ranks (collective); the model is left in evaluation mode."""
+    dataset = task.split(split)
+    outputs = answers(model, dataset, ranks).cpu()
+    total = 0.0
+    for part in torch.split(torch.arange(len(outputs)), BATCH):
+        total += float(task.loss(outputs[part], take(dataset, part)[1])) * len(part)
+    return total / len(outputs)
+
+
 def _mean(score: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> float:
     return float(score(outputs, targets).double().mean())

@@ -169,6 +169,14 @@ def _compared(name: str, claim: Reading, found: float, tolerance: float) -> Find
 
 
 def _reason(name: str, task: Task | None, without: str) -> str:
-    if name.removeprefix(_TEST) in ("latency", "throughput", "load_time", "peak_memory", "energy", "train_cost"):
+    if name.removeprefix(_TEST) in (
+        "latency",
+        "throughput",
+        "load_time",
+        "peak_memory",
+        "energy",
+        "train_cost",
+        "train_energy",
+    ):
         return "it depends on the machine and the moment"
     return without if task is None else "the task has no metric of this name"

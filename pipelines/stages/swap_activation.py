@@ -1,5 +1,6 @@
 """Put another activation function in the place of the model's."""
 
+from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
@@ -45,6 +46,12 @@ class SwapActivation(Stage):
         for name in found:
             model.set_submodule(name, FUNCTIONS[self.to]())
         return model
+
+    def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
+        """Calibrated grids fit the activations that they were made for."""
+        if any(stage.kind == "quantize" for stage in earlier):
+            return "would change what `quantize` has calibrated; put `swap_activation` before it"
+        return None
 
     @property
     def shape(self) -> Shape:

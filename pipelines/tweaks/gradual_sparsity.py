@@ -9,20 +9,10 @@ from torch import Tensor, nn
 from pipelines.attention import unfold_attention
 from pipelines.bench import Bench
 from pipelines.masks import attach_mask, mask_of
+from pipelines.schedules import cubic
 from pipelines.sparsity import Amount, Amounts, Scope, check_scope, chosen_weights, masks_for, told
 from pipelines.tweak import Tweak, TweakSettings
 from pipelines.weights import Weight
-
-
-def cubic(progress: float) -> float:
-    """Return the share of the final sparsity after `progress` 0..1 of the way: ``1 - (1 - t)^3``.
-
-    Much goes early, when there is much that is not needed (Zhu and Gupta, 2017, "To prune, or not to prune").
-
-    >>> cubic(0.0), cubic(0.5), cubic(1.0)
-    (0.0, 0.875, 1.0)
-    """
-    return 1 - (1 - min(max(progress, 0.0), 1.0)) ** 3
 
 
 class GradualSparsity(TweakSettings):

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from pipelines.meter import METERS, MeterBench, meter_of
 from pipelines.meters.latency import Latency
 from pipelines.meters.metric import Metric as MetricMeter
 from pipelines.meters.size import Size
+from pipelines.meters.train_energy import TrainEnergy
 from pipelines.task import Metric, Task
 from pipelines.tasks.digits import correct, make
 from search_spaces.errors import TrialFailed, WrongInput
@@ -123,3 +126,20 @@ def test_the_measuring_process_stays_light() -> None:
     code += "; print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("settings", "facts", "value", "source"),
+    [
+        ({}, {"train_rapl_j": 5.0, "train_cpu_s": 2.0}, 5.0, "rapl"),
+        ({}, {"train_rapl_j": 5.0, "train_nvml_j": 7.0}, 7.0, "nvml"),
+        ({"watts_per_core": 6.0}, {"train_cpu_s": 2.0}, 12.0, "cpu_seconds x W"),
+        ({}, {"train_cpu_s": 2.0}, None, None),
+        ({"watts_per_core": 6.0}, {}, None, None),
+    ],
+)
+def test_the_energy_of_training_says_where_it_is_from(
+    tmp_path: Path, settings: dict[str, float], facts: dict[str, float], value: float | None, source: str | None
+) -> None:
+    reading = TrainEnergy.model_validate(settings).read(tmp_path, cast(MeterBench, SimpleNamespace(facts=facts)))
+    assert (reading.value, reading.details.get("source")) == (value, source)

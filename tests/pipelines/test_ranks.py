@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pipelines.bench import Bench, Cache
+from pipelines.bench import Bench, Cache, Progress, Report, silent
+from pipelines.checkpoint import Checkpoint
 from pipelines.ranks import Ranks
 from pipelines.stages.distill import teacher_scores
 from pipelines.tasks.digits import make
@@ -42,7 +43,7 @@ def test_shards_are_a_fair_partition(size: int, world_size: int) -> None:
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
-CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher"]
+CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher", "resume"]
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,32 @@ def check_teacher(ranks: Ranks, folder: Path) -> bool:
     with torch.no_grad():
         expected = teacher(task.train.tensors[0])
     return written and torch.allclose(scores, expected, atol=1e-5) and torch.allclose(again, expected, atol=1e-5)
+
+
+def check_resume(ranks: Ranks, folder: Path) -> bool:
+    """A training that is stopped after its first epoch goes on on both ranks, to the same last bit."""
+    task, settings = make(width=2, hidden=4), TrainSettings(epochs=2, batch_size=256)
+
+    class Stopped(Exception):
+        pass
+
+    def stop(progress: Progress) -> None:
+        if progress.epoch == 1:
+            raise Stopped
+
+    def trained(report: Report, checkpoint: Checkpoint | None) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = task.new_model()
+        fit(model, Bench(task, ranks, report=report, checkpoint=checkpoint), settings)
+        return [*model.state_dict().values()]
+
+    undisturbed, kept = trained(silent, None), Checkpoint(folder / "checkpoint")
+    try:
+        trained(stop, kept)
+    except Stopped:
+        ranks.barrier()
+        return all(map(torch.equal, undisturbed, trained(silent, kept)))
+    return False
 
 
 def main(rank: int, folder: Path) -> None:

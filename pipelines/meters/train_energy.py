@@ -1,0 +1,37 @@
+"""Joules that making the candidate took: from a counter where the run could read one, else from CPU seconds."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from pipelines.meter import Meter, MeterBench
+from search_spaces.objectives import Reading
+
+
+class TrainEnergy(Meter):
+    """A fact of the run, labelled by its ``source``: ``nvml``, ``rapl`` or ``cpu_seconds x W``.
+
+    Counters see the whole device or processor package of the first worker, other work included. CPU seconds times
+    `watts_per_core` is an estimate that ranks candidates as their CPU time does, no more. Stages that came from the
+    cache cost nothing.
+    """
+
+    kind: Literal["train_energy"] = "train_energy"
+    unit: Literal["J"] = "J"
+    goal: Literal["min"] = "min"
+    watts_per_core: float | None = Field(
+        None, gt=0, description="the power of one busy core in W, for machines without counters, such as 6"
+    )
+
+    def read(self, artifact: Path, bench: MeterBench) -> Reading:
+        """Return the joules with where they come from."""
+        for source in ("nvml", "rapl"):
+            if (fact := f"train_{source}_j") in bench.facts:
+                return Reading(bench.facts[fact], self.unit, details={"source": source})
+        if self.watts_per_core is None:
+            return Reading.not_measured(self.unit, "the run could read no counter; set watts_per_core to estimate")
+        if "train_cpu_s" not in bench.facts:
+            return Reading.not_measured(self.unit, "the run told no train_cpu_s")
+        details: dict[str, float | str] = {"source": "cpu_seconds x W", "watts_per_core": self.watts_per_core}
+        return Reading(bench.facts["train_cpu_s"] * self.watts_per_core, self.unit, details=details)

@@ -1,0 +1,142 @@
+"""Prune in steps with training in between, and take a step back when it costs too much."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
+from torch import nn
+
+from pipelines.bench import Bench, derived_seed
+from pipelines.schedules import cubic
+from pipelines.stage import Shape, Stage, stage_of
+from pipelines.validation import mean_loss
+from search_spaces.errors import WrongInput
+
+_log = logging.getLogger("paretta")
+
+
+def _stage(value: object) -> object:
+    if not isinstance(value, Mapping):
+        return value
+    try:
+        return stage_of(value, where="stage")
+    except WrongInput as error:
+        raise ValueError("; ".join(map(str, error.problems))) from None
+
+
+StageField = Annotated[SerializeAsAny[Stage], BeforeValidator(_stage)]
+
+
+class Iterate(Stage):
+    """Reach a sparsity in steps: prune a little, train, look at the validation loss, keep the step or roll it back.
+
+    After step k of n the sparsity is that of `prune` times ``k / n`` (linear) or ``1 - (1 - k / n)^3`` (cubic, Zhu and
+    Gupta, 2017). A step after which the loss on validation data has risen by more than `max_rise` since before the
+    first one is undone, and no other is tried (Han et al., 2015, prune and retrain so). Without `max_rise` every step
+    is kept, which prunes gradually during training: the later epochs train a smaller model and cost less.
+    """
+
+    kind: Literal["iterate"] = "iterate"
+    prune: StageField = Field(
+        examples=[{"kind": "prune", "sparsity": 0.5}],
+        description="the stage with the final sparsity, such as {kind: prune, sparsity: 0.7} or {kind: sparsify, ...}",
+    )
+    retrain: StageField | None = Field(None, description="the stage that trains after each step, such as {kind: train}")
+    steps: int = Field(4, ge=1, le=1000, description="how many steps lead to the final sparsity, such as 4")
+    curve: Literal["linear", "cubic"] = Field("cubic", description="linear (equal steps) or cubic (large ones first)")
+    max_rise: float | None = Field(
+        None, ge=0, description="the highest rise of the mean validation loss that is kept, such as 0.05"
+    )
+
+    @field_validator("prune")
+    @classmethod
+    def _has_sparsity(cls, stage: Stage) -> Stage:
+        if not _has_shares(stage):
+            raise ValueError("must be a stage with a `sparsity` that is a share, such as prune or sparsify")
+        return stage
+
+    @model_validator(mode="after")
+    def _trains_values_only(self) -> Self:
+        if self.retrain is not None and (self.retrain.shape != "kept" or self.retrain.holds_values):
+            raise ValueError("`retrain` must be a stage that only trains, such as train or distill")
+        return self
+
+    def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
+        """Return the model after the last step that was kept."""
+        limit = None if self.max_rise is None else mean_loss(model, bench.task, bench.ranks) + self.max_rise
+        done = 0.0
+        for step in range(1, self.steps + 1):
+            share = self._share(step)
+            before = deepcopy(model) if limit is not None else None
+            model = self._take(step, model, bench, done, share)
+            if limit is not None and before is not None:
+                loss = mean_loss(model, bench.task, bench.ranks)
+                if not loss <= limit:
+                    _log.info("iterate: step %d is rolled back: loss %.4g is above %.4g", step, loss, limit)
+                    return before
+            done = share
+        return model
+
+    def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
+        """What holds for the stages inside."""
+        inside = [self.prune] if self.retrain is None else [self.prune, self.retrain]
+        return next((r for stage in inside if (r := stage.conflict(earlier, in_baseline=in_baseline))), None)
+
+    @property
+    def holds_values(self) -> bool:
+        """Whether the stage inside does."""
+        return self.prune.holds_values
+
+    @property
+    def round_to(self) -> int:
+        """What widths are multiples of afterwards; 0 where they do not change."""
+        return int(getattr(self.prune, "round_to", 0))
+
+    @property
+    def shape(self) -> Shape:
+        """That of the stage inside, unless a step may be rolled back."""
+        return self.prune.shape if self.max_rise is None else "chosen by value"
+
+    def sketch(self) -> Self:
+        """Take all steps without training."""
+        return self.model_copy(update={"prune": self.prune.sketch(), "retrain": None, "max_rise": None})
+
+    def words(self) -> str:
+        """Say what happens in how many steps."""
+        train = f", each followed by {self.retrain.words()}" if self.retrain else ""
+        limit = f", while the loss rises by no more than {self.max_rise:g}" if self.max_rise is not None else ""
+        return f"{self.prune.words()} in {self.steps} steps{train}{limit}"
+
+    def _share(self, step: int) -> float:
+        progress = step / self.steps
+        return cubic(progress) if self.curve == "cubic" else progress
+
+    def _take(self, step: int, model: nn.Module, bench: Bench, done: float, share: float) -> nn.Module:
+        seed = derived_seed(bench.seed, "iterate", str(step))
+        bench = replace(bench, seed=seed, stage=f"iterate-{step}", scored=False)
+        model = _scaled(self.prune, done, share).apply(model, bench)
+        return model if self.retrain is None else self.retrain.apply(model, bench)
+
+
+def _has_shares(stage: Stage) -> bool:
+    """Say whether a stage's `sparsity` is a share, or one for each pattern."""
+    sparsity = getattr(stage, "sparsity", None)
+    shares = list(sparsity.values()) if isinstance(sparsity, Mapping) else [sparsity]
+    return all(isinstance(share, float) for share in shares)
+
+
+def _scaled(stage: Stage, done: float, share: float) -> Stage:
+    """Return `stage` with what is still to go when the share `done` of its sparsity is reached and `share` is next.
+
+    Removed channels no longer count, so that their rest is relative; masked weights do.
+    """
+
+    def rest(final: float) -> float:
+        return share * final if stage.holds_values else 1 - (1 - share * final) / (1 - done * final)
+
+    sparsity = getattr(stage, "sparsity", 0.0)
+    amount = {p: rest(s) for p, s in sparsity.items()} if isinstance(sparsity, Mapping) else rest(sparsity)
+    return stage.model_copy(update={"sparsity": amount})
