@@ -11,6 +11,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from pipelines.artifact import open_artifact
 from pipelines.bench import Cache, Progress
+from pipelines.checkpoint import Checkpoint
 from pipelines.meter import answers
 from pipelines.ranks import Ranks
 from pipelines.run import Outcome, baseline_key, run
@@ -152,3 +153,25 @@ def test_the_callers_random_state_is_left_alone(task: Task, tmp_path: Path) -> N
     torch.manual_seed(0)
     ran(small, tmp_path / "a", Plan(BASELINE))
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_a_run_that_was_killed_goes_on_and_delivers_the_same_bytes(task: Task, tmp_path: Path) -> None:
+    class Killed(ParettaError):
+        pass
+
+    steps: Document = {"kind": "iterate", "prune": SMALLER[0], "retrain": {"kind": "train"}, "steps": 2}
+    plan, told = Plan(BASELINE, (steps, SMALLER[1])), []
+
+    def report(progress: Progress) -> None:
+        told.append((progress.stage, progress.epoch))
+        if told == [*undisturbed[:5]]:
+            raise Killed
+
+    undisturbed: list[tuple[str, int]] = []
+    expected = ran(task, tmp_path / "a", plan, report=lambda told: undisturbed.append((told.stage, told.epoch)))
+    kept = Checkpoint(tmp_path / "states")
+    with pytest.raises(Killed):
+        ran(task, tmp_path / "b", plan, report=report, checkpoint=kept)
+    again = ran(task, tmp_path / "b", plan, report=report, checkpoint=kept)
+    assert told == undisturbed, "no epoch is trained twice"
+    assert model_bytes(again) == model_bytes(expected)
