@@ -74,7 +74,8 @@ class Iterate(Stage):
             model = self._take(step, model, bench, done, share)
             if limit is not None and before is not None:
                 loss = mean_loss(model, bench.task, bench.ranks)
-                if not loss <= limit:
+                # one decision for all ranks, which may not round alike
+                if bench.ranks.any(not loss <= limit):
                     _log.info("iterate: step %d is rolled back: loss %.4g is above %.4g", step, loss, limit)
                     return before
             done = share

@@ -183,6 +183,7 @@ def _check_output(model: nn.Module, bench: Bench) -> None:
     try:
         shape = model(example).shape
     except RuntimeError as error:
-        raise TrialFailed(f"prune: the model's forward depends on a width that was pruned: {error}") from error
+        mend = "leave its layers out of `sparsity` by name pattern"
+        raise TrialFailed(f"prune: the model's forward depends on a width that was pruned; {mend}: {error}") from error
     if shape != expected:
         raise TrialFailed(f"prune: the output became {list(shape)} instead of {list(expected)}")

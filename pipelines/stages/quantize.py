@@ -69,6 +69,13 @@ class Quantize(Stage):
         self._calibrate(model, chosen, bench)
         return model.train(was_training)
 
+    def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
+        """Widths may fall step by step, with training in between; without, the former step was for nothing."""
+        before = next((stage for stage in reversed(earlier) if stage.shape == "kept" or stage.kind == self.kind), None)
+        if isinstance(before, Quantize) and not (isinstance(self.bits, dict) and isinstance(before.bits, dict)):
+            return "quantizes anew what was just quantized; give all widths in one stage, or train in between"
+        return None
+
     @property
     def holds_values(self) -> bool:
         """Weights stand on their grids."""

@@ -49,3 +49,12 @@ def test_all_problems_of_a_plan_are_told_with_their_place() -> None:
         "stages[0] (prune).sparsity",
         "stages[0] (prune).round_to",
     ]
+
+
+def test_quantizing_twice_needs_a_training_in_between() -> None:
+    first, second, train = {"kind": "quantize", "bits": 8}, {"kind": "quantize", "bits": 4}, {"kind": "train"}
+    with pytest.raises(WrongInput, match="quantizes anew what was just quantized"):
+        stages_of(Plan(stages=(first, second)))
+    assert len(stages_of(Plan(stages=(first, train, second)))) == 3
+    parts = [{"kind": "quantize", "bits": {name: 4}} for name in ("conv*", "fc*")]
+    assert len(stages_of(Plan(stages=tuple(parts)))) == 2
