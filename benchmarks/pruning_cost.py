@@ -72,10 +72,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--width", type=int, default=32)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    task, load = make(width=arguments.width, hidden=128), os.getloadavg()[0]
+    task, load = make(width=arguments.width, hidden=2 * arguments.width), os.getloadavg()[0]
     one("warm-up", Plan(stages=(train(1),)), task, 0)
     rows = [one(way, plan, task, seed) for seed in range(arguments.seeds) for way, plan in WAYS.items()]
     print(f"{'way':32} {'CPU s':>14} {'parameters':>11} {'accuracy, validation':>22}")
