@@ -16,6 +16,7 @@ from search_spaces.limits import Limit, parse_limits
 from search_spaces.objectives import Objective
 from search_spaces.plan import Document, Json
 from search_spaces.trial import Trial
+from search_spaces.wish import Wish
 
 JOURNAL_FILE: Final = "journal.jsonl"
 SCHEMA_VERSION: Final = 1
@@ -175,7 +176,7 @@ class SweepRecord:
 
     def front(self) -> Front:
         """Return the front of what has finished so far."""
-        return Front.of(self.trials.values(), self.objectives, self.name, self.limits)
+        return Front.of(self.trials.values(), self.objectives, self.name, self.limits, wishes_of(self.config))
 
     def count(self, *statuses: str) -> int:
         """Count the trials in the given states, the baseline left out."""
@@ -185,3 +186,9 @@ class SweepRecord:
 def limits_of(config: Document) -> tuple[Limit, ...]:
     """Return the limits in a sweep's resolved document; none where it was written before there were any."""
     return parse_limits(cast(list[Json], config.get("limits", [])))
+
+
+def wishes_of(config: Document) -> dict[str, Wish]:
+    """Return the named wishes in a sweep's resolved document; none where it was written before there were any."""
+    wishes = cast(Mapping[str, Json], config.get("wishes", {}))
+    return {name: Wish.from_document(wish) for name, wish in wishes.items()}

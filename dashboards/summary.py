@@ -1,10 +1,12 @@
 """What the record of a sweep comes to: the roles on its front, the front's growth, and the cost."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from dashboards.journal import SweepRecord
+from search_spaces.errors import WrongInput
 from search_spaces.front import Front
 from search_spaces.trial import Trial
 
@@ -16,19 +18,43 @@ _BEST: Final[Mapping[str, str]] = {
 }
 
 
-def roles(front: Front) -> dict[str, tuple[str, ...]]:
-    """Name the members of the front that hold a role: the knee, and the best of each objective.
+def holders(front: Front) -> dict[str, Trial]:
+    """Return who holds each role: the knee, the best of each objective, and the answers to the sweep's named wishes.
 
-    Returns:
-        roles by uid; members without a role are left out, and a member may hold several.
+    A wish that no member meets is held by nobody.
     """
     if not front.members:
         return {}
-    held: dict[str, list[str]] = {front.knee().uid: ["knee"]}
+    held = {"knee": front.knee()}
     for objective in front.objectives:
-        best = front.pick(prefer=objective.meter)
-        held.setdefault(best.uid, []).append(_BEST.get(objective.meter, f"best {objective.meter}"))
+        held[_BEST.get(objective.meter, f"best {objective.meter}")] = front.pick(prefer=objective.meter)
+    for name, wish in front.wishes.items():
+        try:
+            held[name] = front.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
+        except WrongInput:
+            continue
+    return held
+
+
+def roles(front: Front) -> dict[str, tuple[str, ...]]:
+    """Name the roles of the members that hold any, see `holders`.
+
+    Returns:
+        roles by uid; a member may hold several.
+    """
+    held: dict[str, list[str]] = {}
+    for role, trial in holders(front).items():
+        held.setdefault(trial.uid, []).append(role)
     return {uid: tuple(names) for uid, names in held.items()}
+
+
+def alias(role: str) -> str:
+    """Return a role as one word: what MLflow's registry calls its holder.
+
+    >>> alias("most accurate")
+    'most-accurate'
+    """
+    return re.sub(r"[^A-Za-z0-9_-]", "-", role)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from dashboards.journal import wishes_of
 from orchestrator.sweep import Sweep
 from pipelines.meter import Meter, meter_of
 from pipelines.stage import stage_of, stages_of
@@ -48,7 +49,7 @@ def check(sweep: Sweep) -> Checked:
     task = _task(sweep)
     meters = _meters(sweep, task)
     objectives = tuple(Objective(meter.label, meter.goal, meter.unit) for meter in meters)
-    if problems := list(_limit_problems(sweep, objectives)):
+    if problems := [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives)]:
         raise WrongInput(*problems)
     return Checked(task, meters, objectives, data_digest(task), len(corners))
 
@@ -99,6 +100,11 @@ def _plan_problems(sweep: Sweep, plan: Plan) -> Iterable[Problem]:
 def _limit_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[Problem]:
     for index, limit in enumerate(sweep.limits):
         yield from limit.check(objectives, sweep.source.where(f"limits[{index}]"))
+
+
+def _wish_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[Problem]:
+    for name, wish in wishes_of(sweep.document()).items():
+        yield from wish.check(name, objectives, sweep.source.where(f"wishes.{name}"))
 
 
 def _stage_problems(document: Document, where: str) -> Iterable[Problem]:

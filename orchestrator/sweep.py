@@ -71,6 +71,14 @@ class MeasuringConfig(_Section):
     )
 
 
+class WishConfig(_Section):
+    """What a user asks of the front: the same that `paretta pull` takes."""
+
+    prefer: str = Field(default="knee", description="an objective's name, or knee")
+    at_least: dict[str, str | float] = Field(default={}, description="limits from below, such as {accuracy: 97%}")
+    at_most: dict[str, str | float] = Field(default={}, description="limits from above, such as {size: 50kB}")
+
+
 def _as_document(item: object) -> object:
     """Let ``latency`` stand for ``{kind: latency}``."""
     return {"kind": item} if isinstance(item, str) else item
@@ -93,6 +101,10 @@ class SweepConfig(_Section):
         default=[],
         description="a list of limits such as {meter: size, at_most: 50kB}, {meter: latency, at_most: "
         "{of_baseline: 0.5}} or {meter: accuracy, at_least: {below_baseline: 1%}}",
+    )
+    wishes: dict[str, WishConfig] = Field(
+        default={},
+        description="whom `paretta pull SWEEP@NAME` gets, such as phone: {prefer: accuracy, at_most: {size: 50kB}}",
     )
     search: SearchConfig = Field(default=SearchConfig(), description="a mapping with sampler, trials, seed, confirm")
     workers: WorkersConfig = Field(default=WorkersConfig(), description="a mapping with per_trial, cpus, gpus")

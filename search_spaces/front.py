@@ -13,6 +13,7 @@ from search_spaces.objectives import Objective, Reading
 from search_spaces.pareto import Losses, hypervolume, non_dominated
 from search_spaces.quantities import format_quantity
 from search_spaces.trial import Trial
+from search_spaces.wish import Wish
 
 _REFERENCE_POINTS: Final = 1.0  # the reference point of learned objectives: ten points worse than the baseline
 
@@ -29,6 +30,7 @@ class Front:
         limits: what members must keep to.
         best_effort: no trial meets the limits; the members are the non-dominated of all trials, those that miss the
             limits by least first.
+        wishes: what the sweep's user asks of the front, by name.
     """
 
     objectives: tuple[Objective, ...]
@@ -38,6 +40,7 @@ class Front:
     sweep: str = ""
     limits: tuple[Limit, ...] = ()
     best_effort: bool = False
+    wishes: Mapping[str, Wish] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -46,6 +49,7 @@ class Front:
         objectives: Sequence[Objective],
         sweep: str = "",
         limits: Sequence[Limit] = (),
+        wishes: Mapping[str, Wish] | None = None,
     ) -> "Front":
         """Take the complete trials that have every objective measured and keep the non-dominated feasible ones.
 
@@ -61,7 +65,9 @@ class Front:
         members = [trial for trial, kept in zip(eligible, keep, strict=True) if kept]
         members.sort(key=lambda t: (missed[t.uid], _losses([t], objectives)[0].tolist(), t.number))
         best_effort = bool(members) and not feasible
-        return cls(tuple(objectives), tuple(members), baseline, everything, sweep, tuple(limits), best_effort)
+        return cls(
+            tuple(objectives), tuple(members), baseline, everything, sweep, tuple(limits), best_effort, wishes or {}
+        )
 
     def __iter__(self) -> Iterator[Trial]:
         """Iterate over the members."""
