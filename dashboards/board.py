@@ -1,82 +1,74 @@
-"""MLflow's pages over the store of a home, on loopback, opening on the sweeps' fronts."""
+"""The board: the live pages of a home's sweeps, beside MLflow's own pages over its store."""
 
-import ipaddress
-import os
+import secrets
 import signal
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from dashboards.journal import JOURNAL_FILE, SweepRecord
+from dashboards.live import open_live
+from dashboards.loopback import LOOPBACK, address, free_port, is_loopback, serving
 from dashboards.mlflow_views import run_link, view_link
 from dashboards.standing import read_standing
-from dashboards.store import ENVIRONMENT, default_artifacts, default_uri, open_store, probe
-from search_spaces.errors import ParettaError, Problem, WrongInput
+from dashboards.store import ENVIRONMENT, default_artifacts, default_uri, is_server, open_store, probe
+from search_spaces.errors import ParettaError
 
 DEFAULT_PORT: Final = 5000
 _LOG_FILE: Final = "board.log"
-_START_SECONDS: Final = 180.0
-_STOP_SECONDS: Final = 10.0
+# The job queue is six more processes and two gigabytes, for features that a sweep does not use.
+MLFLOW_ENVIRONMENT: Final = {**ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A running page.
+    """Running pages.
 
     Args:
-        url: of the MLflow server.
+        url: of the live pages, with its token where it needs one.
         home: the folder of the sweeps.
+        links: the further pages that the live ones link to, by name; may grow.
     """
 
     url: str
     home: Path
-
-    def links(self) -> list[str]:
-        """Return a line per recorded sweep of the home, the latest first: its name, its front and its run."""
-        recorded = [(r, s) for r in _records(self.home) if (s := read_standing(r.folder)).run_id]
-        recorded.sort(key=lambda pair: pair[0].started, reverse=True)
-        lines = []
-        for record, standing in recorded:
-            lines.append(f"{record.name}: {view_link(record, standing.experiment_id, 'front', self.url)}")
-            lines.append(
-                f"{' ' * len(record.name)}  {run_link(standing.experiment_id, standing.run_id, server=self.url)}"
-            )
-        return lines
+    links: dict[str, str]
 
 
 def serve_board(
     home: Path,
     tracking_uri: str | None = None,
     *,
-    host: str = "127.0.0.1",
+    host: str = LOOPBACK,
     port: int = DEFAULT_PORT,
     say: Callable[[str], object] = print,
 ) -> None:
-    """Serve MLflow's pages until interrupted.
+    """Serve the live pages and MLflow's until interrupted; the live ones do without MLflow where it has to.
 
     Args:
         home: the folder of the sweeps.
         tracking_uri: the store; by default the SQLite file in `home`. Of a server's store only the links are said.
-        host: a loopback address.
-        port: 0 takes a free one.
+        host: to listen on. Anything but loopback takes a token, and MLflow's pages stay on loopback.
+        port: of the live pages; 0 takes a free one.
         say: where lines for a person go.
 
     Raises:
-        WrongInput: the store cannot be reached, the port is taken, or the host is not a loopback address.
-        ParettaError: the server did not start.
+        WrongInput: the port cannot be used.
     """
-    with open_board(home, tracking_uri, host=host, port=port) as board:
-        say(f"MLflow: {board.url}")
-        for line in board.links():
-            say(line)
+    with open_board(home, host=host, port=port) as board, ExitStack() as mlflow:
+        say(f"sweeps: {board.url}")
+        try:
+            url = mlflow.enter_context(open_mlflow(home, tracking_uri))
+        except ParettaError as error:
+            say(f"MLflow: not there, the pages above do without it: {error}")
+        else:
+            board.links["MLflow"] = url
+            say(f"MLflow: {url}")
+            for line in links(home, url):
+                say(line)
         say("Ctrl-C ends it.")
         try:
             signal.pause()
@@ -85,87 +77,44 @@ def serve_board(
 
 
 @contextmanager
-def open_board(
-    home: Path, tracking_uri: str | None = None, *, host: str = "127.0.0.1", port: int = DEFAULT_PORT
-) -> Iterator[Board]:
-    """Start the server of `serve_board`, give it once it answers, and end it."""
+def open_board(home: Path, *, host: str = LOOPBACK, port: int = DEFAULT_PORT) -> Iterator[Board]:
+    """Start the live pages, give them, and end them. Raises `WrongInput` where the port cannot be used."""
+    token, further = "" if is_loopback(host) else secrets.token_urlsafe(18), dict[str, str]()
+    with open_live(home, host=host, port=free_port(host, port), token=token, links=further) as url:
+        yield Board(f"{url}/?token={token}" if token else url, home, further)
+
+
+@contextmanager
+def open_mlflow(home: Path, tracking_uri: str | None = None) -> Iterator[str]:
+    """Start MLflow's server over the store on a free loopback port, give its URL once it answers, and end it.
+
+    Where the store is a server already, its own URL is given.
+
+    Raises:
+        WrongInput: the store cannot be reached.
+        ParettaError: the server did not start.
+    """
     uri = tracking_uri or default_uri(home)
     probe(uri)
-    if uri.startswith("http"):
-        yield Board(uri.rstrip("/"), home)
+    if is_server(uri):
+        yield uri.rstrip("/")
         return
-    port = _free_port(host, port)
+    port = free_port(LOOPBACK, 0)
     open_store(uri)  # the tables are made here, once: servers that do so side by side break an SQLite file
-    process = _start_server(home, uri, host, port)
-    try:
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        _wait_until_it_answers(url, process, home / _LOG_FILE)
-        yield Board(url, home)
-    finally:
-        _end(process)
-
-
-def _free_port(host: str, port: int) -> int:
-    if host != "localhost" and not _is_loopback(host):
-        mend = "use 127.0.0.1 and a tunnel: ssh -L 5000:127.0.0.1:5000 HOST"
-        raise WrongInput(
-            Problem("--host", "the pages have no password, so they are served on loopback only", host, mend)
-        )
-    try:
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
-            return int(server.getsockname()[1])
-    except OSError as error:
-        raise WrongInput(
-            Problem("--port", f"the port cannot be used: {error.strerror}", port, "--port 0 finds one")
-        ) from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _start_server(home: Path, uri: str, host: str, port: int) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", host]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", LOOPBACK]
     command += ["--port", str(port), "--workers", "1", "--default-artifact-root", str(default_artifacts(uri, home))]
-    # The job queue is six more processes and two gigabytes, for features that a sweep does not use.
-    environment = {**os.environ, **ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (home / _LOG_FILE).open("wb") as log:
-        return subprocess.Popen(  # noqa: S603  our own command
-            command,
-            cwd=home,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,  # so that the server and its workers end together
-        )
+    url = address(LOOPBACK, port)
+    with serving(command, f"{url}/health", log=home / _LOG_FILE, cwd=home, environment=MLFLOW_ENVIRONMENT):
+        yield url
 
 
-def _wait_until_it_answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    until = time.monotonic() + _START_SECONDS
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            break
-        try:
-            with urlopen(f"{url}/health", timeout=5):  # noqa: S310  our own server
-                return
-        except (URLError, OSError):
-            time.sleep(0.2)
-    last = log.read_text(errors="replace").strip().splitlines()[-3:]
-    raise ParettaError(f"the MLflow server did not start; {log} says: {' | '.join(last)}")
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-            process.wait(_STOP_SECONDS)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
-
-
-def _records(home: Path) -> list[SweepRecord]:
-    return [SweepRecord.read(path.parent) for path in sorted(home.glob(f"*/{JOURNAL_FILE}"))]
+def links(home: Path, server: str) -> list[str]:
+    """Return two lines per recorded sweep of the home, the latest first: its front and its run in MLflow's pages."""
+    records = (SweepRecord.read(path.parent) for path in sorted(home.glob(f"*/{JOURNAL_FILE}")))
+    recorded = [(record, at) for record in records if (at := read_standing(record.folder)).run_id]
+    recorded.sort(key=lambda pair: pair[0].started, reverse=True)
+    lines = []
+    for record, at in recorded:
+        lines.append(f"{record.name}: {view_link(record, at.experiment_id, 'front', server)}")
+        lines.append(f"{' ' * len(record.name)}  {run_link(at.experiment_id, at.run_id, server=server)}")
+    return lines

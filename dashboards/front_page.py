@@ -11,6 +11,7 @@ from dashboards.journal import SweepRecord
 from dashboards.summary import Step, history, roles, total_cost
 from search_spaces.documents import write_yaml
 from search_spaces.front import Front
+from search_spaces.limits import Limit
 from search_spaces.objectives import Objective, Reading
 from search_spaces.plan import Json
 from search_spaces.trial import Trial
@@ -25,6 +26,7 @@ SCRIPTS: Final = (
     "growth.js",
     "parallel.js",
     "tables.js",
+    "now.js",
     "report.js",
 )
 _LONGEST_DETAIL: Final = 800
@@ -59,12 +61,25 @@ def render(data: Mapping[str, Json]) -> str:
     return page
 
 
+def live_page(data: Mapping[str, Json], links: Mapping[str, str]) -> str:
+    """Return the page as a server shows it: it asks for ``data.json`` beside it and draws itself anew.
+
+    Args:
+        data: `report_data` with ``now`` and ``version``.
+        links: further pages by their names.
+    """
+    page = render({**data, "links": dict(links)})
+    # on its own server the page may ask for its data, and nothing else
+    return page.replace("default-src 'none';", "default-src 'none'; connect-src 'self';", 1)
+
+
 def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json]:
     """Return all that the page shows, as plain data; trials are kept short, for there may be thousands."""
     home = f"--home {shlex.quote(str(record.folder.absolute().parent))}"
     front, trials = record.front(), [trial for trial in record.trials.values() if trial.role != "confirmation"]
     knobs = list(dict.fromkeys(name for trial in trials for name in trial.knobs))
     held, members = roles(front), {trial.uid for trial in front}
+    undecided = {trial.uid for trial in front.undecided}
     return {
         "sweep": record.name,
         "at": home if at is None else at,
@@ -77,8 +92,12 @@ def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json
         "objectives": [_objective(objective, front) for objective in front.objectives],
         "knobs": list(knobs),
         "trials": [
-            _trial(trial, front, knobs, held.get(trial.uid, ()), on_front=trial.uid in members) for trial in trials
+            _trial(trial, front, knobs, held.get(trial.uid, ()), on_front=trial.uid in members)
+            | ({"undecided": True} if trial.uid in undecided else {})
+            for trial in trials
         ],
+        "limits": [_limit(limit, front) for limit in front.limits],
+        "best_effort": front.best_effort,
         "front": [trial.uid for trial in front],
         "plans": {trial.uid: write_yaml({"stages": list(trial.plan.stages)}) for trial in front},
         "growth": _growth(history(record)),
@@ -94,7 +113,7 @@ def _objective(objective: Objective, front: Front) -> Json:
     return {"meter": objective.meter, "goal": objective.goal, "unit": objective.unit, "baseline": baseline}
 
 
-def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], *, on_front: bool) -> Json:
+def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], *, on_front: bool) -> dict[str, Json]:
     """Return a trial with short names: v, l, h are value and interval by objective, t the same on the test split."""
     meters = [objective.meter for objective in front.objectives]
     document: dict[str, Json] = {
@@ -117,6 +136,16 @@ def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], 
     if trial.reason:
         document |= {"why": trial.reason, "detail": trial.detail[-_LONGEST_DETAIL:]}
     return document
+
+
+def _limit(limit: Limit, front: Front) -> Json:
+    """Return a limit of the sweep with its bound on the axis of its objective; None where it is in another unit."""
+    meters = [objective.meter for objective in front.objectives]
+    index = meters.index(limit.meter) if limit.meter in meters else None
+    baseline = front.baseline.readings.get(limit.meter) if front.baseline else None
+    shown = index is not None and limit.unit in (None, front.objectives[index].unit)
+    bound = limit.bound(baseline) if shown else None
+    return {"i": index, "side": limit.side, "bound": bound, "words": str(limit)}
 
 
 def _axes(trial: Trial, front: Front) -> Json:

@@ -1,8 +1,7 @@
 """A running sweep in the terminal: one live panel where there is one, plain lines where there is none."""
 
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TextIO
 
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dashboards.journal import SweepRecord
+from dashboards.now import doings, num_ended, seconds_left
 from orchestrator.front_words import confirmation_table, curse_notes, limits_note
 from search_spaces.front import Front
 from search_spaces.objectives import Reading
@@ -71,8 +71,8 @@ class LiveDisplay:
         self.live.console.print(text, soft_wrap=True, markup=False)
 
     def _panel(self, record: SweepRecord) -> RenderableType:
-        bar = ProgressBar(total=self.num_trials, completed=_num_ended(record), width=40)
-        running = [_running(trial, record) for trial in record.trials.values() if trial.status == "running"]
+        bar = ProgressBar(total=self.num_trials, completed=num_ended(record), width=40)
+        running = [f"  {said.trial.uid} {said.words}" for said in doings(record)]
         return Group(bar, Text(summary(record, self.num_trials)), *map(Text, running[:_SHOWN_RUNNING]))
 
 
@@ -83,7 +83,7 @@ def summary(record: SweepRecord, num_trials: int) -> str:
     """
     counts = f"{record.count('complete')}/{num_trials} done, {record.count('running')} running"
     failed = record.count("failed")
-    left = _seconds_left(record, num_trials)
+    left = seconds_left(record, num_trials)
     parts = [counts, f"{failed} failed", f"hypervolume {record.front().hypervolume:.3f}"]
     return ", ".join([*parts, *([f"about {_duration(left)} left"] if left is not None else [])])
 
@@ -162,35 +162,6 @@ def _ended(record: SweepRecord, event: Document) -> Trial | None:
     if record.frozen is not None and trial.role != "confirmation":
         return None
     return None if trial.status == "running" else trial
-
-
-def _num_ended(record: SweepRecord) -> int:
-    return sum(trial.status != "running" and trial.role == "trial" for trial in record.trials.values())
-
-
-def _seconds_left(record: SweepRecord, num_trials: int, clock: Callable[[], float] = time.time) -> float | None:
-    """Expect the trials to come to take as long as those that ended, side by side as they ran."""
-    trials = [trial for trial in record.trials.values() if trial.role == "trial"]
-    ended = _num_ended(record)
-    if not ended:
-        return None
-    return (clock() - min(trial.started for trial in trials)) / ended * max(num_trials - ended, 0)
-
-
-def _running(trial: Trial, record: SweepRecord) -> str:
-    message = record.progress.get(trial.uid, {})
-    return f"  {trial.uid} {doing(message)}"
-
-
-def doing(message: Document) -> str:
-    """Say what a running trial does, by its last progress message."""
-    if not message:
-        return "waits for workers, or is being measured"
-    scores = message.get("scores")
-    said = [f", {name} {score}" for name, score in scores.items()] if isinstance(scores, dict) else []
-    return (
-        f"{message['stage']} epoch {message['epoch']} of {message['num_epochs']}, loss {message['loss']}{''.join(said)}"
-    )
 
 
 def _duration(seconds: float) -> str:

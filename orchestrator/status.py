@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 
 from dashboards.journal import SweepRecord
+from dashboards.now import asked, doings
 from dashboards.standing import read_standing
-from orchestrator.progress import doing
 from search_spaces.plan import Document, Json
 
 STATUS_SCHEMA = 1
@@ -17,11 +17,11 @@ def status_document(folder: Path) -> dict[str, Json]:
     Schema 1: ``schema``, ``sweep``, ``status`` (running, done, stopped, failed), ``reason``, ``folder``,
     ``trials`` (count by state, the baseline left out), ``asked`` (trials asked for), ``front`` (members),
     ``hypervolume``, ``silent_s`` (seconds since the last event), ``failures`` (list of ``uid`` and ``reason``),
-    ``running`` (list of ``uid`` and the last ``progress``), ``record`` (how far MLflow is behind, in words).
+    ``running`` (list of ``uid``, the last ``progress``, and ``doing`` in words), ``record`` (how far MLflow is behind,
+    in words).
     """
     record = SweepRecord.read(folder)
     states = sorted({trial.status for trial in record.trials.values() if trial.role == "trial"})
-    search = record.config.get("search")
     front = record.front()
     return {
         "schema": STATUS_SCHEMA,
@@ -30,15 +30,14 @@ def status_document(folder: Path) -> dict[str, Json]:
         "reason": record.reason,
         "folder": str(folder),
         "trials": {state: record.count(state) for state in states},
-        "asked": search["trials"] if isinstance(search, dict) else None,
+        "asked": asked(record),
         "front": len(front),
         "hypervolume": front.hypervolume,
         "silent_s": round(time.time() - record.updated, 1),
         "failures": [{"uid": t.uid, "reason": t.reason} for t in record.trials.values() if t.status == "failed"],
         "running": [
-            {"uid": t.uid, "progress": record.progress.get(t.uid, {})}
-            for t in record.trials.values()
-            if t.status == "running"
+            {"uid": said.trial.uid, "progress": record.progress.get(said.trial.uid, {}), "doing": said.words}
+            for said in doings(record)
         ],
         "record": str(read_standing(folder)),
     }
@@ -59,5 +58,5 @@ def status_lines(document: Document) -> list[str]:
         f"front: {document['front']} points, hypervolume {document['hypervolume']:.3f}",
         *(f"failed {failure['uid']}: {failure['reason']}" for failure in failures),
         str(document["record"]),
-        *(f"running {trial['uid']}: {doing(trial['progress'])}" for trial in running),
+        *(f"running {trial['uid']}: {trial['doing']}" for trial in running),
     ]

@@ -60,6 +60,7 @@ function extent(values, log) {
 function mark(pen, kind, x, y, size, colours) {
   pen.beginPath();
   if (kind === "rest") { pen.arc(x, y, size * .62, 0, 7); pen.strokeStyle = colours.rest; pen.lineWidth = 1.1; pen.stroke(); return; }
+  if (kind === "undecided") { pen.moveTo(x, y - size); pen.lineTo(x + size, y); pen.lineTo(x, y + size); pen.lineTo(x - size, y); pen.closePath(); pen.fillStyle = colours.panel; pen.fill(); pen.strokeStyle = colours.front; pen.lineWidth = 1.5; pen.stroke(); return; }
   if (kind === "front") { pen.moveTo(x, y - size); pen.lineTo(x + size, y); pen.lineTo(x, y + size); pen.lineTo(x - size, y); pen.closePath(); pen.fillStyle = colours.front; }
   if (kind === "base") { pen.rect(x - size * .8, y - size * .8, size * 1.6, size * 1.6); pen.fillStyle = colours.base; }
   pen.fill();
@@ -70,7 +71,7 @@ function ring(pen, x, y, colours) {
   pen.beginPath(); pen.arc(x, y, 10, 0, 7); pen.strokeStyle = colours.pick; pen.lineWidth = 2.5; pen.stroke();
 }
 
-function kindOf(trial) { return trial.front ? "front" : trial.baseline ? "base" : "rest"; }
+function kindOf(trial) { return trial.front ? "front" : trial.baseline ? "base" : trial.undecided ? "undecided" : "rest"; }
 
 function nearest(spots, x, y, reach) {
   let best = null, least = reach * reach;

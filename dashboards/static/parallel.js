@@ -66,6 +66,11 @@ class Parallel {
     this.app.drawAll();
   }
 
+  state() { return [...this.brushes].map(([axis, range]) => [axis.name, range]); }
+  restore(state) {
+    for (const [name, range] of state) { const axis = this.axes.find(a => a.name === name); if (axis) this.brush(axis, range); }
+  }
+
   keeps(trial) {
     return [...this.brushes].every(([axis, [a, b]]) => { const y = axis.place(trial); return y >= a - 1e-9 && y <= b + 1e-9; });
   }

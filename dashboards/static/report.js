@@ -4,13 +4,23 @@ const app = {
   picked: null, pinned: new Set(), prefer: "knee", brushed: null, drawings: [], shown: [],
 
   start() {
+    this.limits = this.data.objectives.map(() => null);
+    this.build();
+    this.followLink();
+    new ResizeObserver(() => this.drawAll()).observe(document.body);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
+    document.getElementById("theme").addEventListener("click", event => this.theme(event.target));
+    if (this.data.now) followNews(this);
+  },
+
+  build() {
     const { data } = this;
     this.objectives = data.objectives;
     this.measured = data.trials.filter(t => t.status === "complete");
     const byUid = new Map(data.trials.map(t => [t.uid, t]));
     this.members = data.front.map(uid => byUid.get(uid));
+    this.undecided = data.trials.filter(t => t.undecided);
     this.baseline = data.trials.find(t => t.baseline && t.status === "complete");
-    this.limits = this.objectives.map(() => null);
     this.tested = this.objectives.map((_, i) => i).filter(i => this.members.some(t => t.t && t.t[i]));
     this.heading(); this.legend(); this.controls();
     const plots = document.getElementById("plots"), m = this.objectives.length;
@@ -22,16 +32,35 @@ const app = {
     plots.append(...this.drawings.map(drawing => drawing.figure));
     this.drawings.push(new Parallel(this, document.getElementById("parallel")), new Growth(this, document.getElementById("growth")));
     drawInfluence(this, document.getElementById("influence"));
-    fillFront(this); fillCost(this); fillFailures(this, document.getElementById("failures"));
+    fillFront(this); fillCost(this); fillFailures(this, document.getElementById("failures")); fillNow(this); fillLinks(this);
     document.getElementById("config").textContent = data.config;
     document.getElementById("facts").textContent = data.facts;
     document.getElementById("front-hint").textContent = !this.members.length ? "Nothing is on the front yet."
-      : (data.frozen ? "The test split was read once, for these points only." : "The test split is read when the sweep ends.") + " Intervals are 95 %. Click a heading to sort.";
+      : (data.best_effort ? "No trial keeps to the sweep's limits; these come nearest. " : "")
+        + (data.frozen ? "The test split was read once, for these points only." : "The test split is read when the sweep ends.") + " Intervals are 95 %. Click a heading to sort.";
+    document.getElementById("sweep-limits").textContent = data.limits.length ? `The sweep keeps its front to: ${data.limits.map(l => l.words).join("; ")}.` : "";
     this.colours = palette();
-    this.followLink();
-    new ResizeObserver(() => this.drawAll()).observe(document.body);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
-    document.getElementById("theme").addEventListener("click", event => this.theme(event.target));
+  },
+
+  // Take in newer data: build everything again, and keep what the reader has set, chosen, opened and turned.
+  renew(data) {
+    if (document.querySelector("input:active, canvas:active, select:focus")) return;  // in the middle of a gesture; ask again
+    const kept = { picked: this.picked && this.picked.uid, pinned: [...this.pinned].map(t => t.uid), view: this.drawings.map(d => d.state ? d.state() : null) };
+    const focused = document.activeElement && document.activeElement.getAttribute("aria-label"), scroll = document.getElementById("front").closest(".scroll").scrollTop;
+    for (const drawing of this.drawings) if (drawing.end) drawing.end();
+    for (const id of ["summary", "limits", "plots", "parallel", "influence", "growth", "front", "compare", "cost", "failures"]) document.getElementById(id).replaceChildren();
+    for (const label of document.querySelectorAll("#prefer label")) label.remove();
+    this.data = data; this.shown = []; this.brushed = null; this.picked = null; this.pinned = new Set();
+    const limits = this.limits;
+    this.build();
+    limits.forEach((limit, i) => this.limit(i, limit));
+    this.drawings.forEach((drawing, i) => { if (drawing.restore && kept.view[i]) drawing.restore(kept.view[i]); });
+    for (const trial of this.members) if (kept.pinned.includes(trial.uid)) this.pin(trial);
+    this.ask();
+    const chosen = this.members.find(t => t.uid === kept.picked);
+    if (chosen && chosen !== this.picked && limits.every(limit => limit === null)) this.select(chosen);
+    document.getElementById("front").closest(".scroll").scrollTop = scroll;
+    if (focused) { const again = document.querySelector(`[aria-label="${CSS.escape(focused)}"]`); if (again) again.focus({ preventScroll: true }); }
   },
 
   heading() {
@@ -44,6 +73,7 @@ const app = {
     const tiles = [[count("complete"), "trials complete"], ...others.map(name => [count(name), name]),
       [this.members.length, "on the front"], [duration(data.trials.reduce((sum, t) => sum + t.wall, 0)), "of trial time"], [day, `${ended} (UTC)`]];
     document.getElementById("summary").append(...tiles.map(([value, name]) => element("li", {}, element("b", {}, String(value)), element("span", {}, name))));
+    document.title = `${data.sweep} · paretta`;
     if (data.reason) document.getElementById("story").append(` Ended early: ${data.reason}`);
   },
 
@@ -51,6 +81,8 @@ const app = {
     const svg = (shape, fill, stroke) => `<svg viewBox="-7 -7 14 14" aria-hidden="true"><path d="${shape}" fill="${fill}" stroke="${stroke}" stroke-width="1.6"/></svg>`;
     const circle = r => `M${-r},0a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 ${-2 * r},0`;
     const entries = [["M0,-6L6,0L0,6L-6,0Z", "var(--front)", "none", "front, with its 95 % intervals"], [circle(3), "none", "var(--rest)", "dominated"],
+      ...(this.undecided.length ? [["M0,-6L6,0L0,6L-6,0Z", "var(--panel)", "var(--front)", "≈ off the front, but not distinguishable from it"]] : []),
+      ...(this.data.limits.some(l => l.bound !== null) ? [["M-7,0h14", "none", "var(--bad)", "limit of the sweep"]] : []),
       ["M-4.5,-4.5h9v9h-9Z", "var(--base)", "none", "baseline"], [circle(6), "none", "var(--pick)", "your choice"], ["M-7,0h5M0,0h5", "none", "var(--pick)", "your limit"]];
     document.getElementById("legend").innerHTML = entries.map(([shape, fill, stroke, name]) => `<span>${svg(shape, fill, stroke)}${name}</span>`).join("");
   },
@@ -59,7 +91,7 @@ const app = {
     const form = document.getElementById("limits"), prefer = document.getElementById("prefer");
     form.append(...this.objectives.map((objective, i) => this.slider(objective, i)).filter(made => made));
     for (const name of ["knee", ...this.objectives.map(o => o.meter)]) {
-      const input = element("input", { type: "radio", name: "prefer", value: name, checked: name === "knee", onchange: () => { this.prefer = name; this.ask(); } });
+      const input = element("input", { type: "radio", name: "prefer", value: name, checked: name === this.prefer, onchange: () => { this.prefer = name; this.ask(); } });
       prefer.append(element("label", { title: name === "knee" ? "the best balance of everything" : `the best ${name}` }, input, " " + name));
     }
   },
@@ -153,7 +185,7 @@ const app = {
     const tip = document.getElementById("tip");
     tip.hidden = !trial;
     if (!trial) return;
-    tip.replaceChildren(element("b", {}, `${trial.uid} · ${trial.front ? "front" : trial.baseline ? "baseline" : "dominated"}`), trial.words,
+    tip.replaceChildren(element("b", {}, `${trial.uid} · ${trial.front ? "front" : trial.baseline ? "baseline" : trial.undecided ? "≈ not distinguishable from the front" : "dominated"}`), trial.words,
       ...this.objectives.map((o, i) => element("div", {}, `${o.meter}  ${quantity(trial.v[i], o.unit)}  ${gain(trial.v[i], o)}`)));
     const right = event.clientX + 340 > innerWidth;
     tip.style.left = (right ? event.clientX - tip.offsetWidth - 14 : event.clientX + 14) + "px";

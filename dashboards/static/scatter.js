@@ -45,8 +45,8 @@ class Scatter {
     pen.save(); pen.beginPath(); pen.rect(box.left, box.top, box.right - box.left, box.bottom - box.top); pen.clip();
     this.shade(pen, box, px, py, colours);
     const passes = spot => app.passes(spot.trial), faint = Math.min(.9, 18 / Math.sqrt(this.spots.length));
-    for (const spot of this.spots) if (spot.trial.front) this.whiskers(pen, spot, px, py, colours, passes(spot) ? .55 : .15);
-    for (const kind of ["rest", "base", "front"]) {
+    for (const spot of this.spots) if (spot.trial.front || spot.trial.undecided) this.whiskers(pen, spot, px, py, colours, passes(spot) ? .55 : .15);
+    for (const kind of ["rest", "undecided", "base", "front"]) {
       for (const spot of this.spots) {
         if (kindOf(spot.trial) !== kind) continue;
         pen.globalAlpha = kind === "rest" ? (passes(spot) ? faint : .4 * faint) : passes(spot) ? 1 : .3;
@@ -83,6 +83,7 @@ class Scatter {
   }
 
   shade(pen, box, px, py, colours) {
+    this.bounds(pen, box, px, py, colours);
     pen.strokeStyle = colours.pick; pen.lineWidth = 1.3; pen.setLineDash([5, 4]);
     const [lx, ly] = [this.app.limits[this.x], this.app.limits[this.y]];
     pen.beginPath();
@@ -90,6 +91,26 @@ class Scatter {
     if (ly !== null) { pen.moveTo(box.left, py(ly)); pen.lineTo(box.right, py(ly)); }
     pen.stroke(); pen.setLineDash([]);
   }
+
+  // The sweep's own limits: a line, with strokes on the side that is out of bounds.
+  bounds(pen, box, px, py, colours) {
+    pen.strokeStyle = colours.bad; pen.lineWidth = 1.2; pen.beginPath();
+    for (const { i, bound, side } of this.app.data.limits) {
+      if (bound === null || i !== this.x && i !== this.y) continue;
+      const out = side === "at_most" ? 1 : -1;
+      if (i === this.x && px.inside(bound)) {
+        const x = px(bound); pen.moveTo(x, box.top); pen.lineTo(x, box.bottom);
+        for (let y = box.top + 8; y < box.bottom; y += 14) { pen.moveTo(x, y); pen.lineTo(x + out * 6, y - 5); }
+      } else if (i === this.y && py.inside(bound)) {
+        const y = py(bound); pen.moveTo(box.left, y); pen.lineTo(box.right, y);
+        for (let x = box.left + 8; x < box.right; x += 14) { pen.moveTo(x, y); pen.lineTo(x + 5, y - out * 6); }
+      }
+    }
+    pen.stroke();
+  }
+
+  state() { return { near: this.near.checked }; }
+  restore(state) { this.near.checked = state.near; }
 
   whiskers(pen, spot, px, py, colours, alpha) {
     const { l, h } = spot.trial;

@@ -53,6 +53,10 @@ class SpaceView {
     if (on) this.frame = requestAnimationFrame(move);
   }
 
+  state() { return { turn: this.turn, tilt: this.tilt, spinning: this.spinning }; }
+  restore(state) { this.turn = state.turn; this.tilt = state.tilt; this.spin(state.spinning); }
+  end() { cancelAnimationFrame(this.frame); }
+
   project(x, y, z) {
     const [s, c] = [Math.sin(this.turn), Math.cos(this.turn)], [u, v] = [Math.sin(this.tilt), Math.cos(this.tilt)];
     const across = x * c - y * s, deep = x * s + y * c, far = 1 / (1 + (deep * v - z * u) * .14);

@@ -20,6 +20,7 @@ function fillFront(app) {
   for (const trial of rows) trial.row = frontRow(app, trial);
   body.append(...rows.map(t => t.row));
   table.append(element("thead", {}, head), body);
+  if (app.undecided.length) table.append(element("tbody", { class: "undecided" }, ...app.undecided.map(t => undecidedRow(app, t))));
 }
 
 function frontRow(app, trial) {
@@ -31,6 +32,13 @@ function frontRow(app, trial) {
     ...app.objectives.map((o, i) => element("td", { class: "number" }, quantity(trial.v[i], o.unit), element("small", {}, interval(trial.l[i], trial.h[i], o.unit)))),
     ...app.tested.map(i => testCell(app.objectives[i], trial.t[i])),
     element("td", {}, trial.words));
+}
+
+// A trial that no other one beats beyond the intervals: it cannot be pulled by a wish, so it offers no choice.
+function undecidedRow(app, trial) {
+  return element("tr", {}, element("td", { title: "off the front, but not distinguishable from it" }, "≈"), element("td", {}, trial.uid),
+    ...app.objectives.map((o, i) => element("td", { class: "number" }, quantity(trial.v[i], o.unit), element("small", {}, interval(trial.l[i], trial.h[i], o.unit)))),
+    ...app.tested.map(() => element("td", { class: "number" }, "–")), element("td", {}, trial.words));
 }
 
 function testCell(objective, reading) {
