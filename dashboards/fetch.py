@@ -1,15 +1,17 @@
 """Reads a sweep back out of MLflow: its trials, its front, and the delivered files of one of them."""
 
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from dashboards.journal import limits_of
-from dashboards.ledger import ARTIFACT_PATH, SWEEP_TAG, join_document, trial_of
+from dashboards.journal import limits_of, wishes_of
+from dashboards.ledger import ARTIFACT_TAG, SWEEP_TAG, join_document, trial_of
+from dashboards.onnx_model import MANIFEST_FILE, copy_delivered
 from dashboards.store import open_store, probe, search_runs, store_errors
-from search_spaces.errors import Problem, WrongInput, did_you_mean
+from search_spaces.errors import DamagedArtifact, Problem, WrongInput, did_you_mean
 from search_spaces.front import Front
 from search_spaces.objectives import Objective
 from search_spaces.plan import Document
@@ -18,6 +20,9 @@ from search_spaces.trial import Trial
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+_MODEL_URI: Final = re.compile(r"models:/([^/@:]+)([@/])([^/@]+)")
 
 
 def read_back(tracking_uri: str, sweep: str, *, front_only: bool = False) -> list[Trial]:
@@ -41,17 +46,19 @@ def read_front(tracking_uri: str, sweep: str) -> Front:
     document = join_document(SWEEP_TAG, parent.data.tags)
     goals = cast(Sequence[dict[str, str]], document["objectives"])
     objectives = [Objective(goal["meter"], "max" if goal["goal"] == "max" else "min", goal["unit"]) for goal in goals]
-    limits = limits_of(cast(Document, document["config"]))
-    return Front.of(_trials(client, parent, front_only=True), objectives, str(document["name"]), limits)
+    config = cast(Document, document["config"])
+    trials = _trials(client, parent, front_only=True)
+    return Front.of(trials, objectives, str(document["name"]), limits_of(config), wishes_of(config))
 
 
 def download(tracking_uri: str, sweep: str, uid: str, to: Path) -> Path:
     """Bring the delivered files of trial `uid` into the new folder `to`, and return it.
 
-    MLflow keeps no checksums and answers with an empty folder for files that were cleaned away: verify the manifest.
+    MLflow keeps no checksums: every file is held to the digests of the manifest, and the manifest to the model's tag.
 
     Raises:
-        WrongInput: as `read_back`, or there is no such trial, or it has no files in the store.
+        WrongInput: as `read_back`, or there is no such trial, or it has no model in the store.
+        DamagedArtifact: what came is not what was logged.
     """
     client, parent = _open_sweep(tracking_uri, sweep)
     with store_errors():
@@ -59,14 +66,67 @@ def download(tracking_uri: str, sweep: str, uid: str, to: Path) -> Path:
         if not found:
             known = (run.data.tags["trial.uid"] for run in _children(client, parent, " and tags.pareto = 'true'"))
             raise WrongInput(Problem(sweep, did_you_mean(uid, known, "trial of the front")))
-        run_id = found[0].info.run_id
-        if not client.list_artifacts(run_id, ARTIFACT_PATH):
-            mend = "pull from the sweep's own folder, or choose a member of the front"
-            raise WrongInput(Problem(f"{sweep} {uid}", "its files are not in the store", mend=mend))
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=to.parent, prefix=".paretta-") as part:
-            client.download_artifacts(run_id, ARTIFACT_PATH, part)
-            shutil.move(Path(part) / ARTIFACT_PATH, to)
+        wanted = f"tags.`sweep.id` = '{parent.data.tags['sweep.id']}' and tags.`trial.uid` = '{uid}'"
+        models = client.search_logged_models([parent.info.experiment_id], wanted)
+    whole = [model for model in models if ARTIFACT_TAG in model.tags]
+    if not whole:
+        mend = "pull from the sweep's own folder, or choose a member of the front"
+        raise WrongInput(Problem(f"{sweep} {uid}", "its files are not in the store", mend=mend))
+    return _download(tracking_uri, whole[0].artifact_location, whole[0].tags[ARTIFACT_TAG], to)
+
+
+def download_registered(tracking_uri: str, uri: str, to: Path) -> Path:
+    """Bring the delivered files of a registered model, such as ``models:/digits@knee``, into the new folder `to`.
+
+    Raises:
+        WrongInput: the store cannot be reached, or has no such model, alias or version.
+        DamagedArtifact: what came is not what was registered.
+    """
+    probe(tracking_uri)
+    client = open_store(tracking_uri)
+    with store_errors():
+        version = _registered(client, uri)
+        location = client.get_model_version_download_uri(version.name, version.version)
+    return _download(tracking_uri, location, version.tags.get(ARTIFACT_TAG), to)
+
+
+def _registered(client: "MlflowClient", uri: str) -> "ModelVersion":
+    found = _MODEL_URI.fullmatch(uri)
+    if not found:
+        rule = "a registered model is models:/NAME@ALIAS or models:/NAME/VERSION"
+        raise WrongInput(Problem("model", rule, uri, "write it like models:/digits@knee"))
+    name, kind, chosen = found.groups()
+    models = {model.name: model for model in client.search_registered_models()}
+    if name not in models:
+        raise WrongInput(Problem(uri, did_you_mean(name, models, "registered model")))
+    numbers = models[name].aliases if kind == "@" else {str(v.version): str(v.version) for v in _versions(client, name)}
+    if chosen not in numbers:
+        noun = "alias" if kind == "@" else "version"
+        raise WrongInput(Problem(uri, did_you_mean(chosen, numbers, f"{noun} of {name}")))
+    return client.get_model_version(name, numbers[chosen])
+
+
+def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
+    return list(client.search_model_versions(f"name = '{name}'"))
+
+
+def _download(tracking_uri: str, location: str, manifest: str | None, to: Path) -> Path:
+    """Bring the delivered files of a model to `to`, checked, all or nothing; what MLflow added is left behind.
+
+    `location` is where its files are: of ``models:/ID`` MLflow would ask the process's own default store.
+    """
+    from mlflow.artifacts import download_artifacts  # noqa: PLC0415
+
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=to.parent, prefix=".paretta-") as scratch:
+        with store_errors():
+            source = download_artifacts(artifact_uri=location, dst_path=scratch, tracking_uri=tracking_uri)
+        whole = Path(scratch) / "delivered"
+        digests = copy_delivered(Path(source), whole)
+        if manifest is not None and digests[MANIFEST_FILE] != manifest:
+            found = digests[MANIFEST_FILE]
+            raise DamagedArtifact(f"{location} {MANIFEST_FILE}: expected sha256 {manifest}, found {found}")
+        shutil.move(whole, to)
     return to
 
 

@@ -6,14 +6,16 @@
 tags                  sweep.id, sweep.name, sweep.kind=sweep,    sweep.id, sweep.name, sweep.kind=trial|baseline,
                       sweep.status, sweep.spec.sha256, fact.*    trial.uid, trial.number, trial.status, trial.reason,
                                                                  plan.words, plan.fingerprint,
-                                                                 pareto=true|false, pareto.role, artifact.sha256
+                                                                 pareto=true|false, pareto.role
 params                the resolved sweep document, flattened     the knobs, and the seed
 dataset input         the task's data, by its digest
 metrics               front/hypervolume, front/size,             <meter>, <meter>_low, <meter>_high, <meter>_<detail>,
                       best/<meter>; step = trials ended          test_<meter> ..., hp/<knob>, cost/<name>; all at step
                                                                  0, and curves <stage>/<name> by epoch
-artifacts             report/                                    artifact/ (members of the final front)
+artifacts             report/                                    a logged model of each member of the front, as output
 ====================  =========================================  ===================================================
+
+The logged models and their registered versions are in `dashboards.models`.
 """
 
 import base64
@@ -22,7 +24,7 @@ import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeGuard, cast
+from typing import TYPE_CHECKING, Final, TypeGuard, cast
 
 from dashboards.journal import SweepRecord
 from dashboards.summary import Step, roles
@@ -31,14 +33,16 @@ from search_spaces.objectives import Reading
 from search_spaces.plan import Document, Json, canonical_json, digest
 from search_spaces.trial import Trial
 
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
 TRIAL_TAG: Final = "mlflow.paretta.trial"  # tags below `mlflow.` are kept out of the pages people see
 SWEEP_TAG: Final = "mlflow.paretta.sweep"
 CONTENT_TAG: Final = "mlflow.paretta.content"  # written last: the digest of all that the run holds
 STEP_TAG: Final = "mlflow.paretta.step"
 REPORT_TAG: Final = "mlflow.paretta.report"
 INPUT_TAG: Final = "mlflow.paretta.input"
-ARTIFACT_TAG: Final = "artifact.sha256"
-ARTIFACT_PATH: Final = "artifact"
+ARTIFACT_TAG: Final = "artifact.sha256"  # of the manifest, which holds the digest of each file
 REPORT_PATH: Final = "report"
 
 _LONGEST_TAG: Final = 5_000
@@ -184,6 +188,19 @@ def step_points(step: Step) -> list[Point]:
     values = {"front/hypervolume": step.hypervolume, "front/size": float(step.size)}
     values |= {f"best/{meter}": value for meter, value in step.best.items()}
     return [Point(allowed_name(key), value, _milliseconds(step.time), step.number) for key, value in values.items()]
+
+
+def objective_points(record: SweepRecord, trial: Trial) -> list[Point]:
+    """Return what the sweep compares trials by, as the trial's run has it."""
+    meters = {allowed_name(objective.meter) for objective in record.objectives}
+    return [point for point in _final_points(trial, _milliseconds(trial.finished)) if point.key in meters]
+
+
+def metrics_of(points: Sequence[Point], *, model_id: str | None = None) -> "list[Metric]":
+    """Return the points as MLflow's own, said of a logged model if one is given."""
+    from mlflow.entities import Metric  # noqa: PLC0415
+
+    return [Metric(point.key, point.value, point.time, point.step, model_id) for point in points]
 
 
 def front_marks(front: Front) -> dict[str, dict[str, str]]:

@@ -1,6 +1,5 @@
 """What an MLflow store holds of one sweep, brought to what its journal says; doing it again changes nothing."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,18 +9,16 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from dashboards.front_page import write_report
 from dashboards.ledger import (
-    ARTIFACT_PATH,
-    ARTIFACT_TAG,
     CONTENT_TAG,
     INPUT_TAG,
     REPORT_PATH,
     REPORT_TAG,
     STEP_TAG,
-    Point,
     RunContent,
     data_digest,
     experiment_name,
     front_marks,
+    metrics_of,
     step_points,
     sweep_id,
     sweep_run,
@@ -29,7 +26,8 @@ from dashboards.ledger import (
     trial_run,
 )
 from dashboards.mlflow_views import landing_note, write_views
-from dashboards.store import search_runs, store_errors
+from dashboards.models import Models
+from dashboards.store import is_server, search_runs, store_errors
 from dashboards.summary import Growth, Step
 from dashboards.table import write_tables
 from dashboards.tail import Tail
@@ -97,6 +95,7 @@ class Publication:
         self._refused: dict[str, str] = {}
         self._steps: list[Step] = []
         self._growth = Growth(Front.of((), ()))
+        self._models = Models(client, self._write, served=is_server(client.tracking_uri))
 
     @property
     def run_id(self) -> str:
@@ -122,9 +121,8 @@ class Publication:
             for trial in record.trials.values():
                 self._bring_trial(trial, marks[trial.uid])
             self._bring_steps()
-            over = record.frozen is not None or record.status != "running"
-            if over:
-                self._bring_artifacts(front)
+            runs = {uid: run.run_id for uid, run in self._known.items()}
+            self._models.bring(record, front, self.experiment_id, runs)
             self._bring_sweep(front)
 
     def _adopt(self) -> None:
@@ -138,6 +136,7 @@ class Publication:
                 self._write(self._client.delete_run, run.info.run_id)
             else:
                 known[uid] = _known(run)
+        self._models.adopt(self._tail.record, experiment_id)
         self._known, self.experiment_id = known, experiment_id
 
     def _find_experiment(self) -> str:
@@ -230,16 +229,6 @@ class Publication:
             self._write(self._client.log_batch, parent.run_id, metrics_of(points[start : start + _METRICS]))
         self._tag(parent, {STEP_TAG: str(len(self._steps))})
 
-    def _bring_artifacts(self, front: Front) -> None:
-        """Log the delivered files of the front's members, each folder once as long as its content stays."""
-        for trial in front:
-            folder = self._tail.record.folder / trial.artifact if trial.artifact else None
-            run = self._known[trial.uid]
-            content = folder_digest(folder) if folder and folder.is_dir() else None
-            if content and run.tags.get(ARTIFACT_TAG) != content:
-                self._write(self._client.log_artifacts, run.run_id, str(folder), ARTIFACT_PATH)
-                self._tag(run, {ARTIFACT_TAG: content})
-
     def _bring_input(self, run: _Known) -> None:
         from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415
 
@@ -264,18 +253,3 @@ class Publication:
                 self._write(self._client.log_artifacts, run.run_id, folder, REPORT_PATH)
             self._tag(run, {REPORT_TAG: content.digest})
         self._bring(run, content, content.tags)
-
-
-def metrics_of(points: Sequence[Point]) -> "list[Metric]":
-    """Return the points as MLflow's own."""
-    from mlflow.entities import Metric  # noqa: PLC0415
-
-    return [Metric(point.key, point.value, point.time, point.step) for point in points]
-
-
-def folder_digest(folder: Path) -> str:
-    """Return the SHA-256 (hex) over the names and contents of the files in `folder`."""
-    whole = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        whole.update(f"{path.relative_to(folder)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return whole.hexdigest()

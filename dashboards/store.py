@@ -28,6 +28,7 @@ _OLDEST_FIRST: Final = ["attributes.start_time ASC"]
 # A retried POST makes a second run, so the client never retries: whoever calls backs off and looks before it creates.
 ENVIRONMENT: Final[Mapping[str, str]] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
@@ -69,10 +70,19 @@ def default_artifacts(tracking_uri: str, home: Path) -> str | None:
     >>> default_artifacts("http://127.0.0.1:5000", Path("/data/sweeps")) is None
     True
     """
-    if _scheme(tracking_uri) in SERVERS:
+    if is_server(tracking_uri):
         return None
     database = _sqlite_path(tracking_uri)
     return ((database.parent if database else home.absolute()) / ARTIFACT_FOLDER).as_uri()
+
+
+def is_server(tracking_uri: str) -> bool:
+    """Tell whether a server stands before the store.
+
+    >>> is_server("http://127.0.0.1:5000"), is_server("sqlite:///mlflow.db")
+    (True, False)
+    """
+    return _scheme(tracking_uri) in SERVERS
 
 
 def open_store(tracking_uri: str) -> "MlflowClient":

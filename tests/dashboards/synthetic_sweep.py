@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
+from onnx import TensorProto, helper
+
 from dashboards.journal import Journal, SweepRecord
 from search_spaces.objectives import Objective, Reading
-from search_spaces.plan import Json, Plan, canonical_json
+from search_spaces.plan import Document, Json, Plan, canonical_json
 from search_spaces.trial import Status, Trial
 
 OBJECTIVES = (
@@ -22,6 +24,7 @@ OBJECTIVES = (
 START = 1_790_000_000.0
 BASELINE_BYTES = 312_400
 _SAMPLES = 360
+_MANIFEST = {"format": 1, "seed": 0, "data": "tensors:" + "ab" * 32, "versions": {}}
 _BASELINE_STAGES = ({"kind": "train", "epochs": 12, "lr": 0.002},)
 _ENDINGS: tuple[tuple[Status, str], ...] = (
     ("failed", "diverged: loss is nan at epoch 2"),
@@ -43,15 +46,26 @@ _CONFIG: dict[str, Json] = {
 
 
 def write_sweep(
-    folder: Path, *, trials: int, seed: int = 0, finished: bool = True, artifacts: bool = True
+    folder: Path,
+    *,
+    trials: int,
+    seed: int = 0,
+    finished: bool = True,
+    artifacts: bool = True,
+    wishes: Document | None = None,
+    limits: list[Json] | None = None,
+    started: float = START,
 ) -> SweepRecord:
     """Write the journal of a baseline and `trials` trials into `folder`, and a folder of files per front member."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     made = [_baseline(), *(_trial(number, rng) for number in range(1, trials + 1))]
+    later = started - START
+    made = [replace(trial, started=trial.started + later, finished=trial.finished + later) for trial in made]
     with patch("time.time") as clock, Journal(folder) as journal:
-        clock.return_value = START
-        config = {**_CONFIG, "search": {"sampler": "tpe", "trials": trials, "seed": seed}}
+        clock.return_value = started
+        config = {**_CONFIG, "search": {"sampler": "tpe", "trials": trials, "seed": seed}, "wishes": dict(wishes or {})}
+        config["limits"] = limits or []
         facts: dict[str, Json] = {"synthetic": True, "data_digest": "tensors:" + "ab" * 32}
         journal.sweep(name=folder.name, config=config, objectives=OBJECTIVES, facts=facts)
         for trial in made:
@@ -156,14 +170,31 @@ def _end(journal: Journal, record: SweepRecord, rng: random.Random) -> None:
     journal.end("done")
 
 
+def doubling_model(name: str) -> bytes:
+    """Return an ONNX model that doubles rows of three numbers; `name` makes its bytes its own."""
+    rows, doc = helper.make_tensor_type_proto(TensorProto.FLOAT, ["batch", 3]), f"doubles, as trial {name}"
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "double",
+        [helper.make_value_info("x", rows)],
+        [helper.make_value_info("y", rows)],
+    )
+    opset = [helper.make_opsetid("", 21)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=10, doc_string=doc).SerializeToString()
+
+
 def _write_artifact(folder: Path, trial: Trial) -> None:
+    write_files(folder, trial.uid, canonical_json(trial.plan.to_document()).encode())
+
+
+def write_files(folder: Path, uid: str, plan: bytes) -> None:
+    """Write a delivered folder whose model doubles its input."""
     folder.mkdir(parents=True, exist_ok=True)
-    plan = canonical_json(trial.plan.to_document()).encode()
-    files = {"model.onnx": trial.uid.encode() * 50, "plan.yaml": plan}
+    files = {"model.onnx": doubling_model(uid), "plan.yaml": plan, "readings.json": b"{}"}
     for name, content in files.items():
         (folder / name).write_bytes(content)
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    (folder / "manifest.json").write_text(json.dumps({"files": hashes}, indent=1))
+    (folder / "manifest.json").write_text(json.dumps({"files": hashes, **_MANIFEST}, indent=1))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def test_failure_keeps_its_state_and_reason(home: Path, sweep: Make) -> None:
         assert "accuracy" not in runs[trial.uid].data.metrics
 
 
-def test_front_is_tagged_with_its_roles_and_carries_its_files(home: Path, sweep: Make) -> None:
+def test_front_is_tagged_with_its_roles(home: Path, sweep: Make) -> None:
     folder = sweep(trials=12)
     front = SweepRecord.read(folder).front()
     publish(folder)
@@ -103,10 +103,6 @@ def test_front_is_tagged_with_its_roles_and_carries_its_files(home: Path, sweep:
     assert marked.keys() == {trial.uid for trial in front}
     assert marked[front.knee().uid].data.tags["pareto.role"].startswith("knee")
     assert marked[front.pick(prefer="size").uid].data.tags["pareto.role"].endswith("smallest") or len(front) == 1
-    client = open_store(default_uri(home))
-    for uid, run in marked.items():
-        names = {item.path for item in client.list_artifacts(run.info.run_id, "artifact")}
-        assert names == {f"artifact/{path.name}" for path in (folder / "artifacts" / uid).iterdir()}
 
 
 def test_publishing_twice_changes_nothing(home: Path, sweep: Make) -> None:
@@ -186,6 +182,7 @@ class _Unreliable:
 
     def __init__(self, client: MlflowClient, seed: int) -> None:
         self._client, self._random, self.lost = client, random.Random(seed), 0
+        self.tracking_uri = client.tracking_uri
 
     def __getattr__(self, name: str) -> Callable[..., object]:
         def call(*given: object, **named: object) -> object:
