@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from dashboards.now import MEASURING
 from orchestrator.gauge import Gauge
 from orchestrator.lane import Job, LaneClient, opened
 from orchestrator.mailbox import Progress
@@ -71,11 +72,12 @@ def carry_out(trial: Trial, workshop: Workshop) -> Iterator[Progress | Trial]:
         update = workshop.lanes.wait(trial.uid, seen=seen, timeout_s=_NEWS_S)
         seen += len(update.progress)
         if update.outcome is None:
-            yield update.progress[-1] if update.progress else {}
+            yield {**update.progress[-1], "where": update.where} if update.progress else {}
             continue
         workshop.lanes.forget(trial.uid)
         try:
             delivered = cast(Delivered, opened(update.outcome))
+            yield {"state": MEASURING}
             yield _measured(trial, delivered, workshop)
         except TrialFailed as error:
             yield replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())

@@ -73,10 +73,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """News of a job: the progress messages not seen yet, and the outcome once there is one."""
+    """News of a job: the progress messages not seen yet, the outcome once there is one, and the lane that has it."""
 
     progress: tuple[Progress, ...]
     outcome: Outcome | None
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,7 @@ class _Entry:
 class _Group:
     incarnation: str
     size: int
+    node: str = ""
     order: Order = "stay"
     number: int = 0
     entry: _Entry | None = None
@@ -167,7 +169,13 @@ class Mailbox:
     def look(self, uid: str, seen: int) -> Update:
         """Return the progress after the first `seen` messages, and the outcome if the job has ended."""
         entry = self.entries[uid]
-        return Update(tuple(entry.progress[seen:]), entry.outcome)
+        return Update(tuple(entry.progress[seen:]), entry.outcome, self._where(entry))
+
+    def _where(self, entry: _Entry) -> str:
+        for number, lane in self.lanes.items():
+            if lane.group is not None and lane.group.entry is entry:
+                return f"lane {number} on {lane.group.node}" if lane.group.node else f"lane {number}"
+        return ""
 
     def forget(self, uid: str) -> None:
         """Drop what is kept of an ended job."""
@@ -191,13 +199,16 @@ class Mailbox:
 
     # What a rank says.
 
-    def hello(self, place: Place, size: int) -> None:
-        """Greet a rank. The first of a new incarnation ends the old group, whose job is delivered again."""
+    def hello(self, place: Place, size: int, node: str = "") -> None:
+        """Greet a rank of a group of `size` on `node`.
+
+        The first of a new incarnation ends the old group, whose job is delivered again.
+        """
         lane = self.lanes[place.lane]
         lane.heard = self.clock()
         if lane.group is None or lane.group.incarnation != place.incarnation:
             self._lose_job(place.lane, f"a worker of lane {place.lane} died while running it")
-            lane.group = _Group(place.incarnation, size)
+            lane.group = _Group(place.incarnation, size, node)
 
     def orders(self, place: Place) -> Order:
         """Tell a rank whether to stay; asking is also its sign of life."""

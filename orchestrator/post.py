@@ -55,9 +55,9 @@ class PostOffice:
         self.mailbox.close()
         self._wake()
 
-    async def hello(self, place: Place, size: int) -> None:
+    async def hello(self, place: Place, size: int, node: str) -> None:
         """See `Mailbox.hello`."""
-        self.mailbox.hello(place, size)
+        self.mailbox.hello(place, size, node)
         self._wake()
 
     async def orders(self, place: Place, timeout_s: float) -> Order:

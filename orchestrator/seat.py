@@ -1,5 +1,6 @@
 """One rank of a lane: takes jobs from the mailbox, runs the handler on them and follows orders."""
 
+import platform
 import threading
 import traceback
 import uuid
@@ -88,7 +89,8 @@ def serve(config: Mapping[str, object]) -> None:
         size, local_rank = context.get_world_size(), context.get_local_rank()
         return Seat(context.get_world_rank(), size, local_rank, device, attempt, progress)
 
-    answer(post.hello.remote(place := Place(lane, incarnation, context.get_world_rank()), context.get_world_size()))
+    place = Place(lane, incarnation, context.get_world_rank())
+    answer(post.hello.remote(place, context.get_world_size(), platform.node()))
     _Rank(post, place, seat).follow(cloudpickle.loads(handler))
 
 

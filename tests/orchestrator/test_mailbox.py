@@ -18,7 +18,7 @@ class Post:
     def group(self, lane: int = 0, incarnation: str = "first") -> tuple[Place, Place]:
         ranks = Place(lane, incarnation, 0), Place(lane, incarnation, 1)
         for rank in ranks:
-            self.box.hello(rank, 2)
+            self.box.hello(rank, 2, "node-a")
         return ranks
 
     def submit(self, *uids: str, limit_s: float | None = None) -> None:
@@ -58,6 +58,7 @@ def test_two_lanes_share_one_queue() -> None:
     first, second = post.group(0), post.group(1)
     post.submit("a", "b", "c")
     assert [post.taken(rank, 0) for rank in (*first, *second)] == ["a", "a", "b", "b"]
+    assert [post.box.look(uid, 0).where for uid in "abc"] == ["lane 0 on node-a", "lane 1 on node-a", ""]
 
 
 def test_a_new_incarnation_gets_the_job_again_and_the_old_one_is_not_heard() -> None:
