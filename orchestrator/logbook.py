@@ -19,13 +19,21 @@ class Display(Protocol):
         """Show one line."""
 
 
+class Metrics(Protocol):
+    """Tells a monitoring system of a running sweep."""
+
+    def tell(self, record: SweepRecord, *, at_once: bool) -> None:
+        """Tell what `record` says now, or leave it out where it was told just before and need not be `at_once`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Logbook:
-    """Writes events: first to disk, then to memory, then to the display."""
+    """Writes events: first to disk, then to memory, then to the display and to monitoring."""
 
     journal: Journal
     display: Display
     record: SweepRecord = field(default_factory=SweepRecord)
+    metrics: Metrics | None = None
 
     def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> None:
         """See `Journal.sweep`."""
@@ -54,3 +62,5 @@ class Logbook:
     def _take(self, event: Document) -> None:
         self.record.apply(event)
         self.display.update(self.record, event)
+        if self.metrics is not None:
+            self.metrics.tell(self.record, at_once=event["event"] in ("sweep", "end"))

@@ -24,6 +24,7 @@ from orchestrator.confirm import News, confirm, repeats
 from orchestrator.gauge import Gauge
 from orchestrator.lane import Lanes
 from orchestrator.logbook import Display, Logbook
+from orchestrator.metrics import SweepMetrics
 from orchestrator.order import TaskReference
 from orchestrator.progress import display
 from orchestrator.result import REPORT_FILE, SweepFront, how_to_resume
@@ -78,7 +79,7 @@ class RunningSweep:
             Journal(self.folder) as journal,
             display(self.sweep.config.search.trials) as shown,
             Publisher(self.folder, tracking_uri),
-            self._closing(Logbook(journal, shown, self.record)) as log,
+            self._closing(Logbook(journal, shown, self.record, SweepMetrics())) as log,
         ):
             self._open(log, tracking_uri)
             with self._workshop(shown) as workshop:
