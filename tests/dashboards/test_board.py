@@ -1,17 +1,16 @@
 import http.client
-import random
+import json
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import pytest
+from losing_proxy import losing_proxy
+from synthetic_sweep import write_sweep
 
-from dashboards.board import open_board
+from dashboards.board import links, open_board, open_mlflow, serve_board
 from dashboards.fetch import download, read_back
 from dashboards.journal import SweepRecord
 from dashboards.publisher import publish
@@ -21,49 +20,10 @@ from search_spaces.errors import WrongInput
 Make = Callable[..., Path]
 
 
-@contextmanager
-def _losing_proxy(target: str, share: float) -> Iterator[tuple[str, list[str]]]:
-    """Pass everything on to `target`, but drop a `share` of the answers to what changes something."""
-    rng, lost = random.Random(11), []
-
-    class Pass(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def _pass(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            there = http.client.HTTPConnection(urlsplit(target).netloc, timeout=60)
-            there.request(self.command, self.path, body, {**self.headers, "Host": urlsplit(target).netloc})
-            answer = there.getresponse()
-            content = answer.read()
-            there.close()
-            if self.command != "GET" and "search" not in self.path and rng.random() < share:
-                lost.append(self.path)
-                self.connection.shutdown(socket.SHUT_RDWR)
-                self.close_connection = True
-                return
-            self.send_response(answer.status)
-            self.send_header("Content-Type", answer.headers.get("Content-Type", "application/json"))
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass  # noqa: N815  names that http.server looks up
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Pass) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", lost
-        server.shutdown()
-        thread.join()
-
-
 @pytest.mark.slow
 def test_server_that_loses_a_fifth_of_its_answers_has_every_run_once(home: Path, sweep: Make, tmp_path: Path) -> None:
     record = SweepRecord.read(sweep(trials=12))
-    with open_board(home, port=0) as board, _losing_proxy(board.url, 0.2) as (url, lost):
+    with open_mlflow(home) as server, losing_proxy(server, 0.2) as (url, lost):
         assert publish(record, url).behind == 0
         assert any("runs/create" in path for path in lost)
         assert read_back(url, "invented") == sorted(record.trials.values(), key=lambda trial: trial.number)
@@ -71,21 +31,62 @@ def test_server_that_loses_a_fifth_of_its_answers_has_every_run_once(home: Path,
         files = download(url, "invented", uid, tmp_path / "model")
         source = record.folder / "artifacts" / uid
         assert {p.name: p.read_bytes() for p in files.iterdir()} == {p.name: p.read_bytes() for p in source.iterdir()}
-        with urlopen(f"{board.url}/", timeout=30) as page:
+        with urlopen(f"{server}/", timeout=30) as page:
             assert b"MLflow" in page.read()
-        assert board.links()[0].startswith("invented: ")
+        assert links(home, server)[0].startswith("invented: ")
     client = open_store(default_uri(home))
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
     uids = [run.data.tags.get("trial.uid", "") for run in client.search_runs(ids)]
     assert sorted(uids) == sorted([*record.trials, ""])
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", urlsplit(board.url).port or 0), timeout=5)
+        socket.create_connection(("127.0.0.1", urlsplit(server).port or 0), timeout=5)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.1", "example.org"])
-def test_pages_without_a_password_stay_on_loopback(home: Path, host: str) -> None:
-    with pytest.raises(WrongInput, match="served on loopback only"), open_board(home, host=host, port=0):
-        pass
+def _get(url: str, cookie: str = "") -> tuple[int, dict[str, str], str]:
+    address = urlsplit(url)
+    there = http.client.HTTPConnection(address.netloc, timeout=30)
+    there.request("GET", f"{address.path}?{address.query}", headers={"Cookie": cookie} if cookie else {})
+    answer = there.getresponse()
+    content = answer.read().decode()
+    there.close()
+    return answer.status, dict(answer.headers), content
+
+
+def test_live_page_follows_the_journal_without_mlflow(tmp_path: Path) -> None:
+    whole = write_sweep(tmp_path / "whole", trials=8, artifacts=False).folder / "journal.jsonl"
+    lines = whole.read_bytes().splitlines(keepends=True)
+    (tmp_path / "home" / "live").mkdir(parents=True)
+    journal = tmp_path / "home" / "live" / "journal.jsonl"
+    journal.write_bytes(b"".join(lines[:12]))
+    with open_board(tmp_path / "home", port=0) as board:
+        assert ">live</a> running: 1 complete" in _get(f"{board.url}/")[2]
+        page = _get(f"{board.url}/live/")[2]
+        assert "connect-src 'self'" in page
+        first = json.loads(_get(f"{board.url}/live/data.json")[2])
+        assert first["version"] == journal.stat().st_size
+        assert first["now"]["ended"] == 1
+        again = json.loads(_get(f"{board.url}/live/data.json?version={first['version']}")[2])
+        assert again.keys() == {"now", "version"}
+        journal.write_bytes(b"".join(lines))
+        news = json.loads(_get(f"{board.url}/live/data.json?version={first['version']}")[2])
+        assert news["status"] == "done"
+        assert len(news["trials"]) == 9
+        assert _get(f"{board.url}/nobody/")[0] == 404
+
+
+def test_others_need_the_token_that_the_address_carries(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", trials=2, artifacts=False)
+    with open_board(tmp_path, host="0.0.0.0", port=0) as board:
+        bare, _, token = board.url.partition("/?token=")
+        assert len(token) > 20
+        for url in (bare + "/", f"{bare}/s/data.json?token=no", f"{bare}/s/"):
+            assert _get(url)[0] == 403
+        status, headers, _ = _get(board.url)
+        assert status == 200
+        cookie = headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert _get(f"{bare}/s/data.json", cookie.partition(";")[0])[0] == 200
 
 
 def test_taken_port_is_told(home: Path) -> None:
@@ -93,3 +94,15 @@ def test_taken_port_is_told(home: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(WrongInput, match=f"--port: the port cannot be used: .*; got {port}; --port 0 finds one"):
             open_board(home, port=port).__enter__()
+
+
+def test_board_does_without_a_store_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dashboards.board.signal.pause", interrupt)
+    serve_board(tmp_path, "http://127.0.0.1:9", port=0, say=said.append)
+    assert said[0].startswith("sweeps: http://127.0.0.1:")
+    assert "the pages above do without it: --tracking-uri: the store cannot be reached" in said[1]
