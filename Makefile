@@ -27,6 +27,7 @@ sweep: setup
 bench: setup
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.latency_noise
+	$(BIN)/python -m benchmarks.record
 
 docs: setup
 	$(BIN)/python -m docs.build

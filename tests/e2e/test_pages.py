@@ -1,0 +1,174 @@
+"""The pages in a real browser, with a picture of each in ``screenshots/``."""
+
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from dashboards.board import open_board, open_mlflow
+from dashboards.front_page import write_report
+from dashboards.journal import SweepRecord
+from dashboards.mlflow_views import plain_link, run_link, view_link
+from dashboards.publisher import publish
+from dashboards.standing import read_standing
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "dashboards"))
+from synthetic_sweep import write_sweep
+
+PICTURES = Path(__file__).parents[2] / "screenshots"
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
+FLAGS += ("disable-component-update", "disable-sync", "disable-dev-shm-usage", "force-prefers-reduced-motion")
+# MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that is on its way out.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"),
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="Debian's chromium and chromium-driver are not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    options = ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}", "window-size=1440,1000"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    PICTURES.mkdir(exist_ok=True)
+    with Chrome(options=options, service=ChromeService(DRIVER)) as driver:
+        yield driver
+
+
+def _wait(browser: Chrome, script: str, seconds: float = 60) -> None:
+    WebDriverWait(browser, seconds, 0.2).until(lambda b: b.execute_script(f"return Boolean({script})"), script)
+
+
+def _shows(browser: Chrome, text: str, seconds: float = 60) -> None:
+    WebDriverWait(browser, seconds, 0.3).until(lambda b: text in b.find_element(By.TAG_NAME, "body").text, text)
+
+
+def _picture(browser: Chrome, name: str, height: int = 1000) -> None:
+    browser.set_window_size(1440, height)
+    browser.save_screenshot(str(PICTURES / f"{name}.png"))
+
+
+def _complaints(browser: Chrome) -> list[str]:
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def _without_assistant(browser: Chrome) -> None:
+    """Close the panel that MLflow opens at the right of a new visitor's page."""
+    close = "[...document.querySelectorAll('button')].find(b => b.getBoundingClientRect().right > innerWidth - 60"
+    browser.execute_script(f"const b = {close} && b.getBoundingClientRect().top < 80); if (b) b.click()")
+
+
+def _pointed(browser: Chrome) -> str:
+    return browser.find_element(By.CSS_SELECTOR, "#picked .answer").text
+
+
+def test_report_answers_the_keyboard_in_light_and_dark(browser: Chrome, tmp_path: Path) -> None:
+    wishes = {"phone": {"prefer": "accuracy", "at_most": {"size": "20kB"}}}
+    limits = [{"meter": "accuracy", "at_least": {"below_baseline": "12%"}}]
+    record = write_sweep(tmp_path / "digits", trials=120, artifacts=False, wishes=wishes, limits=limits)
+    write_report(record, tmp_path / "report.html", at="")
+    front = record.front()
+    browser.get((tmp_path / "report.html").as_uri())
+    assert front.knee().uid in _pointed(browser)
+    slider = browser.find_element(By.CSS_SELECTOR, "input[aria-label='size, at most']")
+    slider.send_keys(*[Keys.ARROW_LEFT] * 120)
+    assert browser.find_element(By.CSS_SELECTOR, "#picked code").text.count("--at-most size=") == 1
+    assert front.knee().uid not in _pointed(browser)
+    browser.find_element(By.CSS_SELECTOR, "#prefer input[value=accuracy]").send_keys(Keys.SPACE)
+    plot = browser.find_element(By.CSS_SELECTOR, "#plots canvas")
+    plot.send_keys(Keys.ARROW_RIGHT, Keys.ENTER, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#compare thead button")) == 2
+    browser.find_element(By.CSS_SELECTOR, ".axes button.target").send_keys(Keys.ARROW_DOWN)
+    assert "trials kept" in browser.find_element(By.ID, "brushed").text
+    assert "accuracy at least the baseline - 12 points" in browser.find_element(By.ID, "sweep-limits").text
+    assert "phone" in browser.find_element(By.ID, "front").text
+    _picture(browser, "report", 1500)
+    browser.find_element(By.ID, "theme").send_keys(Keys.ENTER, Keys.ENTER)
+    _picture(browser, "report-dark", 2600)
+    assert _complaints(browser) == []
+
+
+def test_two_thousand_trials_are_drawn_without_waiting(browser: Chrome, tmp_path: Path) -> None:
+    write_report(write_sweep(tmp_path / "many", trials=2_000, artifacts=False), tmp_path / "many.html")
+    browser.get((tmp_path / "many.html").as_uri())
+    assert browser.execute_script("return app.data.trials.length") == 2_001
+    _picture(browser, "report-2000", 1500)
+    assert _complaints(browser) == []
+
+
+def test_live_page_takes_in_what_happens_and_keeps_what_was_chosen(browser: Chrome, tmp_path: Path) -> None:
+    begun = time.time() - 200
+    whole = write_sweep(tmp_path / "whole", trials=40, artifacts=False, started=begun).folder / "journal.jsonl"
+    lines = whole.read_bytes().splitlines(keepends=True)
+    folder = tmp_path / "home" / "digits"
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_bytes(b"".join(lines[:134]))
+    with open_board(tmp_path / "home", port=0) as board:
+        board.links["MLflow"] = "http://127.0.0.1:1/"
+        browser.get(f"{board.url}/digits/")
+        _shows(browser, "of 40 trials ended")
+        assert "epoch" in browser.find_element(By.ID, "now").text
+        browser.find_element(By.CSS_SELECTOR, "input[aria-label='size, at most']").send_keys(*[Keys.ARROW_LEFT] * 30)
+        wish = browser.find_element(By.CSS_SELECTOR, ".limit b").text
+        _picture(browser, "live")
+        before = browser.execute_script("return app.data.now.ended")
+        (folder / "journal.jsonl").write_bytes(b"".join(lines[:175]))
+        _wait(browser, f"app.data.now.ended > {before}")
+        assert browser.find_element(By.CSS_SELECTOR, ".limit b").text == wish
+        (folder / "journal.jsonl").write_bytes(b"".join(lines))
+        _wait(browser, "app.data.status === 'done' && document.getElementById('now-panel').hidden")
+        assert _complaints(browser) == []
+        browser.get(f"{board.url}/")
+        _picture(browser, "sweeps")
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SweepRecord, str]]:
+    home = tmp_path_factory.mktemp("home")
+    record = write_sweep(home / "digits", trials=30)
+    publish(record)
+    with open_mlflow(home) as server:
+        yield record, server
+
+
+def test_mlflow_opens_on_the_front_with_its_charts(browser: Chrome, recorded: tuple[SweepRecord, str]) -> None:
+    record, server = recorded
+    at = read_standing(record.folder)
+    members = [trial for trial in record.front() if trial.role == "trial"]
+    browser.set_window_size(1440, 1000)
+    browser.get(view_link(record, at.experiment_id, "front", server))
+    _shows(browser, f"trial {members[0].number}")
+    _without_assistant(browser)
+    _wait(browser, "document.querySelectorAll('.js-plotly-plot').length >= 2")
+    _picture(browser, "mlflow-front", 1100)
+    browser.get("about:blank")
+    browser.get(plain_link(record, at.experiment_id, "failures", server))
+    failed = next(trial for trial in record.trials.values() if trial.status not in ("complete", "running"))
+    _shows(browser, f"trial {failed.number}")
+    _picture(browser, "mlflow-failures")
+
+
+def test_mlflow_shows_the_report_and_the_landing_note(browser: Chrome, recorded: tuple[SweepRecord, str]) -> None:
+    record, server = recorded
+    at = read_standing(record.folder)
+    browser.get(run_link(at.experiment_id, at.run_id, server=server))
+    _shows(browser, "report")
+    _wait(browser, "[...document.links].some(link => link.href.includes('report/report.html'))")
+    _picture(browser, "mlflow-sweep")
+    browser.get(run_link(at.experiment_id, at.run_id, "report/report.html", server))
+    frame = WebDriverWait(browser, 60).until(lambda b: b.find_element(By.TAG_NAME, "iframe"))
+    _picture(browser, "mlflow-report", 1100)
+    browser.switch_to.frame(frame)
+    WebDriverWait(browser, 30).until(lambda b: record.front().knee().uid in b.find_element(By.ID, "picked").text)
+    browser.switch_to.default_content()
