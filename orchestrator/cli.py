@@ -161,14 +161,15 @@ def status(sweep: str, home: str | None, as_json: bool) -> int:
 @main.command()
 @_home
 @_store
-@click.option("--port", type=int, default=5000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Any but loopback takes a token.")
+@click.option("--port", type=int, default=5000, show_default=True, help="Of the live pages; 0 finds a free one.")
 @_exits
-def board(home: str | None, tracking_uri: str | None, port: int) -> int:
-    """Open the MLflow UI over the sweeps' store, on this machine's loopback address; Ctrl-C ends it."""
+def board(home: str | None, tracking_uri: str | None, host: str, port: int) -> int:
+    """Serve live pages of the sweeps, and the MLflow UI over their store beside them; Ctrl-C ends both."""
     from dashboards.board import serve_board
 
     place = Home.at(home)
-    serve_board(place.path, tracking_uri or place.tracking_uri(), port=port)
+    serve_board(place.path, tracking_uri or place.tracking_uri(), host=host, port=port)
     return DONE
 
 
@@ -192,10 +193,22 @@ def pull(
     at_most: tuple[str, ...],
     to: Path,
 ) -> int:
-    """Fetch the artifact of the front that meets the limits and is best by the preference, verified."""
-    from orchestrator.pull import Wish, pull_from_store
-    from orchestrator.pull import pull as pull_from_home
+    """Fetch the artifact of the front that meets the limits and is best by the preference, verified and run once.
 
+    SWEEP may name a role, such as digits@smallest, or be a model of MLflow's registry, such as models:/digits@knee.
+    """
+    from orchestrator.pull import pull as pull_from_home
+    from orchestrator.pull import pull_from_store, pull_registered
+    from search_spaces.wish import Wish
+
+    if sweep.startswith("models:"):
+        if prefer != "knee" or at_least or at_most:
+            raise WrongInput(Problem(sweep, "a registered model takes no preference and no limits"))
+        artifact = pull_registered(tracking_uri or Home.at(home).tracking_uri(), sweep, to)
+        for meter, reading in artifact.readings.items():
+            click.echo(f"{meter}: {reading}")
+        click.echo(f"{sweep} is in {to}")
+        return DONE
     wish = Wish(prefer, _limits("--at-least", at_least), _limits("--at-most", at_most))
     if tracking_uri:
         pulled = pull_from_store(tracking_uri, sweep, wish, to)
@@ -207,6 +220,54 @@ def pull(
     if pulled.note:
         click.echo(pulled.note)
     click.echo(f"{trial.uid} is in {to}: {trial.words or 'the uncompressed model'}")
+    return DONE
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--port", type=int, default=8080, show_default=True)
+@_exits
+def serve(folder: Path, port: int) -> int:
+    """Answer /invocations with a pulled model, on this machine's loopback address; Ctrl-C ends it."""
+    from orchestrator.serve import serve as serve_folder
+
+    serve_folder(folder, port=port)
+    return DONE
+
+
+@main.command()
+@click.argument("sweep")
+@_home
+@_store
+@_exits
+def publish(sweep: str, home: str | None, tracking_uri: str | None) -> int:
+    """Bring MLflow to what the sweep's journal says: writes what is missing, changes nothing that is there."""
+    from dashboards.publisher import publish as publish_sweep
+
+    place = Home.at(home)
+    standing = publish_sweep(place.find(sweep), tracking_uri or place.tracking_uri())
+    click.echo(str(standing))
+    return FAILED if standing.behind or standing.refused else DONE
+
+
+@main.command()
+@click.argument("sweep")
+@_home
+@click.option("--json", type=click.Path(path_type=Path), metavar="FILE", help="The front, with a versioned schema.")
+@click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="All trials.")
+@click.option("--parquet", type=click.Path(path_type=Path), metavar="FILE", help="All trials.")
+@click.option("--optuna", type=click.Path(path_type=Path), metavar="FILE", help="A study for optuna-dashboard, SQLite.")
+@_exits
+def export(
+    sweep: str, home: str | None, json: Path | None, csv: Path | None, parquet: Path | None, optuna: Path | None
+) -> int:
+    """Write a sweep, running or finished, to files that other tools read."""
+    from orchestrator.export import export as export_sweep
+
+    given = {"json": json, "csv": csv, "parquet": parquet, "optuna": optuna}
+    wanted = {kind: path for kind, path in given.items() if path is not None}
+    for path in export_sweep(Home.at(home).find(sweep), wanted):
+        click.echo(path)
     return DONE
 
 

@@ -2,24 +2,21 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dashboards.journal import SweepRecord
+from dashboards.summary import alias, holders
 from orchestrator.front_words import limits_note
 from orchestrator.home import Home
-from search_spaces.errors import Problem, WrongInput
+from search_spaces.errors import Problem, WrongInput, did_you_mean
+from search_spaces.front import Front
 from search_spaces.trial import Trial
+from search_spaces.wish import Wish
 
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a user asks of a front; see `search_spaces.front.Front.pick`."""
-
-    prefer: str = "knee"
-    at_least: Mapping[str, str] = field(default_factory=dict)
-    at_most: Mapping[str, str] = field(default_factory=dict)
+if TYPE_CHECKING:
+    from pipelines.artifact import Artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +30,17 @@ class Pulled:
 def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Pulled:
     """Copy the artifact that `wish` chooses from the sweep's folder to `to`, and return its trial.
 
-    The copy is verified against its manifest before it takes its name, so `to` holds a whole artifact or nothing.
+    `sweep` may name a role: ``digits@smallest``, or a wish of its file, ``digits@phone``. The copy is verified against
+    its manifest and run once before it takes its name, so `to` holds a whole artifact or nothing.
 
     Raises:
         WrongInput: no such sweep, a wish that nothing satisfies, or `to` is not free.
         DamagedArtifact: the sweep's own copy is not what its manifest says.
     """
-    folder = home.find(sweep)
+    name, _, role = sweep.partition("@")
+    folder = home.find(name)
     front = SweepRecord.read(folder).front()
-    trial = front.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
+    trial = _chosen(front, role, wish)
     assert trial.artifact is not None
     fetch(folder / trial.artifact, to)
     return Pulled(trial, limits_note(front))
@@ -52,16 +51,46 @@ def pull_from_store(tracking_uri: str, sweep: str, wish: Wish, to: Path) -> Pull
     from dashboards.fetch import download, read_front  # noqa: PLC0415 - MLflow is loaded only where it is asked
 
     check_free(to)
-    front = read_front(tracking_uri, sweep)
-    trial = front.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
+    name, _, role = sweep.partition("@")
+    front = read_front(tracking_uri, name)
+    trial = _chosen(front, role, wish)
     with tempfile.TemporaryDirectory(prefix="paretta-") as scratch:
-        fetch(download(tracking_uri, sweep, trial.uid, Path(scratch) / "artifact"), to)
+        fetch(download(tracking_uri, name, trial.uid, Path(scratch) / "artifact"), to)
     return Pulled(trial, limits_note(front))
 
 
+def pull_registered(tracking_uri: str, uri: str, to: Path) -> "Artifact":
+    """Fetch a registered model, such as ``models:/digits@knee``, to `to`, verified, and return it.
+
+    Raises:
+        WrongInput: no such model, alias or version, or `to` is not free.
+        DamagedArtifact: the store's copy is not what was registered.
+    """
+    from dashboards.fetch import download_registered  # noqa: PLC0415 - MLflow is loaded only where it is asked
+    from pipelines.artifact import open_artifact  # noqa: PLC0415
+
+    check_free(to)
+    with tempfile.TemporaryDirectory(prefix="paretta-") as scratch:
+        fetch(download_registered(tracking_uri, uri, Path(scratch) / "artifact"), to)
+    return open_artifact(to)
+
+
+def _chosen(front: Front, role: str, wish: Wish) -> Trial:
+    """Return the holder of a role such as ``knee`` or the name of a wish in the sweep file, else who meets `wish`."""
+    if not role:
+        return front.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
+    if wish != Wish():
+        raise WrongInput(Problem(f"{front.sweep}@{role}", "a role says all, so it takes no preference and no limits"))
+    held = {alias(name): trial for name, trial in holders(front).items()}
+    if role not in held:
+        raise WrongInput(Problem(f"{front.sweep}@{role}", did_you_mean(role, held, "role on the front")))
+    return held[role]
+
+
 def fetch(source: Path, to: Path) -> None:
-    """Copy the artifact folder `source` to `to`, verified, all or nothing."""
+    """Copy the artifact folder `source` to `to`, verified and run once, all or nothing."""
     from pipelines.artifact import verify  # noqa: PLC0415 - ONNX Runtime is loaded only to deliver
+    from pipelines.smoke import require_answer  # noqa: PLC0415
 
     check_free(to)
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +98,7 @@ def fetch(source: Path, to: Path) -> None:
         copy = Path(scratch) / "artifact"
         shutil.copytree(source, copy)
         verify(copy)
+        require_answer(copy)
         if to.exists():
             to.rmdir()
         copy.rename(to)

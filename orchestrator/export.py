@@ -1,0 +1,43 @@
+"""Write a sweep to files that other tools read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from dashboards.journal import SweepRecord
+from search_spaces.errors import Problem, WrongInput
+
+
+def export(folder: Path, wanted: Mapping[str, Path]) -> list[Path]:
+    """Write the sweep in `folder` to new files, by kind: ``json``, ``csv``, ``parquet``, ``optuna``; return them.
+
+    Raises `WrongInput` with every problem where no file is wanted, one exists, or its folder does not.
+    """
+    if not wanted:
+        rule = "name at least one file"
+        raise WrongInput(Problem("export", rule, mend="such as --csv trials.csv or --optuna study.db"))
+    problems = [problem for kind, path in wanted.items() for problem in _problems(kind, path)]
+    if problems:
+        raise WrongInput(*problems)
+    record = SweepRecord.read(folder)
+    for kind, path in wanted.items():
+        _write(record, kind, path)
+    return list(wanted.values())
+
+
+def _write(record: SweepRecord, kind: str, path: Path) -> None:
+    if kind == "optuna":
+        from orchestrator.optuna_export import export_optuna  # noqa: PLC0415 - Optuna is loaded where it is asked for
+
+        export_optuna(record, path)
+    else:
+        from dashboards.export import export as export_table  # noqa: PLC0415 - pandas too
+
+        export_table(record, kind, path)
+
+
+def _problems(kind: str, path: Path) -> list[Problem]:
+    if path.exists():
+        return [Problem(f"--{kind}", "there is such a file already", str(path), "name a new one")]
+    if not path.parent.is_dir():
+        return [Problem(f"--{kind}", "there is no such folder", str(path.parent), "make it first")]
+    return []

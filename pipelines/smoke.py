@@ -1,0 +1,35 @@
+"""A first look at whether a delivered model answers at all."""
+
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.artifact import MODEL, session
+from search_spaces.errors import DamagedArtifact
+
+_TYPES = {"float": "float32", "double": "float64"}
+
+
+def require_answer(folder: Path) -> None:
+    """Run the model in `folder` once on zeros, sizes that it leaves free taken as 1.
+
+    Raises `DamagedArtifact` where it cannot be loaded or run, or answers with something that is not finite.
+    """
+    from onnxruntime.capi import onnxruntime_pybind11_state as failures  # noqa: PLC0415
+
+    path = folder / MODEL
+    kinds = (failures.Fail, failures.InvalidArgument, failures.InvalidProtobuf, failures.InvalidGraph)
+    try:
+        opened = session(path)
+        zeros = {
+            given.name: np.zeros(
+                [size if isinstance(size, int) else 1 for size in given.shape],
+                _TYPES.get(element := given.type.removeprefix("tensor(").removesuffix(")"), element),
+            )
+            for given in opened.get_inputs()
+        }
+        answers = opened.run(None, zeros)
+    except (*kinds, failures.NotImplemented, failures.RuntimeException) as error:
+        raise DamagedArtifact(f"{path}: expected a model that runs, found {str(error).splitlines()[0]}") from None
+    if not all(np.isfinite(answer).all() for answer in answers):
+        raise DamagedArtifact(f"{path}: expected a finite answer to zeros, found one that is not")

@@ -1,0 +1,71 @@
+"""A sweep in files for other tools, read back by those tools."""
+
+import json
+import sys
+from pathlib import Path
+
+import jsonschema
+import optuna
+import pandas as pd
+import pytest
+
+from dashboards.journal import SweepRecord
+from dashboards.table import FRONT_SCHEMA
+from orchestrator.export import export
+from search_spaces.errors import WrongInput
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "dashboards"))
+from synthetic_sweep import write_sweep
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> SweepRecord:
+    return write_sweep(tmp_path_factory.mktemp("home") / "s", trials=60, seed=3, artifacts=False)
+
+
+@pytest.fixture
+def study(record: SweepRecord, tmp_path: Path) -> optuna.Study:
+    export(record.folder, {"optuna": tmp_path / "study.db"})
+    return optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study.db'}")
+
+
+def test_optuna_finds_the_same_front(record: SweepRecord, study: optuna.Study) -> None:
+    assert study.metric_names == ["size", "latency", "accuracy"]
+    best = {trial.user_attrs["uid"] for trial in study.best_trials}
+    assert best == {trial.uid for trial in record.front() if trial.role == "trial"}
+    assert study.user_attrs["baseline"]["size"] == record.trials["baseline"].value("size")
+
+
+def test_optuna_has_every_trial_with_its_knobs_and_state(record: SweepRecord, study: optuna.Study) -> None:
+    by_uid = {trial.user_attrs["uid"]: trial for trial in study.trials}
+    assert by_uid.keys() == record.trials.keys() - {"baseline"}
+    for uid, exported in by_uid.items():
+        trial = record.trials[uid]
+        assert exported.params == trial.knobs
+        assert exported.user_attrs["reason"] == trial.reason
+        if trial.status == "complete":
+            assert exported.values == [trial.value(o.meter) for o in record.objectives]
+        else:
+            assert exported.state.name in ("FAIL", "PRUNED")
+            assert exported.values is None
+
+
+def test_tables_hold_every_trial(record: SweepRecord, tmp_path: Path) -> None:
+    files = {kind: tmp_path / f"t.{kind}" for kind in ("json", "csv", "parquet")}
+    assert export(record.folder, files) == list(files.values())
+    jsonschema.validate(json.loads(files["json"].read_text()), json.loads(FRONT_SCHEMA.read_text()))
+    csv, parquet = pd.read_csv(files["csv"]), pd.read_parquet(files["parquet"])
+    assert list(csv["uid"]) == list(parquet["uid"]) == list(record.trials)
+    assert parquet["accuracy"].dropna().tolist() == pytest.approx(csv["accuracy"].dropna().tolist())
+
+
+def test_nothing_is_overwritten(record: SweepRecord, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("mine")
+    wanted = {"csv": tmp_path / "t.csv", "optuna": tmp_path / "no" / "s.db"}
+    with pytest.raises(
+        WrongInput, match=r"--csv: there is such a file already(.|\n)*--optuna: there is no such folder"
+    ):
+        export(record.folder, wanted)
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+    with pytest.raises(WrongInput, match="name at least one file"):
+        export(record.folder, {})
