@@ -11,8 +11,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
@@ -60,12 +60,20 @@ def driver_seconds(scratch: Path, count: int) -> tuple[list[float], list[float]]
             values = {key: reading.value for key, reading in trial.readings.items()}
             told = {**values, "training_iteration": 1, "time_total_s": 1.0, "time_this_iter_s": 1.0, "timestamp": 1}
             told |= {f"loss_{step}": 0.5 for step in range(14 - len(told))}
-            named = SimpleNamespace(config=dict(trial.knobs), trial_id=trial.uid)
+            named = _Named(dict(trial.knobs), trial.uid)
             callback.log_trial_start(named)
             told = {key: value for key, value in told.items() if value is not None}
             ours.append(_seconds(lambda trial=trial: journal.trial(trial)))
             theirs.append(_seconds(lambda named=named, told=told: callback.log_trial_result(1, named, told)))
     return ours, theirs
+
+
+@dataclass(frozen=True, eq=False)
+class _Named:
+    """As much of a Tune trial as the callback looks at."""
+
+    config: dict[str, object]
+    trial_id: str
 
 
 def publishing(scratch: Path, count: int) -> tuple[float, float]:
