@@ -1,17 +1,17 @@
 """What a sweep file may name, by noun, with one line about each; nothing heavy is imported to know it."""
 
-from orchestrator.sweep import SAMPLERS, presets
-from search_spaces.registry import Registry
+from orchestrator.sweep import presets
+from search_spaces import registry
 
 REGISTRIES = {
-    "stages": Registry("stage", "pipelines.stages"),
-    "importances": Registry("importance", "pipelines.importance"),
-    "quantizers": Registry("quantizer", "pipelines.quantizers"),
-    "sensitivities": Registry("sensitivity", "pipelines.sensitivities"),
-    "tweaks": Registry("tweak", "pipelines.tweaks"),
-    "meters": Registry("meter", "pipelines.meters"),
-    "samplers": SAMPLERS,
-    "tasks": Registry("task", "pipelines.tasks", attribute="make"),
+    "stages": registry.STAGES,
+    "importances": registry.IMPORTANCES,
+    "quantizers": registry.QUANTIZERS,
+    "sensitivities": registry.SENSITIVITIES,
+    "tweaks": registry.TWEAKS,
+    "meters": registry.METERS,
+    "samplers": registry.SAMPLERS,
+    "tasks": registry.TASKS,
 }
 
 
@@ -19,5 +19,5 @@ def entries(noun: str) -> dict[str, str]:
     """Return every known name of `noun` with its story."""
     if noun == "presets":
         return presets()
-    registry = REGISTRIES[noun]
-    return {name: registry.describe(name) for name in registry.names()}
+    known = REGISTRIES[noun]
+    return {name: known.describe(name) for name in known.names()}

@@ -123,7 +123,8 @@ def _prepared(sweep: Sweep, checked: Checked, record: SweepRecord, address: str 
     with connect(address) as cluster:
         lanes = _num_lanes(workers, sweep.config.search.trials)
         require_capacity(lanes, workers.per_trial, workers.resources())
-        slot = choose_slot(measuring.resource, measuring.resources, where=sweep.source.where("measuring.resources"))
+        where = sweep.source.where("measuring")
+        slot = choose_slot(measuring.resource, measuring.resources, measuring.labels, where=where)
         with stop_signals() as stopping:
             yield RunningSweep(sweep, checked, record, lanes, cluster, slot, stopping)
 

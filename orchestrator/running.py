@@ -34,11 +34,12 @@ from orchestrator.searcher import TuneSearcher
 from orchestrator.slot import Slot
 from orchestrator.stopping import Stopping, SweepStopped
 from orchestrator.suggest import Search, Strategy, Suggester
-from orchestrator.sweep import SAMPLERS, Sweep
+from orchestrator.sweep import Sweep
 from orchestrator.trial import CandidateTrial
 from pipelines.artifact import verify
 from search_spaces.errors import DamagedArtifact, ParettaError
 from search_spaces.plan import Json
+from search_spaces.registry import SAMPLERS
 from search_spaces.trial import Trial
 
 

@@ -4,11 +4,11 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
@@ -19,6 +19,7 @@ SLOT: Final = "latency_slot"  # a cluster's own name for it may be given in the 
 WAIT_S: Final = 3600.0  # for the slot, when other sweeps measure on the node
 _NODE_LABEL: Final = "ray.io/node-id"
 _LOOK_S: Final = 0.02
+_RAYS_OWN: Final = "ray.io/"
 _ACCOUNTING: Final = ("node:", "object_store_memory", "memory")
 
 
@@ -50,28 +51,55 @@ class Slot:
             yield
 
 
-def choose_slot(resource: str = SLOT, pins: Mapping[str, float] | None = None, *, where: str = "measuring") -> Slot:
-    """Choose the node to measure on: one with all of `pins`, rather with the slot than without, rather the driver's.
+def choose_slot(
+    resource: str = SLOT,
+    pins: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
+    *,
+    where: str = "measuring",
+) -> Slot:
+    """Choose the node to measure on: one with all pins and labels, rather with the slot, rather the driver's.
 
     Args:
         resource: the Ray resource of which each node that may measure has 1.
         pins: further resources that only the target nodes have, such as ``{"jetson": 1}``; also held while measuring.
-        where: the place of the pins in the sweep file.
+        labels: Ray labels that only the target nodes have, such as ``{"board": "jetson"}``.
+        where: the place of both in the sweep file.
 
     Raises:
-        WrongInput: no node has the pins; what the nodes have is named.
+        WrongInput: no node has them all; what the nodes have is named.
     """
-    pins, here = dict(pins or {}), ray.get_runtime_context().get_node_id()
-    nodes = {n["NodeID"]: n["Resources"] for n in ray.nodes() if n["Alive"]}  # type: ignore[no-untyped-call]
-    fitting = {node: has for node, has in nodes.items() if all(has.get(pin, 0) >= n for pin, n in pins.items())}
+    pins, labels, here = dict(pins or {}), dict(labels or {}), ray.get_runtime_context().get_node_id()
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    fitting = {node["NodeID"]: node["Resources"] for node in nodes if _fits(node, pins, labels)}
     if not fitting:
-        wish = " + ".join(f"{amount:g} {name}" for name, amount in pins.items())
-        offers = "; ".join(f"a node with {_offer(has)}" for has in nodes.values())
-        mend = f"start the target node with `ray start --resources` ... or pin to what there is: {offers}"
-        raise WrongInput(Problem(where, f"no node of the cluster has {wish} to measure on", mend=mend))
+        wish = [*(f"{amount:g} {name}" for name, amount in pins.items()), *_words(labels)]
+        mend = (
+            f"start the target node with `ray start --resources` or `--labels`, or name what there is: {_offers(nodes)}"
+        )
+        raise WrongInput(Problem(where, f"no node of the cluster has {' + '.join(wish)} to measure on", mend=mend))
     node = max(fitting, key=lambda name: (fitting[name].get(resource, 0) >= 1, name == here))
     slot = {resource: 1.0} if fitting[node].get(resource, 0) >= 1 else {}
     return Slot(node, {**pins, **slot})
+
+
+def _fits(node: Mapping[str, Any], pins: Mapping[str, float], labels: Mapping[str, str]) -> bool:
+    has, called = node["Resources"], node["Labels"]
+    return all(has.get(pin, 0) >= amount for pin, amount in pins.items()) and labels.items() <= called.items()
+
+
+def _offers(nodes: Iterable[Mapping[str, Any]]) -> str:
+    """Say what each node has, without what Ray counts and calls by itself."""
+    offers = []
+    for node in nodes:
+        has = {name: amount for name, amount in node["Resources"].items() if not name.startswith(_ACCOUNTING)}
+        called = {name: value for name, value in node["Labels"].items() if not name.startswith(_RAYS_OWN)}
+        offers.append(", ".join([*(f"{amount:g} {name}" for name, amount in sorted(has.items())), *_words(called)]))
+    return "; ".join(f"a node with {offer}" for offer in offers)
+
+
+def _words(labels: Mapping[str, str]) -> list[str]:
+    return [f"label {name}={value}" for name, value in sorted(labels.items())]
 
 
 @contextmanager
@@ -112,7 +140,3 @@ def _opened(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-
-
-def _offer(has: Mapping[str, float]) -> str:
-    return ", ".join(f"{amount:g} {name}" for name, amount in sorted(has.items()) if not name.startswith(_ACCOUNTING))

@@ -12,12 +12,11 @@ from search_spaces.documents import Located, read_yaml
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.limits import Limit, parse_limits
 from search_spaces.plan import Json
-from search_spaces.registry import Registry
+from search_spaces.registry import SAMPLERS
 from search_spaces.space import Space
 from search_spaces.validation import problems_of
 
 PRESETS = "search_spaces.presets"
-SAMPLERS = Registry("sampler", "orchestrator.samplers", attribute="make")
 
 
 class _Section(BaseModel):
@@ -69,6 +68,9 @@ class MeasuringConfig(_Section):
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
         default={}, description="resources that only the target node has, such as {jetson: 1}"
     )
+    labels: dict[str, str] = Field(
+        default={}, description="Ray labels that only the target node has, such as {board: jetson}"
+    )
 
 
 class WishConfig(_Section):
@@ -108,7 +110,9 @@ class SweepConfig(_Section):
     )
     search: SearchConfig = Field(default=SearchConfig(), description="a mapping with sampler, trials, seed, confirm")
     workers: WorkersConfig = Field(default=WorkersConfig(), description="a mapping with per_trial, cpus, gpus")
-    measuring: MeasuringConfig = Field(default=MeasuringConfig(), description="a mapping with resource, resources")
+    measuring: MeasuringConfig = Field(
+        default=MeasuringConfig(), description="a mapping with resource, resources, labels"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,11 @@ from pipelines.artifact import MODEL, session
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.objectives import Goal, Reading
 from search_spaces.plan import Document
-from search_spaces.registry import Registry
+from search_spaces.registry import METERS
 
 if TYPE_CHECKING:  # torch stays out of the measuring process, which imports this file
     from pipelines import task
 
-METERS = Registry("meter", "pipelines.meters")
 RUN_BATCH = 256
 
 

@@ -10,11 +10,8 @@ from torch import nn
 from pipelines.bench import Bench
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.plan import Document, Plan
-from search_spaces.registry import Registry
+from search_spaces.registry import STAGES
 from search_spaces.validation import problems_of
-
-STAGES = Registry("stage", "pipelines.stages")
-
 
 Shape: TypeAlias = Literal["kept", "settled", "stored by value", "widths by value", "chosen by value"]
 

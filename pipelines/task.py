@@ -20,9 +20,8 @@ from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.objectives import Goal
-from search_spaces.registry import Registry
+from search_spaces.registry import TASKS
 
-TASKS = Registry("task", "pipelines.tasks", attribute="make")
 DIGEST_SAMPLES = 256
 
 Split = Literal["train", "validation", "test"]

@@ -9,10 +9,8 @@ from torch import Tensor, nn
 
 from pipelines.bench import Bench
 from search_spaces.errors import WrongInput, did_you_mean
-from search_spaces.registry import Registry
+from search_spaces.registry import TWEAKS
 from search_spaces.validation import problems_of
-
-TWEAKS = Registry("tweak", "pipelines.tweaks")
 
 
 class Tweak:

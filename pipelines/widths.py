@@ -9,9 +9,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from pipelines.allocation import NoAllocation, allocate
 from pipelines.bench import Bench
-from pipelines.sensitivities import SENSITIVITIES, WIDTHS, Sensitivity, Subject
+from pipelines.sensitivities import WIDTHS, Sensitivity, Subject
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.quantities import format_quantity, parse_quantity
+from search_spaces.registry import SENSITIVITIES
 
 _RULE = "must be a whole number from 2 to 8"
 # what large tensors take in the file, by width; see `pipelines.packing.pack`

@@ -81,3 +81,14 @@ class Registry:
         except AttributeError:
             rule = f"the module {module_name!r} has no {attribute!r}"
             raise WrongInput(Problem(self.noun, rule, mend="correct the name after the colon")) from None
+
+
+# What a sweep file may name, known here without importing any of it; each is used by the package that it lists.
+STAGES = Registry("stage", "pipelines.stages")
+IMPORTANCES = Registry("importance", "pipelines.importance")
+QUANTIZERS = Registry("quantizer", "pipelines.quantizers")
+SENSITIVITIES = Registry("sensitivity", "pipelines.sensitivities")
+TWEAKS = Registry("tweak", "pipelines.tweaks")
+METERS = Registry("meter", "pipelines.meters")
+SAMPLERS = Registry("sampler", "orchestrator.samplers", attribute="make")
+TASKS = Registry("task", "pipelines.tasks", attribute="make")

@@ -1,5 +1,7 @@
 """A task of your own: wine cultivars told apart by a small multi-layer perceptron."""
 
+from functools import partial
+
 import torch
 from sklearn.datasets import load_wine
 from torch import nn
@@ -22,6 +24,9 @@ def make(hidden: int = 64) -> Task:
         validation=validation,
         test=test,
         loss=nn.functional.cross_entropy,
-        metrics={"accuracy": Metric(lambda outputs, targets: (outputs.argmax(1) == targets).float())},
+        metrics={
+            "accuracy": Metric(lambda outputs, targets: (outputs.argmax(1) == targets).float()),
+            "surprise": Metric(partial(nn.functional.cross_entropy, reduction="none"), goal="min", unit="nats"),
+        },
         example_input=data[:1][0],
     )

@@ -16,13 +16,14 @@ def loosened(model: ModelProto) -> ModelProto:
     `pipelines.compact.tighten` is the way back for a model that it made.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
-    values = _evaluated(model, list(_unpacked(model, makers)))
-    needed = _ancestors(makers, (item.name for item in model.graph.output), stop=values) - set(values)
+    targets = set(_unpacked(model, makers))
+    needed = _ancestors(makers, (item.name for item in model.graph.output), stop=targets)
+    values = _evaluated(model, [name for name in makers if name in targets & needed])
     places = {_first_stored(model, makers, name): name for name in values}
     loose = ModelProto()
     loose.CopyFrom(model)
     del loose.graph.node[:]
-    loose.graph.node.extend(node for node in model.graph.node if needed.intersection(node.output))
+    loose.graph.node.extend(node for node in model.graph.node if (needed - targets).intersection(node.output))
     del loose.graph.initializer[:]
     for item in model.graph.initializer:
         if item.name in places:
@@ -33,14 +34,18 @@ def loosened(model: ModelProto) -> ModelProto:
 
 
 def _unpacked(model: ModelProto, makers: Makers) -> Iterator[str]:
-    """Yield the codes and zero points that nodes make of stored tensors alone."""
+    """Yield the codes, zero points and places in a table that nodes make of stored tensors alone.
+
+    What is unpacked on the way to one of them may be among them.
+    """
     constants = {item.name for item in model.graph.initializer} | {""}
     for node in model.graph.node:
         if all(name in constants for name in node.input):
             constants.update(node.output)
     for node in model.graph.node:
-        if node.op_type == "DequantizeLinear":
-            yield from (name for name in (node.input[0], *node.input[2:]) if name in makers and name in constants)
+        users = {"DequantizeLinear": (0, 2), "Cast": (0,)}.get(node.op_type, ())
+        names = [node.input[place] for place in users if place < len(node.input)]
+        yield from (name for name in names if name in makers and name in constants)
 
 
 def _evaluated(model: ModelProto, names: list[str]) -> dict[str, NDArray[np.generic]]:

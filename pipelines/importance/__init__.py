@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 
 from search_spaces.errors import Problem, WrongInput, did_you_mean
-from search_spaces.registry import Registry
-
-IMPORTANCES = Registry("importance", "pipelines.importance")
+from search_spaces.registry import IMPORTANCES
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,7 @@ from torch.nn.utils import parametrize
 
 from pipelines.bench import Bench
 from pipelines.task import draw, take
-from search_spaces.registry import Registry
 
-SENSITIVITIES = Registry("sensitivity", "pipelines.sensitivities")
 WIDTHS: Final = tuple(range(2, 9))
 
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from pipelines.attention import unfold_attention
 from pipelines.bench import Bench, derived_seed
 from pipelines.data_pass import Gradients, gradients
-from pipelines.importance import IMPORTANCES, Importance, Rows, importance_of, known_importance
+from pipelines.importance import Importance, Rows, importance_of, known_importance
 from pipelines.masks import attach_mask
 from pipelines.sparsity import Amounts, Scope, check_scope, chosen_weights, masks_for, told
 from pipelines.stage import Shape, Stage
 from pipelines.weights import Weight
+from search_spaces.registry import IMPORTANCES
 
 
 class Sparsify(Stage):

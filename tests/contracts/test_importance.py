@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipelines.importance import IMPORTANCES, Importance, Rows
+from pipelines.importance import Importance, Rows
+from search_spaces.registry import IMPORTANCES
 
 NAMES = IMPORTANCES.names()
 

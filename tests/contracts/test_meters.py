@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from pipelines.export import to_onnx
-from pipelines.meter import METERS, Meter, MeterBench, answers, meter_of
+from pipelines.meter import Meter, MeterBench, answers, meter_of
 from pipelines.serving import ServedMeter
 from pipelines.tasks.digits import make
 from search_spaces.objectives import Goal, Reading
+from search_spaces.registry import METERS
 
 TASK = make(width=4, hidden=8)
 # a metric is a meter by its own name; the others are named as their files

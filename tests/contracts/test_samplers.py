@@ -11,10 +11,9 @@ from orchestrator.suggest import Search, Strategy, Suggester
 from search_spaces.objectives import Objective
 from search_spaces.pareto import non_dominated
 from search_spaces.plan import Plan
-from search_spaces.registry import Registry
+from search_spaces.registry import SAMPLERS
 from search_spaces.space import Space
 
-SAMPLERS = Registry("sampler", "orchestrator.samplers", attribute="make")
 SPACE = Space.parse(
     [{"kind": "train", "epochs": 1}],
     [

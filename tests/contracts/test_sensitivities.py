@@ -5,7 +5,8 @@ import torch
 from quantized_models import bench_of, chain, images
 
 from pipelines.quantizers.symmetric import Symmetric
-from pipelines.sensitivities import SENSITIVITIES, WIDTHS, Sensitivity, Subject
+from pipelines.sensitivities import WIDTHS, Sensitivity, Subject
+from search_spaces.registry import SENSITIVITIES
 
 NAMES = SENSITIVITIES.names()
 LAYERS = ("0", "4", "9")

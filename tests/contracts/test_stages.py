@@ -16,11 +16,12 @@ from torch.utils.data import Subset
 
 from pipelines.bench import Bench, seeded
 from pipelines.ranks import Ranks
-from pipelines.stage import STAGES, Stage, stage_of
+from pipelines.stage import Stage, stage_of
 from pipelines.task import Task
 from pipelines.tasks.digits import make
-from pipelines.tweak import TWEAKS, TweakSettings
+from pipelines.tweak import TweakSettings
 from search_spaces.plan import Document, Plan
+from search_spaces.registry import STAGES, TWEAKS
 
 NAMES = (*STAGES.names(), *(f"train with {name}" for name in TWEAKS.names()))
 # of outputs of size 1: float32 sums in another order, amplified by a few optimiser steps

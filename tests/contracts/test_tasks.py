@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipelines.task import TASKS, check_task, data_digest, load_task
+from pipelines.task import check_task, data_digest, load_task
+from search_spaces.registry import TASKS
 
 
 @pytest.mark.parametrize("name", TASKS.names())

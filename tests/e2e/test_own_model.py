@@ -98,6 +98,24 @@ def test_what_is_pulled_is_what_was_measured(folder: Path, launched: str) -> Non
     assert accuracy == pytest.approx(readings["accuracy"]["value"])
 
 
+def test_a_metric_of_which_less_is_better_is_an_objective_like_any(folder: Path, launched: str) -> None:
+    front = SweepRecord.read(folder / "sweeps" / "sweep").front()
+    assert [objective.goal for objective in front.objectives] == ["min", "max", "min"]
+    output = paretta("pull", "sweep", "--prefer", "surprise", "--to", "sure", folder=folder)
+    reading = json.loads((folder / "sure" / "readings.json").read_text())["surprise"]
+    assert f"surprise: {reading['value']:.4g} nats [" in output
+    measured = [trial.readings["surprise"].value for trial in front.trials if trial.role != "confirmation"]
+    assert reading["value"] == min(value for value in measured if value is not None)
+    import onnxruntime
+    import torch
+
+    inputs, targets = _validation()
+    outputs = onnxruntime.InferenceSession(folder / "sure" / "model.onnx").run(None, {"input": inputs})[0]
+    expected = -torch.log_softmax(torch.from_numpy(outputs).double(), 1)[range(len(targets)), targets].mean()
+    assert reading["value"] == pytest.approx(float(expected), rel=1e-5)
+    assert "surprise: confirmed" in paretta("verify", "sure", "--task", "./mytask.py:make", folder=folder)
+
+
 def test_a_damaged_copy_is_found_out(folder: Path, launched: str) -> None:
     paretta("pull", "sweep", "--to", "knee", folder=folder)
     assert "every file" in paretta("verify", "knee", folder=folder)

@@ -13,10 +13,10 @@ from orchestrator.candidate import new_trial
 from orchestrator.resume import caught_up, history
 from orchestrator.searcher import RETURNED, STATUS, Config, TuneSearcher
 from orchestrator.suggest import Search, Strategy, Suggester
-from orchestrator.sweep import SAMPLERS
 from orchestrator.trial import trial_of
 from search_spaces.errors import WrongInput
 from search_spaces.objectives import Objective, Reading
+from search_spaces.registry import SAMPLERS
 from search_spaces.space import Space
 from search_spaces.trial import Trial
 

@@ -25,7 +25,7 @@ def target() -> Iterator[str]:
         for name, value in {**QUIET, "RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}.items():
             patch.setenv(name, value)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-        node = cluster.add_node(num_cpus=1, resources={SLOT: 1, "board": 2})
+        node = cluster.add_node(num_cpus=1, resources={SLOT: 1, "board": 2}, labels={"kind": "jetson"})
         try:
             ray.init(address=cluster.address, log_to_driver=False)
             cluster.wait_for_nodes()
@@ -72,6 +72,17 @@ def test_a_pin_that_no_node_offers_is_refused_naming_what_nodes_have(target: str
     assert "2 board" in str(caught.value)
     with pytest.raises(WrongInput, match="3 board"):
         choose_slot(pins={"board": 3})
+
+
+def test_a_label_pins_the_node_too(target: str) -> None:
+    assert choose_slot("other_slot", labels={"kind": "jetson"}).node == target
+    assert choose_slot(pins={"board": 1}, labels={"kind": "jetson"}).bundle == {SLOT: 1, "board": 1}
+    with pytest.raises(WrongInput) as caught:
+        choose_slot(pins={"board": 1}, labels={"kind": "phone"}, where="sweep.yaml:9 measuring")
+    told = str(caught.value)
+    assert "sweep.yaml:9 measuring: no node of the cluster has 1 board + label kind=phone to measure on" in told
+    assert "label kind=jetson" in told
+    assert "ray.io" not in told
 
 
 def test_the_resource_alone_keeps_two_sweeps_apart(target: str, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 
 from pipelines.export import to_onnx
 from pipelines.measure import measure
-from pipelines.meter import METERS, MeterBench, meter_of
+from pipelines.meter import MeterBench, meter_of
 from pipelines.meters.latency import Latency
 from pipelines.meters.metric import Metric as MetricMeter
 from pipelines.meters.size import Size
@@ -21,6 +21,7 @@ from pipelines.meters.train_energy import TrainEnergy
 from pipelines.task import Metric, Task
 from pipelines.tasks.digits import correct, make
 from search_spaces.errors import TrialFailed, WrongInput
+from search_spaces.registry import METERS
 
 
 @pytest.fixture(scope="module")
