@@ -27,7 +27,7 @@ _BLIND: Final[Mapping[str, set[Shape]]] = {
     "macs": {"chosen by value"},
     "latency": {"chosen by value"},
     "throughput": {"chosen by value"},
-    "bops": {"chosen by value", "widths by value"},
+    "bops": {"chosen by value", "widths by value", "stored by value"},  # a layer may use less than its width
     "size": {"chosen by value", "widths by value", "stored by value"},
 }
 
@@ -48,10 +48,11 @@ class Foreseen:
 def foresee(plan: Plan, task: Task, meters: Sequence[Meter], *, seed: int = 0) -> Mapping[str, Foreseen]:
     """Run the stages of `plan` that change the structure, none that trains, and measure what is exported.
 
-    Training only changes values, so what reads structure alone is exact: multiplications and latency of every plan
-    but those whose weights choose their structure (`prune` with scope ``global``), and size where every value takes
-    the same bytes (no `quantize`). What judges answers is not foreseen. A stage or meter that does not say what it
-    depends on gives estimates.
+    Training only changes values, so what reads structure alone is exact: ``macs``, and ``latency`` and ``throughput``
+    up to their intervals, of every plan but those whose weights choose their structure (`prune` with scope ``global``);
+    ``size`` and ``bops`` where every value takes the same bits (no `quantize`). ``coded_size`` follows the values, so
+    it is an estimate, as is what a stage or meter gives that does not say what it depends on. What judges answers is
+    not foreseen.
 
     Args:
         plan: to foresee; needs no trained baseline.
@@ -70,7 +71,7 @@ def foresee(plan: Plan, task: Task, meters: Sequence[Meter], *, seed: int = 0) -
         _export(baseline, stages[: len(plan.baseline)], plan.baseline_plan(), task, seed)
         readings = measure(candidate, baseline, task, split="validation", meters=readable) if readable else {}
     shapes = {stage.shape for stage in stages}
-    known = {meter.label: Foreseen(readings[meter.label], _certainty(meter.kind, shapes)) for meter in readable}
+    known = {meter.label: Foreseen(readings[meter.label], certainty(meter.kind, shapes)) for meter in readable}
     unknown = "it is known once the model is trained"
     return {
         meter.label: known.get(meter.label, Foreseen(Reading.not_measured(meter.unit, unknown), "estimate"))
@@ -105,5 +106,10 @@ def _blur(model: nn.Module) -> None:
         value.add_(noise if name.endswith("running_var") else noise - 5e-4)
 
 
-def _certainty(kind: str, shapes: Iterable[Shape]) -> Certainty:
+def certainty(kind: str, shapes: Iterable[Shape]) -> Certainty:
+    """Say how sure a meter's reading is of a plan whose stages have these `shapes`.
+
+    >>> certainty("macs", ["kept", "stored by value"]), certainty("size", ["kept", "stored by value"])
+    ('exact', 'estimate')
+    """
     return "exact" if kind in _BLIND and not _BLIND[kind] & set(shapes) else "estimate"

@@ -12,9 +12,10 @@ from typing import TypeAlias
 import numpy as np
 import onnxruntime
 
+from pipelines.workload import CONVOLUTIONS, macs_of
+
 Shapes: TypeAlias = "list[dict[str, list[int]]]"
 
-_CONVOLUTIONS = ("Conv", "FusedConv", "QLinearConv", "NhwcFusedConv")
 _PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulNBits")
 _INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
 
@@ -61,7 +62,7 @@ def integer_kernels(model_path: Path) -> KernelCounts:
     """
     with tempfile.TemporaryDirectory() as folder:
         events = list(_profile(model_path, Path(folder)))
-    counted = _CONVOLUTIONS + _PRODUCTS
+    counted = (*CONVOLUTIONS, *_PRODUCTS)
     layers = [(name, *_work(name, inputs, outputs)) for name, inputs, outputs in events if name in counted]
     return KernelCounts(
         kernels=dict(sorted(Counter(name for name, _, _ in events).items())),
@@ -96,9 +97,6 @@ def _one_sample(shape: list[int | str | None]) -> list[int]:
 def _work(name: str, inputs: Shapes, outputs: Shapes) -> tuple[int, int]:
     """Return multiply-accumulates and weights of one layer from the shapes it ran with."""
     sizes = [next(iter(item.values())) for item in inputs]
-    matrices = [size for size in sizes if len(size) >= 2]
-    output = next(iter(outputs[0].values()))
-    weight = matrices[1] if len(matrices) > 1 else []
-    if name in _CONVOLUTIONS:
-        return prod(output) * prod(weight[1:]), prod(weight)
-    return prod(output) * matrices[0][-1], prod(weight)
+    values, *rest = [size for size in sizes if len(size) >= 2]
+    weight = rest[0] if rest else []
+    return macs_of(name, values, weight, next(iter(outputs[0].values()))), prod(weight)

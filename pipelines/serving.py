@@ -6,7 +6,8 @@ import platform
 import subprocess
 import sys
 import time
-from abc import ABC
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar, Literal
@@ -19,6 +20,7 @@ from pydantic import Field
 from pipelines.artifact import MODEL
 from pipelines.meter import Meter, MeterBench
 from pipelines.runtime import Device, NoSuchDevice, open_call
+from pipelines.statistics import median_interval
 from pipelines.timing import Clock, Opener
 from search_spaces.objectives import Detail, Reading
 
@@ -91,15 +93,46 @@ def machine() -> dict[str, Detail]:
     }
 
 
-def fresh_starts(meter: ServedMeter, artifact: Path, bench: MeterBench, count: int) -> list[dict[str, float | None]]:
-    """Start a serving process `count` times, one after the other, and return what each told of itself.
+class FreshStartMeter(ServedMeter, ABC):
+    """A meter of what fresh processes tell of themselves that do nothing but serve the artifact."""
 
-    See `pipelines.fresh_start`.
+    runs_on: ClassVar[tuple[Device, ...]] = ("cpu",)
+
+    starts: int = Field(6, ge=6, description="the fresh processes, at least 6, which an interval needs")
+
+    def read(self, artifact: Path, bench: MeterBench) -> Reading:
+        """Return the median over the starts with its interval between order statistics."""
+        if missing := self.unavailable(artifact, bench):
+            return missing
+        told = _fresh_starts(self, artifact, bench)
+        values = told[self.value_of]
+        low, high = median_interval(values) or (None, None)
+        details = {**self.beside(told), **self.facts(), "clock": self.counted_by}
+        return Reading(
+            float(np.median(values)), self.unit, low=low, high=high, num_samples=len(values), details=details
+        )
+
+    value_of: ClassVar[str]
+    """What is read of that which `pipelines.fresh_start` tells."""
+
+    counted_by: ClassVar[str] = "none"
+    """The clock, if it is a time."""
+
+    @abstractmethod
+    def beside(self, told: Mapping[str, NDArray[np.float64]]) -> dict[str, Detail]:
+        """Return what is worth knowing beside it, from all that the starts told, by name [starts]."""
+
+
+def _fresh_starts(meter: FreshStartMeter, artifact: Path, bench: MeterBench) -> dict[str, NDArray[np.float64]]:
+    """Start serving processes one after the other and return what they told of themselves, see `pipelines.fresh_start`.
+
+    What a kernel does not tell is nan.
     """
     with TemporaryDirectory() as folder:
         inputs = Path(folder) / "inputs.npy"
         np.save(inputs, meter.batch(bench), allow_pickle=False)
-        return [_fresh_start(artifact / MODEL, inputs, meter.threads) for _ in range(count)]
+        told = [_fresh_start(artifact / MODEL, inputs, meter.threads) for _ in range(meter.starts)]
+    return {name: np.array([start[name] for start in told], np.float64) for name in told[0]}
 
 
 def _fresh_start(model: Path, inputs: Path, threads: int) -> dict[str, float | None]:

@@ -12,7 +12,8 @@ from typing import Final, Literal, TypeAlias, cast
 import numpy as np
 import torch
 
-from pipelines.artifact import MANIFEST, READINGS
+from pipelines.artifact import MANIFEST, MODEL, READINGS
+from pipelines.coding.container import pack
 from pipelines.task import SPLITS, Split, Task, batches, data_digest
 from search_spaces.errors import TrialFailed
 from search_spaces.objectives import Reading
@@ -57,7 +58,8 @@ def verify(
         task: the task that the metrics belong to; None leaves them unchecked.
         without: why there is no task.
         elsewhere: on another processor the last bits of a float may differ, and now and then a sample's answer with
-            them: one sample in a thousand, or one of fewer, may. On the same machine nothing may.
+            them: one sample in a thousand, or one of fewer, may. On the same machine nothing may. A coded size is
+            checked elsewhere only: here it was read by the same code.
     """
     with TemporaryDirectory(prefix="paretta-") as scratch:
         claims = _claims(folder)
@@ -71,6 +73,8 @@ def verify(
         for name, claim in claims.items():
             if name == "size":
                 findings.append(_compared(name, claim, float(cast(int, report["model_bytes"])), 0.0))
+            elif name == "coded_size" and elsewhere:
+                findings.append(_compared(name, claim, float(len(pack((folder / MODEL).read_bytes()).content)), 0.0))
             elif judge is not None and name.removeprefix(_TEST) in judge.metrics:
                 metric, split = name.removeprefix(_TEST), _split(name)
                 found = _judged(judge, metric, split, Path(scratch))
@@ -179,4 +183,6 @@ def _reason(name: str, task: Task | None, without: str) -> str:
         "train_energy",
     ):
         return "it depends on the machine and the moment"
+    if name in ("macs", "bops", "coded_size"):
+        return "it follows from the file, which the manifest holds"
     return without if task is None else "the task has no metric of this name"

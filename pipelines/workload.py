@@ -1,15 +1,20 @@
 """The multiply-accumulates of an exported graph, layer by layer, with the widths of the numbers that enter them."""
 
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
+
+from pipelines.artifact import MODEL
+from pipelines.meter import Meter, MeterBench
+from search_spaces.objectives import Detail, Reading
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.generic]]
 
@@ -24,7 +29,7 @@ _INPUTS = {
     "MatMulInteger": (0, 1),
     "QLinearMatMul": (0, 3),
 }
-_CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv")
+CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "FusedConv", "NhwcFusedConv")
 # these multiply and accumulate too, in ways that are not counted here
 _UNCOUNTED = {"Attention", "DeformConv", "Einsum", "GRU", "LSTM", "RNN"}
 _SINGLE_SAMPLE = 1
@@ -88,6 +93,41 @@ def layer_work(model_path: Path, inputs: NDArray[np.generic]) -> tuple[LayerWork
     )
 
 
+class WorkMeter(Meter, ABC):
+    """Counts the work of one sample on the exported graph: exact, no interval."""
+
+    goal: Literal["min"] = "min"
+
+    def read(self, artifact: Path, bench: MeterBench) -> Reading:
+        """Return the count, or why there is none."""
+        try:
+            layers = layer_work(artifact / MODEL, bench.inputs)
+        except Uncountable as error:
+            return Reading.not_measured(self.unit, str(error))
+        return Reading(float(self.count(layers)), self.unit, details=self.told(layers))
+
+    @abstractmethod
+    def count(self, layers: Sequence[LayerWork]) -> int:
+        """Return the number."""
+
+    @abstractmethod
+    def told(self, layers: Sequence[LayerWork]) -> dict[str, Detail]:
+        """Return what is worth knowing beside it."""
+
+
+def macs_of(operator: str, values: Sequence[int], weight: Sequence[int], output: Sequence[int]) -> int:
+    """Return the multiply-accumulates of a convolution or matrix product from the shapes that it runs with.
+
+    ``outputs x inputs of each output``; `values` of a product end with the dimension that is summed over.
+
+    >>> macs_of("Conv", [1, 4, 6, 6], [12, 2, 3, 3], [1, 12, 4, 4]), macs_of("Gemm", [1, 20], [5, 20], [1, 5])
+    (3456, 100)
+    """
+    if operator == "ConvTranspose":
+        return prod(values) * prod(weight[1:])
+    return prod(output) * (prod(weight[1:]) if operator in CONVOLUTIONS else values[-1])
+
+
 def _refuse_what_is_not_counted(model: onnx.ModelProto) -> None:
     operators = {node.op_type for node in model.graph.node}
     if found := operators & _UNCOUNTED:
@@ -139,14 +179,8 @@ def _run(model: onnx.ModelProto, names: set[str], sample: NDArray[np.generic]) -
 
 def _macs(node: onnx.NodeProto, tensors: Tensors) -> int:
     values, weights = (tensors[name].shape for name in _operands(node))
-    output = tensors[node.output[0]].shape
-    if node.op_type in _CONVOLUTIONS:
-        return prod(output) * prod(weights[1:])
-    if node.op_type == "ConvTranspose":
-        return prod(values) * prod(weights[1:])
     transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
-    inner: int = values[0 if transposed else -1]
-    return prod(output) * inner
+    return macs_of(node.op_type, values[::-1] if transposed else values, weights, tensors[node.output[0]].shape)
 
 
 def _bits(tensor: NDArray[np.generic], *, constant: bool) -> int:

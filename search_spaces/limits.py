@@ -13,6 +13,7 @@ Side: TypeAlias = Literal["at_least", "at_most"]
 Relation: TypeAlias = Literal["absolute", "of_baseline", "below_baseline", "above_baseline"]
 
 _ROUNDING: Final = 1e-9  # 95 % becomes 0.9500000000000001, which 0.95 shall meet
+_POSITIVE: Final = ("B", "s", "ratio", "J", "MACs", "BOPs")
 _SIDES: Final = get_args(Side)
 _RELATIONS: Final = get_args(Relation)[1:]
 _EXAMPLES: Final = "write {meter: size, at_most: 50kB} or {meter: accuracy, at_least: {below_baseline: 1%}}"
@@ -76,6 +77,8 @@ class Limit:
         if self.unit not in (None, objective.unit) and not timed:
             rule = f"{self.meter} is measured in {objective.unit!r}, not in {self.unit!r}"
             return [Problem(where, rule, mend="give the value in that unit")]
+        if objective.unit in _POSITIVE and self.relation in ("absolute", "of_baseline") and self.value <= 0:
+            return [Problem(where, f"{self.meter} is above 0, and so must its limit be", self.value)]
         if objective.unit == "share" and self.relation != "of_baseline" and not 0 <= self.value <= 1:
             return [Problem(where, "a share lies between 0 and 1", self.value, "write it like 97% or 0.97")]
         return []

@@ -10,7 +10,7 @@ SHARE_BITS = 12  # fixed point of a share such as "ones among the bits seen"
 ODDS_BITS = 8  # fixed point of log odds
 WEIGHT_BITS = 16
 LARGEST_ODDS = 10 << ODDS_BITS  # e**10: no bit costs less than 1/15,000 of one
-_RATE = 1311  # of the weights, 0.02 at WEIGHT_BITS
+_RATE = 500  # of the weights, 0.008 at WEIGHT_BITS
 _FADE = 1023  # counts are halved beyond this, so that a context can change its mind
 
 # Rounded so coarsely that no machine's logarithm could round an entry to another integer; a test holds that.

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pipelines.artifact import MODEL
+from pipelines.kernels import integer_kernels
 from pipelines.meter import MeterBench
 from pipelines.runtime import Call
 from pipelines.serving import ServedMeter
@@ -20,6 +22,8 @@ MAX_WALL_SECONDS = 1.0
 
 class Latency(ServedMeter):
     """Ratio of times, candidate over baseline, on real inputs of the split: below 1 is faster.
+
+    Beside it stand the absolute times, and the shares of multiplications and weights that integer kernels really did.
 
     CPU time, not wall time, because it stays within two per cent on a busy machine where wall time moves severalfold.
     Batch size, threads and device apply to both sides. On CUDA it is wall time around a call that waits for the device,
@@ -42,7 +46,8 @@ class Latency(ServedMeter):
         rounds = interleave(candidate, reference, protocol, cpu=self.clock()[1])
         low, high = rounds.interval()
         ratio = float(np.median(rounds.ratios()))
-        details = {**_times(rounds, candidate), **self.facts()}
+        ran = integer_kernels(artifact / MODEL).details() if self.device == "cpu" else {}
+        details = {**_times(rounds, candidate), **ran, **self.facts()}
         return Reading(ratio, self.unit, low=low, high=high, num_samples=len(rounds.candidate), details=details)
 
 

@@ -1,48 +1,38 @@
 """The most memory that a process which only serves the model ever held, as the kernel counts it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from numpy.typing import NDArray
 
 from pipelines.fresh_start import STATUS, memory_bytes
 from pipelines.meter import MeterBench
-from pipelines.runtime import Device
-from pipelines.serving import ServedMeter, fresh_starts
-from pipelines.statistics import median_interval
-from search_spaces.objectives import Reading
+from pipelines.serving import FreshStartMeter
+from search_spaces.objectives import Detail, Reading
 
 
-class PeakMemory(ServedMeter):
+class PeakMemory(FreshStartMeter):
     """Peak resident bytes (VmHWM) of a fresh process that loads the runtime and the model and answers a few batches.
 
     ``before_model_bytes`` in the details is what interpreter and runtime held before the model was opened: of a small
     model nearly all of the peak. ``model_bytes`` is the difference.
     """
 
-    runs_on: ClassVar[tuple[Device, ...]] = ("cpu",)
+    value_of: ClassVar[str] = "peak_rss_bytes"
 
     kind: Literal["peak_memory"] = "peak_memory"
     unit: Literal["B"] = "B"
     goal: Literal["min"] = "min"
-    starts: int = Field(6, ge=6, description="the fresh processes, at least 6, which an interval needs")
 
-    def read(self, artifact: Path, bench: MeterBench) -> Reading:
-        """Return the median over the starts with its interval between order statistics."""
-        if missing := self.unavailable(artifact, bench):
-            return missing
+    def unavailable(self, artifact: Path, bench: MeterBench) -> Reading | None:
+        """Ask the kernel too."""
         if memory_bytes(STATUS, "VmHWM") is None:
             return Reading.not_measured(self.unit, f"the kernel tells no VmHWM in {STATUS}")
-        told = fresh_starts(self, artifact, bench, self.starts)
-        peaks, before = (
-            np.array([start[name] for start in told], np.float64) for name in ("peak_rss_bytes", "rss_before_bytes")
-        )
-        low, high = median_interval(peaks) or (None, None)
-        details = {
-            "before_model_bytes": float(np.median(before)),
-            "model_bytes": float(np.median(peaks - before)),
-            **self.facts(),
-            "clock": "none",
-        }
-        return Reading(float(np.median(peaks)), self.unit, low=low, high=high, num_samples=len(told), details=details)
+        return super().unavailable(artifact, bench)
+
+    def beside(self, told: Mapping[str, NDArray[np.float64]]) -> dict[str, Detail]:
+        """Return what was held before the model was opened, and the model's share."""
+        peaks, before = told["peak_rss_bytes"], told["rss_before_bytes"]
+        return {"before_model_bytes": float(np.median(before)), "model_bytes": float(np.median(peaks - before))}

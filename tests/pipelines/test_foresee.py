@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.artifact import MODEL
-from pipelines.foresee import foresee, structure_key
+from pipelines.foresee import certainty, foresee, structure_key
+from pipelines.measure import measure
 from pipelines.meter import meter_of
 from pipelines.ranks import Ranks
 from pipelines.run import run
+from pipelines.stage import stages_of
 from pipelines.task import Task
 from pipelines.tasks.digits import make
 from search_spaces.plan import Document, Plan
@@ -39,6 +41,46 @@ def test_the_size_is_that_of_the_trained_artifact(
         assert foreseen.reading.value == delivered.stat().st_size
     else:
         assert foreseen.reading.value == pytest.approx(delivered.stat().st_size, rel=0.15)
+
+
+def test_what_reads_structure_is_that_of_the_trained_artifact(task: Task, tmp_path: Path) -> None:
+    """Where it is exact: multiplications to the last one, times up to the intervals of both readings."""
+    plan = Plan((TRAIN,), (LAYERS, BITS, TRAIN))
+    short: Document = {"kind": "latency", "budget_seconds": 1.0}
+    meters = [meter_of(name, {}) for name in ("macs", "bops", "coded_size", short)]
+    foreseen = foresee(plan, task, meters)
+    assert [found.certainty for found in foreseen.values()] == ["exact", "estimate", "estimate", "exact"]
+    made = {
+        name: run(some, task, seed=1, ranks=Ranks.alone(), folder=tmp_path / name).folder
+        for name, some in (("plan", plan), ("baseline", plan.baseline_plan()))
+    }
+    measured = measure(made["plan"], made["baseline"], task, split="validation", meters=meters)
+    values = {name: (found.reading.value, measured[name].value) for name, found in foreseen.items()}
+    assert values["macs"][0] == values["macs"][1]
+    assert values["bops"][0] == pytest.approx(values["bops"][1], rel=0.3)
+    assert values["coded_size"][0] == pytest.approx(values["coded_size"][1], rel=0.3)
+    before, after = foreseen["latency"].reading, measured["latency"]
+    assert before.low is not None
+    assert before.high is not None
+    assert after.low is not None
+    assert after.high is not None
+    # the intervals, widened by a tenth, meet; a layer more or less would take half as long again
+    assert before.low / 1.1 < after.high * 1.1
+    assert after.low / 1.1 < before.high * 1.1
+
+
+@pytest.mark.parametrize(
+    ("stages", "exact"),
+    [
+        ((LAYERS, TRAIN), {"size", "macs", "bops", "latency", "throughput"}),
+        ((LAYERS, BITS, TRAIN), {"macs", "latency", "throughput"}),
+        ((WHOLE, TRAIN), set()),
+    ],
+)
+def test_which_meters_are_exact_follows_from_the_stages(stages: tuple[Document, ...], exact: set[str]) -> None:
+    shapes = [stage.shape for stage in stages_of(Plan((TRAIN,), stages))]
+    known = ("size", "coded_size", "macs", "bops", "latency", "throughput", "load_time", "peak_memory", "energy")
+    assert {kind for kind in known if certainty(kind, shapes) == "exact"} == exact
 
 
 def test_what_training_decides_is_not_foreseen(task: Task) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from pipelines import artifact
+from pipelines.coding.container import pack
 from pipelines.export import to_bytes
 from pipelines.task import Metric, Task, data_digest
 from pipelines.verify import WITNESS, Finding, require_verified, verify
@@ -82,6 +83,15 @@ def test_a_claim_that_does_not_hold_fails_with_both_numbers(
     with pytest.raises(TrialFailed) as caught:
         require_verified(folder, task, ["accuracy", "size"])
     assert all(number in caught.value.reason for number in (*numbers, *([real] if claim == "size" else [])))
+
+
+def test_a_coded_size_is_coded_again_elsewhere(task: Task, tmp_path: Path) -> None:
+    model = to_bytes(Sign(), task.example_input)
+    true, wrong = float(len(pack(model).content)), 3.0
+    for name, claim, outcome in (("a", true, "confirmed"), ("b", wrong, "mismatch")):
+        folder = delivered(tmp_path / name, task, coded_size=claim)
+        assert outcomes(verify(folder, None, elsewhere=True))["coded_size"] == outcome
+        assert outcomes(verify(folder, None))["coded_size"] == "not checked"
 
 
 def test_a_missing_claim_fails(task: Task, tmp_path: Path) -> None:
