@@ -1,5 +1,7 @@
 """Bytes such as those of a graph, coded with what came before them."""
 
+from functools import cache
+
 import numpy as np
 
 from pipelines.coding.ans import CHANCE_BITS, Coder
@@ -15,9 +17,7 @@ _stretch, _squash = STRETCH.tolist(), SQUASH.tolist()
 def code_text(coder: Coder, text: bytes | None, *, known: bytes = b"") -> bytes:
     """Code a few thousand bytes; what is like `known`, which both sides have, is cheap."""
     number = code_number(coder, None if text is None else len(text))
-    reader = _Context()
-    for byte in known:
-        reader.code(None, byte)
+    reader = _knowing(known).copy()
     return bytes(reader.code(coder, None if text is None else text[at]) for at in range(number))
 
 
@@ -29,6 +29,13 @@ class _Context:
         self.counts: list[dict[tuple[int, ...], tuple[int, int]]] = [{} for _ in _CONTEXTS]
         sets = len(_CONTEXTS) + 1
         self.weights = [[(16 << WEIGHT_BITS) // (10 * len(_CONTEXTS))] * len(_CONTEXTS) for _ in range(sets)]
+
+    def copy(self) -> "_Context":
+        """Return one that knows the same and learns by itself."""
+        other = _Context()
+        other.past, other.counts = [*self.past], [dict(table) for table in self.counts]
+        other.weights = [[*weights] for weights in self.weights]
+        return other
 
     def code(self, coder: Coder | None, byte: int | None) -> int:
         """Code one byte, or look at one that both sides know."""
@@ -55,3 +62,11 @@ class _Context:
         for table, key, (ones, all_) in zip(self.counts, keys, seen, strict=True):
             table[key] = (ones + bit, all_ + 1)
         return bit
+
+
+@cache
+def _knowing(text: bytes) -> _Context:
+    reader = _Context()
+    for byte in text:
+        reader.code(None, byte)
+    return reader
