@@ -17,6 +17,7 @@ from pipelines.workload import CONVOLUTIONS, macs_of
 Shapes: TypeAlias = "list[dict[str, list[int]]]"
 
 _PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulNBits")
+_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(uint8)": np.uint8}
 _INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
 
 
@@ -82,7 +83,7 @@ def _profile(model_path: Path, folder: Path) -> Iterator[tuple[str, Shapes, Shap
     # Prepacked weights would be missing from the profile's shapes.
     options.add_session_config_entry("session.disable_prepacking", "1")
     session = onnxruntime.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
-    zeros = {item.name: np.zeros(_one_sample(item.shape), np.float32) for item in session.get_inputs()}
+    zeros = {item.name: np.zeros(_one_sample(item.shape), _TYPES[item.type]) for item in session.get_inputs()}
     session.run(None, zeros)
     for event in json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")):
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
