@@ -1,5 +1,6 @@
 """Channels of a model that must go together, found by DepGraph, and how important each of them is."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pipelines.data_pass import Gradients, activities, gradients
 from pipelines.importance import Importance, Rows
 from pipelines.weights import LAYERS
 
+_log = logging.getLogger("paretta")
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 HEADS = ("num_heads", "n_heads", "n_head", "num_attention_heads", "heads")
 
@@ -93,6 +95,8 @@ def channel_groups(model: nn.Module, importance: Importance, bench: Bench, count
         attentions = _attentions(group, model, names)
         blocks = _blocks(group)
         if attentions is None or blocks is None:
+            told = ", ".join(names[layer] for layer in makers)
+            _log.warning("%s keep their width: the heads of this attention cannot be told apart", told)
             continue
         heads = {getattr(attention, name) for attention, name in attentions}
         unit = len(group[0].idxs) // heads.pop() if heads else 1

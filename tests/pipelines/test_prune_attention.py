@@ -165,9 +165,10 @@ def test_attention_with_a_fixed_width_fails_with_the_reason() -> None:
     assert model.head.in_features == 4
 
 
-def test_fused_projections_keep_their_width() -> None:
+def test_fused_projections_keep_their_width_and_are_named(caplog: pytest.LogCaptureFixture) -> None:
     model = Prune(sparsity=0.5).apply(fresh(lambda: Tokens(FusedAttention())), bench(lambda: Tokens(FusedAttention())))
     assert model.attention.qkv.out_features == 48
+    assert "attention.qkv keep their width: the heads of this attention cannot be told apart" in caplog.text
     assert model.head.in_features == 4
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from pipelines.bench import Bench, Cache, Progress, Report, silent
 from pipelines.checkpoint import Checkpoint
+from pipelines.data_pass import activities, gradients
 from pipelines.ranks import Ranks
 from pipelines.stages.distill import teacher_scores
 from pipelines.tasks.digits import make
@@ -43,7 +44,7 @@ def test_shards_are_a_fair_partition(size: int, world_size: int) -> None:
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
-CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher", "resume"]
+CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher", "data_pass", "resume"]
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +127,23 @@ def check_teacher(ranks: Ranks, folder: Path) -> bool:
     with torch.no_grad():
         expected = teacher(task.train.tensors[0])
     return written and torch.allclose(scores, expected, atol=1e-5) and torch.allclose(again, expected, atol=1e-5)
+
+
+def check_data_pass(ranks: Ranks, folder: Path) -> bool:
+    """Gradients, their sizes and activities are those of one rank; 130 samples leave a batch of 2."""
+    task = make(width=2, hidden=4)
+    torch.manual_seed(0)
+    model = task.new_model().eval()
+    here, alone = Bench(task, ranks), Bench(task, Ranks.alone())
+    found, expected = gradients(model, here, 130), gradients(model, alone, 130)
+    same = [
+        torch.allclose(mine, theirs, atol=1e-6)
+        for parameter in model.parameters()
+        for mine, theirs in zip(found.of(parameter), expected.of(parameter), strict=True)
+    ]
+    heard, all_heard = activities(model, here, 130), activities(model, alone, 130)
+    same += [torch.allclose(heard[layer], values, atol=1e-6) for layer, values in all_heard.items()]
+    return len(same) == 2 * 10 + 4 and all(same)
 
 
 def check_resume(ranks: Ranks, folder: Path) -> bool:
