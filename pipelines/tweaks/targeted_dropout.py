@@ -76,10 +76,13 @@ class _Dropping(Tweak):
 
 
 def _remove(weight: Weight, drop: _Drop) -> None:
-    chain = cast(nn.ModuleList, cast(nn.ModuleDict, weight.module.parametrizations)[weight.attribute])
-    others = [step for step in chain if step is not drop]
-    if others:
+    chains = cast(nn.ModuleDict, weight.module.parametrizations)
+    chain = cast(nn.ModuleList, chains[weight.attribute])
+    if len(chain) > 1:
         del chain[[*chain].index(drop)]
-    else:
+    elif len(chains) == 1:
         drop.eval()
         bake_parametrizations(weight.module)
+    else:
+        # another weight of the module is held to something, which baking would end
+        drop.keep.fill_(True)
