@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, ValueInfoProto, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 Makers = Mapping[str, NodeProto]
 
@@ -16,14 +16,13 @@ def loosened(model: ModelProto) -> ModelProto:
     `pipelines.compact.tighten` is the way back for a model that it made.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
-    targets = set(_unpacked(model, makers))
-    needed = _ancestors(makers, (item.name for item in model.graph.output), stop=targets)
-    values = _evaluated(model, [name for name in makers if name in targets & needed])
+    values = _evaluated(model, _unpacked(model, makers))
+    needed = _ancestors(makers, (item.name for item in model.graph.output), stop=values) - set(values)
     places = {_first_stored(model, makers, name): name for name in values}
     loose = ModelProto()
     loose.CopyFrom(model)
     del loose.graph.node[:]
-    loose.graph.node.extend(node for node in model.graph.node if (needed - targets).intersection(node.output))
+    loose.graph.node.extend(node for node in model.graph.node if needed.intersection(node.output))
     del loose.graph.initializer[:]
     for item in model.graph.initializer:
         if item.name in places:
@@ -33,19 +32,25 @@ def loosened(model: ModelProto) -> ModelProto:
     return loose
 
 
-def _unpacked(model: ModelProto, makers: Makers) -> Iterator[str]:
-    """Yield the codes, zero points and places in a table that nodes make of stored tensors alone.
-
-    What is unpacked on the way to one of them may be among them.
-    """
+def _unpacked(model: ModelProto, makers: Makers) -> list[str]:
+    """Return the codes, places and zero points that nodes make of stored tensors alone."""
     constants = {item.name for item in model.graph.initializer} | {""}
     for node in model.graph.node:
         if all(name in constants for name in node.input):
             constants.update(node.output)
-    for node in model.graph.node:
-        users = {"DequantizeLinear": (0, 2), "Cast": (0,)}.get(node.op_type, ())
-        names = [node.input[place] for place in users if place < len(node.input)]
-        yield from (name for name in names if name in makers and name in constants)
+    read = [name for node in model.graph.node for name in _integers_read(node) if name in makers and name in constants]
+    inner = _ancestors(makers, (source for name in read for source in makers[name].input))
+    return [name for name in dict.fromkeys(read) if name not in inner]
+
+
+def _integers_read(node: NodeProto) -> Iterator[str]:
+    """Yield the integers that `node` turns into floats, or looks up, or looks up by."""
+    if node.op_type == "DequantizeLinear":
+        yield from (node.input[0], *node.input[2:])
+    if node.op_type == "Gather":
+        yield node.input[0]
+    if node.op_type == "Cast" and node.attribute[0].i in (TensorProto.FLOAT, TensorProto.INT32):
+        yield node.input[0]
 
 
 def _evaluated(model: ModelProto, names: list[str]) -> dict[str, NDArray[np.generic]]:
