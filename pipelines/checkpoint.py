@@ -31,13 +31,20 @@ class Checkpoint:
     folder: Path
 
     def save(self, key: str, state: Mapping[str, State]) -> None:
-        """Keep `state` under `key`, for one rank of a group; readers see the former file or the whole new one."""
+        """Keep `state` under `key`, for one rank of a group; readers see the former file or the whole new one.
+
+        Where the disk is full, the former file stays and the training goes on.
+        """
         tensors: dict[str, Tensor] = {}
         structure = json.dumps(_written(state, tensors))
-        self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f"{key}.{random.SystemRandom().getrandbits(48):012x}.part"
-        save_file(tensors, partial, metadata={"state": structure})
-        partial.replace(self._path(key))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, partial, metadata={"state": structure})
+            partial.replace(self._path(key))
+        except (SafetensorError, OSError) as error:
+            _log.warning("the checkpoint %s cannot be written (%s)", partial.name, error)
+            partial.unlink(missing_ok=True)
 
     def load(self, key: str) -> Mapping[str, State] | None:
         """Return what was saved under `key`; None where there is nothing, or nothing that can be read."""

@@ -16,6 +16,7 @@ from pipelines.bench import Bench, Cache, Report, derived_seed, seeded, silent
 from pipelines.checkpoint import Checkpoint
 from pipelines.energy_counters import nvml, rapl
 from pipelines.export import to_bytes
+from pipelines.provenance import code_digest
 from pipelines.ranks import Ranks
 from pipelines.stage import Stage, stages_of
 from pipelines.task import Task, data_digest, take, update_digest
@@ -135,7 +136,7 @@ def run(
         scored=scored,
     )
     model = job.new_model()
-    key = baseline_key(plan, task, model, seed)
+    key = baseline_key(plan, task, model, seed, origin)
     model = job.baseline(model, key)
     if plan.stages:
         job = replace(job, bench=replace(job.bench, teacher=_frozen(model), teacher_key=key))
@@ -145,16 +146,18 @@ def run(
     return Outcome(folder, tuple(job.costs), key)
 
 
-def baseline_key(plan: Plan, task: Task, model: nn.Module, seed: int) -> str:
-    """Name the baseline by content (SHA-256, hex): data, untrained model and what it answers, stages and seed.
+def baseline_key(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Document | None = None) -> str:
+    """Name the baseline by content (SHA-256, hex): data, code, untrained model and what it answers, stages and seed.
 
-    The model's and the loss's own code cannot be read reliably; what they compute on a batch stands for it.
+    A key too many costs a training, a wrong one a sweep: whatever may change the result is in it, so the task's options
+    and source files are, and what model and loss compute on a batch stands for what files cannot tell.
 
     Args:
         plan: only its baseline stages count.
         task: its data and loss.
         model: the untrained model under `seed`.
         seed: of the run.
+        origin: how the task is made.
     """
     state = sha256(repr(model).encode())
     for name, tensor in model.state_dict().items():
@@ -164,6 +167,8 @@ def baseline_key(plan: Plan, task: Task, model: nn.Module, seed: int) -> str:
         data_digest(task),
         state.hexdigest(),
         _probe(task, model),
+        code_digest(task),
+        dict(origin or {}),
         plan.baseline_plan().fingerprint,
         seed,
     ]
@@ -197,23 +202,23 @@ class _Job:
 
     def baseline(self, model: nn.Module, key: str) -> nn.Module:
         """Return the trained baseline, from the cache where it is there on every rank."""
-        count, ranks, cache = len(self.plan.baseline), self.bench.ranks, self.bench.cache
-        if count == 0:
+        ranks = self.bench.ranks
+        if not self.plan.baseline:
             return model.to(ranks.device).eval()
         name = f"baseline-{key}"
-        known = cache.fetch(name)
-        if not ranks.any(known is None) and known is not None:
-            clock = _Clock()
-            model.load_state_dict(dict(known))
-            self.costs.append(clock.cost("baseline", "fetched from the cache", model, ranks))
-            return model.to(ranks.device).eval()
-        shapes = _shapes(model)
-        for index in range(count):
-            model = self.apply(index, model)
-        # a baseline that changed shape cannot be loaded into a fresh model, so it is made again each time
-        if _shapes(model) == shapes:
-            cache.store(name, model.state_dict(), write=ranks.is_first)
-        return model.eval()
+        with self.bench.sharing(name) as known:
+            if known is not None:
+                clock = _Clock()
+                model.load_state_dict(dict(known))
+                self.costs.append(clock.cost("baseline", "fetched from the cache", model, ranks))
+                return model.to(ranks.device).eval()
+            shapes = _shapes(model)
+            for index in range(len(self.plan.baseline)):
+                model = self.apply(index, model)
+            # a baseline that changed shape cannot be loaded into a fresh model, so it is made again each time
+            if _shapes(model) == shapes:
+                self.bench.cache.store(name, model.state_dict(), write=ranks.is_first)
+            return model.eval()
 
     def apply(self, index: int, model: nn.Module) -> nn.Module:
         stage, clock = self.stages[index], _Clock()

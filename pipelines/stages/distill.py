@@ -131,14 +131,14 @@ def teacher_scores(bench: Bench) -> Tensor:
     Each rank computes its share. The scores stay in the bench's cache, which other trials with this teacher share.
     """
     teacher, key = _teacher(bench), f"teacher-{bench.teacher_key}"
-    known = bench.cache.fetch(key) if bench.teacher_key else None
-    # one rank may have the file and another not: they must agree, because computing is collective
-    if not bench.ranks.any(known is None) and known is not None:
-        return known["scores"]
-    scores = answers(teacher, bench.task.train, bench.ranks)
-    if bench.teacher_key:
+    if not bench.teacher_key:
+        return answers(teacher, bench.task.train, bench.ranks)
+    with bench.sharing(key) as known:
+        if known is not None:
+            return known["scores"]
+        scores = answers(teacher, bench.task.train, bench.ranks)
         bench.cache.store(key, {"scores": scores}, write=bench.ranks.is_first)
-    return scores
+        return scores
 
 
 def _teacher(bench: Bench) -> nn.Module:

@@ -115,3 +115,13 @@ def test_a_state_of_any_shape_survives(tmp_path: Path) -> None:
     assert found["b"][7][1].item() == 3
     assert found["c"] == {}
     assert checkpoint.load("other") is None
+
+
+def test_a_full_disk_costs_the_state_and_not_the_training(full_disk: Path) -> None:
+    checkpoint = Checkpoint(full_disk)
+    checkpoint.save("small", {"model": torch.ones(4)})
+    checkpoint.save("small", {"model": torch.ones(1_000_000)})
+    kept = checkpoint.load("small")
+    assert kept is not None
+    assert torch.equal(kept["model"], torch.ones(4))  # type: ignore[arg-type]
+    assert [file.name for file in full_disk.iterdir()] == ["small.safetensors"]
