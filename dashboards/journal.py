@@ -85,6 +85,16 @@ class Journal:
         self._file.close()
 
 
+def is_written(folder: Path) -> bool:
+    """Tell whether a process runs the sweep in `folder`: one that was killed leaves its journal open and unlocked."""
+    with (folder / JOURNAL_FILE).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 def _drop_torn_line(path: Path) -> None:
     with path.open("r+b") as file:
         content = file.read()

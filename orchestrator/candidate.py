@@ -1,5 +1,6 @@
 """One candidate from plan to readings: train it on a lane, measure what was delivered, and say what came of it."""
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,8 +18,7 @@ from search_spaces.objectives import Reading
 from search_spaces.plan import Json, Plan
 from search_spaces.trial import Role, Trial
 
-ARTIFACTS = "artifacts"
-CACHE = "cache"
+ARTIFACTS, CACHE, CHECKPOINTS = "artifacts", "cache", "checkpoints"
 _NEWS_S = 10.0  # of one wait for progress
 
 
@@ -33,6 +33,8 @@ class Workshop:
         folder: of the sweep.
         baseline: uid of the uncompressed model's trial.
         seed: of every run.
+        attempts: how often a training is begun when workers die under it.
+        time_limit_s: of one attempt; None: no limit.
     """
 
     lanes: LaneClient
@@ -41,10 +43,16 @@ class Workshop:
     folder: Path
     baseline: str
     seed: int
+    attempts: int = 2
+    time_limit_s: float | None = None
 
     def artifact(self, uid: str) -> Path:
         """Return the folder of a trial's artifact."""
         return self.folder / ARTIFACTS / uid
+
+    def checkpoint(self, uid: str) -> Path:
+        """Return the folder of a trial's training states, which lasts as long as its training."""
+        return self.folder / CHECKPOINTS / uid
 
 
 def new_trial(number: int, plan: Plan, *, seed: int, knobs: Mapping[str, Json], role: Role = "trial") -> Trial:
@@ -65,8 +73,10 @@ def carry_out(trial: Trial, workshop: Workshop) -> Iterator[Progress | Trial]:
         trial.seed,
         str(workshop.artifact(trial.uid)),
         str(workshop.folder / CACHE),
+        str(workshop.checkpoint(trial.uid)),
     )
-    workshop.lanes.submit(Job(trial.uid, {"order": order}))
+    job = Job(trial.uid, {"order": order}, max_attempts=workshop.attempts, limit_s=workshop.time_limit_s)
+    workshop.lanes.submit(job)
     seen = 0
     while True:
         update = workshop.lanes.wait(trial.uid, seen=seen, timeout_s=_NEWS_S)
@@ -75,6 +85,8 @@ def carry_out(trial: Trial, workshop: Workshop) -> Iterator[Progress | Trial]:
             yield {**update.progress[-1], "where": update.where} if update.progress else {}
             continue
         workshop.lanes.forget(trial.uid)
+        if update.outcome.status != "returned":
+            shutil.rmtree(workshop.checkpoint(trial.uid), ignore_errors=True)
         try:
             delivered = cast(Delivered, opened(update.outcome))
             yield {"state": MEASURING}

@@ -146,11 +146,82 @@ def front(sweep: str, home: str | None, as_json: bool) -> int:
 
 @main.command()
 @click.argument("sweep")
+@click.option("--address", metavar="URL", required=True, help="The cluster's Jobs API, such as http://10.0.0.5:8265.")
+@click.option("--home", metavar="DIR", required=True, help="Folder of the sweeps there, which every node sees.")
+@click.option("--name", help="What to call this sweep.  [default: the file's name, numbered if a job has it]")
+@click.option("--requirements", type=click.Path(path_type=Path), metavar="FILE", help="Packages to install there.")
+@click.option("--tracking-uri", metavar="URI", help="MLflow store that the cluster reaches.")
+@click.option("--resume", "again", is_flag=True, help="Go on with the sweep of this name in the home folder.")
+@click.option("--detach", is_flag=True, help="Do not follow the log.")
+@_exits
+def submit(
+    sweep: str,
+    *,
+    address: str,
+    home: str,
+    name: str | None,
+    requirements: Path | None,
+    tracking_uri: str | None,
+    again: bool,
+    detach: bool,
+) -> int:
+    """Send a sweep to a Ray cluster as a job, and follow its log; Ctrl-C detaches, the sweep goes on."""
+    from orchestrator.submit import submit as send
+
+    sent = send(
+        sweep,
+        address=address,
+        home=home,
+        name=name,
+        requirements=requirements,
+        tracking_uri=tracking_uri,
+        resume=again,
+    )
+    click.echo(f"{sent.name}: submitted to {address} as {sent.job}", err=True)
+    return DONE if detach else _follow(sent.name, address)
+
+
+@main.command()
+@click.argument("sweep")
+@_home
+@click.option("--address", metavar="URL", help="Jobs API of the cluster that it was submitted to.")
+@click.option("--now", is_flag=True, help="Do not wait for what runs; it is begun again when the sweep is resumed.")
+@_exits
+def stop(sweep: str, home: str | None, address: str | None, now: bool) -> int:
+    """Stop a running sweep: what runs comes to its end, and the sweep can be resumed."""
+    if address:
+        from orchestrator.submit import stop_job
+
+        if now:
+            raise WrongInput(
+                Problem("--now", "a submitted sweep is stopped gently", mend="leave --now or --address out")
+            )
+        running = stop_job(sweep, address=address)
+        click.echo(f"{sweep}: {'what runs comes to its end first' if running else 'had ended'}")
+    else:
+        from orchestrator.stopping import stop as stop_process
+
+        stop_process(Home.at(home).find(sweep), now=now)
+        click.echo(f"{sweep}: {'stops now' if now else 'what runs comes to its end first'}")
+    return DONE
+
+
+@main.command()
+@click.argument("sweep")
 @_home
 @_json
+@click.option("--address", metavar="URL", help="Jobs API of the cluster that it was submitted to.")
+@click.option("--follow", is_flag=True, help="Follow the log of a submitted sweep; Ctrl-C ends that.")
 @_exits
-def status(sweep: str, home: str | None, as_json: bool) -> int:
+def status(sweep: str, *, home: str | None, as_json: bool, address: str | None, follow: bool) -> int:
     """Say how far a sweep is: trials by state, failures with their reasons, hypervolume."""
+    if address and follow:
+        return _follow(sweep, address)
+    if address:
+        from orchestrator.submit import job_lines
+
+        click.echo("\n".join(job_lines(sweep, address=address)))
+        return DONE
     from orchestrator.status import status_document, status_lines
 
     document = status_document(Home.at(home).find(sweep))
@@ -362,6 +433,20 @@ def schema() -> int:
 
     click.echo(json.dumps(SweepConfig.model_json_schema(), indent=2))
     return DONE
+
+
+def _follow(sweep: str, address: str) -> int:
+    from orchestrator.submit import follow, submission_of
+
+    try:
+        good = follow(submission_of(sweep, address=address), address=address, tell=lambda t: click.echo(t, nl=False))
+    except KeyboardInterrupt:
+        asking = f"paretta status {sweep} --address {address}"
+        click.echo(
+            f"\ndetached; the sweep goes on. ask: {asking}; stop: {asking.replace('status', 'stop', 1)}", err=True
+        )
+        return DONE
+    return DONE if good else FAILED
 
 
 def _refuse_with_resume(**options: object) -> None:

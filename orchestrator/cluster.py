@@ -17,6 +17,7 @@ from pathlib import Path
 import ray
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, without stubs
 
+from orchestrator.network import HOOK
 from orchestrator.slot import SLOT
 from search_spaces.errors import Problem, WrongInput
 
@@ -37,6 +38,9 @@ QUIET = {
     # a sweep's actors mostly wait, so there are more of them than cores; Ray warns from four times this number
     "RAY_worker_maximum_startup_concurrency": "16",
 }
+
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it where the driver is a job of the cluster
+LEFT_AT_HOME = ["/sweeps", "/mlruns", ".git", ".venv", "__pycache__"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,7 @@ def connect(
         raise WrongInput(
             Problem("cluster", "this process is already connected to Ray", mend="call ray.shutdown() first")
         )
-    _check_working_dir((working_dir or Path.cwd()).resolve())
+    check_working_dir((working_dir or Path.cwd()).resolve())
     if address is None:
         with _own(num_cpus or len(os.sched_getaffinity(0)), num_gpus, dashboard, quiet) as cluster:
             yield cluster
@@ -116,6 +120,11 @@ def require_capacity(groups: int, workers: int, resources: Mapping[str, float], 
         raise WrongInput(Problem(where, f"{rule}; the cluster has room for {fit} ({has})", mend=mend))
 
 
+def lanes_that_fit(workers: int, resources: Mapping[str, float], at_most: int) -> int:
+    """Count the groups of `workers` workers that fit the cluster as it is now; at least 1, and no more than asked."""
+    return max(1, min(capacity(resources) // workers, at_most))
+
+
 def capacity(resources: Mapping[str, float]) -> int:
     """Count the workers with `resources` each that fit the cluster at once when it is idle."""
     return sum(_fitting(node, resources) for node in _nodes())
@@ -136,7 +145,7 @@ def _listing(node: Mapping[str, float], resources: Mapping[str, float]) -> str:
 
 @contextmanager
 def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> Iterator[Cluster]:
-    folder = _short_temp_folder()
+    folder = short_temp_folder()
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": _python_path()}
     try:
         with _environment({**QUIET, **token}), _session(quiet):
@@ -157,19 +166,37 @@ def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> I
 
 @contextmanager
 def _running(address: str, working_dir: Path | None, timeout_s: float, quiet: bool) -> Iterator[Cluster]:
-    packages = [str(ROOT / name) for name in PACKAGES if (ROOT / name).is_dir()]
-    runtime_env: dict[str, object] = {"env_vars": dict(QUIET), "py_modules": packages}
-    if working_dir is not None:
-        runtime_env["working_dir"] = str(working_dir)
     with _environment({**QUIET, "RAY_AUTH_MODE": _auth_mode()}), _session(quiet):
         _probe(address, timeout_s)
         ray.init(
             address=address,
-            runtime_env=runtime_env,
+            runtime_env=None if IN_A_JOB in os.environ else travelling(working_dir),
             log_to_driver=not quiet,
             logging_level=logging.ERROR if quiet else logging.INFO,
         )
         yield Cluster(ray.get_runtime_context().gcs_address, own=False)
+
+
+def travelling(working_dir: Path | None) -> dict[str, object]:
+    """Return the runtime environment that brings our packages, and the user's folder, to every node.
+
+    Raises:
+        WrongInput: `working_dir` hides our packages.
+    """
+    packages = [str(ROOT / name) for name in PACKAGES if (ROOT / name).is_dir()]
+    ours: dict[str, object] = {"env_vars": dict(QUIET), "py_modules": packages, "worker_process_setup_hook": HOOK}
+    if working_dir is None:
+        return ours
+    check_working_dir(working_dir)
+    return {**ours, "working_dir": str(working_dir), "excludes": LEFT_AT_HOME}
+
+
+@contextmanager
+def authenticated() -> Iterator[None]:
+    """Show this process' token, where it has one, to whatever of Ray it speaks to inside the block."""
+    with _environment({"RAY_AUTH_MODE": _auth_mode()}):
+        _reread_environment()
+        yield
 
 
 @contextmanager
@@ -211,7 +238,8 @@ def _auth_mode() -> str:
     return given if given is not None else "token" if has_token else "disabled"
 
 
-def _short_temp_folder() -> Path:
+def short_temp_folder() -> Path:
+    """Make a folder whose name leaves room for that of a Unix socket below it."""
     parent = tempfile.gettempdir()
     return Path(tempfile.mkdtemp(prefix="pa", dir=parent if len(parent) < LONGEST_TEMP_FOLDER else "/tmp"))  # noqa: S108
 
@@ -224,8 +252,11 @@ def _python_path() -> str:
     return os.pathsep.join(filter(None, (str(ROOT), known)))
 
 
-def _check_working_dir(working_dir: Path) -> None:
-    """A worker imports from the driver's folder, or from the one sent to it, before anything that is installed."""
+def check_working_dir(working_dir: Path) -> None:
+    """Refuse a folder that would hide our packages.
+
+    A worker imports from the driver's folder, or from the one sent to it, before anything that is installed.
+    """
     hiding = [name for name in PACKAGES if (working_dir / name).exists() and (working_dir / name) != ROOT / name]
     if hiding:
         rule = "the folder sent to the workers comes first on their import path and would hide ours"

@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Self, TypeVar, cast
 
 import ray
-from ray import cloudpickle
+from ray import PlacementGroupID, cloudpickle
 from ray.actor import ActorHandle
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster import require_capacity
@@ -129,6 +130,7 @@ class Lanes:
         workers_per_lane: ranks per job.
         cpus_per_worker: reserved for each rank.
         gpus_per_worker: reserved for each rank; above 0 the process group is NCCL, else gloo.
+        hung_after_s: a worker that gives no sign of life for so long counts as dead.
         threads_per_worker: OpenMP threads of each rank; more than there are free cores makes training slower.
         start_timeout_s: how long a worker group may wait for its resources.
         patience: limits for workers that stop answering.
@@ -148,6 +150,7 @@ class Lanes:
         gpus_per_worker: float = 0.0,
         threads_per_worker: int = 1,
         start_timeout_s: float = 60.0,
+        hung_after_s: float = 60.0,
         patience: Patience | None = None,
     ) -> None:
         self.num_lanes = num_lanes
@@ -164,6 +167,7 @@ class Lanes:
             **TRAIN_ENVIRONMENT,
             "OMP_NUM_THREADS": str(threads_per_worker),
             "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(start_timeout_s),
+            "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(hung_after_s),
         }
         self.hosts: dict[int, ActorHandle[_Host]] = {}
         self.runs: list[ray.ObjectRef[None]] = []
@@ -174,13 +178,23 @@ class Lanes:
         self.post = _actor(PostOffice, {}, self.num_lanes, self.patience)
         self.client = LaneClient(self.post)
         for lane in range(self.num_lanes):
-            self.hosts[lane] = _actor(_Host, self.environment, lane, self.post, self.group)
-            self.runs.append(self.hosts[lane].run.remote())
+            self._start(lane)
         return self
 
+    def grow(self, num_lanes: int) -> bool:
+        """Add a lane where fewer than `num_lanes` are left or were started, such as for a node that joined."""
+        missing = num_lanes > answer(self.post.alive.remote())
+        if missing:
+            self._start(answer(self.post.add_lane.remote()))
+        return missing
+
+    def _start(self, lane: int) -> None:
+        self.hosts[lane] = _actor(_Host, self.environment, restarts=RESTARTS_IN_A_ROW)
+        self.runs.append(self.hosts[lane].run.remote(lane, self.post, self.group))
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End the worker groups, running jobs included, and every actor; at once where something went wrong."""
-        self.close(timeout_s=20.0 if error is None else 0.0)
+        """End the worker groups, running jobs included, and every actor; soon where something went wrong."""
+        self.close(timeout_s=20.0 if error is None else 5.0)
 
     def close(self, *, timeout_s: float = 20.0) -> None:
         """Send the ranks home, wait for their groups to end, and kill what is left after `timeout_s`."""
@@ -206,11 +220,18 @@ class Lanes:
         return self.client.result(uid, timeout_s=timeout_s)
 
 
-def _actor(kind: type[A], environment: Mapping[str, str], *arguments: object) -> ActorHandle[A]:
-    """Start an actor without CPU on this process' node, so that it never takes a worker's place."""
+def _actor(kind: type[A], environment: Mapping[str, str], *arguments: object, restarts: int = 0) -> ActorHandle[A]:
+    """Start an actor without CPU on this process' node, so that it never takes a worker's place.
+
+    After each of the `restarts` its process may need, its unfinished calls are made again.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
     remote = ray.remote(kind).options(
-        num_cpus=0, scheduling_strategy=here, runtime_env={"env_vars": dict(environment)} if environment else None
+        num_cpus=0,
+        max_restarts=restarts,
+        max_task_retries=restarts,
+        scheduling_strategy=here,
+        runtime_env={"env_vars": dict(environment)} if environment else None,
     )
     return cast(ActorHandle[A], remote.remote(*arguments))
 
@@ -239,25 +260,38 @@ class _GroupSettings:
 class _Host:
     """Runs one lane's trainer in a process of its own, so that the driver needs no torch and keeps its signals."""
 
-    def __init__(self, lane: int, post: ActorHandle[PostOffice], group: _GroupSettings) -> None:
-        self.lane, self.post, self.group = lane, post, group
-
-    def run(self) -> None:
+    def run(self, lane: int, post: ActorHandle[PostOffice], group: _GroupSettings) -> None:
         """Keep the worker group up until it is sent home, or fails again and again without serving a job."""
+        self.lane, self.post, self.group = lane, post, group
         from ray.train import TrainingFailedError  # noqa: PLC0415
 
-        trainer = self._trainer
+        trainer, lost = self._trainer, 0
         while True:
             served: int = answer(self.post.served.remote(self.lane))
+            self._release()
             try:
                 trainer().fit()
                 reason = "it was sent home"
-            except TrainingFailedError as error:
+            except (TrainingFailedError, ray.exceptions.RayActorError) as error:
+                lost += isinstance(error, ray.exceptions.RayActorError)  # the controller itself died
                 if answer(self.post.served.remote(self.lane)) > served:
+                    lost = 0
+                    continue
+                if 0 < lost <= RESTARTS_IN_A_ROW:
                     continue
                 reason = self._why(error)
             answer(self.post.lane_ended.remote(self.lane, reason))
             return
+
+    def _release(self) -> None:
+        """Give back what the worker group of a controller that was killed still holds.
+
+        Ray Train leaves this to an actor that asks the dashboard whether the controller lives, and our own cluster
+        has none.
+        """
+        held: str = answer(self.post.reservation.remote(self.lane))
+        if held:
+            remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(held)))
 
     def _trainer(self) -> "ray.train.torch.TorchTrainer":
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415

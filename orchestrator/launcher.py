@@ -7,13 +7,13 @@ from pathlib import Path
 from dashboards.journal import SweepRecord
 from dashboards.store import probe
 from orchestrator.check import Checked, check
-from orchestrator.cluster import capacity, connect, require_capacity
+from orchestrator.cluster import connect, lanes_that_fit, require_capacity
 from orchestrator.home import Home
 from orchestrator.result import SweepFront
 from orchestrator.running import RunningSweep, SweepFailed
 from orchestrator.slot import choose_slot
 from orchestrator.stopping import SweepStopped, stop_signals
-from orchestrator.sweep import Sweep, WorkersConfig
+from orchestrator.sweep import Sweep
 from search_spaces.documents import parse_yaml, write_yaml
 from search_spaces.errors import Problem, WrongInput
 
@@ -111,25 +111,25 @@ def resume(
 
 
 def _recorded(record: SweepRecord) -> Sweep:
-    """Read the sweep as its journal has it; the file beside it may have been edited since."""
+    """Read the sweep as its journal has it; the file beside it may have been edited since.
+
+    A job's folder goes with the job: the task of one that is resumed is found where the new job starts.
+    """
     source = parse_yaml(write_yaml(record.config), f"the journal of {record.name}")
-    return Sweep.parse(source, record.name, Path(str(record.facts["folder"])))
+    folder = Path(str(record.facts["folder"]))
+    return Sweep.parse(source, record.name, folder if folder.is_dir() else Path.cwd())
 
 
 @contextmanager
 def _prepared(sweep: Sweep, checked: Checked, record: SweepRecord, address: str | None) -> Iterator[RunningSweep]:
     """Connect to the cluster and find everything there that the sweep needs; nothing is written yet."""
     workers, measuring = sweep.config.workers, sweep.config.measuring
-    with connect(address) as cluster:
-        lanes = _num_lanes(workers, sweep.config.search.trials)
+    travels = None if address is None or sweep.is_preset else sweep.folder
+    with connect(address, working_dir=travels) as cluster:
+        fitting = lanes_that_fit(workers.per_trial, workers.resources(), sweep.config.search.trials)
+        lanes = fitting if workers.lanes == "auto" else workers.lanes
         require_capacity(lanes, workers.per_trial, workers.resources())
         where = sweep.source.where("measuring")
         slot = choose_slot(measuring.resource, measuring.resources, measuring.labels, where=where)
         with stop_signals() as stopping:
             yield RunningSweep(sweep, checked, record, lanes, cluster, slot, stopping)
-
-
-def _num_lanes(workers: WorkersConfig, trials: int) -> int:
-    if workers.lanes != "auto":
-        return workers.lanes
-    return max(1, min(capacity(workers.resources()) // workers.per_trial, trials))

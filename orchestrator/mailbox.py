@@ -110,6 +110,7 @@ class _Group:
     incarnation: str
     size: int
     node: str = ""
+    reservation: str = ""
     order: Order = "stay"
     number: int = 0
     entry: _Entry | None = None
@@ -153,7 +154,7 @@ class Mailbox:
         entry = self.entries[letter.uid] = _Entry(letter)
         if self.winding_down:
             self._end(entry, "returned")
-        elif self.closed or not self._alive():
+        elif self.closed or not self.alive():
             self._end(entry, "failed", reason=self._why_no_lane())
         else:
             self.queue.append(entry)
@@ -199,8 +200,8 @@ class Mailbox:
 
     # What a rank says.
 
-    def hello(self, place: Place, size: int, node: str = "") -> None:
-        """Greet a rank of a group of `size` on `node`.
+    def hello(self, place: Place, size: int, node: str = "", reservation: str = "") -> None:
+        """Greet a rank of a group of `size` on `node`, which holds `reservation` of the cluster.
 
         The first of a new incarnation ends the old group, whose job is delivered again.
         """
@@ -208,7 +209,7 @@ class Mailbox:
         lane.heard = self.clock()
         if lane.group is None or lane.group.incarnation != place.incarnation:
             self._lose_job(place.lane, f"a worker of lane {place.lane} died while running it")
-            lane.group = _Group(place.incarnation, size, node)
+            lane.group = _Group(place.incarnation, size, node, reservation)
 
     def orders(self, place: Place) -> Order:
         """Tell a rank whether to stay; asking is also its sign of life."""
@@ -263,10 +264,20 @@ class Mailbox:
             return
         self.lanes[lane].ended = reason
         self._lose_job(lane, f"lane {lane} ended: {reason}")
-        if not self._alive():
+        if not self.alive():
             for entry in self.queue:
                 self._end(entry, "failed", reason=self._why_no_lane())
             self.queue.clear()
+
+    def add_lane(self) -> int:
+        """Make room for one more lane, which will say hello, and return its number."""
+        number = len(self.lanes)
+        self.lanes[number] = _Lane(self.clock())
+        return number
+
+    def alive(self) -> int:
+        """Count the lanes that have not ended."""
+        return sum(lane.ended is None for lane in self.lanes.values())
 
     # What time says.
 
@@ -357,9 +368,6 @@ class Mailbox:
     def _group(self, place: Place) -> _Group | None:
         group = self.lanes[place.lane].group
         return group if group is not None and group.incarnation == place.incarnation else None
-
-    def _alive(self) -> bool:
-        return any(lane.ended is None for lane in self.lanes.values())
 
     def _why_no_lane(self) -> str:
         reasons = {number: lane.ended for number, lane in self.lanes.items() if lane.ended is not None}

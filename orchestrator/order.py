@@ -51,6 +51,7 @@ class Order:
         seed: of the run.
         folder: where the artifact goes.
         cache: where tensors go that trials share.
+        checkpoint: where trainings keep their states, to go on from when their workers die; None: nowhere.
     """
 
     task: TaskReference
@@ -58,6 +59,7 @@ class Order:
     seed: int
     folder: str
     cache: str
+    checkpoint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

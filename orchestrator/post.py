@@ -55,9 +55,9 @@ class PostOffice:
         self.mailbox.close()
         self._wake()
 
-    async def hello(self, place: Place, size: int, node: str) -> None:
+    async def hello(self, place: Place, size: int, node: str, reservation: str) -> None:
         """See `Mailbox.hello`."""
-        self.mailbox.hello(place, size, node)
+        self.mailbox.hello(place, size, node, reservation)
         self._wake()
 
     async def orders(self, place: Place, timeout_s: float) -> Order:
@@ -89,9 +89,22 @@ class PostOffice:
         self.mailbox.lane_ended(lane, reason)
         self._wake()
 
+    async def add_lane(self) -> int:
+        """See `Mailbox.add_lane`."""
+        return self.mailbox.add_lane()
+
+    async def alive(self) -> int:
+        """See `Mailbox.alive`."""
+        return self.mailbox.alive()
+
     async def served(self, lane: int) -> int:
         """Count the jobs that ended on `lane`."""
         return self.mailbox.lanes[lane].served
+
+    async def reservation(self, lane: int) -> str:
+        """Return what the last worker group of `lane` held of the cluster; empty before there was one."""
+        group = self.mailbox.lanes[lane].group
+        return group.reservation if group is not None else ""
 
     def _wake(self) -> None:
         self.changed.set()

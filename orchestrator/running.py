@@ -1,5 +1,6 @@
 """A sweep that runs: baseline, search, test readings and confirmations, each from wherever the journal left it."""
 
+import logging
 import math
 import platform
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from ray import tune
+from ray.exceptions import RayActorError
 
 from dashboards.front_page import write_report
 from dashboards.journal import Journal, SweepRecord
@@ -19,7 +21,7 @@ from dashboards.store import without_password
 from dashboards.table import write_tables
 from orchestrator.candidate import Workshop, carry_out, keep_readings, new_trial
 from orchestrator.check import Checked
-from orchestrator.cluster import Cluster
+from orchestrator.cluster import Cluster, lanes_that_fit
 from orchestrator.confirm import News, confirm, repeats
 from orchestrator.gauge import Gauge
 from orchestrator.lane import Lanes
@@ -29,10 +31,10 @@ from orchestrator.order import TaskReference
 from orchestrator.progress import display
 from orchestrator.result import REPORT_FILE, SweepFront, how_to_resume
 from orchestrator.resume import caught_up, history
-from orchestrator.scribe import Scribe
+from orchestrator.scribe import Pace, Scribe
 from orchestrator.searcher import TuneSearcher
 from orchestrator.slot import Slot
-from orchestrator.stopping import Stopping, SweepStopped
+from orchestrator.stopping import Stopping, SweepStopped, write_driver
 from orchestrator.suggest import Search, Strategy, Suggester
 from orchestrator.sweep import Sweep
 from orchestrator.trial import CandidateTrial
@@ -41,6 +43,8 @@ from search_spaces.errors import DamagedArtifact, ParettaError
 from search_spaces.plan import Json
 from search_spaces.registry import SAMPLERS
 from search_spaces.trial import Trial
+
+NODES_S = 10.0  # between two looks at the cluster's nodes
 
 
 class SweepFailed(ParettaError):
@@ -83,14 +87,16 @@ class RunningSweep:
             self._closing(Logbook(journal, shown, self.record, SweepMetrics())) as log,
         ):
             self._open(log, tracking_uri)
-            with self._workshop(shown) as workshop:
-                for step in (self._baseline, self._search, self._read_tests, self._confirm):
+            with self._workshop(shown) as (workshop, lanes):
+                search = partial(self._search, lanes=lanes)
+                for step in (self._baseline, search, self._read_tests, self._confirm):
                     step(workshop, log)
                     self._require_going_on()
         self._write_results()
         return SweepFront.read(self.folder)
 
     def _open(self, log: Logbook, tracking_uri: str) -> None:
+        write_driver(self.folder)
         facts = self._facts(tracking_uri)
         if self.record.started:
             log.resumed({name: fact for name, fact in facts.items() if self.record.facts.get(name) != fact})
@@ -120,15 +126,20 @@ class RunningSweep:
             log.end("stopped", "interrupted")
             self._write_results()
             raise SweepStopped(how_to_resume(self.folder, self.record)) from None
+        except RayActorError as error:
+            log.end("failed", "an actor that all trials need died")
+            raise SweepFailed(f"an actor died\n{how_to_resume(self.folder, self.record)}") from error
         except BaseException as error:
             log.end("failed", str(error).partition("\n")[0] or type(error).__name__)
             raise
         log.end("done")
 
     @contextmanager
-    def _workshop(self, shown: Display) -> Iterator[Workshop]:
+    def _workshop(self, shown: Display) -> Iterator[tuple[Workshop, Lanes]]:
         workers = self.sweep.config.workers
-        task = TaskReference.of(self.sweep.config.task.use, self.sweep.config.task.options, self.sweep.folder)
+        # a cluster that we joined has the user's folder on every node, as the one its processes start in
+        folder = self.sweep.folder if self.cluster.own else Path()
+        task = TaskReference.of(self.sweep.config.task.use, self.sweep.config.task.options, folder)
         shown.note(f"{self.folder.name}: starting {self.num_lanes} lane(s) of {workers.per_trial} worker(s)")
         with Lanes(
             "orchestrator.work:fulfil",
@@ -138,10 +149,22 @@ class RunningSweep:
             cpus_per_worker=workers.cpus,
             gpus_per_worker=workers.gpus,
             threads_per_worker=workers.threads,
+            start_timeout_s=workers.start_timeout_s,
+            hung_after_s=workers.hung_after_s,
         ) as lanes:
             gauge = Gauge.start(task, self.sweep.config.objectives, self.slot)
+            workshop = Workshop(
+                lanes.client,
+                gauge,
+                task,
+                self.folder,
+                "baseline",
+                self.sweep.config.search.seed,
+                attempts=workers.attempts,
+                time_limit_s=workers.time_limit_s,
+            )
             try:
-                yield Workshop(lanes.client, gauge, task, self.folder, "baseline", self.sweep.config.search.seed)
+                yield workshop, lanes
             finally:
                 gauge.stop()
 
@@ -185,13 +208,31 @@ class RunningSweep:
             log.display.note("the sampler would ask otherwise today; it goes on from the same results")
         return searcher
 
-    def _search(self, workshop: Workshop, log: Logbook) -> None:
+    def _grow(self, lanes: Lanes) -> bool:
+        """Add a lane where nodes have joined a cluster that is not ours alone."""
+        workers = self.sweep.config.workers
+        if self.cluster.own or workers.lanes != "auto":
+            return False
+        fitting = lanes_that_fit(workers.per_trial, workers.resources(), self.sweep.config.search.trials)
+        return lanes.grow(fitting)
+
+    def _search(self, workshop: Workshop, log: Logbook, *, lanes: Lanes) -> None:
         if self.record.frozen is not None:
             return
         scribe = Scribe(log, workshop.seed)
         searcher = self._searcher(scribe, log)
-        scribe.each_step = lambda: searcher.close() if self._heed(workshop, log) else None
+        look = Pace(NODES_S)
+
+        def each_step() -> None:
+            if self._heed(workshop, log) or scribe.returned:
+                searcher.close()
+            elif look.due() and self._grow(lanes):
+                searcher.max_running += 1
+                log.display.note("a node has joined: one more lane is starting")
+
+        scribe.each_step = each_step
         body = tune.with_parameters(CandidateTrial, workshop=workshop)
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would say of a trial is in the journal
         tune.Tuner(
             tune.with_resources(body, self.cluster.trial_resources()),
             tune_config=tune.TuneConfig(
@@ -203,11 +244,15 @@ class RunningSweep:
                 name="tune",
                 storage_path=str(self.folder / "ray"),
                 callbacks=[scribe],
+                # an actor that died is begun again, and finds its candidate where it was on its lane
+                failure_config=tune.FailureConfig(max_failures=workshop.attempts),
                 # a candidate is done when it is measured: there is nothing to save of the actor that waited for it
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 verbose=0,
             ),
         ).fit()
+        if scribe.returned and not self.stopping.asked:
+            raise SweepFailed(f"the mailbox or the gauge died\n{how_to_resume(self.folder, self.record)}")
 
     def _read_tests(self, workshop: Workshop, log: Logbook) -> None:
         """Freeze the front, and only then read the test split, once a member; it steers nothing any more."""

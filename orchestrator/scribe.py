@@ -3,15 +3,30 @@
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from ray.tune import Callback as TuneCallback
 from ray.tune.experiment import Trial as TuneTrial
 
 from orchestrator.logbook import Logbook
-from orchestrator.searcher import STATUS, Config
+from orchestrator.searcher import RETURNED, STATUS, Config
 from orchestrator.trial import TRIAL, trial_of
 from search_spaces.trial import Trial
+
+
+@dataclass(slots=True)
+class Pace:
+    """Lets something happen every `seconds`, however often it is asked."""
+
+    seconds: float
+    last: float = field(default_factory=time.monotonic)
+
+    def due(self) -> bool:
+        """Say whether it is time again."""
+        if time.monotonic() - self.last < self.seconds:
+            return False
+        self.last = time.monotonic()
+        return True
 
 
 class Scribe(TuneCallback):
@@ -23,10 +38,14 @@ class Scribe(TuneCallback):
         log: where to.
         seed: of the trials.
         each_step: called again and again while the search goes on.
+
+    Attributes:
+        returned: uids of candidates that came back without an ending.
     """
 
     def __init__(self, log: Logbook, seed: int, each_step: Callable[[], None] = lambda: None) -> None:
         self.log, self.seed, self.each_step = log, seed, each_step
+        self.returned: list[str] = []
 
     def __reduce__(self) -> tuple[type[TuneCallback], tuple[()]]:
         """Be saved with Tune's experiment as nothing: open files stay here."""
@@ -44,14 +63,19 @@ class Scribe(TuneCallback):
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Mapping[str, object], **_: object
     ) -> None:
         """A candidate has news, or has ended."""
-        if TRIAL in result:
+        if result.get(STATUS) == RETURNED:
+            self.returned.append(trial_of(trial.config, self.seed).uid)
+        elif TRIAL in result:
             self.log.trial(Trial.from_document(json.loads(str(result[TRIAL]))))
         elif result.get(STATUS) == "running" and (message := json.loads(str(result["progress"]))):
             self.log.progress(trial_of(trial.config, self.seed).uid, message)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: object) -> None:
-        """The actor behind a candidate died, each time it was begun."""
+        """The actor behind a candidate died or raised, each time it was begun."""
         begun = trial_of(trial.config, self.seed)
         started = self.log.record.trials.get(begun.uid, begun).started
-        reason = "the trial's actor died"
-        self.log.trial(replace(begun, status="failed", reason=reason, started=started, finished=time.time()))
+        lines = str(trial.get_error() or "it left no word").strip().splitlines()
+        failed = replace(
+            begun, status="failed", reason=f"the trial's actor failed: {lines[-1]}", detail="\n".join(lines)
+        )
+        self.log.trial(replace(failed, started=started, finished=time.time()))

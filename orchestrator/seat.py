@@ -11,6 +11,7 @@ from typing import TypeAlias, TypeVar
 import ray
 from ray import cloudpickle
 from ray.actor import ActorHandle
+from ray.util.placement_group import get_current_placement_group
 
 from orchestrator.mailbox import Delivery, Order, Place, Progress, Report
 from orchestrator.post import PostOffice
@@ -89,8 +90,9 @@ def serve(config: Mapping[str, object]) -> None:
         size, local_rank = context.get_world_size(), context.get_local_rank()
         return Seat(context.get_world_rank(), size, local_rank, device, attempt, progress)
 
-    place = Place(lane, incarnation, context.get_world_rank())
-    answer(post.hello.remote(place, context.get_world_size(), platform.node()))
+    place, held = Place(lane, incarnation, context.get_world_rank()), get_current_placement_group()
+    reservation = held.id.hex() if held else ""
+    answer(post.hello.remote(place, context.get_world_size(), platform.node(), reservation))
     _Rank(post, place, seat).follow(cloudpickle.loads(handler))
 
 

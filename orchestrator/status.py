@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from dashboards.journal import SweepRecord
+from dashboards.journal import SweepRecord, is_written
 from dashboards.now import asked, doings
 from dashboards.standing import read_standing
 from search_spaces.plan import Document, Json
@@ -14,7 +14,8 @@ STATUS_SCHEMA = 1
 def status_document(folder: Path) -> dict[str, Json]:
     """Return the state of the sweep in `folder`.
 
-    Schema 1: ``schema``, ``sweep``, ``status`` (running, done, stopped, failed), ``reason``, ``folder``,
+    Schema 1: ``schema``, ``sweep``, ``status`` (running, done, stopped, failed, or died: its process was killed and it
+    can be resumed), ``reason``, ``folder``,
     ``trials`` (count by state, the baseline left out), ``asked`` (trials asked for), ``front`` (members),
     ``hypervolume``, ``silent_s`` (seconds since the last event), ``failures`` (list of ``uid`` and ``reason``),
     ``running`` (list of ``uid``, the last ``progress``, and ``doing`` in words), ``record`` (how far MLflow is behind,
@@ -26,7 +27,7 @@ def status_document(folder: Path) -> dict[str, Json]:
     return {
         "schema": STATUS_SCHEMA,
         "sweep": record.name,
-        "status": record.status,
+        "status": record.status if record.status != "running" or is_written(folder) else "died",
         "reason": record.reason,
         "folder": str(folder),
         "trials": {state: record.count(state) for state in states},

@@ -52,6 +52,15 @@ class WorkersConfig(_Section):
         default="auto", description="how many candidates train at once: a whole number, or auto for what fits"
     )
 
+    time_limit_s: float | None = Field(
+        default=None, gt=0, description="wall-clock seconds that one candidate may train; none by default"
+    )
+    attempts: int = Field(default=3, ge=1, description="how often a candidate is begun when its workers die under it")
+    start_timeout_s: float = Field(default=60, gt=0, description="seconds that a lane waits for its workers to start")
+    hung_after_s: float = Field(
+        default=60, gt=0, description="seconds without a sign of life after which a worker counts as dead"
+    )
+
     def resources(self) -> dict[str, float]:
         """Return what one worker reserves, by Ray's names."""
         return {name: amount for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount}
@@ -166,6 +175,11 @@ class Sweep:
             raise WrongInput(*problems_of(error, SearchConfig, "--{}".format)) from None
         _check_sampler(search.sampler, "--sampler")
         return replace(self, config=self.config.model_copy(update={"search": search}))
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether it ships with us, so that every node has it."""
+        return self.folder == Path(str(files(PRESETS))).resolve()
 
     @property
     def story(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from ray import tune
+from ray.exceptions import RayActorError
 
 from orchestrator.candidate import Workshop, carry_out, new_trial
 from orchestrator.mailbox import Progress
@@ -34,8 +35,11 @@ class CandidateTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, object]:
-        """Wait for the next news."""
-        news = next(self.news)
+        """Wait for the next news; a candidate is not to blame for the death of an actor that all of them need."""
+        try:
+            news = next(self.news)
+        except RayActorError:
+            return {STATUS: RETURNED, "done": True}
         if not isinstance(news, Trial):
             return {STATUS: "running", "progress": json.dumps(dict(news)), "done": False}
         if news.status == "running":

@@ -9,6 +9,7 @@ from typing import cast
 from orchestrator.order import Delivered, Order
 from orchestrator.seat import Payload, Seat
 from pipelines.bench import Cache, Progress
+from pipelines.checkpoint import Checkpoint
 from pipelines.ranks import Ranks
 from pipelines.run import run
 from pipelines.stage import stages_of
@@ -34,6 +35,7 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
         ranks=Ranks.joined(seat.device),
         folder=Path(order.folder),
         cache=_cache(order.cache),
+        checkpoint=None if order.checkpoint is None else Checkpoint(Path(order.checkpoint)),
         report=tell,
         scored=True,
         origin={"task": order.task.document()},

@@ -16,6 +16,8 @@ import pytest
 
 from dashboards.journal import SweepRecord, events
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine needs minutes for three launches
+
 ROOT = Path(__file__).parents[2]
 # one lane and one worker: trials end in the order they are asked for, and training is repeatable bit for bit
 SWEEP = """
@@ -41,7 +43,7 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def until_trials_end(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
     """Wait until `count` trials have ended and the next one trains."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 400
     while time.monotonic() < deadline:
         if (folder / "journal.jsonl").exists():
             record = SweepRecord.read(folder)
@@ -71,12 +73,12 @@ def told(folder: Path) -> Mapping[str, str]:
     stopped = started(folder, "--resume", "broken")
     until_trials_end(folder / "sweeps" / "broken", 2, stopped)
     os.killpg(stopped.pid, signal.SIGINT)
-    told = {"stopped": stopped.communicate(timeout=120)[0]}
+    told = {"stopped": stopped.communicate(timeout=300)[0]}
     assert stopped.returncode == 130, told["stopped"]
     assert SweepRecord.read(folder / "sweeps" / "broken").status == "stopped"
     resumed = started(folder, "--resume", "broken")
     for name, process in (("whole", undisturbed), ("resumed", resumed)):
-        told[name] = process.communicate(timeout=200)[0]
+        told[name] = process.communicate(timeout=400)[0]
         assert process.returncode == 0, told[name]
     return told
 

@@ -62,7 +62,7 @@ def processes_below(folder: Path, seconds: float = 15.0) -> list[str]:
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """A folder whose name is short enough for Ray's sockets below it."""
-    folder = cluster_module._short_temp_folder()
+    folder = cluster_module.short_temp_folder()
     yield folder
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 

@@ -1,19 +1,20 @@
 """A searcher that catches up with a journal suggests what the interrupted one would have."""
 
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import pytest
+from ray.exceptions import ActorDiedError
 
 from dashboards.journal import Journal, SweepRecord
 from orchestrator.candidate import new_trial
 from orchestrator.resume import caught_up, history
 from orchestrator.searcher import RETURNED, STATUS, Config, TuneSearcher
 from orchestrator.suggest import Search, Strategy, Suggester
-from orchestrator.trial import trial_of
+from orchestrator.trial import CandidateTrial, trial_of
 from search_spaces.errors import WrongInput
 from search_spaces.objectives import Objective, Reading
 from search_spaces.registry import SAMPLERS
@@ -132,3 +133,13 @@ def test_the_journal_has_the_history_in_order_and_one_writer(tmp_path: Path) -> 
     assert [(t.uid, t.status) for t in history(tmp_path)] == [(t.uid, t.status) for t in past]
     Journal(tmp_path).__exit__(None, None, None)
     assert SweepRecord.read(tmp_path).count("running") == len(plans(past)) - 4
+
+
+def test_a_candidate_is_not_blamed_for_the_death_of_the_mailbox() -> None:
+    def lost() -> Iterator[Trial]:
+        raise ActorDiedError
+        yield
+
+    trial = CandidateTrial.__new__(CandidateTrial)
+    trial.news = lost()
+    assert trial.step() == {STATUS: RETURNED, "done": True}

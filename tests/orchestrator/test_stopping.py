@@ -3,10 +3,15 @@
 import os
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
-from orchestrator.stopping import SIGNALS, Stopping, stop_signals
+from dashboards.journal import Journal
+from orchestrator.status import status_document
+from orchestrator.stopping import SIGNALS, Stopping, stop, stop_signals, write_driver
+from search_spaces.errors import WrongInput
+from search_spaces.objectives import Objective
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -38,3 +43,21 @@ def test_other_threads_leave_signals_alone() -> None:
     thread.join()
     assert found == [Stopping()]
     assert [signal.getsignal(known) for known in SIGNALS] == before
+
+
+def test_only_the_process_that_runs_a_sweep_is_stopped(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal, stop_signals() as stopping:
+        goal = Objective("size", "min", "B")
+        journal.sweep(name="mine", config={"search": {"trials": 3}}, objectives=(goal,), facts={})
+        assert status_document(tmp_path)["status"] == "running"
+        write_driver(tmp_path)
+        stop(tmp_path)
+        assert stopping.asked == "SIGTERM"
+        with pytest.raises(KeyboardInterrupt):
+            stop(tmp_path, now=True)
+        (tmp_path / "driver").write_text("elsewhere 1\n")
+        with pytest.raises(WrongInput, match="run by process 1 of elsewhere"):
+            stop(tmp_path)
+    assert status_document(tmp_path)["status"] == "died"
+    with pytest.raises(WrongInput, match="no process is running this sweep"):
+        stop(tmp_path)
