@@ -22,6 +22,7 @@ class Catalogue:
 
     Attributes:
         codes: [n, knobs]; known: [n, known objectives]; inputs: [n, d], what a model sees.
+        sure: [n], True where the known objectives were looked at and not only estimated.
         prefixes: per row the shared work it starts from; taken: [n], True where a trial was started.
         paid: uids of the prefixes that have been computed.
     """
@@ -34,6 +35,7 @@ class Catalogue:
         self.codes: Array = np.empty((0, len(problem.knobs)))
         self.known: Array = np.empty((0, len(problem.known)))
         self.inputs: Array = np.empty((0, 0))
+        self.sure: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.prefixes: list[Prefix | None] = []
         self.taken: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.paid: set[str] = set()
@@ -49,6 +51,25 @@ class Catalogue:
             self._enter(list(fresh), codes[list(fresh.values())])
         return np.array([self._place_of[key] for key in keys], dtype=np.intp)
 
+    def refresh(self, places: Places) -> None:
+        """Estimate again the known objectives at `places` that nobody looked at."""
+        places = places[~self.sure[places]]
+        if len(places):
+            configs = [self._space.decode(code) for code in self.codes[places]]
+            self._set_known(places, _column_block(self._problem.known_losses, configs))
+
+    def correct(self, place: int, known: Array) -> None:
+        """Enter the known objectives [known] at `place` as they were found to be."""
+        self._set_known(np.array([place]), known[None])
+        self.sure[place] = True
+
+    def _set_known(self, places: Places, known: Array) -> None:
+        assert self._scaling is not None
+        begin, count = self._space.num_inputs, known.shape[1]
+        low, width = (part[:count] for part in self._scaling)
+        self.known[places] = known
+        self.inputs[places, begin : begin + count] = (known - low) / width
+
     def unpaid(self, places: Places) -> Array:
         """Return what the prefixes at `places` would still cost, [n]."""
         prefixes = (self.prefixes[place] for place in places.tolist())
@@ -57,7 +78,7 @@ class Catalogue:
     def forget(self, keep: Places) -> None:
         """Keep only the rows at `keep`, in that order: the first of them gets place 0."""
         self.codes, self.known, self.inputs = self.codes[keep], self.known[keep], self.inputs[keep]
-        self.taken = self.taken[keep]
+        self.taken, self.sure = self.taken[keep], self.sure[keep]
         self.prefixes = [self.prefixes[place] for place in keep.tolist()]
         self._place_of = {key: place for place, key in enumerate(self._space.keys(self.codes))}
 
@@ -74,6 +95,7 @@ class Catalogue:
         self.known = np.vstack([self.known, known])
         self.inputs = np.vstack([self.inputs.reshape(-1, inputs.shape[1]), inputs])
         self.taken = np.append(self.taken, np.zeros(len(codes), dtype=np.bool_))
+        self.sure = np.append(self.sure, np.full(len(codes), self._problem.foresee is None))
         self.prefixes += [self._problem.prefix(config) if self._problem.prefix else None for config in configs]
 
 

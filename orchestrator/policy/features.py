@@ -81,6 +81,11 @@ class Coordinates:
                 columns.append(np.where(np.isnan(column), 0.5, column)[:, None])
         return np.hstack(columns) if columns else np.empty((len(codes), 0))
 
+    @property
+    def num_inputs(self) -> int:
+        """Count the columns of `inputs`."""
+        return sum(_indicators(knob.hole) or 1 for knob in self.knobs)
+
     def decode(self, code: Array) -> dict[str, Label]:
         """Return the configuration of one row of codes; knobs that are not asked for are left out."""
         return {

@@ -13,7 +13,8 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky
+from scipy.linalg.lapack import dtrtri
 from scipy.optimize import minimize
 
 Array: TypeAlias = NDArray[np.float64]
@@ -76,7 +77,7 @@ class GaussianProcess:
         matrix[np.diag_indices_from(matrix)] += hyperparameters.variances[2] + _JITTER
         factor = cholesky(matrix, lower=True, check_finite=False)
         weights = cho_solve((factor, True), (y - shift) / scale, check_finite=False)
-        inverse_factor = solve_triangular(factor, np.eye(len(y)), lower=True, check_finite=False)
+        inverse_factor, _ = dtrtri(factor, lower=1)
         return cls(x, u, shift, scale, hyperparameters, inverse_factor, weights)
 
     def predict(self, at: Array, u: Array | None = None) -> tuple[Array, Array]:
@@ -125,8 +126,10 @@ def _kernel(x: Array, u: Array, z: Array, v: Array, hyperparameters: Hyperparame
     squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2.0 * a @ b.T
     root = _ROOT5 * np.sqrt(np.maximum(squared, 0.0))
     signal, drift, _ = hyperparameters.variances
-    walk = _walk(u, v)
     matern = (1.0 + root + root**2 / 3.0) * np.exp(-root)
+    if not u.any() or not v.any():  # at full fidelity there is no way to walk
+        return np.asarray(signal * matern + _MEAN)
+    walk = _walk(u, v)
     return np.asarray((signal + drift * walk) * matern + _MEAN * (1.0 + walk))
 
 

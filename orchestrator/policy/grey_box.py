@@ -37,6 +37,7 @@ class Settings:
             the others were looked at before, so that what is known of them need not be computed again.
         num_good: finished trials whose neighbours are looked at, the latest ones.
         num_polished: candidates whose own neighbours are looked at in a second round.
+        most_looks: candidates that a decision looks at to know what it has only estimated.
         most_rows, most_rows_fitted: reports that the model holds, and fits its hyper-parameters to, at most.
         refit_growth: the hyper-parameters are fitted again each time the reports have grown by this factor.
     """
@@ -47,6 +48,7 @@ class Settings:
     num_random: int = 500
     num_good: int = 8
     num_polished: int = 5
+    most_looks: int = 4
     most_rows: int = 400
     most_rows_fitted: int = 160
     refit_growth: float = 1.2
@@ -58,6 +60,7 @@ class _Run:
 
     place: int
     state: State = "running"
+    ranks_high: bool = True
     readings: list[tuple[int, Array]] = field(default_factory=list)
 
 
@@ -95,20 +98,26 @@ class GreyBox:
         self._halving = SuccessiveHalving(problem.reference)
         self._waiting = deque(problem.warm_start)
         self._runs: list[_Run] = []
+        self._others: list[Array] = []
+        self._finalists: Places = np.empty(0, dtype=np.intp)
         self._outlook_now: _Outlook | None = None
         self._best_now: tuple[int, float] | None = None
 
     def ask(self) -> Candidate | None:
         """Return what to train next, or None where nothing is left that may be proposed."""
         while self._waiting:
-            place = int(self._catalogue.look(self._space.encode(self._waiting.popleft())[None])[0])
-            if len(self._allowed(np.array([place]))):
+            place = self._place(self._waiting.popleft())
+            if self._may_start(place):
                 return self._start(place, math.nan)
-        if len(self._runs) < self.settings.num_initial or self._outlook() is None:
-            place_or_none = self._spread()
-            return None if place_or_none is None else self._start(place_or_none, math.nan)
-        best = self._best()
-        return None if best is None else self._start(*best)
+        while (choice := self._choice()) is not None:
+            if self._may_start(choice[0]):
+                return self._start(*choice)
+            self._forget()
+        return None
+
+    def start(self, config: Config) -> int:
+        """Count a configuration that someone else chose as a running trial, and return its number."""
+        return self._start(self._place(config), math.nan).number
 
     def report(self, number: int, fidelity: float, losses: Mapping[str, float]) -> bool:
         """Enter the losses of a running trial at a rung; True where it is to go on.
@@ -121,31 +130,68 @@ class GreyBox:
         Raises:
             ValueError: no such rung, or a loss is not finite.
         """
+        self.observe(number, fidelity, losses)
+        return self.goes_on(number)
+
+    def observe(self, number: int, fidelity: float, losses: Mapping[str, float]) -> None:
+        """Enter the losses of a running trial at a rung and decide nothing. Arguments and errors as in `report`."""
         run, rung = self._runs[number], self.problem.rungs.at(fidelity)
         self._observe(run, rung, losses)
         known = self._catalogue.known[run.place]
-        ranks_high = self._halving.report(rung, np.append(known, run.readings[-1][1]))
-        if rung == self.problem.rungs.last:
+        run.ranks_high = self._halving.report(rung, np.append(known, run.readings[-1][1]))
+
+    def goes_on(self, number: int) -> bool:
+        """Decide on a running trial by its last report; it counts as stopped where the answer is False."""
+        run = self._runs[number]
+        if not run.readings or run.readings[-1][0] == self.problem.rungs.last:
             return True
         run.state = "stopped"  # what is gained by going on is measured against a front without this trial
         self._forget()
-        if self._outlook() is not None:
-            ranks_high = self._goes_on(run, rung)
-        if ranks_high:
+        goes_on = run.ranks_high if self._outlook() is None else self._is_worth(run, run.readings[-1][0])
+        if goes_on:
             run.state = "running"
             self._forget()
-        return ranks_high
+        return goes_on
 
-    def tell(self, number: int, losses: Mapping[str, float] | None) -> None:
-        """Enter the final losses of a trial, or None where it failed. Raises `ValueError` as `report` does."""
+    def stop(self, number: int) -> None:
+        """Count a running trial as stopped by someone else: what it reported stays known."""
+        self._runs[number].state = "stopped"
+        self._forget()
+
+    def tell(self, number: int, losses: Mapping[str, float] | None, known: Array | None = None) -> None:
+        """Enter how a trial ended.
+
+        Args:
+            number: of the candidate.
+            losses: the final ones of the learned objectives, by name; None where it failed.
+            known: [known], the known objectives as they were measured, where that was done.
+
+        Raises:
+            ValueError: a loss is not finite.
+        """
         run = self._runs[number]
         run.state = "failed"
         if losses is not None:
+            if known is not None:
+                self._catalogue.correct(run.place, known)
             self._observe(run, self.problem.rungs.last, losses)
             run.state = "finished"
         self._forget()
 
-    def learn(self, config: Config, fidelity: float, losses: Mapping[str, float], *, attained: bool) -> None:
+    def attain(self, known: Array, losses: Array) -> None:
+        """Enter a point of the front, [known] and [learned], that no configuration of this space leads to."""
+        self._others.append(np.append(known, losses))
+        self._forget()
+
+    def learn(
+        self,
+        config: Config,
+        fidelity: float,
+        losses: Mapping[str, float],
+        *,
+        attained: bool,
+        known: Array | None = None,
+    ) -> None:
         """Enter a point that this search did not ask for, such as one of an earlier sweep.
 
         Args:
@@ -153,12 +199,44 @@ class GreyBox:
             fidelity: the rung it was measured at.
             losses: of the learned objectives, by name.
             attained: True where its artifact exists, so that it is part of the front and need not be trained again.
+            known: [known], the known objectives, where they were measured.
         """
-        place = int(self._catalogue.look(self._space.encode(config)[None])[0])
+        place = self._place(config)
+        if known is not None:
+            self._catalogue.correct(place, known)
         run = _Run(place, "finished" if attained else "stopped")
         self._observe(run, self.problem.rungs.at(fidelity), losses)
         self._runs.append(run)
         self._catalogue.taken[place] |= attained
+
+    def _place(self, config: Config) -> int:
+        return int(self._catalogue.look(self._space.encode(config)[None])[0])
+
+    def _choice(self) -> tuple[int, float] | None:
+        """Return place and index of what to start next; of an initial trial the index is NaN."""
+        if len(self._runs) < self.settings.num_initial or self._outlook() is None:
+            place = self._spread()
+            return None if place is None else (place, math.nan)
+        best = self._best()
+        for _ in range(self.settings.most_looks):
+            if best is None or self._catalogue.sure[best[0]]:
+                break
+            self._look_at(best[0])
+            best = self._best_now = self._argmax(self._finalists)
+        return best
+
+    def _may_start(self, place: int) -> bool:
+        """Look at the candidate unless that was done; False where it keeps no known limit or cannot be carried out."""
+        if not self._catalogue.sure[place]:
+            self._look_at(place)
+        return len(self._allowed(np.array([place]))) > 0
+
+    def _look_at(self, place: int) -> None:
+        assert self.problem.foresee is not None
+        known = self.problem.foresee(self._space.decode(self._catalogue.codes[place]))
+        if known is None:
+            self._catalogue.taken[place] = True
+        self._catalogue.correct(place, self._catalogue.known[place] if known is None else known)
 
     def _start(self, place: int, index: float) -> Candidate:
         self._runs.append(_Run(place))
@@ -192,7 +270,7 @@ class GreyBox:
         """Drop what was computed, since something has changed."""
         self._outlook_now = self._best_now = None
 
-    def _goes_on(self, run: _Run, rung: int) -> bool:
+    def _is_worth(self, run: _Run, rung: int) -> bool:
         remaining = self.problem.rungs.costs[-1] - self.problem.rungs.costs[rung]
         best = self._best()
         index = float(self._gain(np.array([run.place]))[0]) / remaining
@@ -200,7 +278,8 @@ class GreyBox:
 
     def _spread(self) -> int | None:
         """Return the candidate farthest from all trials so far, the most central one at first."""
-        places = self._allowed(self._catalogue.look(self._draw(256)))
+        places = self._looked_up(self._draw(256))
+        places = self._allowed(places)
         inside = places[(self._catalogue.known[places] < self.problem.reference[: len(self.problem.known)]).all(axis=1)]
         places = inside if len(inside) else places
         if not len(places):
@@ -216,13 +295,21 @@ class GreyBox:
         """Return place and index of the new candidate with the highest index."""
         if self._best_now is None:
             codes = np.vstack([self._draw(self.settings.num_random // 4), self._around(self._good())])
-            places = self._catalogue.look(codes)
+            places = self._looked_up(codes)
             again = self._rng.integers(len(self._catalogue.codes), size=self.settings.num_random * 3 // 4)
             self._best_now = self._argmax(np.append(places, again))
             if self._best_now and self.settings.num_polished:
-                better = self._argmax(self._catalogue.look(self._around(self._runners_up)))
+                finalists = self._finalists
+                better = self._argmax(self._looked_up(self._around(finalists)))
                 self._best_now = max(self._best_now, better or self._best_now, key=lambda pair: pair[1])
+                self._finalists = np.append(finalists, self._finalists) if better else finalists
         return self._best_now
+
+    def _looked_up(self, codes: Array) -> Places:
+        places = self._catalogue.look(codes)
+        if self.problem.foresee is not None:
+            self._catalogue.refresh(places)
+        return places
 
     def _argmax(self, places: Places) -> tuple[int, float] | None:
         places = self._allowed(places)
@@ -230,7 +317,7 @@ class GreyBox:
             return None
         index = self._gain(places) / (self.problem.rungs.costs[-1] + self._catalogue.unpaid(places))
         order = np.argsort(-index, kind="stable")
-        self._runners_up = places[order[: self.settings.num_polished]]
+        self._finalists = places[order[: self.settings.num_polished]]
         return int(places[order[0]]), float(index[order[0]])
 
     def _allowed(self, places: Places) -> Places:
@@ -309,8 +396,9 @@ class GreyBox:
         finished = self._near_front()
         posterior = self._surrogate.posterior(rows, catalogue.inputs[running])
         reached = posterior.medians(catalogue.inputs[finished])
-        losses = np.vstack([reached, posterior.believed])
-        known = catalogue.known[finished + running]
+        others = np.array(self._others).reshape(-1, len(problem.reference))
+        losses = np.vstack([reached, posterior.believed, others[:, len(problem.known) :]])
+        known = np.vstack([catalogue.known[finished + running], others[:, : len(problem.known)]])
         count, reference = len(problem.known), problem.reference
         attained = None
         if exact(count, len(problem.learned)):

@@ -14,6 +14,7 @@ from search_spaces.space import Knob
 
 Array: TypeAlias = NDArray[np.float64]
 Facts: TypeAlias = Callable[[Sequence[Config]], Array]
+Look: TypeAlias = Callable[[Config], Array | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,9 @@ class Problem:
         knobs: what varies.
         known, learned: the objectives.
         rungs: when a trial reports and what that costs.
-        known_losses: the known objectives of configurations, [n, known].
+        known_losses: the known objectives of configurations, [n, known], as well as they are known at the time.
+        foresee: looks at one configuration and returns its known objectives, [known], or None where it cannot be
+            carried out. What a decision proposes is looked at first. None: `known_losses` is exact from the start.
         features: cheap hints about configurations, such as the error without training, [n, any].
         prefix: the part of a configuration's work that others may share.
         menu: the only configurations that may be proposed; None for everything the knobs allow.
@@ -102,6 +105,7 @@ class Problem:
     learned: tuple[Learned, ...]
     rungs: Rungs = field(default_factory=Rungs)
     known_losses: Facts | None = None
+    foresee: Look | None = None
     features: Facts | None = None
     prefix: Callable[[Config], Prefix] | None = None
     menu: tuple[Config, ...] | None = None

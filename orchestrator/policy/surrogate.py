@@ -14,6 +14,7 @@ from orchestrator.policy.problem import Learned
 Array: TypeAlias = NDArray[np.float64]
 
 _SMALLEST = 1e-12  # losses on a log scale are held above this
+_WORTHLESS = 0.3  # how far beyond the reference, on the scale of the model, losses begin to count as alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Surrogate:
         if len(rows.u) >= self._growth * self._num_fitted:
             self._fit(rows)
         rows = self._thinned(rows)
-        outputs = to_scale(rows.losses, self._learned)
+        outputs = self._outputs(rows)
         processes = self._processes(rows.x, rows.u, outputs)
         means = np.stack([process.predict(running)[0] for process in processes], axis=1) if len(running) else None
         if means is None:
@@ -99,6 +100,17 @@ class Surrogate:
         u = np.append(rows.u, np.zeros(len(running)))
         processes = self._processes(np.vstack([rows.x, running]), u, np.vstack([outputs, means]))
         return Posterior(self._learned, processes, from_scale(means, self._learned))
+
+    def _outputs(self, rows: Rows) -> Array:
+        """Return what the processes are conditioned on, [n, l]: losses on their scale, compressed where worthless.
+
+        Beyond the reference point all losses are worth the same, so a model need not tell a bad loss from a worse one,
+        and one diverged training must not stretch it everywhere: the excess e becomes ``w log(1 + e / w)``.
+        """
+        scaled = to_scale(rows.losses, self._learned)
+        reference = to_scale(np.array([[objective.reference for objective in self._learned]]), self._learned)
+        excess = np.maximum(scaled - reference, 0.0)
+        return np.minimum(scaled, reference) + _WORTHLESS * np.log1p(excess / _WORTHLESS)
 
     def _processes(self, x: Array, u: Array, outputs: Array) -> tuple[GaussianProcess, ...]:
         fitted = [hyper or Hyperparameters.typical(x.shape[1]) for hyper in self._hyperparameters]
@@ -108,7 +120,7 @@ class Surrogate:
         self._num_fitted = len(rows.u)
         if len(rows.u) > self._most_rows_fitted:
             rows = rows.take(np.sort(self._rng.choice(len(rows.u), self._most_rows_fitted, replace=False)))
-        outputs = to_scale(rows.losses, self._learned)
+        outputs = self._outputs(rows)
         starts = zip(outputs.T, self._hyperparameters, strict=True)
         self._hyperparameters = [fit(rows.x, rows.u, y, start) for y, start in starts]
 
