@@ -48,7 +48,10 @@ def read_front(tracking_uri: str, sweep: str) -> Front:
     objectives = [Objective(goal["meter"], "max" if goal["goal"] == "max" else "min", goal["unit"]) for goal in goals]
     config = cast(Document, document["config"])
     trials = _trials(client, parent, front_only=True)
-    return Front.of(trials, objectives, str(document["name"]), limits_of(config), wishes_of(config))
+    reference = limits_of(config, "reference")
+    return Front.of(
+        trials, objectives, str(document["name"]), limits_of(config), wishes_of(config), reference=reference
+    )
 
 
 def download(tracking_uri: str, sweep: str, uid: str, to: Path) -> Path:

@@ -119,7 +119,7 @@ class SweepRecord:
     Args:
         config: the resolved sweep document.
         facts: digests, versions and settings found at the start.
-        limits: what the front's members must keep to.
+        limits: what the front's members must keep to; reference: what moves the hypervolume's reference point.
         trials: the last state of each trial by uid, baseline included.
         progress: the last message of each running trial by uid.
         frozen: uids of the final front, None while the sweep runs.
@@ -134,6 +134,7 @@ class SweepRecord:
     facts: Document = field(default_factory=dict)
     objectives: tuple[Objective, ...] = ()
     limits: tuple[Limit, ...] = ()
+    reference: tuple[Limit, ...] = ()
     trials: dict[str, Trial] = field(default_factory=dict)
     progress: dict[str, Document] = field(default_factory=dict)
     frozen: tuple[str, ...] | None = None
@@ -180,22 +181,23 @@ class SweepRecord:
     def _open(self, event: Document) -> None:
         self.started = self.started or self.updated
         self.config, self.facts = cast(Document, event["config"]), cast(Document, event["facts"])
-        self.limits = limits_of(self.config)
+        self.limits, self.reference = limits_of(self.config), limits_of(self.config, "reference")
         goals = cast(list[Mapping[str, str]], event["objectives"])
         self.objectives = tuple(Objective(g["meter"], "max" if g["goal"] == "max" else "min", g["unit"]) for g in goals)
 
     def front(self) -> Front:
         """Return the front of what has finished so far."""
-        return Front.of(self.trials.values(), self.objectives, self.name, self.limits, wishes_of(self.config))
+        wishes = wishes_of(self.config)
+        return Front.of(self.trials.values(), self.objectives, self.name, self.limits, wishes, reference=self.reference)
 
     def count(self, *statuses: str) -> int:
         """Count the trials in the given states, the baseline left out."""
         return sum(trial.status in statuses and trial.role == "trial" for trial in self.trials.values())
 
 
-def limits_of(config: Document) -> tuple[Limit, ...]:
+def limits_of(config: Document, section: str = "limits") -> tuple[Limit, ...]:
     """Return the limits in a sweep's resolved document; none where it was written before there were any."""
-    return parse_limits(cast(list[Json], config.get("limits", [])))
+    return parse_limits(cast(list[Json], config.get(section, [])))
 
 
 def wishes_of(config: Document) -> dict[str, Wish]:

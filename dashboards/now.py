@@ -76,7 +76,9 @@ def doing(message: Document) -> str:
     if "epoch" in message:
         parts.append(f"epoch {message['epoch']}" + (f" of {message['num_epochs']}" if "num_epochs" in message else ""))
     loss = f", loss {message['loss']}" if "loss" in message else ""
-    return " ".join(parts) + loss
+    scores = message.get("scores")
+    told = [f", {name} {score}" for name, score in scores.items()] if isinstance(scores, Mapping) else []
+    return " ".join(parts) + loss + "".join(told)
 
 
 def num_ended(record: SweepRecord) -> int:

@@ -222,7 +222,7 @@ class Publication:
     def _bring_steps(self) -> None:
         record, parent = self._tail.record, self._known[_SWEEP]
         if not self._steps:
-            self._growth = Growth(Front.of((), record.objectives, limits=record.limits))
+            self._growth = Growth(Front.of((), record.objectives, limits=record.limits, reference=record.reference))
         self._steps += [self._growth.add(when, trial) for when, trial in record.endings[len(self._steps) :]]
         points = [point for step in self._steps[int(parent.tags.get(STEP_TAG, 0)) :] for point in step_points(step)]
         for start in range(0, len(points), _METRICS):

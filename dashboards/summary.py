@@ -99,7 +99,7 @@ class Growth:
 
 def history(record: SweepRecord) -> list[Step]:
     """Return the front's growth, one step per ended trial, in the order of the journal."""
-    growth = Growth(Front.of((), record.objectives, limits=record.limits))
+    growth = Growth(Front.of((), record.objectives, limits=record.limits, reference=record.reference))
     return [growth.add(time, trial) for time, trial in record.endings]
 
 
@@ -109,7 +109,8 @@ def _with(front: Front, trial: Trial) -> Front:
         return front
     baseline = (front.baseline,) if front.baseline else ()
     others = (t for t in front if t.role != "baseline" and t.uid != trial.uid)
-    grown = Front.of((*baseline, *others, trial), front.objectives, limits=front.limits)
+    everything = (*baseline, *others, trial)
+    grown = Front.of(everything, front.objectives, limits=front.limits, reference=front.reference)
     return grown if trial.role == "baseline" or any(member is trial for member in grown) else front
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 
@@ -12,10 +11,9 @@ from search_spaces.limits import Limit, wished
 from search_spaces.objectives import Objective, Reading
 from search_spaces.pareto import Losses, hypervolume, non_dominated
 from search_spaces.quantities import format_quantity
+from search_spaces.reference import reference_axes
 from search_spaces.trial import Trial
 from search_spaces.wish import Wish
-
-_REFERENCE_POINTS: Final = 1.0  # the reference point of learned objectives: ten points worse than the baseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +29,7 @@ class Front:
         best_effort: no trial meets the limits; the members are the non-dominated of all trials, those that miss the
             limits by least first.
         wishes: what the sweep's user asks of the front, by name.
+        reference: bounds that move the reference point of the hypervolume, see `reference.reference_axes`.
     """
 
     objectives: tuple[Objective, ...]
@@ -41,6 +40,7 @@ class Front:
     limits: tuple[Limit, ...] = ()
     best_effort: bool = False
     wishes: Mapping[str, Wish] = field(default_factory=dict)
+    reference: tuple[Limit, ...] = ()
 
     @classmethod
     def of(
@@ -50,6 +50,8 @@ class Front:
         sweep: str = "",
         limits: Sequence[Limit] = (),
         wishes: Mapping[str, Wish] | None = None,
+        *,
+        reference: Sequence[Limit] = (),
     ) -> "Front":
         """Take the complete trials that have every objective measured and keep the non-dominated feasible ones.
 
@@ -66,7 +68,15 @@ class Front:
         members.sort(key=lambda t: (missed[t.uid], _losses([t], objectives)[0].tolist(), t.number))
         best_effort = bool(members) and not feasible
         return cls(
-            tuple(objectives), tuple(members), baseline, everything, sweep, tuple(limits), best_effort, wishes or {}
+            tuple(objectives),
+            tuple(members),
+            baseline,
+            everything,
+            sweep,
+            tuple(limits),
+            best_effort,
+            wishes or {},
+            tuple(reference),
         )
 
     def __iter__(self) -> Iterator[Trial]:
@@ -81,14 +91,12 @@ class Front:
     def hypervolume(self) -> float:
         """Volume between the front and the reference point, on the axes of `Objective.axis`.
 
-        The reference point is the baseline: its size, its latency and the like as they are, and ten points less
-        accurate. Zero until the baseline is measured.
+        See `reference.reference_axes` for the reference point. Zero until the baseline is measured.
         """
         if self.baseline is None or not self.members:
             return 0.0
-        axes = self._axes(self.members)
-        reference = [0.0 if objective.is_ratio else _REFERENCE_POINTS for objective in self.objectives]
-        return hypervolume(axes, np.array(reference))
+        reference = reference_axes(self.objectives, self.baseline.readings, self.reference)
+        return hypervolume(self._axes(self.members), reference)
 
     @property
     def undecided(self) -> tuple[Trial, ...]:

@@ -30,13 +30,26 @@ class Recorder:
     """Passes questions on to another asker and keeps the answers by name."""
 
     asker: Asker
-    knobs: dict[str, Json] = field(default_factory=dict)
+    knobs: dict[str, Label] = field(default_factory=dict)
 
     def ask(self, name: str, hole: Hole) -> Label:
         """Ask and remember."""
         answer = self.asker.ask(name, hole)
         self.knobs[name] = answer
         return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Answers from a mapping by knob name; what is left out gets the first option or the low end."""
+
+    answers: Mapping[str, Label]
+
+    def ask(self, name: str, hole: Hole) -> Label:
+        """Return the pinned answer, or the first one possible."""
+        if name in self.answers:
+            return self.answers[name]
+        return hole.labels[0] if isinstance(hole, Choice) else hole.low
 
 
 @dataclass(slots=True)
@@ -88,7 +101,7 @@ class Space:
 
     def fill(self, asker: Asker) -> Plan:
         """Ask for every reachable hole, in order, and return the plan."""
-        filler = _Filler(asker, _stage_names(self.steps))
+        filler = _Filler(asker, stage_names(self.steps))
         stages = [filler.step(step, f"step{index + 1}") for index, step in enumerate(self.steps)]
         return Plan(self.baseline, tuple(stage for stage in stages if stage is not None))
 
@@ -110,7 +123,7 @@ class Space:
 
     def knobs(self) -> tuple[Knob, ...]:
         """Return every hole that some branch asks for, with the branch it belongs to."""
-        lister = _Lister(_stage_names(self.steps))
+        lister = _Lister(stage_names(self.steps))
         return tuple(k for index, step in enumerate(self.steps) for k in lister.knobs(step, f"step{index + 1}"))
 
     def cardinality(self) -> float:
@@ -128,7 +141,7 @@ def _check_step(tree: Tree, where: str, problems: list[Problem]) -> None:
         problems.append(Problem(where, "a stage needs its `kind`", found, "write kind: prune, or another stage"))
 
 
-def _stage_names(steps: Sequence[Tree]) -> dict[str, str]:
+def stage_names(steps: Sequence[Tree]) -> dict[str, str]:
     """Name each stage by its kind where that is unique, else by kind and step, else by its whole path."""
     kinds = [(path, kind) for index, step in enumerate(steps) for path, kind in _stages_in(step, f"step{index + 1}")]
     names = {}

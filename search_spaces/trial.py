@@ -8,7 +8,7 @@ from search_spaces.objectives import Reading
 from search_spaces.plan import Document, Json, Plan
 
 Status: TypeAlias = Literal["running", "complete", "failed", "pruned", "infeasible", "duplicate"]
-Role: TypeAlias = Literal["baseline", "trial", "confirmation"]
+Role: TypeAlias = Literal["baseline", "trial", "confirmation", "delivered", "earlier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,10 @@ class Trial:
     Args:
         uid: unique in the sweep and stable over restarts.
         number: in order of asking; the baseline is 0, trials count from 1.
-        role: a ``confirmation`` is the plan of another trial, trained again with a seed of its own after the search.
-        of: uid of the trial that a confirmation repeats.
+        role: a ``confirmation`` is the plan of another trial, trained again with a seed of its own after the search; a
+            ``delivered`` one is a by-product, cheap stages after another trial's training; an ``earlier`` one was
+            taken over from an earlier sweep.
+        of: uid of the trial that a confirmation repeats, or that trained what was delivered.
         knobs: the answers that filled the space's holes, by knob name.
         words: the plan in words.
         readings: by meter, on the validation split.
