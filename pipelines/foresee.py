@@ -45,7 +45,9 @@ class Foreseen:
     certainty: Certainty
 
 
-def foresee(plan: Plan, task: Task, meters: Sequence[Meter], *, seed: int = 0) -> Mapping[str, Foreseen]:
+def foresee(
+    plan: Plan, task: Task, meters: Sequence[Meter], *, seed: int = 0, baseline: Path | None = None
+) -> Mapping[str, Foreseen]:
     """Run the stages of `plan` that change the structure, none that trains, and measure what is exported.
 
     Training only changes values, so what reads structure alone is exact: ``macs``, and ``latency`` and ``throughput``
@@ -59,6 +61,7 @@ def foresee(plan: Plan, task: Task, meters: Sequence[Meter], *, seed: int = 0) -
         task: its model and samples.
         meters: what to read, by label in the result.
         seed: of the untrained weights.
+        baseline: the uncompressed model's artifact, where there is one; otherwise an untrained one is made.
 
     Raises:
         WrongInput, TrialFailed: the plan cannot be carried out on this model.
@@ -66,9 +69,11 @@ def foresee(plan: Plan, task: Task, meters: Sequence[Meter], *, seed: int = 0) -
     stages = stages_of(plan)
     readable = [meter for meter in meters if not meter.judges_answers]
     with TemporaryDirectory(prefix="paretta-") as scratch:
-        candidate, baseline = Path(scratch) / "candidate", Path(scratch) / "baseline"
+        candidate = Path(scratch) / "candidate"
         _export(candidate, stages, plan, task, seed)
-        _export(baseline, stages[: len(plan.baseline)], plan.baseline_plan(), task, seed)
+        if baseline is None:
+            baseline = Path(scratch) / "baseline"
+            _export(baseline, stages[: len(plan.baseline)], plan.baseline_plan(), task, seed)
         readings = measure(candidate, baseline, task, split="validation", meters=readable) if readable else {}
     shapes = {stage.shape for stage in stages}
     known = {meter.label: Foreseen(readings[meter.label], certainty(meter.kind, shapes)) for meter in readable}

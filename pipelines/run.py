@@ -56,11 +56,13 @@ class Outcome:
         folder: the artifact's folder, written by rank 0.
         costs: of each stage, in order; the export last.
         baseline_key: names task, baseline plan and seed by content: equal keys share baseline and teacher.
+        by_products: what came of each plan that goes on where this one ends, or why it failed.
     """
 
     folder: Path
     costs: tuple[StageCost, ...]
     baseline_key: str
+    by_products: tuple["Outcome | str", ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -103,6 +105,7 @@ def run(
     scored: bool = False,
     checkpoint: Checkpoint | None = None,
     origin: Document | None = None,
+    by_products: Sequence[tuple[Plan, Path]] = (),
 ) -> Outcome:
     """Train and compress one model, and write its artifact (collective).
 
@@ -120,6 +123,8 @@ def run(
         scored: let the last stage that trains tell after each epoch how good the model is on the validation split.
         checkpoint: where trainings keep their states; a run with equal arguments goes on from them.
         origin: how this run's task is made; kept with the plan in the artifact.
+        by_products: plans that begin with all of this one and go on, each with its folder: they are made of the same
+            trained model, and equal what each would be if it were run by itself. One that fails fails alone.
 
     Raises:
         WrongInput: the plan is not valid; before anything is computed.
@@ -142,8 +147,11 @@ def run(
         job = replace(job, bench=replace(job.bench, teacher=_frozen(model), teacher_key=key))
     for index in range(len(plan.baseline), len(stages)):
         model = job.apply(index, model)
-    job.deliver(model, folder, {**(origin or {}), "workers": ranks.world_size})
-    return Outcome(folder, tuple(job.costs), key)
+    origin = {**(origin or {}), "workers": ranks.world_size}
+    trained = deepcopy(model) if by_products else model
+    job.deliver(model, folder, origin)
+    others = tuple(job.go_on(deepcopy(trained), longer, place, key, origin) for longer, place in by_products)
+    return Outcome(folder, tuple(job.costs), key, others)
 
 
 def baseline_key(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Document | None = None) -> str:
@@ -187,6 +195,12 @@ def _probe(task: Task, model: nn.Module) -> str:
     return f"{float(outputs.double().norm()):.2e} {float(loss):.2e}"
 
 
+def last_training(stages: Sequence[Stage], num_baseline: int) -> int | None:
+    """Return the place of the last stage after the baseline that trains, None where none does."""
+    trained = [index for index, stage in enumerate(stages) if isinstance(stage, TrainSettings)]
+    return trained[-1] if trained and trained[-1] >= num_baseline else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Job:
     plan: Plan
@@ -223,16 +237,24 @@ class _Job:
     def apply(self, index: int, model: nn.Module) -> nn.Module:
         stage, clock = self.stages[index], _Clock()
         seed = derived_seed(self.seed, self.plan.prefixes()[index])
-        bench = replace(self.bench, seed=seed, stage=stage.kind, scored=self.scored and index == self._last_training)
+        last = last_training(self.stages, len(self.plan.baseline))
+        bench = replace(self.bench, seed=seed, stage=stage.kind, scored=self.scored and index == last)
         with _naming(stage.kind), seeded(seed):
             model = stage.apply(model, bench)
         self.costs.append(clock.cost(stage.kind, stage.words(), model, bench.ranks))
         return model
 
-    @property
-    def _last_training(self) -> int:
-        trained = [index for index, stage in enumerate(self.stages) if isinstance(stage, TrainSettings)]
-        return max((index for index in trained if index >= len(self.plan.baseline)), default=-1)
+    def go_on(self, model: nn.Module, plan: Plan, folder: Path, key: str, origin: Document) -> Outcome | str:
+        """Carry out what `plan` has beyond this job's, and deliver it; the reason where that fails (collective)."""
+        done = len(self.stages)
+        try:
+            longer = replace(self, plan=plan, stages=stages_of(plan), costs=[], scored=False)
+            for index in range(done, len(longer.stages)):
+                model = longer.apply(index, model)
+            longer.deliver(model, folder, origin)
+        except (TrialFailed, WrongInput) as error:
+            return str(error)
+        return Outcome(folder, tuple(longer.costs), key)
 
     def deliver(self, model: nn.Module, folder: Path, origin: Document) -> None:
         ranks, clock = self.bench.ranks, _Clock()

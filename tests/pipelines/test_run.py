@@ -67,6 +67,20 @@ def test_a_cached_baseline_leads_to_the_same_bytes_as_a_computed_one(task: Task,
     assert model_bytes(computed) == model_bytes(fetched) == model_bytes(without)
 
 
+def test_a_by_product_equals_its_plan_run_alone_and_fails_alone(task: Task, tmp_path: Path) -> None:
+    longer = [Plan(BASELINE, (*SMALLER, {"kind": "quantize", "bits": bits})) for bits in (8, {"none*": 4})]
+    places = [tmp_path / "eight", tmp_path / "none"]
+    outcome = ran(task, tmp_path / "a", by_products=list(zip(longer, places, strict=True)))
+    assert model_bytes(outcome) == model_bytes(ran(task, tmp_path / "b"))
+    eight, failed = outcome.by_products
+    assert isinstance(eight, Outcome)
+    assert [cost.kind for cost in eight.costs] == ["quantize", "export"]
+    assert model_bytes(eight) == model_bytes(ran(task, tmp_path / "c", longer[0]))
+    assert open_artifact(places[0]).plan == longer[0]
+    assert isinstance(failed, str)
+    assert "no layer" in failed
+
+
 def test_the_answers_are_those_of_the_trained_model(task: Task, tmp_path: Path) -> None:
     cache = Cache()
     outcome = ran(task, tmp_path / "a", Plan(BASELINE), cache=cache)
