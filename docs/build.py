@@ -9,7 +9,15 @@ from pydantic import BaseModel
 
 from orchestrator.catalogue import REGISTRIES, entries
 from orchestrator.status import status_document
-from orchestrator.sweep import SearchConfig, SweepConfig, TaskConfig, WorkersConfig
+from orchestrator.sweep import (
+    BudgetConfig,
+    DeliverConfig,
+    GainConfig,
+    SearchConfig,
+    SweepConfig,
+    TaskConfig,
+    WorkersConfig,
+)
 
 PAGE = Path(__file__).with_name("reference.md")
 
@@ -41,6 +49,9 @@ def _sweep_file() -> Iterator[str]:
         ("", SweepConfig),
         ("task", TaskConfig),
         ("search", SearchConfig),
+        ("budget", BudgetConfig),
+        ("budget.gain", GainConfig),
+        ("deliver", DeliverConfig),
         ("workers", WorkersConfig),
     ):
         yield from ("", f"### {title or 'top level'}", "")

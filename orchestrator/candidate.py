@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -61,12 +61,14 @@ def new_trial(number: int, plan: Plan, *, seed: int, knobs: Mapping[str, Json], 
     return Trial(uid, number, plan, seed, "running", role=role, knobs=knobs, started=time.time())
 
 
-def carry_out(trial: Trial, workshop: Workshop) -> Iterator[Progress | Trial]:
+def carry_out(trial: Trial, workshop: Workshop, *, by_products: Sequence[Plan] = ()) -> Iterator[Progress | Trial]:
     """Train and measure `trial`: yields progress while it trains, an empty one while it waits, and last the trial.
 
-    What goes wrong in training or measuring is a failed trial with its reason, never an exception. A trial that the
-    lanes returned before they began it comes back as it was, still ``running``.
+    The plans in `by_products` go on where the trial's ends; each is measured and yielded before it as a trial of its
+    own. What goes wrong in training or measuring is a failed trial with its reason, never an exception. A trial that
+    the lanes returned before they began it comes back as it was, still ``running``.
     """
+    more = [_by_product(trial, plan) for plan in by_products]
     order = Order(
         workshop.task,
         trial.plan.to_document(),
@@ -74,6 +76,7 @@ def carry_out(trial: Trial, workshop: Workshop) -> Iterator[Progress | Trial]:
         str(workshop.artifact(trial.uid)),
         str(workshop.folder / CACHE),
         str(workshop.checkpoint(trial.uid)),
+        tuple((other.plan.to_document(), str(workshop.artifact(other.uid))) for other in more),
     )
     job = Job(trial.uid, {"order": order}, max_attempts=workshop.attempts, limit_s=workshop.time_limit_s)
     workshop.lanes.submit(job)
@@ -90,6 +93,8 @@ def carry_out(trial: Trial, workshop: Workshop) -> Iterator[Progress | Trial]:
         try:
             delivered = cast(Delivered, opened(update.outcome))
             yield {"state": MEASURING}
+            for other, came in zip(more, delivered.by_products, strict=True):
+                yield _weighed(other, came, workshop)
             yield _measured(trial, delivered, workshop)
         except TrialFailed as error:
             yield replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
@@ -98,6 +103,22 @@ def carry_out(trial: Trial, workshop: Workshop) -> Iterator[Progress | Trial]:
         except JobStopped as error:
             yield replace(trial, status="pruned", reason=str(error), finished=time.time())
         return
+
+
+def _by_product(parent: Trial, plan: Plan) -> Trial:
+    """Return the trial of a plan that goes on where its parent's ends, with the same seed."""
+    uid = f"{parent.uid}-{plan.fingerprint[:6]}"
+    return replace(parent, uid=uid, plan=plan, role="delivered", of=parent.uid, knobs={}, started=time.time())
+
+
+def _weighed(trial: Trial, came: Delivered | str, workshop: Workshop) -> Trial:
+    """Measure a by-product; one that failed leaves the trial that trained it as it is."""
+    try:
+        if isinstance(came, str):
+            raise TrialFailed(came)
+        return _measured(trial, came, workshop)
+    except TrialFailed as error:
+        return replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
 
 
 def _measured(trial: Trial, delivered: Delivered, workshop: Workshop) -> Trial:

@@ -11,6 +11,7 @@ REGISTRIES = {
     "tweaks": registry.TWEAKS,
     "meters": registry.METERS,
     "samplers": registry.SAMPLERS,
+    "stoppers": registry.STOPPERS,
     "tasks": registry.TASKS,
 }
 

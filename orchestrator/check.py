@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from dashboards.journal import wishes_of
 from orchestrator.sweep import Sweep
 from pipelines.meter import Meter, meter_of
+from pipelines.run import last_training
 from pipelines.stage import stage_of, stages_of
 from pipelines.task import Task, check_task, data_digest, load_task
+from pipelines.train import TrainSettings
 from search_spaces.errors import Problem, WrongInput
 from search_spaces.objectives import Objective
 from search_spaces.plan import Document, Plan
@@ -25,6 +27,7 @@ class Checked:
         objectives: what is compared.
         data_digest: names the content of the task's splits.
         num_corners: how many plans of the space were parsed.
+        epochs: of the longest last training in the space; 0 where nothing is trained.
     """
 
     task: Task
@@ -32,6 +35,7 @@ class Checked:
     objectives: tuple[Objective, ...]
     data_digest: str
     num_corners: int
+    epochs: int
 
 
 def check(sweep: Sweep) -> Checked:
@@ -49,9 +53,10 @@ def check(sweep: Sweep) -> Checked:
     task = _task(sweep)
     meters = _meters(sweep, task)
     objectives = tuple(Objective(meter.label, meter.goal, meter.unit) for meter in meters)
-    if problems := [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives)]:
+    problems = [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives), *_variant_problems(sweep)]
+    if problems:
         raise WrongInput(*problems)
-    return Checked(task, meters, objectives, data_digest(task), len(corners))
+    return Checked(task, meters, objectives, data_digest(task), len(corners), max(map(_epochs, corners)))
 
 
 def report(sweep: Sweep, checked: Checked) -> str:
@@ -59,15 +64,15 @@ def report(sweep: Sweep, checked: Checked) -> str:
     knobs, ways = sweep.space.knobs(), sweep.space.cardinality()
     count = "no end of different plans" if math.isinf(ways) else f"{ways:.0f} different plans"
     goals = ", ".join(f"{'smaller' if o.goal == 'min' else 'larger'} {o.meter}" for o in checked.objectives)
-    config, workers = sweep.config, sweep.config.workers
+    search, workers = sweep.config.search, sweep.config.workers
     limits = f"limits: {'; '.join(map(str, sweep.limits))}"
     return "\n".join(
         [
             f"{sweep.source.file} is sound",
-            f"task: {config.task.use}, data {checked.data_digest[:23]}",
+            f"task: {sweep.config.task.use}, data {checked.data_digest[:23]}",
             f"space: {len(knobs)} knobs ({', '.join(knob.name for knob in knobs)}), {count}, "
             f"{checked.num_corners} corner plans parsed",
-            f"search: {config.search.trials} trials by {config.search.sampler} for {goals}",
+            f"search: {search.trials} trials by {search.sampler} for {goals}; stopper {search.stopper}",
             *([limits] if sweep.limits else []),
             f"each trial: {workers.per_trial} workers x {workers.cpus:g} CPU, {workers.gpus:g} GPU",
         ]
@@ -98,8 +103,23 @@ def _plan_problems(sweep: Sweep, plan: Plan) -> Iterable[Problem]:
 
 
 def _limit_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[Problem]:
-    for index, limit in enumerate(sweep.limits):
-        yield from limit.check(objectives, sweep.source.where(f"limits[{index}]"))
+    for section, limits in (("limits", sweep.limits), ("reference", sweep.reference)):
+        for index, limit in enumerate(limits):
+            yield from limit.check(objectives, sweep.source.where(f"{section}[{index}]"))
+
+
+def _variant_problems(sweep: Sweep) -> Iterator[Problem]:
+    for index, variant in enumerate(sweep.config.deliver.variants):
+        for step, document in enumerate(variant):
+            yield from _stage_problems(document, sweep.source.where(f"deliver.variants[{index}][{step}]"))
+
+
+def _epochs(plan: Plan) -> int:
+    """Return the epochs of the last training after the baseline, 0 where there is none."""
+    stages = stages_of(plan)
+    last = last_training(stages, len(plan.baseline))
+    stage = stages[last] if last is not None else None
+    return stage.epochs if isinstance(stage, TrainSettings) else 0
 
 
 def _wish_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[Problem]:

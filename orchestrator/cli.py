@@ -15,7 +15,18 @@ from search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean
 P = ParamSpec("P")
 
 DONE, FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 130
-_NOUNS = ("stages", "importances", "quantizers", "sensitivities", "tweaks", "meters", "samplers", "tasks", "presets")
+_NOUNS = (
+    "stages",
+    "importances",
+    "quantizers",
+    "sensitivities",
+    "tweaks",
+    "meters",
+    "samplers",
+    "stoppers",
+    "tasks",
+    "presets",
+)
 
 _home = click.option("--home", metavar="DIR", help=f"Folder of the sweeps.  [default: ${HOME_VARIABLE} or ./sweeps]")
 _store = click.option("--tracking-uri", metavar="URI", help="MLflow store.  [default: SQLite in the home folder]")
@@ -62,6 +73,7 @@ def main() -> None:
 @click.option("--trials", type=int, help="Number of trials instead of the file's.")
 @click.option("--seed", type=int, help="Seed instead of the file's.")
 @click.option("--sampler", help="Sampler instead of the file's.")
+@click.option("--stopper", help="Stopper instead of the file's.")
 @click.option("--confirm", type=int, metavar="N", help="Train the front again with N fresh seeds.")
 @click.option("--resume", "again", is_flag=True, help="Go on with SWEEP, the name or folder of one that was stopped.")
 @_exits
@@ -76,6 +88,7 @@ def launch(
     trials: int | None,
     seed: int | None,
     sampler: str | None,
+    stopper: str | None,
     confirm: int | None,
 ) -> int:
     """Run a sweep: SWEEP is a preset's name or a YAML file.
@@ -87,7 +100,7 @@ def launch(
     from orchestrator.result import print_result
 
     if again:
-        _refuse_with_resume(name=name, trials=trials, seed=seed, sampler=sampler, confirm=confirm)
+        _refuse_with_resume(name=name, trials=trials, seed=seed, sampler=sampler, stopper=stopper, confirm=confirm)
         front = resume(sweep, home=home, address=address, tracking_uri=tracking_uri)
     else:
         front = run_sweep(
@@ -99,6 +112,7 @@ def launch(
             trials=trials,
             seed=seed,
             sampler=sampler,
+            stopper=stopper,
             confirm=confirm,
         )
     print_result(front)
@@ -406,6 +420,46 @@ def run(plan: Path, to: Path, address: str | None) -> int:
     from orchestrator.rerun import rerun
 
     click.echo(f"{to}: {rerun(plan, to, address=address)}")
+    return DONE
+
+
+@main.command()
+@click.argument("results")
+@_home
+@click.option("--sampler", "samplers", multiple=True, metavar="NAME[+STOPPER]", help="What to compare; give several.")
+@click.option("--seeds", type=click.IntRange(min=2), default=10, show_default=True, help="Replays of each.")
+@click.option("--budget", type=click.IntRange(min=1), default=60, show_default=True, help="Full trials of one replay.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at the same time.")
+@click.option("--minimise", multiple=True, metavar="COLUMN", help="An objective of a file; smaller is better.")
+@click.option("--maximise", multiple=True, metavar="COLUMN", help="An objective of a file; larger is better.")
+@click.option("--known", multiple=True, metavar="COLUMN", help="An objective of a file that is known before training.")
+@click.option("--to", type=click.Path(path_type=Path), metavar="PNG", help="Draw the curves into this file.")
+@_exits
+def replay(
+    results: str,
+    home: str | None,
+    samplers: tuple[str, ...],
+    seeds: int,
+    budget: int,
+    workers: int,
+    minimise: tuple[str, ...],
+    maximise: tuple[str, ...],
+    known: tuple[str, ...],
+    to: Path | None,
+) -> int:
+    """Compare samplers by re-running them over results: RESULTS is a finished sweep, or a .parquet or .csv table."""
+    from orchestrator.replay import compare, plot, report
+    from orchestrator.results_table import KNOWN_METERS, results_of_file, results_of_sweep
+
+    if results.endswith((".parquet", ".csv")):
+        found = results_of_file(Path(results), known=known, minimise=minimise, maximise=maximise)
+    else:
+        found = results_of_sweep(Home.at(home).find(results), KNOWN_METERS)
+    curves = compare(found, samplers or ("random", "tpe", "grey_box"), num_seeds=seeds, budget=budget, workers=workers)
+    click.echo(report(found, curves))
+    if to is not None:
+        plot(found, curves, to)
+        click.echo(f"curves: {to}")
     return DONE
 
 

@@ -12,8 +12,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator.order import TaskReference
 from orchestrator.seat import answer
 from orchestrator.slot import WAIT_S, Slot
+from search_spaces.errors import TrialFailed, WrongInput
 from search_spaces.objectives import Reading
-from search_spaces.plan import Document
+from search_spaces.plan import Document, Plan
 
 READING_S = 900.0  # the longest one artifact may take, its wait for the slot apart
 
@@ -63,6 +64,16 @@ class Gauge:
         )
         return readings
 
+    def foresee(self, plan: Plan, baseline: Path, meters: Sequence[str]) -> dict[str, Reading] | None:
+        """Read what is known of a plan before training, see `pipelines.foresee`; None where it cannot be carried out.
+
+        Equal structures are looked at once. `meters` are those to read.
+        """
+        asked: ray.ObjectRef[dict[str, Reading] | None] = self.actor.foresee.remote(
+            plan.to_document(), str(baseline), list(meters)
+        )
+        return answer(asked, READING_S + WAIT_S)
+
     def verify(self, artifact: Path) -> None:
         """Hold what `artifact` claims of itself against a second look, see `pipelines.verify`.
 
@@ -85,6 +96,7 @@ class _Gauge:
         self.slot = slot
         self.task = task.load()
         self.meters = [meter_of(objective, self.task.metrics) for objective in objectives]
+        self.foreseen: dict[str, dict[str, Reading] | None] = {}
 
     def read(
         self, artifact: str, baseline: str, split: str, answers_only: bool, facts: dict[str, float]
@@ -96,6 +108,21 @@ class _Gauge:
         meters = [meter for meter in self.meters if meter.judges_answers or not answers_only]
         with self.slot.taken():
             return measure(Path(artifact), Path(baseline), self.task, split=known_split, meters=meters, facts=facts)
+
+    def foresee(self, document: Document, baseline: str, meters: list[str]) -> dict[str, Reading] | None:
+        from pipelines.foresee import foresee, structure_key  # noqa: PLC0415
+
+        plan = Plan.from_document(document)
+        key = structure_key(plan)
+        if key not in self.foreseen:
+            readable = [meter for meter in self.meters if meter.label in meters]
+            try:
+                with self.slot.taken():
+                    found = foresee(plan, self.task, readable, baseline=Path(baseline))
+                self.foreseen[key] = {meter: foreseen.reading for meter, foreseen in found.items()}
+            except (TrialFailed, WrongInput):
+                self.foreseen[key] = None  # its trial would fail as well
+        return self.foreseen[key]
 
     def verify(self, artifact: str) -> None:
         from pipelines.verify import require_verified  # noqa: PLC0415

@@ -94,9 +94,9 @@ class LaneClient:
                 return opened(update.outcome)
         raise TimeoutError(f"job {uid} has not ended within {timeout_s:g} s")
 
-    def cancel(self, uid: str) -> None:
-        """Take a waiting job back, or stop a running one at its next progress message."""
-        answer(self.post.cancel.remote(uid))
+    def cancel(self, uid: str, *, abandon: bool = False) -> None:
+        """Take a waiting job back, or stop a running one at its next progress message, see `Mailbox.cancel`."""
+        answer(self.post.cancel.remote(uid, abandon))
 
     def wind_down(self) -> None:
         """Have the lanes end what they have begun, and return every other job."""

@@ -14,6 +14,7 @@ from orchestrator.running import RunningSweep, SweepFailed
 from orchestrator.slot import choose_slot
 from orchestrator.stopping import SweepStopped, stop_signals
 from orchestrator.sweep import Sweep
+from orchestrator.warm_start import Earlier, earlier_sweeps
 from search_spaces.documents import parse_yaml, write_yaml
 from search_spaces.errors import Problem, WrongInput
 
@@ -32,6 +33,7 @@ def launch(
     trials: int | None = None,
     seed: int | None = None,
     sampler: str | None = None,
+    stopper: str | None = None,
     confirm: int | None = None,
 ) -> SweepFront:
     """Run a sweep and return its front.
@@ -45,6 +47,7 @@ def launch(
         trials: their number, instead of the file's.
         seed: instead of the file's.
         sampler: instead of the file's.
+        stopper: instead of the file's.
         confirm: with how many fresh seeds the front is trained again after the search, instead of the file's.
 
     Raises:
@@ -53,7 +56,7 @@ def launch(
         SweepStopped: it was stopped by a signal; `resume` goes on with it.
     """
     read = sweep if isinstance(sweep, Sweep) else Sweep.read(str(sweep))
-    read = read.changed(trials=trials, seed=seed, sampler=sampler, confirm=confirm)
+    read = read.changed(trials=trials, seed=seed, sampler=sampler, stopper=stopper, confirm=confirm)
     place = Home.at(home)
     place.check_writable()
     chosen = name or place.free_name(read.name)
@@ -61,8 +64,9 @@ def launch(
     store = tracking_uri or place.tracking_uri()
     probe(store)
     checked = check(read)
+    earlier = earlier_sweeps(read, checked, place)
     record = SweepRecord(chosen, place.path / chosen)
-    with _prepared(read, checked, record, address) as run:
+    with _prepared(read, checked, record, address, earlier) as run:
         run.folder.mkdir(parents=True)
         (run.folder / SWEEP_FILE).write_text(write_yaml(read.document()), encoding="utf-8")
         return run.to_the_front(store)
@@ -106,7 +110,7 @@ def resume(
         rule = f"the task's data is not what the sweep began with ({record.facts['data_digest']})"
         mend = "give the task its data of then, or launch a new sweep"
         raise WrongInput(Problem(f"sweep {record.name}", rule, checked.data_digest, mend))
-    with _prepared(read, checked, record, address) as run:
+    with _prepared(read, checked, record, address, earlier_sweeps(read, checked, place)) as run:
         return run.to_the_front(store)
 
 
@@ -121,7 +125,9 @@ def _recorded(record: SweepRecord) -> Sweep:
 
 
 @contextmanager
-def _prepared(sweep: Sweep, checked: Checked, record: SweepRecord, address: str | None) -> Iterator[RunningSweep]:
+def _prepared(
+    sweep: Sweep, checked: Checked, record: SweepRecord, address: str | None, earlier: tuple[Earlier, ...]
+) -> Iterator[RunningSweep]:
     """Connect to the cluster and find everything there that the sweep needs; nothing is written yet."""
     workers, measuring = sweep.config.workers, sweep.config.measuring
     travels = None if address is None or sweep.is_preset else sweep.folder
@@ -132,4 +138,4 @@ def _prepared(sweep: Sweep, checked: Checked, record: SweepRecord, address: str 
         where = sweep.source.where("measuring")
         slot = choose_slot(measuring.resource, measuring.resources, measuring.labels, where=where)
         with stop_signals() as stopping:
-            yield RunningSweep(sweep, checked, record, lanes, cluster, slot, stopping)
+            yield RunningSweep(sweep, checked, record, lanes, cluster, slot, stopping, earlier)

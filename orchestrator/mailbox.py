@@ -101,6 +101,7 @@ class _Entry:
     attempts: int = 0
     started: float = 0.0
     stop: bool = False
+    abandoned: bool = False
     progress: list[Progress] = field(default_factory=list)
     outcome: Outcome | None = None
 
@@ -159,10 +160,15 @@ class Mailbox:
         else:
             self.queue.append(entry)
 
-    def cancel(self, uid: str) -> None:
-        """Take a waiting job back; ask a running one to stop at its next progress message."""
+    def cancel(self, uid: str, *, abandon: bool = False) -> None:
+        """Take a waiting job back; ask a running one to stop at its next progress message.
+
+        An abandoned one is forgotten when it has ended: nobody will ask for it.
+        """
         entry = self.entries[uid]
-        entry.stop = True
+        entry.stop, entry.abandoned = True, abandon
+        if abandon and entry.outcome is not None:
+            del self.entries[uid]
         if entry in self.queue:
             self.queue.remove(entry)
             self._end(entry, "stopped", reason="stopped before it began")
@@ -193,7 +199,7 @@ class Mailbox:
     def close(self) -> None:
         """Send every lane home; jobs that have not ended fail."""
         self.closed = True
-        for entry in self.entries.values():
+        for entry in list(self.entries.values()):
             if entry.outcome is None:
                 self._end(entry, "stopped", reason="the lanes were closed")
         self.queue.clear()
@@ -351,6 +357,8 @@ class Mailbox:
         if entry.outcome is None:
             seconds = self.clock() - entry.started if entry.attempts else 0.0
             entry.outcome = Outcome(entry.letter.uid, status, result, reason, detail, entry.attempts, seconds)
+            if entry.abandoned:
+                self.entries.pop(entry.letter.uid, None)
 
     def _lose_job(self, lane: int, how: str) -> None:
         group = self.lanes[lane].group

@@ -52,6 +52,7 @@ class Order:
         folder: where the artifact goes.
         cache: where tensors go that trials share.
         checkpoint: where trainings keep their states, to go on from when their workers die; None: nowhere.
+        by_products: plans that go on where this one ends, each with the folder of its artifact.
     """
 
     task: TaskReference
@@ -60,6 +61,7 @@ class Order:
     folder: str
     cache: str
     checkpoint: str | None = None
+    by_products: tuple[tuple[Document, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,13 @@ class Delivered:
         words: the plan in words.
         cost: wall and CPU seconds, in all and by stage.
         num_parameters: of the delivered model.
+        by_products: what came of each; a reason stands for one that failed.
     """
 
     words: str
     cost: dict[str, float]
     num_parameters: int
+    by_products: tuple["Delivered | str", ...] = ()
 
 
 @cache

@@ -27,9 +27,9 @@ class PostOffice:
         self.mailbox.submit(letter)
         self._wake()
 
-    async def cancel(self, uid: str) -> None:
+    async def cancel(self, uid: str, abandon: bool) -> None:
         """See `Mailbox.cancel`."""
-        self.mailbox.cancel(uid)
+        self.mailbox.cancel(uid, abandon=abandon)
         self._wake()
 
     async def wait(self, uid: str, seen: int, timeout_s: float) -> Update:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from dashboards.journal import SweepRecord
 from dashboards.now import doings, num_ended, seconds_left
+from orchestrator.budget import standing
 from orchestrator.front_words import confirmation_table, curse_notes, limits_note
 from search_spaces.front import Front
 from search_spaces.objectives import Reading
@@ -77,14 +78,15 @@ class LiveDisplay:
 
 
 def summary(record: SweepRecord, num_trials: int) -> str:
-    """Say how far the sweep is: trials done, running and failed, hypervolume of the front, time left.
+    """Say how far the sweep is: trials done, running and failed, hypervolume of the front, budgets, time left.
 
     The hypervolume's axes are those of `search_spaces.objectives.Objective.axis`.
     """
     counts = f"{record.count('complete')}/{num_trials} done, {record.count('running')} running"
-    failed = record.count("failed")
+    failed, stopped = record.count("failed"), record.count("pruned")
     left = seconds_left(record, num_trials)
-    parts = [counts, f"{failed} failed", f"hypervolume {record.front().hypervolume:.3f}"]
+    parts = [counts, *([f"{stopped} stopped early"] if stopped else []), f"{failed} failed"]
+    parts += [f"hypervolume {record.front().hypervolume:.3f}", *standing(record)]
     return ", ".join([*parts, *([f"about {_duration(left)} left"] if left is not None else [])])
 
 
@@ -92,6 +94,8 @@ def ending(trial: Trial) -> str:
     """Say in one line what became of a trial."""
     name = "baseline" if trial.role == "baseline" else f"trial {trial.number}"
     name = f"confirmation of {trial.of}, seed {trial.seed}" if trial.role == "confirmation" else name
+    name = f"by-product of trial {trial.number}" if trial.role == "delivered" else name
+    name = f"taken over as {trial.uid}" if trial.role == "earlier" else name
     if trial.status != "complete":
         return f"{name} {trial.status}: {trial.reason} ({trial.words})" if trial.words else f"{name}: {trial.reason}"
     values = ", ".join(f"{meter} {_short(reading)}" for meter, reading in trial.readings.items())

@@ -3,13 +3,13 @@
 import logging
 import math
 import platform
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import cast
 
 from ray import tune
 from ray.exceptions import RayActorError
@@ -19,29 +19,31 @@ from dashboards.journal import Journal, SweepRecord
 from dashboards.publisher import Publisher
 from dashboards.store import without_password
 from dashboards.table import write_tables
+from orchestrator.by_products import by_products
 from orchestrator.candidate import Workshop, carry_out, keep_readings, new_trial
 from orchestrator.check import Checked
 from orchestrator.cluster import Cluster, lanes_that_fit
 from orchestrator.confirm import News, confirm, repeats
 from orchestrator.gauge import Gauge
-from orchestrator.lane import Lanes
+from orchestrator.lane import LaneClient, Lanes
 from orchestrator.logbook import Display, Logbook
 from orchestrator.metrics import SweepMetrics
 from orchestrator.order import TaskReference
 from orchestrator.progress import display
 from orchestrator.result import REPORT_FILE, SweepFront, how_to_resume
 from orchestrator.resume import caught_up, history
+from orchestrator.scheduler import RungScheduler
 from orchestrator.scribe import Pace, Scribe
 from orchestrator.searcher import TuneSearcher
+from orchestrator.searching import budget_of, remember, suggester_of
 from orchestrator.slot import Slot
 from orchestrator.stopping import Stopping, SweepStopped, write_driver
-from orchestrator.suggest import Search, Strategy, Suggester
 from orchestrator.sweep import Sweep
-from orchestrator.trial import CandidateTrial
+from orchestrator.trial import CandidateTrial, trial_of
+from orchestrator.warm_start import Earlier, taken_over
 from pipelines.artifact import verify
 from search_spaces.errors import DamagedArtifact, ParettaError
 from search_spaces.plan import Json
-from search_spaces.registry import SAMPLERS
 from search_spaces.trial import Trial
 
 NODES_S = 10.0  # between two looks at the cluster's nodes
@@ -58,6 +60,7 @@ class RunningSweep:
     Args:
         record: what the journal tells of it; empty for a new one.
         stopping: whether somebody asked to stop.
+        earlier: sweeps whose points are taken over.
     """
 
     sweep: Sweep
@@ -67,6 +70,7 @@ class RunningSweep:
     cluster: Cluster
     slot: Slot
     stopping: Stopping
+    earlier: tuple[Earlier, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -194,19 +198,35 @@ class RunningSweep:
         except DamagedArtifact:
             return False
 
-    def _searcher(self, scribe: Scribe, log: Logbook) -> TuneSearcher:
+    def _searcher(self, workshop: Workshop, scribe: Scribe, log: Logbook) -> TuneSearcher:
         """Return the search as far as the journal tells of it, from its very beginning where it tells nothing."""
-        config = self.sweep.config.search
-        search = Search(self.sweep.space, self.checked.objectives, config.trials, config.seed)
-        sampler = cast(Callable[[Search], Strategy], SAMPLERS.load(config.sampler))
+        baseline, deliver = self.record.trials[workshop.baseline], self.sweep.config.deliver
+        look = partial(workshop.gauge.foresee, baseline=workshop.artifact(workshop.baseline))
 
         def make() -> TuneSearcher:
-            return TuneSearcher(Suggester(search, sampler(search)), max_running=self.num_lanes + 1, asked=scribe.asked)
+            suggester = suggester_of(self.sweep, self.checked, baseline.readings, look)
+            for sweep in self.earlier:
+                remember(suggester, sweep)
+            return TuneSearcher(
+                suggester,
+                max_running=self.num_lanes + 1,
+                asked=scribe.asked,
+                budget=budget_of(self.sweep, self.num_lanes, time.time()),
+                by_products=by_products(deliver.variants, deliver.at_most),
+            )
 
         searcher, same = caught_up(make, tuple(history(self.folder)))
         if not same:
             log.display.note("the sampler would ask otherwise today; it goes on from the same results")
+        for trial in [trial for trial in self.record.trials.values() if trial.role == "delivered"]:
+            searcher.attain(trial)
         return searcher
+
+    def _take_over(self, log: Logbook) -> None:
+        """Let the fronts of earlier sweeps join this one."""
+        for sweep in self.earlier:
+            for trial in taken_over(sweep, self.folder, known=self.record.trials):
+                log.trial(trial)
 
     def _grow(self, lanes: Lanes) -> bool:
         """Add a lane where nodes have joined a cluster that is not ours alone."""
@@ -219,8 +239,10 @@ class RunningSweep:
     def _search(self, workshop: Workshop, log: Logbook, *, lanes: Lanes) -> None:
         if self.record.frozen is not None:
             return
+        self._take_over(log)
         scribe = Scribe(log, workshop.seed)
-        searcher = self._searcher(scribe, log)
+        searcher = self._searcher(workshop, scribe, log)
+        cancel = partial(_cancel, lanes=workshop.lanes, seed=workshop.seed)
         look = Pace(NODES_S)
 
         def each_step() -> None:
@@ -237,6 +259,7 @@ class RunningSweep:
             tune.with_resources(body, self.cluster.trial_resources()),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
+                scheduler=RungScheduler(searcher.suggester, cancel),
                 num_samples=self.sweep.config.search.trials,
                 reuse_actors=True,
             ),
@@ -253,6 +276,8 @@ class RunningSweep:
         ).fit()
         if scribe.returned and not self.stopping.asked:
             raise SweepFailed(f"the mailbox or the gauge died\n{how_to_resume(self.folder, self.record)}")
+        if searcher.suggester.over is not None:
+            log.display.note(f"the search ended early: {searcher.suggester.over}")
 
     def _read_tests(self, workshop: Workshop, log: Logbook) -> None:
         """Freeze the front, and only then read the test split, once a member; it steers nothing any more."""
@@ -307,3 +332,8 @@ class RunningSweep:
             "lanes": self.num_lanes,
             "own_cluster": self.cluster.own,
         }
+
+
+def _cancel(config: Mapping[str, object], *, lanes: LaneClient, seed: int) -> None:
+    """End the job of a trial that was stopped; nobody will ask what came of it."""
+    lanes.cancel(trial_of(config, seed).uid, abandon=True)

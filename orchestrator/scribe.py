@@ -4,12 +4,14 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 from ray.tune import Callback as TuneCallback
 from ray.tune.experiment import Trial as TuneTrial
 
+from dashboards.now import doing
 from orchestrator.logbook import Logbook
-from orchestrator.searcher import RETURNED, STATUS, Config
+from orchestrator.searcher import DELIVERED, PROGRESS, RETURNED, STATUS, Config
 from orchestrator.trial import TRIAL, trial_of
 from search_spaces.trial import Trial
 
@@ -65,10 +67,21 @@ class Scribe(TuneCallback):
         """A candidate has news, or has ended."""
         if result.get(STATUS) == RETURNED:
             self.returned.append(trial_of(trial.config, self.seed).uid)
-        elif TRIAL in result:
-            self.log.trial(Trial.from_document(json.loads(str(result[TRIAL]))))
-        elif result.get(STATUS) == "running" and (message := json.loads(str(result["progress"]))):
+        elif TRIAL in result or DELIVERED in result:
+            self.log.trial(Trial.from_document(json.loads(str(result.get(TRIAL) or result[DELIVERED]))))
+        elif result.get(STATUS) == "running" and (message := json.loads(str(result[PROGRESS]))):
             self.log.progress(trial_of(trial.config, self.seed).uid, message)
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: object) -> None:
+        """A candidate is over; one that has neither said how it ended nor was returned was stopped."""
+        begun = trial_of(trial.config, self.seed)
+        known = self.log.record.trials.get(begun.uid, begun)
+        last: Mapping[str, object] = trial.last_result
+        if known.status == "running" and last.get(STATUS) != RETURNED:
+            message = self.log.record.progress.get(known.uid, {})
+            reason = f"stopped after {doing(message)}" if message else "stopped"
+            cost = {"wall_s": cast(float, message.get("seconds", 0.0))}
+            self.log.trial(replace(known, status="pruned", reason=reason, cost=cost, finished=time.time()))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: object) -> None:
         """The actor behind a candidate died or raised, each time it was begun."""

@@ -1,17 +1,23 @@
 """The suggester as a Ray Tune search algorithm."""
 
+import json
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from ray.tune.search import Searcher
 
+from orchestrator.budget import Budget
+from orchestrator.by_products import ByProducts
 from orchestrator.suggest import Suggester, Suggestion
 from search_spaces.holes import Label
 from search_spaces.plan import Json, Plan
+from search_spaces.trial import Trial
 
 STATUS = "status"  # the key of a trial's report that says how it ended; only `complete` counts as measured
+PROGRESS = "progress"  # of the last message of its training, as JSON text
+DELIVERED = "delivered"  # of a by-product that was measured, as JSON text
 RETURNED = "returned"  # of a trial that was not begun because the sweep stops; it is neither done nor failed
 
 Config: TypeAlias = dict[str, object]
@@ -20,7 +26,7 @@ Config: TypeAlias = dict[str, object]
 class TuneSearcher(Searcher):
     """Hands suggestions to Tune and tells the outcomes back.
 
-    A trial's config is ``{"number", "plan", "knobs"}``, the plan as a document. Its last report must hold
+    A trial's config is ``{"number", "plan", "knobs", "by_products"}``, plans as documents. Its last report must hold
     ``status``: ``complete`` together with one value per objective, under the meter's name; ``pruned``, or a trial that
     Tune stopped before it said how it ended, counts as stopped; ``returned`` leaves the suggestion open; everything
     else, NaN included, counts as failed.
@@ -32,13 +38,22 @@ class TuneSearcher(Searcher):
         suggester: the search itself, free of Ray.
         max_running: trials at the same time; one more than there are lanes keeps every lane busy.
         asked: told of each new suggestion before Tune is.
+        budget: what ends the search beside its number of trials.
+        by_products: makes the plans that a trial may deliver beside its own; those that are new go into its config.
     """
 
     def __init__(
-        self, suggester: Suggester, *, max_running: int, asked: Callable[[Config], None] = lambda _: None
+        self,
+        suggester: Suggester,
+        *,
+        max_running: int,
+        asked: Callable[[Config], None] = lambda _: None,
+        budget: Budget | None = None,
+        by_products: ByProducts | None = None,
     ) -> None:
         super().__init__()
         self.suggester, self.max_running, self.asked = suggester, max_running, asked
+        self.budget, self.by_products = budget, by_products
         self.live: dict[str, int] = {}
         self.waiting: deque[Config] = deque()
         self.closed = False
@@ -49,6 +64,8 @@ class TuneSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Config | str | None:  # type: ignore[override]  # FINISHED is text
         """Return the next config, None while enough trials run, or ``FINISHED``; what was interrupted goes first."""
+        if self.budget is not None and self.suggester.over is None:
+            self.suggester.over = self.budget.spent(self.suggester.volumes)
         if self.closed or (not self.waiting and self.suggester.finished):
             return Searcher.FINISHED
         if len(self.live) >= self.max_running:
@@ -60,7 +77,8 @@ class TuneSearcher(Searcher):
         suggestion = self.ask(trial_id)
         if suggestion is None:
             return Searcher.FINISHED
-        config = config_of(suggestion.number, suggestion.plan, suggestion.knobs)
+        more = self.by_products.reserved(suggestion.plan, self.suggester) if self.by_products else []
+        config = config_of(suggestion.number, suggestion.plan, suggestion.knobs, more)
         self.asked(config)
         return config
 
@@ -70,6 +88,17 @@ class TuneSearcher(Searcher):
         if suggestion is not None:
             self.live[trial_id] = suggestion.number
         return suggestion
+
+    def on_trial_result(self, trial_id: str, result: Mapping[str, object]) -> None:
+        """Take in what a trial delivered beside its own plan."""
+        if DELIVERED in result:
+            self.attain(Trial.from_document(json.loads(str(result[DELIVERED]))))
+
+    def attain(self, trial: Trial) -> None:
+        """Tell the search of a finished trial that it did not ask for."""
+        losses = self._losses({meter: reading.value for meter, reading in trial.readings.items()})
+        if trial.status == "complete" and losses is not None:
+            self.suggester.attain(trial.plan, losses)
 
     def close(self) -> None:
         """Suggest nothing any more."""
@@ -82,13 +111,14 @@ class TuneSearcher(Searcher):
         if number is None or status == RETURNED:
             return
         pruned = result is not None and not error and status in (None, "running", "pruned")
-        values = [] if result is None else [result.get(o.meter) for o in self.suggester.search.objectives]
-        measured = [float(value) for value in values if isinstance(value, int | float)]
-        if status == "complete" and len(measured) == len(values):
-            goals = self.suggester.search.objectives
-            self.suggester.tell(number, [goal.loss(value) for goal, value in zip(goals, measured, strict=True)])
-        else:
-            self.suggester.tell(number, pruned=pruned)
+        losses = self._losses(result) if result is not None and status == "complete" else None
+        self.suggester.tell(number, losses, pruned=pruned)
+
+    def _losses(self, values: Mapping[str, object]) -> list[float] | None:
+        """Return the loss of each objective, None where one was not measured."""
+        found = [(objective, values.get(objective.meter)) for objective in self.suggester.search.objectives]
+        losses = [objective.loss(value) for objective, value in found if isinstance(value, int | float)]
+        return losses if len(losses) == len(found) else None
 
     def save(self, checkpoint_path: str) -> None:
         """Leave Tune the file that it asks for, empty."""
@@ -99,6 +129,7 @@ class TuneSearcher(Searcher):
         raise NotImplementedError
 
 
-def config_of(number: int, plan: Plan, knobs: Mapping[str, Json]) -> Config:
+def config_of(number: int, plan: Plan, knobs: Mapping[str, Json], by_products: Sequence[Plan] = ()) -> Config:
     """Return what Tune passes to the trial of a suggestion."""
-    return {"number": number, "plan": plan.to_document(), "knobs": dict(knobs)}
+    more = [other.to_document() for other in by_products]
+    return {"number": number, "plan": plan.to_document(), "knobs": dict(knobs), "by_products": more}

@@ -2,50 +2,51 @@
 
 import math
 import random
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
+import numpy as np
+
+from orchestrator.advisor import Advisor
+from orchestrator.search import Search
+from orchestrator.stopper import Never, Stopper
 from search_spaces.holes import Choice, Hole, Int, Label
-from search_spaces.objectives import Objective
-from search_spaces.plan import Json, Plan
-from search_spaces.space import Recorder, Space
+from search_spaces.matching import knobs_of
+from search_spaces.pareto import hypervolume
+from search_spaces.plan import Plan
+from search_spaces.space import Recorder
 
 Verdict: TypeAlias = Literal["complete", "failed", "pruned"]
 
 REPEATS_IN_A_ROW = 10  # of a strategy that proposes known plans, before a plan is drawn at random
+REJECTS_IN_A_ROW = 10  # of proposals that break a limit known before training, before one is drawn at random
 DRAWS = 200  # at random, at least, before a space counts as exhausted
 DRAWS_PER_PLAN = 20  # times the number of plans: the odds of missing the last one are exp(-20)
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """What a sampler is made for.
-
-    Args:
-        space: of the plans.
-        objectives: in the order of the losses; every loss is smaller for better.
-        num_trials: distinct plans that will be run.
-        seed: equal seeds and equal order of completion give equal plans.
-    """
-
-    space: Space
-    objectives: tuple[Objective, ...]
-    num_trials: int
-    seed: int = 0
 
 
 class Strategy(Protocol):
     """A search algorithm. It may propose the same plan twice; `Suggester` sees to that."""
 
-    def ask(self, pinned: Mapping[str, Label] | None = None) -> tuple[int, Plan, Mapping[str, Json]]:
+    @property
+    def advisor(self) -> Advisor | None:
+        """The search policy behind it, for a stopper to share; None where there is none."""
+
+    def ask(self, pinned: Mapping[str, Label] | None = None) -> tuple[int, Plan, Mapping[str, Label]]:
         """Propose a plan: the strategy's own number for it, the plan and its knobs by name.
 
         `pinned` answers by knob name; what it leaves out is the strategy's choice.
         """
 
+    def report(self, number: int, rung: int, scores: Mapping[str, float]) -> None:
+        """Learn how good a running proposal is at a rung, by metric."""
+
     def tell(self, number: int, verdict: Verdict, losses: Sequence[float] | None) -> None:
         """Learn what became of a proposal; losses are finite, and there exactly when it is complete."""
+
+    def attain(self, losses: Sequence[float]) -> None:
+        """Learn of a delivered point that no proposal can lead to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Suggestion:
 
     number: int
     plan: Plan
-    knobs: Mapping[str, Json]
+    knobs: Mapping[str, Label]
 
 
 @dataclass(slots=True)
@@ -85,14 +86,23 @@ class Suggester:
     Equal asks and tells in equal order give equal plans: `orchestrator.resume` relies on it.
 
     Args:
-        search: space, objectives, number of trials and seed.
+        search: space, objectives, limits, number of trials and seed.
         strategy: the search algorithm.
+        stopper: what may stop a trial early.
+        first: knobs to try before the strategy is asked.
+        over: why the search ends before all trials were asked, once it does.
+        volumes: the hypervolume after each trial that ended, on the axes of `search_spaces.objectives.Objective.axis`.
     """
 
     search: Search
     strategy: Strategy
+    stopper: Stopper = field(default_factory=Never)
+    first: deque[Mapping[str, Label]] = field(default_factory=deque)
+    over: str | None = None
     num_repeats: int = 0
+    num_rejected: int = 0
     exhausted: bool = False
+    volumes: list[float] = field(default_factory=list)
     asked: list[_Asked] = field(default_factory=list)
     known: dict[str, _Asked] = field(default_factory=dict)
     draws: random.Random = field(init=False)
@@ -104,7 +114,7 @@ class Suggester:
     @property
     def finished(self) -> bool:
         """Whether no further plan will be suggested."""
-        return self.exhausted or len(self.asked) >= self.search.num_trials
+        return self.exhausted or self.over is not None or len(self.asked) >= self.search.num_trials
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -116,20 +126,37 @@ class Suggester:
 
         With `pinned` it is the plan with these knobs, or None if that is known.
 
-        A known plan that the strategy proposes again is told to it at once with the known losses. After a few of
-        those in a row a plan is drawn at random; when only known plans are drawn, the space is exhausted.
+        A known plan that the strategy proposes again is told to it at once with the known losses, and one that breaks
+        a limit known before training as failed: neither is run. After a few of those in a row a plan is drawn at
+        random; when only such plans are drawn, the space is exhausted.
         """
         if self.finished:
             return None
         if pinned is not None:
-            return self._new(*self.strategy.ask(pinned))
-        for _ in range(REPEATS_IN_A_ROW):
+            return self._new(*self.strategy.ask(pinned), look=False)
+        while self.first:
+            if (suggestion := self._new(*self.strategy.ask(self.first.popleft()))) is not None:
+                return suggestion
+        repeats = rejects = 0
+        while repeats < REPEATS_IN_A_ROW and rejects < REJECTS_IN_A_ROW:
+            before = self.num_rejected
             if (suggestion := self._new(*self.strategy.ask())) is not None:
                 return suggestion
-        pinned = self._draw()
-        suggestion = None if pinned is None else self._new(*self.strategy.ask(pinned))
-        self.exhausted = suggestion is None
-        return suggestion
+            repeats, rejects = repeats + (self.num_rejected == before), rejects + (self.num_rejected > before)
+        for _ in range(DRAWS):
+            pinned = self._draw()
+            if pinned is None:
+                break
+            if (suggestion := self._new(*self.strategy.ask(pinned))) is not None:
+                return suggestion
+        self.exhausted = True
+        return None
+
+    def report(self, number: int, rung: int, scores: Mapping[str, float]) -> bool:
+        """Say how good a running suggestion is at a rung, by metric; False where it is to stop."""
+        proposal = self.asked[number].proposal
+        self.strategy.report(proposal, rung, scores)
+        return self.stopper.goes_on(proposal, rung, scores)
 
     def tell(self, number: int, losses: Sequence[float] | None = None, *, pruned: bool = False) -> Verdict:
         """Say what became of a suggestion, and return how it counts.
@@ -139,12 +166,9 @@ class Suggester:
         """
         entry = self.asked[number]
         if entry.verdict is None:
-            whole = (
-                losses is not None and len(losses) == len(self.search.objectives) and all(map(math.isfinite, losses))
-            )
-            entry.verdict = "pruned" if pruned else "complete" if whole else "failed"
-            entry.losses = tuple(losses) if losses is not None and entry.verdict == "complete" else None
-            self.strategy.tell(entry.proposal, entry.verdict, entry.losses)
+            self._settle(entry, losses, pruned=pruned)
+            self.volumes.append(self._volume())
+        assert entry.verdict is not None
         return entry.verdict
 
     def adopt(self, knobs: Mapping[str, Label], losses: Sequence[float] | None, *, pruned: bool = False) -> bool:
@@ -154,25 +178,76 @@ class Suggester:
             self.tell(suggestion.number, losses, pruned=pruned)
         return suggestion is not None
 
-    def _new(self, proposal: int, plan: Plan, knobs: Mapping[str, Json]) -> Suggestion | None:
+    def attain(self, plan: Plan, losses: Sequence[float]) -> None:
+        """Learn of a point that was not asked for, such as one of an earlier sweep or a by-product of a trial.
+
+        It takes none of the trials. Where the space can express its plan, the strategy learns it as its own, and the
+        plan is never run again.
+        """
+        if plan.fingerprint in self.known and self.known[plan.fingerprint].verdict is not None:
+            return
+        knobs = knobs_of(self.search.space, plan)
+        if knobs is None:
+            self.known[plan.fingerprint] = _Asked(-1, "complete", tuple(losses))
+            self.strategy.attain(losses)
+            return
+        proposal, _, _ = self.strategy.ask(knobs)
+        entry = self.known[plan.fingerprint] = _Asked(proposal)
+        self.stopper.begin(proposal, knobs)
+        self._settle(entry, losses)
+
+    def reserve(self, plan: Plan) -> bool:
+        """Take a plan for someone who makes it as a by-product; False where it is known or taken already."""
+        if plan.fingerprint in self.known:
+            return False
+        self.known[plan.fingerprint] = _Asked(-1)
+        return True
+
+    def _settle(self, entry: _Asked, losses: Sequence[float] | None, *, pruned: bool = False) -> None:
+        whole = losses is not None and len(losses) == len(self.search.objectives) and all(map(math.isfinite, losses))
+        entry.verdict = "pruned" if pruned else "complete" if whole else "failed"
+        entry.losses = tuple(losses) if losses is not None and entry.verdict == "complete" else None
+        self.strategy.tell(entry.proposal, entry.verdict, entry.losses)
+        self.stopper.tell(entry.proposal, entry.losses, pruned=pruned)
+
+    def _volume(self) -> float:
+        """Return the hypervolume of all that is complete and keeps the limits; 0 without a baseline."""
+        search = self.search
+        complete = [entry.losses for entry in self.known.values() if entry.losses is not None]
+        kept = [losses for losses in complete if all(miss <= 0 for miss in search.violations(losses).values())]
+        if not kept or not search.baseline:
+            return 0.0
+        scales = search.scales
+        axes = [[s.known(v) for s, v in zip(scales, search.values(losses).values(), strict=True)] for losses in kept]
+        return hypervolume(np.array(axes), np.array([scale.reference for scale in scales]))
+
+    def _new(self, proposal: int, plan: Plan, knobs: Mapping[str, Label], *, look: bool = True) -> Suggestion | None:
         known = self.known.get(plan.fingerprint)
         if known is not None:
             self.num_repeats += 1
             self.strategy.tell(proposal, known.verdict or "failed", known.losses)
             return None
+        if look and not self._may_run(knobs):
+            self.num_rejected += 1
+            self.known[plan.fingerprint] = _Asked(proposal, "failed")
+            self.strategy.tell(proposal, "failed", None)
+            return None
         entry = self.known[plan.fingerprint] = _Asked(proposal)
         self.asked.append(entry)
+        self.stopper.begin(proposal, knobs)
         return Suggestion(len(self.asked) - 1, plan, knobs)
+
+    def _may_run(self, knobs: Mapping[str, Label]) -> bool:
+        """Look before training at what limits bound: who breaks one is never trained."""
+        foresight = self.search.foresight
+        if foresight is None or not {limit.meter for limit in self.search.limits} & set(self.search.known):
+            return True
+        return foresight.keeps(knobs)
 
     def _draw(self) -> Mapping[str, Label] | None:
         size = self.search.space.cardinality()
         for _ in range(int(min(max(DRAWS, DRAWS_PER_PLAN * size), 100 * DRAWS))):
             recorder = Recorder(_RandomAsker(self.draws))
             if self.search.space.fill(recorder).fingerprint not in self.known:
-                return {name: _label(value) for name, value in recorder.knobs.items()}
+                return recorder.knobs
         return None
-
-
-def _label(value: Json) -> Label:
-    assert value is None or isinstance(value, bool | int | float | str)
-    return value

@@ -1,6 +1,6 @@
 """The sweep file: one YAML document, validated whole before anything starts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +12,7 @@ from search_spaces.documents import Located, read_yaml
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.limits import Limit, parse_limits
 from search_spaces.plan import Json
-from search_spaces.registry import SAMPLERS
+from search_spaces.registry import SAMPLERS, STOPPERS
 from search_spaces.space import Space
 from search_spaces.validation import problems_of
 
@@ -36,9 +36,41 @@ class SearchConfig(_Section):
     """How candidates are suggested, and how many."""
 
     sampler: str = Field(default="tpe", description="one of `paretta list samplers`")
+    stopper: str = Field(default="none", description="one of `paretta list stoppers`")
     trials: int = Field(default=16, ge=1, description="a whole number of at least 1")
     seed: int = Field(default=0, ge=0, lt=2**32, description="a whole number from 0")
     confirm: int = Field(default=0, ge=0, description="how many further seeds the front is trained with again; 0: none")
+    good_plans: bool = Field(
+        default=True, description="true to try first what the field knows to be good: int8, half the channels, both"
+    )
+    warm_start: list[str] = Field(
+        default=[], description="a list of earlier sweeps of the same task and baseline whose points are taken over"
+    )
+
+
+class GainConfig(_Section):
+    """When a search has stopped to gain."""
+
+    under: float = Field(gt=0, lt=1, description="the least share of the hypervolume that must be gained, such as 0.01")
+    over: int = Field(ge=1, description="the number of last trials that must gain it, such as 10")
+
+
+class BudgetConfig(_Section):
+    """What ends the search beside its number of trials, whichever comes first; running trials end by themselves."""
+
+    hours: float | None = Field(default=None, gt=0, description="the hours of wall time of the search")
+    cpu_hours: float | None = Field(default=None, gt=0, description="the hours of all CPUs that its workers hold")
+    gpu_hours: float | None = Field(default=None, gt=0, description="the hours of all GPUs that its workers hold")
+    gain: GainConfig | None = Field(default=None, description="a mapping such as {under: 0.01, over: 10}")
+
+
+class DeliverConfig(_Section):
+    """What is made of every trained candidate beside its own artifact."""
+
+    variants: list[list[dict[str, Any]]] = Field(
+        default=[], description="a list of lists of stages, such as [[{kind: quantize, bits: 8}]]"
+    )
+    at_most: int = Field(default=4, ge=1, description="the most by-products of one trial")
 
 
 class WorkersConfig(_Section):
@@ -117,7 +149,16 @@ class SweepConfig(_Section):
         default={},
         description="whom `paretta pull SWEEP@NAME` gets, such as phone: {prefer: accuracy, at_most: {size: 50kB}}",
     )
-    search: SearchConfig = Field(default=SearchConfig(), description="a mapping with sampler, trials, seed, confirm")
+    reference: list[dict[str, Any]] = Field(
+        default=[],
+        description="a list like `limits`: from where hypervolume is measured; by default the baseline, ten points "
+        "less accurate",
+    )
+    search: SearchConfig = Field(
+        default=SearchConfig(), description="a mapping with sampler, stopper, trials, seed, confirm"
+    )
+    budget: BudgetConfig = Field(default=BudgetConfig(), description="a mapping with hours, cpu_hours, gpu_hours, gain")
+    deliver: DeliverConfig = Field(default=DeliverConfig(), description="a mapping with variants and at_most")
     workers: WorkersConfig = Field(default=WorkersConfig(), description="a mapping with per_trial, cpus, gpus")
     measuring: MeasuringConfig = Field(
         default=MeasuringConfig(), description="a mapping with resource, resources, labels"
@@ -130,7 +171,7 @@ class Sweep:
 
     Args:
         name: the file's own name, without its ending.
-        limits: what a model must keep to.
+        limits: what a model must keep to; reference: from where hypervolume is measured.
         source: the document with the place of every value, for messages.
         folder: where relative paths in it start.
     """
@@ -141,6 +182,7 @@ class Sweep:
     source: Located
     folder: Path
     limits: tuple[Limit, ...] = ()
+    reference: tuple[Limit, ...] = ()
 
     @classmethod
     def read(cls, reference: str) -> "Sweep":
@@ -157,14 +199,15 @@ class Sweep:
             config = SweepConfig.model_validate(source.data)
         except ValidationError as error:
             raise WrongInput(*problems_of(error, SweepConfig, source.where)) from None
-        _check_sampler(config.search.sampler, source.where("search.sampler"))
+        _check_names(config.search, lambda setting: source.where(f"search.{setting}"))
         try:
             space = Space.parse(config.baseline, config.space)
             limits = parse_limits(config.limits)
+            reference = parse_limits(config.reference, "reference")
         except WrongInput as error:
             located = [Problem(source.where(p.where), p.rule, p.value, p.mend) for p in error.problems]
             raise WrongInput(*located) from None
-        return cls(name, config, space, source, folder, limits)
+        return cls(name, config, space, source, folder, limits, reference)
 
     def changed(self, **settings: int | str | None) -> "Sweep":
         """Return the sweep with other settings of its search; None leaves one as it is. Raises `WrongInput`."""
@@ -173,7 +216,7 @@ class Sweep:
             search = SearchConfig.model_validate({**self.config.search.model_dump(), **given})
         except ValidationError as error:
             raise WrongInput(*problems_of(error, SearchConfig, "--{}".format)) from None
-        _check_sampler(search.sampler, "--sampler")
+        _check_names(search, "--{}".format)
         return replace(self, config=self.config.model_copy(update={"search": search}))
 
     @property
@@ -197,9 +240,10 @@ def presets() -> dict[str, str]:
     return {name: found[name].read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for name in sorted(found)}
 
 
-def _check_sampler(sampler: str, where: str) -> None:
-    if sampler not in SAMPLERS.names() and ":" not in sampler:
-        raise WrongInput(Problem(where, did_you_mean(sampler, SAMPLERS.names(), "sampler")))
+def _check_names(search: SearchConfig, where: Callable[[str], str]) -> None:
+    for registry, name in ((SAMPLERS, search.sampler), (STOPPERS, search.stopper)):
+        if name not in registry.names() and ":" not in name:
+            raise WrongInput(Problem(where(registry.noun), did_you_mean(name, registry.names(), registry.noun)))
 
 
 def _find(reference: str) -> Path:

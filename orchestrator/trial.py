@@ -1,7 +1,7 @@
 """The body of one Tune trial: carries a candidate out and reports each step of it to Tune."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from ray import tune
@@ -9,7 +9,7 @@ from ray.exceptions import RayActorError
 
 from orchestrator.candidate import Workshop, carry_out, new_trial
 from orchestrator.mailbox import Progress
-from orchestrator.searcher import RETURNED, STATUS
+from orchestrator.searcher import DELIVERED, PROGRESS, RETURNED, STATUS
 from search_spaces.plan import Document, Json, Plan
 from search_spaces.trial import Trial
 
@@ -31,7 +31,8 @@ class CandidateTrial(tune.Trainable):
     def reset_config(self, new_config: dict[str, object]) -> bool:
         """Begin with another candidate in the same actor."""
         trial = trial_of(new_config, self.workshop.seed)
-        self.news: Iterator[Progress | Trial] = carry_out(trial, self.workshop)
+        more = [Plan.from_document(plan) for plan in cast(Sequence[Document], new_config.get("by_products", ()))]
+        self.news: Iterator[Progress | Trial] = carry_out(trial, self.workshop, by_products=more)
         return True
 
     def step(self) -> dict[str, object]:
@@ -41,7 +42,9 @@ class CandidateTrial(tune.Trainable):
         except RayActorError:
             return {STATUS: RETURNED, "done": True}
         if not isinstance(news, Trial):
-            return {STATUS: "running", "progress": json.dumps(dict(news)), "done": False}
+            return {STATUS: "running", PROGRESS: json.dumps(dict(news)), "done": False}
+        if news.role == "delivered":
+            return {STATUS: "running", DELIVERED: json.dumps(news.to_document()), "done": False}
         if news.status == "running":
             return {STATUS: RETURNED, "done": True}
         values = {meter: reading.value for meter, reading in news.readings.items()}

@@ -11,7 +11,7 @@ from orchestrator.seat import Payload, Seat
 from pipelines.bench import Cache, Progress
 from pipelines.checkpoint import Checkpoint
 from pipelines.ranks import Ranks
-from pipelines.run import run
+from pipelines.run import Outcome, run
 from pipelines.stage import stages_of
 from search_spaces.plan import Plan
 
@@ -28,6 +28,7 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
         seconds = round(time.perf_counter() - begun, 3)  # of the whole job
         seat.progress({**asdict(progress), "loss": round(progress.loss, 6), "seconds": seconds, "scores": scores})
 
+    more = [(Plan.from_document(document), Path(folder)) for document, folder in order.by_products]
     outcome = run(
         plan,
         order.task.load(),
@@ -39,9 +40,15 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
         report=tell,
         scored=True,
         origin={"task": order.task.document()},
+        by_products=more,
     )
-    stages = stages_of(plan if not plan.stages else Plan((), plan.stages))
-    return Delivered(", ".join(stage.words() for stage in stages), outcome.facts, outcome.num_parameters)
+    others = zip(more, outcome.by_products, strict=True)
+    return _delivered(plan, outcome, tuple(o if isinstance(o, str) else _delivered(p, o) for (p, _), o in others))
+
+
+def _delivered(plan: Plan, outcome: Outcome, by_products: tuple[Delivered | str, ...] = ()) -> Delivered:
+    stages = stages_of(plan)[len(plan.baseline) if plan.stages else 0 :]
+    return Delivered(", ".join(stage.words() for stage in stages), outcome.facts, outcome.num_parameters, by_products)
 
 
 @cache

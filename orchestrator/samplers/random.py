@@ -2,8 +2,9 @@
 
 from optuna.samplers import RandomSampler
 
+from orchestrator.search import Search
 from orchestrator.study import OptunaStrategy
-from orchestrator.suggest import Search, Strategy
+from orchestrator.suggest import Strategy
 
 
 def make(search: Search) -> Strategy:

@@ -17,13 +17,15 @@ from dashboards.journal import SweepRecord
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model"
 # one of the two learning rates is hopeless, so that the sweep has trials that fail
 DIVERGING = """
-task: {use: "./mytask.py:make"}
-baseline: [{kind: train, epochs: 5, lr: 0.01, batch_size: 32}]
+task: {use: "./mytask.py:make", options: {hidden: 64}}
+baseline: [{kind: train, epochs: 40, lr: 0.01, batch_size: 32}]
 space:
   - {kind: prune, sparsity: 0.3}
   - {kind: train, epochs: 2, optimizer: sgd, lr: {choice: [0.01, 1.0e+18]}, batch_size: 32}
 objectives: [size, accuracy]
-search: {sampler: random, trials: 2}
+search: {sampler: grey_box, stopper: index, trials: 2, good_plans: false, warm_start: [sweep]}
+budget: {hours: 1}
+deliver: {variants: [[{kind: quantize, bits: 8}], [{kind: quantize, bits: 3}]], at_most: 1}
 workers: {lanes: 1}
 """
 
@@ -163,6 +165,24 @@ def test_a_sweep_with_failing_trials_ends_with_its_front(folder: Path, launched:
     assert all("diverged" in failure["reason"] for failure in status["failures"])
     assert "1 failed" in output
     assert "paretta pull diverging" in output
+    assert "of 1 hours" in output
+
+
+def test_a_trained_candidate_delivers_more_and_an_earlier_front_joins(folder: Path, launched: str) -> None:
+    """Reads the sweep above."""
+    record = SweepRecord.read(folder / "sweeps" / "diverging")
+    (extra,) = (trial for trial in record.trials.values() if trial.role == "delivered")
+    trained = record.trials[str(extra.of)]
+    assert (trained.status, extra.status) == ("complete", "complete")
+    assert extra.plan.stages == (*trained.plan.stages, {"kind": "quantize", "bits": 8})
+    sizes = [trial.readings["size"].value for trial in (extra, trained)]
+    assert sizes[0] is not None
+    assert sizes[1] is not None
+    assert sizes[0] < 0.5 * sizes[1]
+    earlier = SweepRecord.read(folder / "sweeps" / "sweep").front()
+    taken = [trial for trial in record.trials.values() if trial.role == "earlier"]
+    assert {trial.uid for trial in taken} == {f"sweep-{t.uid}" for t in earlier if t.role == "trial"}
+    assert all((record.folder / str(trial.artifact) / "model.onnx").exists() for trial in taken)
 
 
 def _validation() -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,9 @@ from orchestrator.cluster import Cluster, connect
 from orchestrator.lane import Handler, Job, JobStopped, LaneClient, Lanes
 from orchestrator.mailbox import Patience
 from orchestrator.samplers.random import make
+from orchestrator.search import Search
 from orchestrator.searcher import TuneSearcher
-from orchestrator.suggest import Search, Suggester
+from orchestrator.suggest import Suggester
 from search_spaces.errors import TrialFailed, WrongInput
 from search_spaces.objectives import Objective
 from search_spaces.space import Space

@@ -4,9 +4,10 @@ import pytest
 from optuna.trial import TrialState
 
 from orchestrator.samplers.random import make
+from orchestrator.search import Search
 from orchestrator.searcher import TuneSearcher
 from orchestrator.study import OptunaStrategy
-from orchestrator.suggest import Search, Suggester
+from orchestrator.suggest import Suggester
 from search_spaces.objectives import Objective
 from search_spaces.plan import Json
 from search_spaces.space import Space

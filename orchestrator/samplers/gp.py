@@ -1,0 +1,17 @@
+"""Gaussian processes for all objectives alike: Optuna's own, sample-efficient and slow to decide."""
+
+from optuna.samplers import GPSampler
+
+from orchestrator.search import Search
+from orchestrator.study import OptunaStrategy, quiet
+from orchestrator.suggest import Strategy
+
+
+def make(search: Search) -> Strategy:
+    """Make Optuna's GPSampler: log expected hypervolume improvement over one process for each objective.
+
+    It treats size and latency as unknown. Conditional knobs are drawn at random; deciding takes about half a second.
+    """
+    num_random = max(2, min(10, search.num_trials // 3))
+    with quiet():
+        return OptunaStrategy(search, GPSampler(seed=search.seed, n_startup_trials=num_random))

@@ -1,0 +1,107 @@
+"""Puts a search together: what is known before training, the sampler, the stopper, and what to try first."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol, cast
+
+from orchestrator.budget import Budget
+from orchestrator.check import Checked
+from orchestrator.foresight import Foresight, structural
+from orchestrator.losses import scales_of
+from orchestrator.policy.problem import Rungs
+from orchestrator.search import Search
+from orchestrator.stopper import Stopper
+from orchestrator.suggest import Strategy, Suggester
+from orchestrator.sweep import Sweep
+from orchestrator.warm_start import Earlier, good_plans
+from search_spaces.objectives import Reading
+from search_spaces.plan import Plan
+from search_spaces.registry import SAMPLERS, STOPPERS
+from search_spaces.trial import Trial
+
+
+class Look(Protocol):
+    """Reads what is known of a plan before training, by meter; None where it cannot be carried out."""
+
+    def __call__(self, plan: Plan, *, meters: Sequence[str]) -> Mapping[str, Reading] | None:
+        """Look at one plan."""
+
+
+SETUP_EPOCHS = 0.25  # what a trial costs before its first epoch
+_ETA = 3
+
+
+def suggester_of(sweep: Sweep, checked: Checked, baseline: Mapping[str, Reading], look: Look) -> Suggester:
+    """Return the search that a sweep file asks for.
+
+    Args:
+        sweep: the file.
+        checked: what its check found out.
+        baseline: readings of the uncompressed model.
+        look: reads what is known of a plan before training.
+    """
+    config = sweep.config.search
+    search = Search(
+        sweep.space,
+        checked.objectives,
+        config.trials,
+        config.seed,
+        baseline=baseline,
+        limits=sweep.limits,
+        reference=sweep.reference,
+        foresight=_foresight(sweep, checked, baseline, look),
+        rungs=rungs_of(checked.epochs),
+    )
+    strategy = cast(Callable[[Search], Strategy], SAMPLERS.load(config.sampler))(search)
+    stopper = cast(Callable[[Search, Strategy], Stopper], STOPPERS.load(config.stopper))(search, strategy)
+    return Suggester(search, strategy, stopper, deque(good_plans(sweep.space) if config.good_plans else ()))
+
+
+def rungs_of(epochs: int) -> Rungs:
+    """Return the rungs of a training: after 1, 3, 9, ... epochs and at its end.
+
+    >>> rungs_of(6).fidelities
+    (1.0, 3.0, 6.0)
+    """
+    powers = (_ETA**power for power in range(16))
+    early = [float(epoch) for epoch in powers if epoch <= epochs / 2]
+    at = (*early, float(max(epochs, 1)))
+    return Rungs(at, tuple(epoch + SETUP_EPOCHS for epoch in at))
+
+
+def remember(suggester: Suggester, earlier: Earlier) -> int:
+    """Tell the search what an earlier sweep found, and return how many points that were."""
+    objectives = suggester.search.objectives
+    for trial in earlier.trials:
+        suggester.attain(trial.plan, [objective.loss(_value(trial, objective.meter)) for objective in objectives])
+    return len(earlier.trials)
+
+
+def budget_of(sweep: Sweep, num_lanes: int, began: float) -> Budget:
+    """Return what ends the search beside its number of trials."""
+    workers = sweep.config.workers
+    held = num_lanes * workers.per_trial
+    return Budget(sweep.config.budget, held * workers.cpus, held * workers.gpus, began)
+
+
+def _foresight(sweep: Sweep, checked: Checked, baseline: Mapping[str, Reading], look: Look) -> Foresight | None:
+    """Return what is known before training; nothing where neither sampler, stopper nor a limit asks for it."""
+    from pipelines.foresee import structure_key  # noqa: PLC0415 - torch is loaded where a plan is looked at
+
+    scales = scales_of(checked.objectives, baseline, limits=sweep.limits, reference=sweep.reference)
+    known = {meter.label for meter in checked.meters if not meter.judges_answers}
+    config = sweep.config.search
+    if config.sampler != "grey_box" and config.stopper == "none":
+        known &= {limit.meter for limit in sweep.limits}
+    own = [scale for scale in scales if scale.objective.meter in known]
+    labels = [scale.objective.meter for scale in own]
+    if not own:
+        return None
+    return Foresight(sweep.space, own, partial(look, meters=labels), structural(sweep.space, structure_key))
+
+
+def _value(trial: Trial, meter: str) -> float:
+    value = trial.value(meter)
+    assert value is not None
+    return value

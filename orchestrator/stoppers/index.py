@@ -1,0 +1,36 @@
+"""Stops a trial where a new candidate promises clearly more hypervolume for the compute that is left."""
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.advisor import Advisor
+from orchestrator.search import Search
+from orchestrator.stopper import Stopper
+from orchestrator.suggest import Strategy
+from search_spaces.holes import Label
+
+
+def make(search: Search, strategy: Strategy) -> Stopper:
+    """Make the stop rule of `orchestrator.policy.grey_box`: expected hypervolume improvement per remaining cost.
+
+    With the sampler ``grey_box`` both look through one model; with any other one it has a model of its own, which
+    learns of every trial. Until there is data for a model, successive halving decides.
+    """
+    return _Index(strategy.advisor or Advisor(search), shared=strategy.advisor is not None)
+
+
+class _Index:
+    def __init__(self, advisor: Advisor, *, shared: bool) -> None:
+        self._advisor, self._shared = advisor, shared
+
+    def begin(self, number: int, knobs: Mapping[str, Label]) -> None:
+        if not self._shared:
+            self._advisor.begin(number, knobs)
+
+    def goes_on(self, number: int, rung: int, scores: Mapping[str, float]) -> bool:
+        if not self._shared and not self._advisor.observe(number, rung, scores):
+            return True
+        return self._advisor.goes_on(number)
+
+    def tell(self, number: int, losses: Sequence[float] | None, *, pruned: bool) -> None:
+        if not self._shared:
+            self._advisor.tell(number, losses, pruned=pruned)

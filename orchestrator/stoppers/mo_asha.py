@@ -1,0 +1,43 @@
+"""Successive halving for several objectives: at each rung the best third of all that came so far goes on."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from orchestrator.policy.successive_halving import SuccessiveHalving
+from orchestrator.search import Search
+from orchestrator.stopper import Stopper
+from orchestrator.suggest import Strategy
+from search_spaces.holes import Label
+
+
+def make(search: Search, strategy: Strategy) -> Stopper:
+    """Make the stopping variant of ASHA (Li et al. 2020) ranked as in MO-ASHA (Schmucker et al. 2021).
+
+    Trials rank by non-dominated layer, and inside a layer by what they add to its hypervolume, since with three
+    objectives most of a rung's trials dominate none of each other. It needs no model and no scale of costs.
+    """
+    return _Halving(search)
+
+
+class _Halving:
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        self._halving = SuccessiveHalving(search.problem().reference)
+        self._knobs: dict[int, Mapping[str, Label]] = {}
+
+    def begin(self, number: int, knobs: Mapping[str, Label]) -> None:
+        self._knobs[number] = knobs
+
+    def goes_on(self, number: int, rung: int, scores: Mapping[str, float]) -> bool:
+        scales, foresight = self._search.learned, self._search.foresight
+        if any(scale.objective.meter not in scores for scale in scales):
+            return True
+        known = foresight.estimate([self._knobs[number]])[0] if foresight else np.empty(0)
+        learned = [scale.learned(scores[scale.objective.meter]) for scale in scales]
+        return self._halving.report(rung, np.append(known, learned))
+
+    def tell(self, number: int, losses: Sequence[float] | None, *, pruned: bool) -> None:
+        if losses is not None and self._search.foresight is not None:
+            knobs, values = self._knobs[number], self._search.values(losses)
+            self._search.foresight.learn(self._search.plan(knobs), knobs, values)
