@@ -82,7 +82,7 @@ class LaneClient:
         Raises:
             TrialFailed: the job failed; the reason is the handler's error, or what happened to its workers.
             JobStopped: it was cancelled.
-            JobReturned: it was not begun, see `wind_down`.
+            JobReturned: its lanes closed first, or wind down, see `wind_down`.
             TimeoutError: it has not ended within `timeout_s`.
         """
         deadline, seen = time.monotonic() + timeout_s, 0
@@ -110,7 +110,7 @@ class LaneClient:
 def opened(outcome: Outcome) -> object:
     """Return an outcome's value, or raise `TrialFailed`, `JobStopped` or `JobReturned` for it."""
     if outcome.status == "returned":
-        raise JobReturned(f"job {outcome.uid} was not begun")
+        raise JobReturned(f"job {outcome.uid} has not ended")
     if outcome.status == "stopped":
         raise JobStopped(outcome.reason)
     if outcome.status == "failed" or outcome.result is None:

@@ -59,7 +59,7 @@ class Report:
 class Outcome:
     """How a job ended; `result` is rank 0's, `seconds` are those of the last attempt.
 
-    A job that is returned was never begun: its lanes wind down, and another day it may be given again.
+    A job that is returned has not ended: its lanes wind down or close, and another day it may be given again.
     """
 
     uid: str
@@ -197,11 +197,11 @@ class Mailbox:
             self._end(entry, "returned")
 
     def close(self) -> None:
-        """Send every lane home; jobs that have not ended fail."""
+        """Send every lane home; jobs that have not ended are returned."""
         self.closed = True
         for entry in list(self.entries.values()):
             if entry.outcome is None:
-                self._end(entry, "stopped", reason="the lanes were closed")
+                self._end(entry, "returned", reason="the lanes were closed")
         self.queue.clear()
 
     # What a rank says.

@@ -30,7 +30,7 @@ class JobStopped(ParettaError):
 
 
 class JobReturned(ParettaError):
-    """The job was not begun, because its lanes wind down."""
+    """The job has not ended, because its lanes wind down or close."""
 
 
 class GroupBroken(ParettaError):

@@ -191,7 +191,7 @@ def test_closing_sends_everyone_home_and_ends_every_job() -> None:
     post.taken(zero, 0)
     post.box.close()
     assert post.box.orders(zero) == "leave"
-    assert {post.outcome(uid).status for uid in "ab"} == {"stopped"}
+    assert {post.outcome(uid).status for uid in "ab"} == {"returned"}
     post.submit("c")
     assert post.outcome("c").reason == "the lanes were closed"
 
