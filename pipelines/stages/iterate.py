@@ -36,7 +36,8 @@ class Iterate(Stage):
     After step k of n the sparsity is that of `prune` times ``k / n`` (linear) or ``1 - (1 - k / n)^3`` (cubic, Zhu and
     Gupta, 2017). A step after which the loss on validation data has risen by more than `max_rise` since before the
     first one is undone, and no other is tried (Han et al., 2015, prune and retrain so). Without `max_rise` every step
-    is kept, which prunes gradually during training: the later epochs train a smaller model and cost less.
+    is kept, which prunes gradually during training: the later epochs train a smaller model and cost less; widths are
+    then rounded at the last step alone, so that they end where pruning at once would put them, up to a channel.
     """
 
     kind: Literal["iterate"] = "iterate"
@@ -118,7 +119,10 @@ class Iterate(Stage):
     def _take(self, step: int, model: nn.Module, bench: Bench, done: float, share: float) -> nn.Module:
         seed = derived_seed(bench.seed, "iterate", str(step))
         bench = replace(bench, seed=seed, stage=f"iterate-{step}", scored=False)
-        model = _scaled(self.prune, done, share).apply(model, bench)
+        prune = _scaled(self.prune, done, share)
+        if self.round_to and self.max_rise is None and step < self.steps:
+            prune = prune.model_copy(update={"round_to": 1})
+        model = prune.apply(model, bench)
         return model if self.retrain is None else self.retrain.apply(model, bench)
 
 

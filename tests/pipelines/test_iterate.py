@@ -43,7 +43,10 @@ def test_the_steps_lead_to_the_whole(bench: Bench, curve: str, prune: str) -> No
         assert [float((weight.values == 0).float().mean()) for weight in weights_of(model)] == pytest.approx([0.8] * 2)
 
 
-def test_each_step_is_trained_and_rounded(bench: Bench) -> None:
+@pytest.mark.parametrize(("max_rise", "expected"), [(None, [77, 54, 30]), (100.0, [75, 55, 30])])
+def test_widths_are_rounded_at_the_end_or_wherever_it_may_end(
+    bench: Bench, max_rise: float | None, expected: list[int]
+) -> None:
     widths: list[int] = []
     trains = Train.apply
 
@@ -52,10 +55,9 @@ def test_each_step_is_trained_and_rounded(bench: Bench) -> None:
             widths.append(model[0].out_features)
             return trains(self, model, bench)
 
-    Iterate(prune={"kind": "prune", "sparsity": 0.75, "round_to": 5}, retrain=Watched(), steps=3, curve="linear").apply(
-        net(), bench
-    )
-    assert widths == [75, 50, 25]
+    prune = {"kind": "prune", "sparsity": 0.7, "round_to": 5}
+    Iterate(prune=prune, retrain=Watched(), steps=3, curve="linear", max_rise=max_rise).apply(net(), bench)
+    assert widths == expected
 
 
 def test_a_step_too_far_is_rolled_back(bench: Bench) -> None:
