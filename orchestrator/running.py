@@ -187,7 +187,7 @@ class RunningSweep:
                 log.trial(news)
                 if news.status != "complete":
                     raise SweepFailed(f"the baseline failed: {news.reason}\n{news.detail}".rstrip())
-                self._require_numbers(news)
+                self._require_limits(news)
             elif news:
                 log.progress(begun.uid, news)
 
@@ -291,11 +291,8 @@ class RunningSweep:
             keep_readings(workshop.artifact(trial.uid), trial.readings, readings)
             log.trial(trial.with_test_readings(readings))
 
-    def _require_numbers(self, baseline: Trial) -> None:
-        """Fail at the baseline, which shows what a meter tells, where an objective or limit can never be evaluated."""
-        for meter, reading in baseline.readings.items():
-            if reading.value is None:
-                raise SweepFailed(f"objective {meter} cannot be measured here: {reading.reason}")
+    def _require_limits(self, baseline: Trial) -> None:
+        """Fail at the baseline, which shows what a meter tells, where a limit can never be evaluated."""
         for limit in self.sweep.limits:
             reading = baseline.readings[limit.meter]
             if math.isinf(limit.excess(reading, reading)):
