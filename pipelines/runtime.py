@@ -7,10 +7,20 @@ from typing import Literal, TypeAlias
 import onnxruntime
 from numpy import generic
 from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 Call: TypeAlias = Callable[[], object]
 Device: TypeAlias = Literal["cpu", "cuda"]
 
+# what the runtime raises where it cannot load or run a model
+REFUSALS = (
+    failures.Fail,
+    failures.InvalidArgument,
+    failures.InvalidGraph,
+    failures.InvalidProtobuf,
+    failures.NotImplemented,
+    failures.RuntimeException,
+)
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 

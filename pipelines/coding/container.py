@@ -17,6 +17,7 @@ from pipelines.coding.tensors import code_tensor, is_streamed, part_of
 from pipelines.coding.text import code_text
 from pipelines.coding.typical import TYPICAL
 from pipelines.compact import tighten
+from pipelines.runtime import REFUSALS
 from search_spaces.errors import DamagedArtifact
 
 VERSION = 1
@@ -102,19 +103,27 @@ def _opened(content: bytes, where: str) -> tuple[int, bytes, bytes]:
 
 def _streams(graph: ModelProto, model: bytes) -> Iterator[tuple[int, bytes, dict[str, float]]]:
     """Yield form, stream and its parts, the smallest first: some may turn out not to give the model back."""
-    try:
-        for version in (loosened(graph), graph):
-            if all(item.raw_data for item in version.graph.initializer if is_streamed(item)):
-                yield _GRAPH, *_written(version)
-    except _UNREADABLE:
-        pass  # it is not for this format to say what is wrong with a model
+    for prepare in (loosened, _as_it_is):
+        try:
+            written = _written(prepare(graph))
+        except (*_UNREADABLE, *REFUSALS):
+            continue  # it is not for this format to say what is wrong with a model
+        if written:
+            yield _GRAPH, *written
     stream = zlib.compress(model, 9)
     yield _WHOLE, stream, {"file": float(len(stream))}
 
 
-def _written(model: ModelProto) -> tuple[bytes, dict[str, float]]:
+def _as_it_is(model: ModelProto) -> ModelProto:
+    return model
+
+
+def _written(model: ModelProto) -> tuple[bytes, dict[str, float]] | None:
+    """Return the stream and its parts; None for a model that does not hold its numbers as raw bytes."""
     bare = anonymous(model)
     numbers = [(item, item.raw_data) for item in bare.graph.initializer if is_streamed(item)]
+    if not all(raw for _, raw in numbers):
+        return None
     for item, _ in numbers:
         item.ClearField("raw_data")
     writer = Writer()

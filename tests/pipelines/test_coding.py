@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from quantized_models import chain, images, quantized, residual
 from torch import nn
 
@@ -167,6 +167,16 @@ def test_a_model_of_another_making_is_kept_whole() -> None:
     found = pack(model)
     assert set(found.parts) == {"file", "header"}
     assert unpack(found.content) == model
+
+
+def test_an_operator_that_nobody_here_knows_is_no_obstacle() -> None:
+    mystery = helper.make_node("Mystery", ["codes"], ["made"], domain="elsewhere")
+    cast = helper.make_node("Cast", ["made"], ["output"], to=TensorProto.FLOAT)
+    stored = numpy_helper.from_array(np.arange(64, dtype=np.int8), "codes")
+    ends = [helper.make_tensor_value_info(name, 1, [64]) for name in ("input", "output")]
+    graph = helper.make_graph([mystery, cast], "g", ends[:1], ends[1:], [stored])
+    model = helper.make_model(graph).SerializeToString(deterministic=True)
+    assert unpack(pack(model).content) == model
 
 
 @pytest.fixture(scope="module")
