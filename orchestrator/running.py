@@ -202,6 +202,8 @@ class RunningSweep:
         """Return the search as far as the journal tells of it, from its very beginning where it tells nothing."""
         baseline, deliver = self.record.trials[workshop.baseline], self.sweep.config.deliver
         look = partial(workshop.gauge.foresee, baseline=workshop.artifact(workshop.baseline))
+        searched = [trial.started for trial in self.record.trials.values() if trial.role == "trial"]
+        began = min(searched, default=time.time())
 
         def make() -> TuneSearcher:
             suggester = suggester_of(self.sweep, self.checked, baseline.readings, look)
@@ -211,7 +213,7 @@ class RunningSweep:
                 suggester,
                 max_running=self.num_lanes + 1,
                 asked=scribe.asked,
-                budget=budget_of(self.sweep, self.num_lanes, time.time()),
+                budget=budget_of(self.sweep, self.num_lanes, began),
                 by_products=by_products(deliver.variants, deliver.at_most),
             )
 

@@ -297,6 +297,8 @@ class GreyBox:
             codes = np.vstack([self._draw(self.settings.num_random // 4), self._around(self._good())])
             places = self._looked_up(codes)
             again = self._rng.integers(len(self._catalogue.codes), size=self.settings.num_random * 3 // 4)
+            if self.problem.foresee is not None:
+                self._catalogue.refresh(again)
             self._best_now = self._argmax(np.append(places, again))
             if self._best_now and self.settings.num_polished:
                 finalists = self._finalists
