@@ -1,11 +1,17 @@
 """Multi-head attention whose projections are plain linear layers, which compression can work on one by one."""
 
 import math
-from typing import cast
+from types import EllipsisType
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from pipelines.masks import attach_mask, mask_of
+from pipelines.weights import stored_parameter
+
+Rows: TypeAlias = slice | EllipsisType
 
 
 class Attention(nn.Module):
@@ -29,13 +35,13 @@ class Attention(nn.Module):
         self.num_heads = attention.num_heads
         self.batch_first = attention.batch_first
         self.dropout = attention.dropout
-        weights = _projections(attention)
+        names = _projections(attention)
         biases = [None] * 3 if attention.in_proj_bias is None else [*attention.in_proj_bias.detach().chunk(3)]
         self.q_proj, self.k_proj, self.v_proj = (
-            _linear(weight, bias) for weight, bias in zip(weights, biases, strict=True)
+            _linear(attention, name, part, bias) for (name, part), bias in zip(names, biases, strict=True)
         )
         output = attention.out_proj
-        self.out_proj = _linear(output.weight.detach(), None if output.bias is None else output.bias.detach())
+        self.out_proj = _linear(output, "weight", ..., None if output.bias is None else output.bias.detach())
         self.train(attention.training)
 
     def forward(  # noqa: PLR0917 - called as nn.MultiheadAttention is
@@ -108,19 +114,25 @@ def unfold_attention(model: nn.Module) -> nn.Module:
     return model
 
 
-def _projections(attention: nn.MultiheadAttention) -> list[Tensor]:
-    if attention.in_proj_weight is not None:
-        return [*attention.in_proj_weight.detach().chunk(3)]
-    apart = (attention.q_proj_weight, attention.k_proj_weight, attention.v_proj_weight)
-    return [cast(Tensor, weight).detach() for weight in apart]
+def _projections(attention: nn.MultiheadAttention) -> list[tuple[str, Rows]]:
+    """Return for query, key and value the attribute that holds the weight, and its rows there."""
+    if attention.in_proj_weight is None:
+        return [(f"{letter}_proj_weight", ...) for letter in "qkv"]
+    width = attention.embed_dim
+    return [("in_proj_weight", slice(part * width, (part + 1) * width)) for part in range(3)]
 
 
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+def _linear(owner: nn.Module, name: str, rows: Rows, bias: Tensor | None) -> nn.Linear:
+    """Make a layer of some rows of a weight, and of its mask where it has one."""
+    weight = stored_parameter(owner, name).detach()[rows]
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device, dtype=weight.dtype)
     with torch.no_grad():
         layer.weight.copy_(weight)
         if bias is not None:
             layer.bias.copy_(bias)
+    mask = mask_of(owner, name)
+    if mask is not None:
+        attach_mask(layer, mask.keep[rows])
     return layer
 
 

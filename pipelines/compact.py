@@ -1,13 +1,14 @@
 """An ONNX graph without anything that does not change what it computes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper
 
-from pipelines.packing import Packed, pack, pack_bias, smallest, tensor
+from pipelines.packing import Packed, pack, pack_bias, smallest, tabled, tensor
 
+RESTORE_DOMAIN = "paretta.restore"
 _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _IMPLIED = {"dilations": 1, "strides": 1, "pads": 0}
 
@@ -17,10 +18,12 @@ def compact(model: ModelProto) -> ModelProto:
     small = ModelProto()
     small.CopyFrom(model)
     _strip(small)
+    _restore_floats(small)
     if any(attribute.HasField("g") for node in small.graph.node for attribute in node.attribute):
         return small  # branches and loops use names of the graph around them, which must stay as they are
     _derive_bias_scales(small)
     _merge_equal_initializers(small)
+    _share_floats(small)
     tighten(small)
     onnx.checker.check_model(small)
     return small
@@ -75,6 +78,61 @@ def _derive_bias_scales(model: ModelProto) -> None:
             model.graph.node.insert(0, multiply)
 
 
+def _restore_floats(model: ModelProto) -> None:
+    """Write out the nodes that stand for ``(codes - zero point) * scale``, which ONNX Runtime folds while loading.
+
+    A DequantizeLinear in their place would run at every call, as it is kept for integer kernels.
+    """
+    stored = {item.name: item for item in model.graph.initializer}
+    for index in reversed(range(len(model.graph.node))):
+        node = model.graph.node[index]
+        if node.domain == RESTORE_DOMAIN:
+            nodes, tensors = _restoring(node, stored)
+            del model.graph.node[index]
+            for offset, made in enumerate(nodes):
+                model.graph.node.insert(index + offset, made)
+            model.graph.initializer.extend(tensors)
+    _drop_unused(model)
+    domains = [entry for entry in model.opset_import if entry.domain != RESTORE_DOMAIN]
+    del model.opset_import[:]
+    model.opset_import.extend(domains)
+
+
+def _restoring(node: NodeProto, stored: Mapping[str, TensorProto]) -> tuple[list[NodeProto], list[TensorProto]]:
+    codes, scale, zeros = (stored[name] for name in node.input)
+    name = node.output[0]
+    shape = [-1] + [1] * (len(codes.dims) - 1) if scale.dims else []
+    steps = numpy_helper.from_array(numpy_helper.to_array(scale).reshape(shape), f"{name}.steps")
+    cast = helper.make_node("Cast", [codes.name], [f"{name}.wide"], to=TensorProto.FLOAT)
+    multiply = helper.make_node("Mul", [f"{name}.wide", steps.name], [name])
+    points = numpy_helper.to_array(zeros).reshape(shape)
+    if not points.any():
+        return [cast, multiply], [steps]
+    multiply.input[0] = f"{name}.centred"
+    shift = numpy_helper.from_array(points, f"{name}.zeros")
+    widened = helper.make_node("Cast", [shift.name], [f"{name}.shift"], to=TensorProto.FLOAT)
+    subtract = helper.make_node("Sub", [f"{name}.wide", f"{name}.shift"], [f"{name}.centred"])
+    return [cast, widened, subtract, multiply], [steps, shift]
+
+
+def _drop_unused(model: ModelProto) -> None:
+    used = {name for node in model.graph.node for name in node.input} | {item.name for item in model.graph.output}
+    _keep_initializers(model, [item for item in model.graph.initializer if item.name in used])
+
+
+def _share_floats(model: ModelProto) -> None:
+    """Store floats that take few different values, such as clustered weights, as places in a table."""
+    kept: list[TensorProto] = []
+    nodes: list[NodeProto] = []
+    for item in model.graph.initializer:
+        packed = tabled(numpy_helper.to_array(item), item.name) if item.data_type == TensorProto.FLOAT else None
+        kept += [item] if packed is None else packed.tensors
+        nodes += () if packed is None else packed.nodes
+    _keep_initializers(model, kept)
+    for made in reversed(nodes):
+        model.graph.node.insert(0, made)
+
+
 def _merge_equal_initializers(model: ModelProto) -> None:
     first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
     merged: dict[str, str] = {}
@@ -115,12 +173,12 @@ def _pack_integers(model: ModelProto) -> None:
 
 
 def _roles(model: ModelProto) -> dict[str, str]:
-    """Say which initializers are codes and zero points of a DequantizeLinear along the first axis."""
-    roles: dict[str, str] = {}
+    """Say which initializers are codes and which are zero points of a DequantizeLinear along an axis."""
+    roles = {item.name: "codes" for item in model.graph.initializer if item.data_type == TensorProto.INT8}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear":
             roles[node.input[0]] = "codes"
-            roles.setdefault(node.input[2], "zeros")
+            roles[node.input[2]] = "zeros"
     return roles
 
 
@@ -141,7 +199,7 @@ def _packed_zeros(item: TensorProto, size: int) -> Packed:
         plain.CopyFrom(item)
         plain.name = name
         yield Packed(name, (plain,), (), "plain")
-        shape = tensor(name + "0", TensorProto.INT64, [size])
+        shape = tensor(f"{name}.0", TensorProto.INT64, [size])
         zero = TensorProto(data_type=item.data_type, dims=[1], raw_data=bytes(4 if item.data_type == 6 else 1))
         fill = helper.make_node("ConstantOfShape", [shape.name], [name], value=zero)
         yield Packed(name, (shape,), (fill,), "zeros")

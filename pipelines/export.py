@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
-from typing import cast
+from typing import TypeAlias, cast
 
 import onnx
 import torch
@@ -14,21 +14,24 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.onnx._internal.exporter import _registration
 
-from pipelines.compact import compact
+from pipelines.compact import RESTORE_DOMAIN, compact
 from pipelines.fake_quantize import ActivationQuantizer, is_quantized, weight_codes, weight_quantizer
+from pipelines.grid import Grid
 from pipelines.layer_graph import bake_parametrizations, fold_batch_norms
 
 _OPSET = 21
 _READ_TRANSLATIONS = _registration.ONNXRegistry.from_torchlib
 _INT32_LIMIT = 2**31 - 1
+Settings: TypeAlias = tuple[tuple[int, ...], str | tuple[int, ...], tuple[int, ...], int]
 
 
 def to_onnx(model: nn.Module, example_input: Tensor) -> onnx.ModelProto:
     """Return `model` in evaluation mode as ONNX: input ``input`` with a free batch axis, output ``output``.
 
     Batch norms are folded. A quantised layer becomes integer weights with QuantizeLinear and DequantizeLinear around
-    it, which ONNX Runtime fuses into QLinearConv or QGemm; its weights are stored in the fewest bytes that standard
-    operators unpack at load. Equal models give equal bytes. The model given is left alone.
+    it, which ONNX Runtime fuses into QLinearConv or QGemm; where only its weights are quantised they become floats at
+    load. Weights are stored in the fewest bytes that standard operators unpack at load. Equal models give equal bytes.
+    The model given is left alone.
 
     Args:
         model: any module that torch.export accepts, on any device.
@@ -40,6 +43,8 @@ def to_onnx(model: nn.Module, example_input: Tensor) -> onnx.ModelProto:
     for name, layer in list(ready.named_modules()):
         if is_quantized(layer):
             ready = _replaced(ready, name, IntegerLayer(cast("nn.Conv2d | nn.Linear", layer)))
+        elif weight_quantizer(layer) is not None:
+            ready = _replaced(ready, name, RestoredLayer(cast("nn.Conv2d | nn.Linear | nn.Embedding", layer)))
         elif ".parametrizations." not in f".{name}.":
             bake_parametrizations(layer)
     return compact(_traced(ready, example))
@@ -51,51 +56,101 @@ def to_bytes(model: nn.Module, example_input: Tensor) -> bytes:
     return serialised
 
 
-class IntegerLayer(nn.Module):
-    """One quantised Conv2d or Linear with its parameters as the integers that will be stored.
-
-    ``y = s_x * s_w * (sum (q_x - z_x) * q_w + q_b)`` with the bias in steps of ``s_x * s_w``; where an output quantiser
-    is attached, ``y`` is quantised again.
-    """
+class StoredWeight(nn.Module):
+    """A weight as the integers that will be stored, with steps and zero points."""
 
     codes: Tensor
     scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, layer: nn.Module) -> None:
+        """Read them from the trained layer."""
+        super().__init__()
+        quantizer = weight_quantizer(layer)
+        assert quantizer is not None
+        grid, codes = quantizer.grid(), weight_codes(layer)
+        self.axis = grid.axis
+        self.register_buffer("codes", codes)
+        self.register_buffer("scale", grid.scale if grid.axis is None else _steps(grid, codes))
+        self.register_buffer("zero_point", grid.zero_point.to(torch.int8))
+        self.is_centred = not bool(self.zero_point.any())
+
+    def forward(self) -> Tensor:
+        """Return what the integers stand for, for an integer kernel to take them."""
+        return _dequantize(self.codes, self.scale, self.zero_point, self.axis)
+
+    def restored(self) -> Tensor:
+        """Return what the integers stand for, as floats that are made once while the file is loaded."""
+        return torch.onnx.ops.symbolic(
+            f"{RESTORE_DOMAIN}::Restore",
+            (self.codes, self.scale, self.zero_point),
+            dtype=torch.float32,
+            shape=self.codes.shape,
+            version=1,
+        )
+
+
+class RestoredLayer(nn.Module):
+    """A layer whose quantised weight is computed with in floats, or whose rows are looked up as integers."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Linear | nn.Embedding) -> None:
+        """Take the weight over."""
+        super().__init__()
+        self.weight = StoredWeight(layer)
+        self.bias = None if isinstance(layer, nn.Embedding) else layer.bias
+        self.looks_up = isinstance(layer, nn.Embedding)
+        self.settings = _settings(layer)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Compute the layer on its restored weight; of an embedding restore only the rows that are read."""
+        if self.looks_up:
+            return self._rows(values)
+        if self.settings is None:
+            return F.linear(values, self.weight.restored(), self.bias)
+        return _convolved(values, self.weight.restored(), self.bias, self.settings)
+
+    def _rows(self, places: Tensor) -> Tensor:
+        """Look codes and steps up and multiply; a DequantizeLinear has steps along a fixed axis only."""
+        rows, scale, zero = self.weight.codes[places].float(), self.weight.scale, self.weight.zero_point.float()
+        if self.weight.axis is not None:
+            scale, zero = scale[places].unsqueeze(-1), zero[places].unsqueeze(-1)
+        return (rows if self.weight.is_centred else rows - zero) * scale
+
+
+class IntegerLayer(nn.Module):
+    """One quantised Conv2d or Linear with its parameters as the integers that will be stored.
+
+    ``y = s_x * s_w * (sum (q_x - z_x) * (q_w - z_w) + q_b)`` with the bias in steps of ``s_x * s_w``; where an output
+    quantiser is attached, ``y`` is quantised again.
+    """
+
     bias_codes: Tensor | None
     bias_scale: Tensor
-    zeros: Tensor
     bias_zeros: Tensor
 
     def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
         """Read weight, bias and grids from the trained layer."""
         super().__init__()
-        quantizer = weight_quantizer(layer)
-        assert quantizer is not None
-        codes = weight_codes(layer)
+        self.weight = StoredWeight(layer)
         self.input = StoredGrid(cast(ActivationQuantizer, layer.input_quantizer))
         output = cast("ActivationQuantizer | None", getattr(layer, "output_quantizer", None))
         self.output = None if output is None else StoredGrid(output)
         self.settings = _settings(layer)
-        scale = _steps(quantizer.steps().detach(), codes)
-        bias_scale = self.input.scale * scale
-        self.register_buffer("codes", codes)
-        self.register_buffer("scale", scale)
-        self.register_buffer("zeros", torch.zeros(len(scale), dtype=torch.int8))
+        bias_scale = self.input.scale * self.weight.scale
         self.register_buffer("bias_scale", bias_scale)
-        self.register_buffer("bias_zeros", torch.zeros(len(scale), dtype=torch.int32))
+        self.register_buffer("bias_zeros", torch.zeros_like(bias_scale, dtype=torch.int32))
         self.register_buffer("bias_codes", _bias_codes(layer, bias_scale))
 
     def forward(self, values: Tensor) -> Tensor:
         """Compute the layer on dequantised integers."""
         values = self.input(values)
-        weight = _dequantize(self.codes, self.scale, self.zeros, axis=0)
         bias = None
         if self.bias_codes is not None:
-            bias = _dequantize(self.bias_codes, self.bias_scale, self.bias_zeros, axis=0)
+            bias = _dequantize(self.bias_codes, self.bias_scale, self.bias_zeros, self.weight.axis)
         if self.settings is None:
-            outputs = _gemm(values, weight, cast(Tensor, bias))
+            outputs = _gemm(values, self.weight(), cast(Tensor, bias))
         else:
-            stride, padding, dilation, groups = self.settings
-            outputs = F.conv2d(values, weight, bias, stride, padding, dilation, groups)
+            outputs = _convolved(values, self.weight(), bias, self.settings)
         return outputs if self.output is None else cast(Tensor, self.output(outputs))
 
 
@@ -123,24 +178,26 @@ class StoredGrid(nn.Module):
         return _dequantize(codes, self.scale, self.zero_point)
 
 
-def _settings(
-    layer: nn.Conv2d | nn.Linear,
-) -> tuple[tuple[int, ...], str | tuple[int, ...], tuple[int, ...], int] | None:
-    if isinstance(layer, nn.Linear):
-        return None
-    return layer.stride, layer.padding, layer.dilation, layer.groups
+def _settings(layer: nn.Conv2d | nn.Linear | nn.Embedding) -> Settings | None:
+    """Return stride, padding, dilation and groups of a convolution."""
+    return (layer.stride, layer.padding, layer.dilation, layer.groups) if isinstance(layer, nn.Conv2d) else None
 
 
-def _steps(steps: Tensor, codes: Tensor) -> Tensor:
+def _convolved(values: Tensor, weight: Tensor, bias: Tensor | None, settings: Settings) -> Tensor:
+    stride, padding, dilation, groups = settings
+    return F.conv2d(values, weight, bias, stride, padding, dilation, groups)
+
+
+def _steps(grid: Grid, codes: Tensor) -> Tensor:
     """Give channels without any weight the finest step in use: theirs is free, and the bias is rounded to it."""
-    empty = (codes.flatten(1) == 0).all(dim=1)
-    return steps if bool(empty.all()) else torch.where(empty, steps[~empty].min(), steps)
+    empty = (codes == grid.spread(grid.zero_point, codes)).flatten(1).all(dim=1)
+    return grid.scale if bool(empty.all()) else torch.where(empty, grid.scale[~empty].min(), grid.scale)
 
 
 def _bias_codes(layer: nn.Conv2d | nn.Linear, bias_scale: Tensor) -> Tensor | None:
     """Return the bias in steps of `bias_scale`, int32; a Linear layer always has one, as QGemm is fused only then."""
     if layer.bias is None:
-        return torch.zeros(len(bias_scale), dtype=torch.int32) if isinstance(layer, nn.Linear) else None
+        return torch.zeros(len(layer.weight), dtype=torch.int32) if isinstance(layer, nn.Linear) else None
     steps = (layer.bias.detach().double() / bias_scale.double()).round()
     return steps.clamp(-_INT32_LIMIT, _INT32_LIMIT).to(torch.int32)
 

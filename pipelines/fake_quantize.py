@@ -6,49 +6,68 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pipelines.grid import Grid
-from pipelines.quantizers.symmetric import symmetric_scale
+from pipelines.grid import Grid, nearest_level
+from pipelines.quantizers import Quantizer
 
 _SMALLEST_STEP = 1e-8
 
 
 class LearnedStepSize(nn.Module):
-    """Weight parametrization with one learned step per output channel.
+    """Weight parametrization with learned steps, one per output channel or one for all.
 
-    ``w_hat = s * round(clamp(w / s, -q, q))`` with ``q = 2**(bits-1) - 1``; gradients pass the rounding unchanged
-    (straight-through) and the step's gradient is scaled by ``1 / sqrt(n * q)`` with n weights per channel.
-    Source: Esser et al., "Learned step size quantization", 2020.
+    ``w_hat = s * round(clamp(w / s, low - z, high - z))``; gradients pass the rounding unchanged (straight-through) and
+    the step's gradient is scaled by ``1 / sqrt(n * q)`` with n weights per step and q the largest offset from zero. The
+    zero point z and the levels of a codebook stay as they were fitted; steps that are powers of two stay so.
+    Source: Esser et al., "Learned step size quantization", 2020; with a zero point Bhalgat et al., "LSQ+", 2020.
 
     Args:
-        weight: [out, ...], from which the steps start.
-        bits: 2 to 8.
+        grid: fitted to the weight, where the steps start.
+        num_weights: how many weights share one step.
     """
 
-    def __init__(self, weight: Tensor, bits: int) -> None:
-        """Start at the steps of least squared error."""
+    scale: nn.Parameter
+    zero_point: Tensor
+    levels: Tensor | None
+
+    def __init__(self, grid: Grid, num_weights: int) -> None:
+        """Start at the steps of the grid."""
         super().__init__()
-        self.bits = bits
-        self.limit = 2 ** (bits - 1) - 1
-        self.scale = nn.Parameter(symmetric_scale(weight, bits).to(weight.device))
-        self._gradient_scale = (weight[0].numel() * self.limit) ** -0.5
+        self.low, self.high, self.axis, self.dyadic = grid.low, grid.high, grid.axis, grid.dyadic
+        self.scale = nn.Parameter(grid.scale.detach().clone())
+        self.register_buffer("zero_point", grid.zero_point.detach().clone())
+        self.register_buffer("levels", None if grid.levels is None else grid.levels.detach().clone())
+        offset = int((self.high - grid.zero_point).max())
+        self._gradient_scale = (num_weights * max(offset, 1)) ** -0.5
+
+    @property
+    def bits(self) -> int:
+        """The width that the number of levels takes."""
+        levels = self.high - self.low + 1 if self.levels is None else len(self.levels)
+        return (levels - 1).bit_length()
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight on its grid, same shape; zeros stay zero."""
         step = self.steps()
         slow = step * self._gradient_scale
-        step = cast(Tensor, slow + (step - slow).detach()).view(-1, *[1] * (weight.dim() - 1))
-        ratio = (weight / step).clamp(-self.limit, self.limit)
-        rounded: Tensor = ratio + (ratio.round() - ratio).detach()
+        grid = self.grid()
+        step = grid.spread(slow + (step - slow).detach(), weight)
+        zero = grid.spread(self.zero_point, weight)
+        ratio = torch.minimum(torch.maximum(weight / step, self.low - zero), self.high - zero)
+        nearest = ratio.round() if self.levels is None else nearest_level(ratio, self.levels)
+        rounded: Tensor = ratio + (nearest - ratio).detach()
         return rounded * step
 
     def steps(self) -> Tensor:
-        """Return the step of each output channel, positive, [out]."""
-        return self.scale.abs().clamp_min(_SMALLEST_STEP)
+        """Return the steps, positive, [out] or a scalar."""
+        steps = self.scale.abs().clamp_min(_SMALLEST_STEP)
+        if not self.dyadic:
+            return steps
+        return steps + (torch.exp2(torch.log2(steps).round()) - steps).detach()
 
     def grid(self) -> Grid:
         """Return the grid the weight stands on now."""
-        scale = self.steps().detach()
-        return Grid(scale, torch.zeros_like(scale, dtype=torch.int32), -self.limit, self.limit, axis=0)
+        steps = self.steps().detach()
+        return Grid(steps, self.zero_point, self.low, self.high, self.axis, self.levels, self.dyadic)
 
 
 class ActivationQuantizer(nn.Module):
@@ -79,18 +98,24 @@ class ActivationQuantizer(nn.Module):
         return Grid(self.scale, self.zero_point, 0, 255)
 
 
-def attach_weight_quantizer(layer: nn.Module, bits: int) -> None:
-    """Put a learned-step quantiser on `layer.weight`, after masks that are already there; an older one is replaced."""
-    weight = cast(Tensor, layer.weight)
-    if (current := weight_quantizer(layer)) is None:
-        parametrize.register_parametrization(layer, "weight", LearnedStepSize(weight, bits))
+def attach_weight_quantizer(layer: nn.Module, quantizer: Quantizer) -> None:
+    """Put learned steps on `layer.weight`, after what parametrizes it already; an older quantiser is replaced."""
+    current = weight_quantizer(layer)
+    if current is None:
+        parametrize.register_parametrization(layer, "weight", _learned(cast(Tensor, layer.weight), quantizer))
         return
     chain = _chain(layer)
     index = [*chain].index(current)
     source = cast(Tensor, chain.original)
     for earlier in [*chain][:index]:
         source = earlier(source)
-    chain[index] = LearnedStepSize(source.detach(), bits)
+    chain[index] = _learned(source, quantizer)
+
+
+def _learned(weight: Tensor, quantizer: Quantizer) -> LearnedStepSize:
+    return LearnedStepSize(
+        quantizer.fit(weight.detach()), weight.numel() if quantizer.axis is None else weight[0].numel()
+    )
 
 
 def weight_quantizer(layer: nn.Module) -> LearnedStepSize | None:
@@ -129,7 +154,7 @@ def detach_activation_quantizers(layer: nn.Module) -> None:
 
 
 def is_quantized(layer: nn.Module) -> bool:
-    """Say whether both the weight and the input of `layer` are quantised."""
+    """Say whether `layer` computes in integers: both its weight and its input are quantised."""
     return weight_quantizer(layer) is not None and hasattr(layer, "input_quantizer")
 
 

@@ -8,9 +8,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Evenly spaced values ``(code - zero_point) * scale`` for the integer codes ``low .. high``.
+    """Values ``(code - zero_point) * scale`` for the integer codes ``low .. high``, or for some of them only.
 
-    Codes follow ONNX QuantizeLinear: ``clamp(round_half_even(x / scale) + zero_point, low, high)``.
+    Codes follow ONNX QuantizeLinear: ``clamp(round_half_even(x / scale) + zero_point, low, high)``; with `levels` it is
+    the level nearest to ``x / scale``.
 
     Args:
         scale: float32, the step between neighbours; a scalar, or [channels] where each channel has its own.
@@ -18,6 +19,8 @@ class Grid:
         low: smallest code.
         high: largest code.
         axis: the dimension that `scale` runs along, or None for a scalar.
+        levels: int32 [k], the codes in use, ascending, 0 among them; None for all. The zero point is 0 then.
+        dyadic: every step is a power of two, and shall stay one if it is learned.
 
     >>> grid = Grid(torch.tensor(0.5), torch.tensor(0), -7, 7)
     >>> grid.codes(torch.tensor([-9.0, 0.0, 0.25, 0.75])).tolist()
@@ -31,23 +34,39 @@ class Grid:
     low: int
     high: int
     axis: int | None = None
+    levels: Tensor | None = None
+    dyadic: bool = False
 
     def codes(self, values: Tensor) -> Tensor:
         """Return the integer code (int32) of the grid point nearest to each value, same shape as `values`."""
-        steps = torch.round(values / self._spread(self.scale, values)) + self._spread(self.zero_point, values)
-        return steps.clamp(self.low, self.high).to(torch.int32)
+        steps = values / self.spread(self.scale, values)
+        if self.levels is not None:
+            return nearest_level(steps, self.levels)
+        codes = torch.round(steps) + self.spread(self.zero_point, values)
+        return codes.clamp(self.low, self.high).to(torch.int32)
 
     def values(self, codes: Tensor) -> Tensor:
         """Return what the codes stand for, float32."""
-        return (codes - self._spread(self.zero_point, codes)) * self._spread(self.scale, codes)
+        return (codes - self.spread(self.zero_point, codes)) * self.spread(self.scale, codes)
 
     def nearest(self, values: Tensor) -> Tensor:
         """Return the grid point nearest to each value, ``values(codes(x))``; 0.0 maps to 0.0."""
         return self.values(self.codes(values))
 
-    def _spread(self, per_channel: Tensor, values: Tensor) -> Tensor:
+    def spread(self, per_channel: Tensor, values: Tensor) -> Tensor:
+        """Return scale or zero point in a shape that broadcasts along its axis of `values`."""
         if self.axis is None:
             return per_channel
         shape = [1] * values.dim()
         shape[self.axis] = -1
         return per_channel.view(shape)
+
+
+def nearest_level(steps: Tensor, levels: Tensor) -> Tensor:
+    """Return the level (int32) nearest to each of `steps`, the lower one of two that are equally near.
+
+    >>> nearest_level(torch.tensor([-0.4, 1.0, 9.0]), torch.tensor([-1, 0, 2], dtype=torch.int32)).tolist()
+    [0, 0, 2]
+    """
+    middles = (levels[1:] + levels[:-1]) / 2
+    return levels[torch.bucketize(steps.detach(), middles)]

@@ -1,6 +1,5 @@
 """How the layers of a model follow each other, read from its exported graph."""
 
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -40,7 +39,7 @@ class LayerGraph:
     @classmethod
     def of(cls, model: nn.Module, example_input: Tensor) -> "LayerGraph":
         """Trace `model` in evaluation mode on `example_input` [n, ...]; the model itself is left alone."""
-        program = torch.export.export(_plain_copy(model), (example_input,), strict=False)
+        program = torch.export.export(plain_copy(model), (example_input,), strict=False)
         states = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
         nodes: dict[str, list[Node]] = {}
         norms: dict[str, list[Node]] = {}
@@ -117,7 +116,7 @@ def _set_weight(layer: nn.Module, weight: Tensor, folded: Tensor) -> bool:
     return same
 
 
-def _plain_copy(model: nn.Module) -> nn.Module:
+def plain_copy(model: nn.Module) -> nn.Module:
     """Copy without parametrizations and quantisers, so that weights are read straight from parameters."""
     copy = deepcopy(model).eval()
     for module in list(copy.modules()):
@@ -169,11 +168,3 @@ def _activation(node: Node | None) -> Activation:
         return "relu"
     is_relu6 = node.target is aten.relu6.default or (node.target in _RELU6 and tuple(node.args[1:]) == (0.0, 6.0))
     return "relu6" if is_relu6 else "none"
-
-
-def weighted_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the modules that own a weight of two or more dimensions, by name."""
-    for name, module in model.named_modules():
-        weight = getattr(module, "weight", None)
-        if isinstance(weight, Tensor) and weight.dim() >= 2:
-            yield name, module

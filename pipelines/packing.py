@@ -16,8 +16,11 @@ _TYPES: dict[int, npt.DTypeLike] = {
     TensorProto.INT32: "<i4",
     TensorProto.INT64: "<i8",
 }
+# a table of more levels saves less than a bit a code
+_MOST_LEVELS, _MOST_FLOATS = 64, 256
+_SAMPLE = 4096  # of floats, that shows at once that a tensor has more
 _WORD_VALUES: dict[int, int] = {TensorProto.UINT8: 2**8, TensorProto.INT64: 2**63}
-_ANY_NAME = "ab"
+_ANY_NAME = "a"
 _WORD_BITS: dict[int, int] = {TensorProto.UINT8: 8, TensorProto.INT64: 64}
 
 
@@ -30,7 +33,7 @@ class Packed:
         tensors: what is stored.
         nodes: in the order of their evaluation.
         opset: smallest default-domain opset that knows all types used.
-        encoding: ``plain``, ``int4``, ``int2``, ``split``, ``planes``, ``radix8`` or ``radix64``; of a
+        encoding: ``plain``, ``int4``, ``int2``, ``split``, ``planes``, ``radix8``, ``radix64`` or ``table``; of a
             bias ``plain`` or ``narrow``; ``zeros``.
     """
 
@@ -51,8 +54,9 @@ def pack(codes: Codes, output: str) -> Packed:
     """Encode signed `codes` in -128 .. 127 of any shape as an INT8 tensor called `output`, in the fewest bytes.
 
     Encodings tried, the first of the smallest wins:
-    plain INT8; INT4 or INT2 (opset 25) and a Cast; 6 bits as INT2 * 16 + UINT4; bit planes in bytes; and digits of a
-    mixed radix in 8- or 64-bit words, which store ternary weights in 1.6 bits and 3-bit weights in 2.91.
+    plain INT8; INT4 or INT2 (opset 25) and a Cast; 6 bits as INT2 * 16 + UINT4; bit planes in bytes; digits of a mixed
+    radix in 8- or 64-bit words, which store ternary weights in 1.6 bits and 3-bit weights in 2.91; and, where few codes
+    are in use, their places in a table in the best of these.
     """
     return smallest(lambda name: encodings(codes, name), output)
 
@@ -94,6 +98,47 @@ def pack_fields(codes: Codes, bits: int) -> bytes:
 
 def encodings(codes: Codes, output: str) -> Iterator[Packed]:
     """Yield `codes` in every encoding that can hold them, plain INT8 first."""
+    yield from _direct(codes, output)
+    levels, places = np.unique(codes, return_inverse=True)
+    if 1 < len(levels) <= _MOST_LEVELS and len(levels) <= (levels[-1] - levels[0]) // 2:
+        table = tensor(f"{output}.0", TensorProto.INT8, levels)
+        yield _looked_up(table, pack(_from_both_ends(places.reshape(codes.shape), len(levels)), f"{output}.2"), output)
+
+
+def tabled(values: npt.NDArray[np.float32], output: str) -> Packed | None:
+    """Encode floats of at most 256 different bit patterns as places in a table; None where that is no smaller.
+
+    The places are plain INT8, to be packed in turn.
+    """
+    bits = np.ascontiguousarray(values).view(np.int32).reshape(-1)
+    if bits.size < 2 or len(np.unique(bits[:_SAMPLE])) > _MOST_FLOATS:
+        return None
+    levels, places = np.unique(bits, return_inverse=True)
+    if len(levels) > _MOST_FLOATS:
+        return None
+    table = TensorProto(name=f"{output}.0", data_type=TensorProto.FLOAT, dims=levels.shape, raw_data=levels.tobytes())
+    places = _from_both_ends(places.reshape(values.shape), len(levels))
+    plain = next(_direct(places, f"{output}.2"))
+    smallest = _looked_up(table, pack(places, f"{output}.2"), output)
+    return _looked_up(table, plain, output) if smallest.num_bytes < 4 * values.size else None
+
+
+def _looked_up(table: TensorProto, places: Packed, output: str) -> Packed:
+    """Gather from `table` by places."""
+    wide = f"{output}.1"
+    nodes = (
+        helper.make_node("Cast", [places.output], [wide], to=TensorProto.INT32),
+        helper.make_node("Gather", [table.name, wide], [output]),
+    )
+    return Packed(output, (table, *places.tensors), (*places.nodes, *nodes), "table", places.opset)
+
+
+def _from_both_ends(places: Codes, size: int) -> Codes:
+    """Count the places in the upper half of a table back from its end, which makes them signed codes of few bits."""
+    return np.where(places < (size + 1) // 2, places, places - size)
+
+
+def _direct(codes: Codes, output: str) -> Iterator[Packed]:
     yield Packed(output, (tensor(output, TensorProto.INT8, codes),), (), "plain")
     if codes.size == 0:
         return
@@ -109,13 +154,13 @@ def encodings(codes: Codes, output: str) -> Iterator[Packed]:
 def _bias_encodings(codes: Codes, output: str) -> Iterator[Packed]:
     yield Packed(output, (tensor(output, TensorProto.INT32, codes),), (), "plain")
     narrow = TensorProto.INT8 if _fits(codes, 8) else TensorProto.INT16 if _fits(codes, 16) else TensorProto.INT32
-    inner = tensor(output + "0", narrow, codes)
+    inner = tensor(f"{output}.0", narrow, codes)
     cast = helper.make_node("Cast", [inner.name], [output], to=TensorProto.INT32)
     yield Packed(output, (inner,), (cast,), "narrow")
 
 
 def _narrow(codes: Codes, output: str, bits: int, data_type: int, opset: int) -> Packed:
-    stored = _fields(output + "0", data_type, codes, bits)
+    stored = _fields(f"{output}.0", data_type, codes, bits)
     cast = helper.make_node("Cast", [stored.name], [output], to=TensorProto.INT8)
     return Packed(output, (stored,), (cast,), f"int{bits}", opset)
 
@@ -225,7 +270,7 @@ def _fits(codes: Codes, bits: int) -> bool:
 
 def _namer(output: str) -> Callable[[], str]:
     numbers = iter(range(36))
-    return lambda: f"{output}{np.base_repr(next(numbers), 36)}"
+    return lambda: f"{output}.{np.base_repr(next(numbers), 36)}"
 
 
 def _framed(num_bytes: int) -> int:

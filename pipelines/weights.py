@@ -33,10 +33,13 @@ class Weight:
     @property
     def stored(self) -> nn.Parameter:
         """The parameter behind it, which training changes."""
-        if parametrize.is_parametrized(self.module, self.attribute):
-            chain = cast(nn.ModuleDict, self.module.parametrizations)[self.attribute]
-            return cast(nn.Parameter, chain.original)
-        return cast(nn.Parameter, getattr(self.module, self.attribute))
+        return stored_parameter(self.module, self.attribute)
+
+
+def stored_parameter(module: nn.Module, attribute: str = "weight") -> nn.Parameter:
+    """Return the parameter behind a tensor of `module`, whatever parametrizes it."""
+    held = parametrize.is_parametrized(module, attribute)
+    return module.get_parameter(f"parametrizations.{attribute}.original" if held else attribute)
 
 
 def weights_of(model: nn.Module) -> Iterator[Weight]:

@@ -1,1 +1,94 @@
-"""Integer grids for tensors: one file a kind."""
+"""Quantizer: one file for each way to lay an integer grid over a tensor."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from pipelines.grid import Grid
+from search_spaces.errors import Problem, WrongInput
+from search_spaces.registry import Registry
+
+QUANTIZERS = Registry("quantizer", "pipelines.quantizers")
+RangeRule = Literal["minmax", "percentile", "mse"]
+# lows [rows], highs [rows] -> the grid of as many rows that covers them
+Cover: TypeAlias = Callable[[Tensor, Tensor], Grid]
+
+# Clipping candidates from the full range down to a fifth of it. A finer or deeper list changed the error of Gaussian
+# weights by less than 1 % at 2 to 8 bits.
+_CLIPS = torch.linspace(1.0, 0.2, 33)
+
+
+class Quantizer(BaseModel, ABC):
+    """Lays a grid over a tensor; a file ``x.py`` offers the class ``X``. Zero always stays exactly zero.
+
+    Codes lie in -128 .. 127, or in 0 .. 255 for activations.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bits: int = Field(default=8, ge=2, le=8, description="the width of a code, 2..8")
+    axis: int | None = Field(
+        default=0, description="the dimension whose every index has a step of its own; None: one for all"
+    )
+    range: RangeRule = Field(default="mse", description="one of minmax, percentile, mse")
+    percentile: float = Field(
+        default=99.99, gt=50.0, le=100.0, description="the share kept by `percentile`, such as 99.99"
+    )
+
+    @abstractmethod
+    def fit(self, values: Tensor) -> Grid:
+        """Return the grid for sample `values` of any shape, whose first dimension is `axis`, if there is one."""
+
+    def covered(self, values: Tensor, cover: Cover) -> Grid:
+        """Return what `cover` makes of the range of `values` that the rule finds, one for each index of `axis`.
+
+        minmax takes all of it. percentile leaves out the same share at both ends. mse takes, among 33 shrunken ranges,
+        the one whose grid leaves the least squared error (as Banner et al., "Post training 4-bit quantization of
+        convolutional networks", 2019).
+        """
+        assert self.axis in (None, 0), "channels come first"
+        values = values.detach().float()
+        rows = values.reshape(1, -1) if self.axis is None else values.flatten(1)
+        low, high = rows.amin(1), rows.amax(1)
+        if self.range == "percentile":
+            low, high = percentile_range(rows, self.percentile)
+        if self.range == "mse":
+            clip = _best_clip(rows, low, high, cover)
+            low, high = low * clip, high * clip
+        grid = cover(low, high)
+        if self.axis is not None:
+            return grid
+        return Grid(grid.scale[0], grid.zero_point[0], grid.low, grid.high, None, grid.levels, grid.dyadic)
+
+
+def percentile_range(rows: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
+    """Return the range of each row that leaves out ``100 - percentile`` per cent of it, half at each end.
+
+    >>> low, high = percentile_range(torch.arange(101.0)[None], 98.0)
+    >>> low.item(), high.item()
+    (1.0, 99.0)
+    """
+    ordered = rows.sort(1).values
+    tail = round((100.0 - percentile) / 200.0 * (ordered.shape[1] - 1))
+    return ordered[:, tail], ordered[:, ordered.shape[1] - 1 - tail]
+
+
+def _best_clip(rows: Tensor, low: Tensor, high: Tensor, cover: Cover) -> Tensor:
+    best, least = torch.ones_like(low), torch.full_like(low, torch.inf)
+    for clip in _CLIPS.tolist():
+        error = (cover(low * clip, high * clip).nearest(rows) - rows).square().sum(1)
+        best = torch.where(error < least, clip, best)
+        least = torch.minimum(error, least)
+    return best
+
+
+def quantizer_of(name: str, *, bits: int, axis: int | None, range: RangeRule) -> Quantizer:
+    """Return the quantizer called `name` with its settings. Raises `WrongInput`."""
+    found = QUANTIZERS.load(name)
+    if not (isinstance(found, type) and issubclass(found, Quantizer)):
+        raise WrongInput(Problem("quantize.weights", "must name a subclass of pipelines.quantizers.Quantizer", name))
+    return found(bits=bits, axis=axis, range=range)

@@ -7,7 +7,6 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from pipelines.bench import Bench
 from pipelines.task import draw, take
@@ -20,7 +19,7 @@ class Subject:
     """A model whose layers may each be rounded.
 
     Args:
-        model: in evaluation mode, on the bench's device.
+        model: in evaluation mode, on the bench's device, its weights plain parameters.
         layers: names of the modules whose `weight` may be rounded.
         rounded: ``rounded(weight, bits)`` gives the weight as it would be, same shape.
         num_samples: how many training samples to look at.
@@ -32,10 +31,8 @@ class Subject:
     num_samples: int = 64
 
     def parameter(self, layer: str) -> tuple[str, nn.Parameter]:
-        """Return the name and the parameter behind the weight of `layer`, whatever parametrizes it."""
-        masked = parametrize.is_parametrized(self.model.get_submodule(layer), "weight")
-        name = f"{layer}.parametrizations.weight.original" if masked else f"{layer}.weight"
-        return name, self.model.get_parameter(name)
+        """Return the name and the parameter that is the weight of `layer`."""
+        return f"{layer}.weight", self.model.get_parameter(f"{layer}.weight")
 
     def changes(self, layer: str) -> Tensor:
         """Return ``w - rounded(w)`` at each width, [widths, *weight]."""
@@ -43,10 +40,8 @@ class Subject:
         return torch.stack([weight - self.rounded(weight, bits) for bits in WIDTHS])
 
     def weight(self, layer: str) -> Tensor:
-        """Return the weight that `layer` computes with."""
-        found = self.model.get_submodule(layer).weight
-        assert isinstance(found, Tensor)
-        return found.detach()
+        """Return the weight of `layer`."""
+        return self.parameter(layer)[1].detach()
 
     def batch(self, bench: Bench) -> tuple[Tensor, Tensor]:
         """Return `num_samples` random pairs of the training split, equal on every rank."""

@@ -13,13 +13,16 @@ def simulate(model: nn.Sequential, inputs: torch.Tensor) -> Array:
     """Return what the integer form of a quantised chain computes, float32; it reads the trained layers, not the export.
 
     Every accumulation is an exact integer (below 2**53), an output code is
-    ``clamp(round_half_even(float32(sum) * float32(float32(s_x * s_w) / s_y)) + z_y, 0, 255)``.
+    ``clamp(round_half_even(float32(sum) * float32(float32(s_x * s_w) / s_y)) + z_y, 0, 255)``. A looked-up row is
+    ``float32(code - zero point) * step``.
     """
     layers = list(model)
     values: Array = inputs.numpy()
     grid: tuple[np.float32, int] | None = None
     for index, layer in enumerate(layers):
-        if hasattr(layer, "input_quantizer"):
+        if isinstance(layer, nn.Embedding):
+            values = looked_up(layer, values)
+        elif hasattr(layer, "input_quantizer"):
             step, zero = _grid(layer.input_quantizer)
             codes = values if grid is not None else _quantize(values, step, zero)
             total, scale = _accumulate(layer, codes, step, zero)
@@ -36,18 +39,31 @@ def simulate(model: nn.Sequential, inputs: torch.Tensor) -> Array:
     return values
 
 
-def _accumulate(layer: nn.Module, codes: Array, step: np.float32, zero: int) -> tuple[Array, Array]:
+def looked_up(layer: nn.Embedding, places: Array) -> Array:
+    """Return the rows of a quantised embedding."""
+    offsets, steps = _weight(layer)
+    rows = offsets.numpy().astype(np.float32)[places]
+    return rows * (steps if steps.ndim == 0 else steps[places][..., None])
+
+
+def _weight(layer: nn.Module) -> tuple[torch.Tensor, npt.NDArray[np.float32]]:
+    """Return the weight's codes less their zero points, as exact float64, and the steps."""
     weight = layer.weight.detach()
-    steps = layer.parametrizations.weight[-1].scale.detach().abs()
-    shape = (-1, *[1] * (weight.dim() - 1))
-    weight_codes = (weight.double() / steps.double().view(shape)).round()
-    scale = (np.float32(step) * steps.numpy()).astype(np.float32)
+    quantizer = next(step for step in layer.parametrizations.weight if hasattr(step, "steps"))
+    steps = quantizer.steps().detach()
+    shape = (-1, *[1] * (weight.dim() - 1)) if steps.dim() else ()
+    return (weight.double() / steps.double().view(shape)).round(), steps.numpy()
+
+
+def _accumulate(layer: nn.Module, codes: Array, step: np.float32, zero: int) -> tuple[Array, Array]:
+    offsets, steps = _weight(layer)
+    scale = np.broadcast_to(np.float32(step) * steps, len(offsets)).astype(np.float32)
     centred = torch.from_numpy(codes.astype(np.float64) - zero)
     if isinstance(layer, nn.Conv2d):
-        total = F.conv2d(centred, weight_codes, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        total = F.conv2d(centred, offsets, None, layer.stride, layer.padding, layer.dilation, layer.groups)
         scale = scale.reshape(-1, 1, 1)
     else:
-        total = F.linear(centred, weight_codes)
+        total = F.linear(centred, offsets)
     if layer.bias is not None:
         bias = np.rint(layer.bias.detach().double().numpy() / scale.reshape(-1).astype(np.float64))
         total = total + torch.from_numpy(bias.reshape(scale.shape))

@@ -28,8 +28,8 @@ def bench_of(model: nn.Module, inputs: Tensor, *, seed: int = 3) -> Bench:
     return Bench(task=task, ranks=Ranks.alone(), seed=seed)
 
 
-def quantized(model: nn.Module, inputs: Tensor, bits: int | Mapping[str, int]) -> nn.Module:
-    stage = Quantize.model_validate({"bits": bits, "calibration_samples": 64})
+def quantized(model: nn.Module, inputs: Tensor, bits: int | Mapping[str, int], **settings: object) -> nn.Module:
+    stage = Quantize.model_validate({"bits": bits, "calibration_samples": 64, **settings})
     return stage.apply(model, bench_of(model, inputs)).eval()
 
 

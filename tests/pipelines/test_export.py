@@ -8,13 +8,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from integer_simulator import simulate
+from integer_simulator import looked_up, simulate
 from quantized_models import Beside, bench_of, chain, images, quantized, residual
 from torch import nn
 from torch.nn.utils import parametrize
 
 from pipelines.export import to_bytes, to_onnx
 from pipelines.kernels import integer_kernels
+from pipelines.quantizers import QUANTIZERS
 from pipelines.stages.quantize import Quantize
 
 WIDTHS = range(2, 9)
@@ -44,19 +45,109 @@ def test_a_chain_equals_the_integer_simulator_bit_for_bit(bits: int, tmp_path: P
     assert "DequantizeLinear" not in kernels.kernels
 
 
-@pytest.mark.parametrize("bits", WIDTHS)
-def test_every_output_of_single_layers_is_exact(bits: int) -> None:
-    torch.manual_seed(bits)
+def test_every_output_of_single_layers_of_every_width_is_exact() -> None:
+    """Plain, depthwise and linear layers, and linear layers on tokens, at each width and 1,000 inputs, in one file."""
+    torch.manual_seed(0)
     inputs = images(1000, channels=4, size=6)
-    branches = [
-        nn.Sequential(nn.Conv2d(4, 6, 3, padding=1)),
-        nn.Sequential(nn.Conv2d(4, 4, 3, groups=4)),
-        nn.Sequential(nn.Flatten(), nn.Linear(144, 20)),
+    kinds = [
+        lambda: nn.Sequential(nn.Conv2d(4, 6, 3, padding=1)),
+        lambda: nn.Sequential(nn.Conv2d(4, 4, 3, groups=4)),
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(144, 20)),
+        lambda: nn.Sequential(nn.Flatten(2), nn.Linear(36, 5, bias=False)),
     ]
-    model = quantized(Beside(branches), inputs, bits)
+    branches = [kind() for _ in WIDTHS for kind in kinds]
+    widths = {f"branches.{index}.*": WIDTHS[index // len(kinds)] for index in range(len(branches))}
+    model = quantized(Beside(branches), inputs, widths)
     expected = np.concatenate([simulate(branch, inputs).reshape(1000, -1) for branch in branches], axis=1)
-    assert expected.shape == (1000, 6 * 36 + 4 * 16 + 20)
+    assert expected.shape == (1000, len(WIDTHS) * (6 * 36 + 4 * 16 + 20 + 4 * 5))
     np.testing.assert_array_equal(outputs_of(to_bytes(model, inputs[:1]), inputs), expected)
+
+
+def test_every_quantizer_is_exact_and_runs_in_integers(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    inputs = images(1000, channels=2, size=6)
+    settings = [{"weights": name} for name in QUANTIZERS.names()] + [
+        {"weights": name, "granularity": "tensor"} for name in ("affine", "symmetric")
+    ]
+    branches = [nn.Sequential(nn.Conv2d(2, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(96, 9)) for _ in settings]
+    for branch, setting in zip(branches, settings, strict=True):
+        quantized(branch, inputs, 3, **setting)
+    exported = to_bytes(Beside(branches), inputs[:1])
+    expected = np.concatenate([simulate(branch, inputs) for branch in branches], axis=1)
+    np.testing.assert_array_equal(outputs_of(exported, inputs), expected)
+    kernels = kernels_of(exported, tmp_path)
+    assert (kernels.kernels["QLinearConv"], kernels.kernels["QGemm"]) == (len(settings), len(settings))
+    assert kernels.details()["integer_macs_share"] == 1.0
+
+
+class Rows(nn.Module):
+    """Several embeddings of the same places, side by side."""
+
+    def __init__(self, tables: list[nn.Module]) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList(tables)
+
+    def forward(self, places: torch.Tensor) -> torch.Tensor:
+        return torch.cat([table(places).flatten(1) for table in self.tables], 1)
+
+
+def test_embeddings_are_looked_up_exactly() -> None:
+    """1,200 rows read at each width, of tables with a step for each row and with a single step."""
+    torch.manual_seed(5)
+    places = torch.randint(0, 100, (400, 3), generator=torch.Generator().manual_seed(0))
+    settings = [{}, {"granularity": "tensor"}, {"weights": "affine"}, {"weights": "codebook"}]
+    tables = [nn.Embedding(100, 8, padding_idx=0) for _ in WIDTHS for _ in settings]
+    for index, table in enumerate(tables):
+        quantized(nn.Sequential(table), places, WIDTHS[index // len(settings)], **settings[index % len(settings)])
+        assert not table.weight[0].any()
+    exported = to_bytes(Rows(tables), places[:1])
+    expected = np.concatenate([looked_up(table, places.numpy()).reshape(400, -1) for table in tables], axis=1)
+    np.testing.assert_array_equal(outputs_of(exported, places), expected)
+
+
+def test_weights_alone_are_stored_in_few_bits_and_computed_with_in_floats(tmp_path: Path) -> None:
+    inputs = images(64)
+    branches = [quantized(chain(), inputs, 4, weights=name, activation_bits=32) for name in QUANTIZERS.names()]
+    model = Beside([nn.Sequential(*branch) for branch in branches])
+    exported = to_bytes(model, inputs[:1])
+    assert len(exported) < 0.35 * 4 * sum(p.numel() for branch in branches for p in branch.parameters())
+    np.testing.assert_allclose(outputs_of(exported, inputs), model(inputs).detach(), rtol=1e-4, atol=1e-5)
+    kernels = kernels_of(exported, tmp_path)
+    assert kernels.integer_layers == 0
+    assert not {"DequantizeLinear", "Cast", "Mul"} & set(kernels.kernels), "made once, while the file is loaded"
+
+
+class Tokens(nn.Module):
+    """An encoder over tokens with learned positions, as users bring them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(40, 16)
+        self.position = nn.Parameter(torch.randn(1, 6, 16))
+        layer = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.1, batch_first=True, activation="gelu", norm_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, places: torch.Tensor) -> torch.Tensor:
+        hidden = self.encoder(self.table(places) + self.position)
+        answer: torch.Tensor = self.head(hidden.mean(1))
+        return answer
+
+
+def test_a_transformer_runs_its_projections_in_integers(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    places = torch.randint(0, 40, (64, 6))
+    model = Tokens()
+    reference = deepcopy(model).eval()(places).detach()
+    model = quantized(model, places, 8)
+    exported = to_bytes(model, places[:1])
+    kernels = kernels_of(exported, tmp_path)
+    assert kernels.kernels["QGemm"] == 4 + 2 + 1
+    # what stays in floats are the two products of attention itself
+    assert kernels.macs - kernels.integer_macs == 2 * 4 * 6 * 6 * 4
+    found = outputs_of(exported, places)
+    assert np.abs(found - reference.numpy()).max() < 0.1 * float(reference.abs().max())
+    assert (found.argmax(1) == model(places).argmax(1).numpy()).mean() > 0.95
 
 
 def test_any_batch_size_gives_the_same_rows() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from pipelines.packing import Packed, encodings, pack, pack_bias, pack_fields
+from pipelines.packing import Packed, encodings, pack, pack_bias, pack_fields, tabled
 
 
 def model_of(packed: Packed, shape: tuple[int, ...], data_type: int = TensorProto.INT8) -> bytes:
@@ -85,9 +85,11 @@ def test_a_tiny_tensor_stays_plain_and_the_choice_is_never_larger() -> None:
 
 
 def test_codes_that_use_few_levels_take_fewer_bytes_than_their_width() -> None:
-    ternary = codes_of(2, (4096,)) * 100
+    spread = np.random.default_rng(0).choice([-100, -41, 0, 7, 99], 4096)
     pruned = np.where(np.arange(4096) % 8 == 0, 1, 0)
-    assert pack(ternary, "codes").encoding == "plain"
+    assert pack(spread, "codes").encoding == "table"
+    assert pack(spread, "a").num_bytes < 4096 * 64 / 27 / 8 + 720  # 27 digits of base 5 in a 64-bit word, a table
+    np.testing.assert_array_equal(unpacked(pack(spread, "codes"), spread.shape), spread)
     assert pack(pruned, "codes").num_bytes < 4096 / 8 + 300
 
 
@@ -116,3 +118,26 @@ def test_a_bias_takes_the_narrowest_type(largest: int, num_bytes: int) -> None:
     found = unpacked(packed, codes.shape, TensorProto.INT32)
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, codes)
+
+
+def floats_back(values: np.ndarray) -> tuple[Packed | None, np.ndarray]:
+    packed = tabled(values, "codes")
+    return packed, values if packed is None else unpacked(packed, values.shape, TensorProto.FLOAT)
+
+
+@settings(deadline=None, max_examples=25)
+@given(levels=st.integers(1, 300), size=st.integers(2, 3000), seed=st.integers(0, 99))
+def test_floats_of_few_values_come_back_to_the_bit(levels: int, size: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values = random.choice(random.normal(size=levels).astype(np.float32), size)
+    values[0] = -0.0
+    packed, found = floats_back(values)
+    assert found.tobytes() == values.tobytes()
+    assert packed is None or len(np.unique(values.view(np.int32))) <= 256
+
+
+def test_floats_are_stored_as_they_are_where_a_table_saves_nothing() -> None:
+    assert floats_back(np.random.default_rng(0).normal(size=5000).astype(np.float32))[0] is None
+    assert floats_back(np.array([1.0, 2.0], np.float32))[0] is None
+    packed, _ = floats_back(np.tile(np.array([0.0, 1.5, -2.0], np.float32), 1000))
+    assert packed is not None

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from pipelines.fake_quantize import is_quantized, weight_codes, weight_quantizer
 from pipelines.layer_graph import LayerGraph
 from pipelines.stage import stage_of
-from pipelines.stages.quantize import Quantize, survey
+from pipelines.stages.quantize import Quantize
+from pipelines.survey import survey
 from search_spaces.errors import WrongInput
 
 

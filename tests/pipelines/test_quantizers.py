@@ -1,5 +1,8 @@
 """Grids agree with torch's own quantisation, map zero to zero and get finer with more bits."""
 
+from itertools import combinations
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,8 +10,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipelines.fake_quantize import ActivationQuantizer, LearnedStepSize
-from pipelines.quantizers.affine import Affine, affine_grid, percentile_range
-from pipelines.quantizers.symmetric import Symmetric, symmetric_scale
+from pipelines.quantizers import Quantizer, percentile_range
+from pipelines.quantizers.affine import Affine, affine_grid
+from pipelines.quantizers.codebook import Codebook, best_levels
+from pipelines.quantizers.power_of_two import PowerOfTwo
+from pipelines.quantizers.symmetric import Symmetric
 
 WIDTHS = range(2, 9)
 
@@ -16,6 +22,10 @@ WIDTHS = range(2, 9)
 def weights(seed: int = 0) -> torch.Tensor:
     torch.manual_seed(seed)
     return torch.randn(6, 4, 3, 3) * torch.tensor([0.01, 0.1, 1.0, 3.0, 10.0, 0.0]).view(-1, 1, 1, 1)
+
+
+def activations(rule: str) -> Affine:
+    return Affine.model_validate({"range": rule, "axis": None, "signed": False})
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
@@ -29,7 +39,7 @@ def test_symmetric_weights_equal_torchs_fake_quantisation(bits: int) -> None:
 @pytest.mark.parametrize("rule", ["minmax", "percentile", "mse"])
 def test_affine_activations_equal_torchs_fake_quantisation(rule: str) -> None:
     values = weights(1) + 0.3
-    grid = Affine.model_validate({"range": rule}).fit(values)
+    grid = activations(rule).fit(values)
     expected = torch.fake_quantize_per_tensor_affine(values, float(grid.scale), int(grid.zero_point), 0, 255)
     torch.testing.assert_close(grid.nearest(values), expected, rtol=0, atol=1e-6)
 
@@ -47,18 +57,57 @@ def test_affine_grids_hold_zero_exactly_and_miss_by_half_a_step(low: float, widt
 
 def test_activations_after_a_relu_have_zero_point_zero() -> None:
     for rule in ("minmax", "percentile", "mse"):
-        grid = Affine.model_validate({"range": rule}).fit(weights().relu())
+        grid = activations(rule).fit(weights().relu())
         assert int(grid.zero_point) == 0
 
 
-@pytest.mark.parametrize("quantizer", [Symmetric, Affine])
-def test_more_bits_mean_less_error_and_zero_stays_zero(quantizer: type[Symmetric] | type[Affine]) -> None:
-    errors = []
-    for bits in WIDTHS:
-        grid = quantizer(bits=bits).fit(weights())
-        errors.append(float((grid.nearest(weights()) - weights()).square().sum()))
-        assert torch.equal(grid.nearest(torch.zeros_like(weights())), torch.zeros_like(weights()))
-    assert errors == sorted(errors, reverse=True)
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_affine_weights_equal_torchs_fake_quantisation(bits: int) -> None:
+    grid = Affine(bits=bits).fit(weights())
+    expected = torch.fake_quantize_per_channel_affine(weights(), grid.scale, grid.zero_point, 0, grid.low, grid.high)
+    torch.testing.assert_close(grid.nearest(weights()), expected, rtol=1e-6, atol=1e-6)
+    assert (grid.low, grid.high) == (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+@pytest.mark.parametrize("quantizer", [Symmetric, Affine, PowerOfTwo, Codebook])
+@pytest.mark.parametrize("rule", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("axis", [0, None])
+def test_every_rule_and_granularity_fits(quantizer: type[Quantizer], rule: str, axis: int | None) -> None:
+    grid = quantizer.model_validate({"bits": 4, "range": rule, "axis": axis}).fit(weights())
+    assert grid.scale.shape == grid.zero_point.shape == (() if axis is None else (6,))
+    error = (grid.nearest(weights()) - weights()).square().mean()
+    assert float(error) < 0.1 * float(weights().square().mean())
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_fixed_point_steps_are_powers_of_two_and_none_fits_better(bits: int) -> None:
+    rows = weights()[:5].flatten(1)
+    grid = PowerOfTwo(bits=bits).fit(rows)
+    exponents = torch.log2(grid.scale)
+    assert torch.equal(exponents, exponents.round())
+    error = (grid.nearest(rows) - rows).square().sum(1)
+    for shift in (-2.0, -1.0, 1.0):
+        other = Symmetric(bits=bits).fit(rows)
+        other = type(other)(torch.exp2(exponents + shift), other.zero_point, other.low, other.high, axis=0)
+        assert bool((error <= (other.nearest(rows) - rows).square().sum(1) * 1.0001).all())
+
+
+def best_error(counts: list[int], number: int) -> int:
+    """Try all sets of places."""
+    middle, places = len(counts) // 2, range(len(counts))
+    sets = [{middle, *chosen} for chosen in combinations(places, number - 1)]
+    return min(sum(c * min((at - level) ** 2 for level in levels) for at, c in enumerate(counts)) for levels in sets)
+
+
+@settings(deadline=None, max_examples=60)
+@given(counts=st.lists(st.integers(0, 9), min_size=9, max_size=9), number=st.integers(2, 4))
+def test_the_levels_of_a_codebook_are_the_best_there_are(counts: list[int], number: int) -> None:
+    levels = best_levels(np.array(counts), number)
+    assert len(counts) // 2 in levels
+    # the zero level may come on top of `number` intervals where nothing stands near it
+    assert len(levels) <= number + 1
+    error = sum(c * min((at - level) ** 2 for level in levels.tolist()) for at, c in enumerate(counts))
+    assert error <= best_error(counts, number)
 
 
 @pytest.mark.parametrize("bits", WIDTHS)
@@ -72,14 +121,14 @@ def test_the_searched_step_is_as_good_as_an_exhaustive_search(bits: int) -> None
 
     peak = rows.abs().amax(1) / limit
     best = torch.stack([error(peak * clip) for clip in torch.linspace(0.05, 1.0, 2000)]).amin(0)
-    found = error(symmetric_scale(weights()[:5], bits))
+    found = error(Symmetric(bits=bits).fit(weights()[:5]).scale)
     assert bool((found <= error(peak)).all())
     assert bool((found <= best * 1.25).all())
 
 
 def test_percentiles_leave_out_both_tails() -> None:
     values = torch.cat([torch.randn(9998, generator=torch.Generator().manual_seed(0)), torch.tensor([1e6, -1e6])])
-    low, high = percentile_range(values, 99.9)
+    low, high = percentile_range(values[None], 99.9)
     assert -6 < float(low) < -3
     assert 3 < float(high) < 6
 
@@ -95,7 +144,7 @@ def test_widths_outside_two_to_eight_are_refused(bits: int) -> None:
 def test_learned_steps_have_the_gradients_of_the_paper(bits: int) -> None:
     torch.manual_seed(bits)
     weight = torch.randn(3, 5, requires_grad=True)
-    quantizer = LearnedStepSize(weight, bits)
+    quantizer = LearnedStepSize(Symmetric(bits=bits).fit(weight), 5)
     with torch.no_grad():
         quantizer.scale.mul_(0.83)  # so that no weight stands exactly on the clipping edge
     upstream = torch.randn(3, 5)
@@ -114,11 +163,32 @@ def test_learned_steps_have_the_gradients_of_the_paper(bits: int) -> None:
 
 def test_learned_steps_keep_zeros_and_stand_on_their_grid() -> None:
     weight = weights()
-    quantizer = LearnedStepSize(weight, 3)
-    quantized = quantizer(weight)
-    assert torch.equal(quantized[5], torch.zeros(4, 3, 3))
-    torch.testing.assert_close(quantized, quantizer.grid().nearest(weight))
-    assert len(quantized[0].unique()) <= 7
+    for fitted in (
+        Symmetric(bits=3),
+        Affine(bits=3),
+        PowerOfTwo(bits=3),
+        Codebook(bits=3),
+        Codebook(bits=3, axis=None),
+    ):
+        quantizer = LearnedStepSize(fitted.fit(weight), 36)
+        with torch.no_grad():
+            quantizer.scale.mul_(1.1)  # as if it had been trained
+        quantized = quantizer(weight)
+        assert torch.equal(quantized[5], torch.zeros(4, 3, 3))
+        torch.testing.assert_close(quantized, quantizer.grid().nearest(weight))
+        assert len(quantized[0].unique()) <= 8
+        assert quantizer.bits == 3
+
+
+def test_learned_fixed_point_steps_stay_powers_of_two() -> None:
+    quantizer = LearnedStepSize(PowerOfTwo(bits=4).fit(weights()), 36)
+    optimiser = torch.optim.SGD(quantizer.parameters(), lr=0.05)
+    for _ in range(3):
+        quantizer(weights()).square().sum().backward()
+        optimiser.step()
+    exponents = torch.log2(quantizer.steps())
+    assert torch.equal(exponents, exponents.round())
+    assert not torch.equal(quantizer.scale, PowerOfTwo(bits=4).fit(weights()).scale)
 
 
 def test_activation_gradients_stop_outside_the_range() -> None:
