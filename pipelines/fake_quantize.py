@@ -52,7 +52,7 @@ class LearnedStepSize(nn.Module):
         grid = self.grid()
         step = grid.spread(slow + (step - slow).detach(), weight)
         zero = grid.spread(self.zero_point, weight)
-        ratio = torch.minimum(torch.maximum(weight / step, self.low - zero), self.high - zero)
+        ratio = (weight / step).clamp((self.low - zero).to(step.dtype), (self.high - zero).to(step.dtype))
         nearest = ratio.round() if self.levels is None else nearest_level(ratio, self.levels)
         rounded: Tensor = ratio + (nearest - ratio).detach()
         return rounded * step
