@@ -105,10 +105,9 @@ def test_the_tables_are_the_same_on_every_machine() -> None:
     assert zlib.crc32(TYPICAL) == 0x394EBB22
 
 
-@pytest.mark.parametrize("bits", [2, 6])
-def test_a_quantised_model_comes_back_bit_for_bit(bits: int) -> None:
+def test_a_quantised_model_comes_back_bit_for_bit() -> None:
     inputs = images(64)
-    model = to_bytes(quantized(chain(), inputs, bits), inputs[:1])
+    model = to_bytes(quantized(chain(), inputs, {"0": 8, "2": 6, "4": 5, "7": 4, "9": 3, "11": 2}), inputs[:1])
     found = pack(model)
     assert unpack(found.content) == model
     assert {"codes", "floats", "integers", "graph", "header"} == set(found.parts)
