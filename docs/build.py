@@ -1,4 +1,4 @@
-"""Writes docs/reference.md from the code: every name a sweep file may use, its settings, its docstring."""
+"""Writes docs/reference.md and docs/methods from the code: every name of a sweep file, its settings, its docstring."""
 
 import inspect
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from docs.method_pages import method_pages
 from orchestrator.catalogue import REGISTRIES, entries
 from orchestrator.status import status_document
 from orchestrator.sweep import (
@@ -86,9 +87,15 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
         yield f"| `{name}` | {default} | {(field.description or '').replace('|', '/')} |"
 
 
+def pages() -> dict[Path, str]:
+    """Return every generated page by its path."""
+    return {PAGE: page(), **method_pages()}
+
+
 if __name__ == "__main__":
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv:
-        sys.exit(
-            0 if PAGE.read_text(encoding="utf-8") == page() else "docs/reference.md is not what `make docs` writes"
-        )
-    PAGE.write_text(page(), encoding="utf-8")
+        sys.exit(f"not what `make docs` writes: {', '.join(path.name for path in stale)}" if stale else 0)
+    for path in stale:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(pages()[path], encoding="utf-8")

@@ -1,17 +1,20 @@
-"""The generated page says what the code says, and the README's sweep is sound."""
+"""The generated pages say what the code says, and the README's sweep is sound."""
 
 import re
 from pathlib import Path
 
-from docs.build import PAGE, page
+import pytest
+
+from docs.build import pages
 from orchestrator.sweep import Sweep
 from search_spaces.documents import parse_yaml
 
 README = Path(__file__).parents[1] / "README.md"
 
 
-def test_the_reference_is_what_make_docs_writes() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page()
+@pytest.mark.parametrize("path", sorted(pages()), ids=lambda path: path.name)
+def test_every_generated_page_is_what_make_docs_writes(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == pages()[path]
 
 
 def test_the_sweep_file_in_the_readme_is_valid() -> None:
