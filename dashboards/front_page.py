@@ -100,6 +100,7 @@ def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json
         "best_effort": front.best_effort,
         "front": [trial.uid for trial in front],
         "plans": {trial.uid: write_yaml({"stages": list(trial.plan.stages)}) for trial in front},
+        "layers": {trial.uid: dict(trial.layers) for trial in front if trial.layers},
         "growth": _growth(history(record)),
         "influence": {meter: dict(shares) for meter, shares in influence(trials, front.objectives).items()},
         "cost": dict(total_cost(record)),

@@ -5,7 +5,7 @@
 ====================  =========================================  ===================================================
 tags                  sweep.id, sweep.name, sweep.kind=sweep,    sweep.id, sweep.name, sweep.kind=trial|baseline,
                       sweep.status, sweep.spec.sha256, fact.*    trial.uid, trial.number, trial.status, trial.reason,
-                                                                 plan.words, plan.fingerprint,
+                                                                 plan.words, plan.fingerprint, lineage.baseline|trial,
                                                                  pareto=true|false, pareto.role
 params                the resolved sweep document, flattened     the knobs, and the seed
 dataset input         the task's data, by its digest
@@ -142,6 +142,7 @@ def trial_run(record: SweepRecord, trial: Trial, curve: Sequence[Point] = ()) ->
         "mlflow.note.content": _trial_note(trial),
         **({"trial.reason": trial.reason} if trial.reason else {}),
         **{f"unmeasured.{meter}": r.reason or "" for meter, r in trial.readings.items() if r.value is None},
+        **_lineage(record, trial),
         **split_document(TRIAL_TAG, trial.to_document()),
     }
     params = {**{name: _text(value) for name, value in trial.knobs.items()}, "seed": str(trial.seed)}
@@ -294,6 +295,14 @@ def _reading_values(name: str, reading: Reading) -> dict[str, float]:
     values = {name: reading.value, f"{name}_low": reading.low, f"{name}_high": reading.high}
     details = {f"{name}_{key}": float(value) for key, value in reading.details.items() if _is_number(value)}
     return {key: value for key, value in values.items() if value is not None} | details
+
+
+def _lineage(record: SweepRecord, trial: Trial) -> dict[str, str]:
+    """Say whose training this one went on from: the baseline's, which is trained once, and that of another trial."""
+    baseline = next((other for other in record.trials.values() if other.role == "baseline"), None)
+    shared = baseline is not None and trial is not baseline and trial.plan.baseline == baseline.plan.baseline
+    told = {"lineage.baseline": baseline.uid} if baseline is not None and shared and trial.plan.baseline else {}
+    return told | ({"lineage.trial": trial.of} if trial.of else {})
 
 
 def _trial_note(trial: Trial) -> str:

@@ -135,6 +135,7 @@ def _measured(trial: Trial, delivered: Delivered, workshop: Workshop) -> Trial:
         status="failed" if missing else "complete",
         reason=f"not measured: {'; '.join(missing)}" if missing else None,
         words=delivered.words,
+        layers=delivered.layers,
         readings=readings,
         artifact=f"{ARTIFACTS}/{trial.uid}",
         cost=_cost(delivered, time.time() - begun),

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,12 +73,14 @@ class Delivered:
         cost: wall and CPU seconds, in all and by stage.
         num_parameters: of the delivered model.
         by_products: what came of each; a reason stands for one that failed.
+        layers: shape, bits and sparsity of each of its weights by name, see `pipelines.layers`.
     """
 
     words: str
     cost: dict[str, float]
     num_parameters: int
     by_products: tuple["Delivered | str", ...] = ()
+    layers: dict[str, Json] = field(default_factory=dict)
 
 
 @cache

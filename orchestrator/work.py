@@ -13,7 +13,7 @@ from pipelines.checkpoint import Checkpoint
 from pipelines.ranks import Ranks
 from pipelines.run import Outcome, run
 from pipelines.stage import stages_of
-from search_spaces.plan import Plan
+from search_spaces.plan import Json, Plan
 
 
 def fulfil(payload: Payload, seat: Seat) -> Delivered:
@@ -48,7 +48,12 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
 
 def _delivered(plan: Plan, outcome: Outcome, by_products: tuple[Delivered | str, ...] = ()) -> Delivered:
     stages = stages_of(plan)[len(plan.baseline) if plan.stages else 0 :]
-    return Delivered(", ".join(stage.words() for stage in stages), outcome.facts, outcome.num_parameters, by_products)
+    words = ", ".join(stage.words() for stage in stages)
+    layers: dict[str, Json] = {
+        name: {"shape": list(facts.shape), "bits": facts.bits, "sparsity": facts.sparsity}
+        for name, facts in outcome.layers.items()
+    }
+    return Delivered(words, outcome.facts, outcome.num_parameters, by_products, layers)
 
 
 @cache

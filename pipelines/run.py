@@ -16,6 +16,7 @@ from pipelines.bench import Bench, Cache, Report, derived_seed, seeded, silent
 from pipelines.checkpoint import Checkpoint
 from pipelines.energy_counters import nvml, rapl
 from pipelines.export import to_bytes
+from pipelines.layers import LayerFacts, layer_facts
 from pipelines.provenance import code_digest
 from pipelines.ranks import Ranks
 from pipelines.stage import Stage, stages_of
@@ -57,12 +58,14 @@ class Outcome:
         costs: of each stage, in order; the export last.
         baseline_key: names task, baseline plan and seed by content: equal keys share baseline and teacher.
         by_products: what came of each plan that goes on where this one ends, or why it failed.
+        layers: shape, bits and sparsity of each weight of the delivered model, by its name.
     """
 
     folder: Path
     costs: tuple[StageCost, ...]
     baseline_key: str
     by_products: tuple["Outcome | str", ...] = ()
+    layers: Mapping[str, LayerFacts] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -151,7 +154,7 @@ def run(
     trained = deepcopy(model) if by_products else model
     job.deliver(model, folder, origin)
     others = tuple(job.go_on(deepcopy(trained), longer, place, key, origin) for longer, place in by_products)
-    return Outcome(folder, tuple(job.costs), key, others)
+    return Outcome(folder, tuple(job.costs), key, others, layer_facts(trained))
 
 
 def baseline_key(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Document | None = None) -> str:
@@ -254,7 +257,7 @@ class _Job:
             longer.deliver(model, folder, origin)
         except (TrialFailed, WrongInput) as error:
             return str(error)
-        return Outcome(folder, tuple(longer.costs), key)
+        return Outcome(folder, tuple(longer.costs), key, layers=layer_facts(model))
 
     def deliver(self, model: nn.Module, folder: Path, origin: Document) -> None:
         ranks, clock = self.bench.ranks, _Clock()

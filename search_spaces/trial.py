@@ -30,6 +30,7 @@ class Trial:
         reason: why a trial that is not complete is not; detail: what a person debugging it wants to see.
         cost: seconds by name, such as ``wall_s`` and ``cpu_s``.
         started, finished: Unix time in seconds.
+        layers: ``shape``, ``bits`` and ``sparsity`` of each weight of the delivered model, by its name.
     """
 
     uid: str
@@ -49,6 +50,7 @@ class Trial:
     started: float = 0.0
     finished: float = 0.0
     of: str | None = None
+    layers: Mapping[str, Json] = field(default_factory=dict)
 
     def value(self, meter: str) -> float | None:
         """Return the validation reading of `meter`, or None where there is none."""
@@ -80,6 +82,7 @@ class Trial:
             "started": self.started,
             "finished": self.finished,
             **({"of": self.of} if self.of else {}),
+            **({"layers": dict(self.layers)} if self.layers else {}),
         }
 
     @classmethod
@@ -103,6 +106,7 @@ class Trial:
             started=cast(float, document["started"]),
             finished=cast(float, document["finished"]),
             of=cast(str | None, document.get("of")),
+            layers=cast(Mapping[str, Json], document.get("layers", {})),
         )
 
 

@@ -65,7 +65,15 @@ function fillCompare(app) {
       ...(app.tested.includes(i) ? [row("  on the test split", chosen.map(t => t.t && t.t[i] ? `${quantity(t.t[i][0], o.unit)}  ${interval(t.t[i][1], t.t[i][2], o.unit)}` : "–"))] : []),
     ]),
     ...app.data.knobs.map((name, k) => row(name, chosen.map(t => t.k[k] === null ? "not asked" : String(t.k[k])))),
+    ...layerRows(app, chosen).map(([name, cells]) => row(name, cells)),
     row("plan", chosen.map(t => element("pre", {}, app.data.plans[t.uid] || t.words)))));
+}
+
+// What became of each layer of the chosen points: bits of its weights, share of zeros, shape.
+function layerRows(app, chosen) {
+  const layers = chosen.map(t => app.data.layers[t.uid] || {}), names = [...new Set(layers.flatMap(Object.keys))];
+  return names.map(name => [`layer ${name}`, layers.map(of => of[name]
+    ? `${of[name].bits} bits, ${+(of[name].sparsity * 100).toPrecision(3)} % zeros, ${of[name].shape.join("×")}` : "not there")]);
 }
 
 function fillCost(app) {

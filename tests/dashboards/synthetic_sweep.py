@@ -132,12 +132,21 @@ def _trial(number: int, rng: random.Random) -> Trial:
         words=words,
         readings=_readings(sparsity, conv, head, distilled, rng) if status == "complete" else {},
         artifact=f"artifacts/{uid}" if status == "complete" else None,
+        layers=_layers(sparsity, conv, head) if status == "complete" else {},
         reason=reason,
         detail="Traceback (most recent call last):\n  ...\nTrialFailed: loss is nan" if status == "failed" else "",
         cost={"wall_s": wall, "cpu_s": 0.9 * wall},
         started=started,
         finished=started + wall,
     )
+
+
+def _layers(sparsity: float, conv: int, head: int) -> dict[str, Json]:
+    kept = max(round(64 * (1 - sparsity)), 1)
+    return {
+        "conv1": {"shape": [kept, 1, 3, 3], "bits": conv, "sparsity": round(0.1 / conv, 4)},
+        "head": {"shape": [10, kept], "bits": head, "sparsity": round(0.2 / head, 4)},
+    }
 
 
 def _readings(sparsity: float, conv: int, head: int, distilled: bool, rng: random.Random) -> dict[str, Reading]:

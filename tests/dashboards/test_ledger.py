@@ -50,6 +50,16 @@ def test_trial_is_read_from_its_tags() -> None:
     assert max(map(len, run.tags.values())) <= 5_000
 
 
+def test_run_says_whose_training_it_went_on_from() -> None:
+    trained = Plan(({"kind": "train", "epochs": 3},), ({"kind": "prune", "sparsity": 0.5},))
+    baseline = replace(TRIAL, uid="baseline", role="baseline", plan=trained.baseline_plan())
+    record = replace(RECORD, trials={"baseline": baseline})
+    child = trial_run(record, replace(TRIAL, plan=trained, of="3-abc")).tags
+    assert (child["lineage.baseline"], child["lineage.trial"]) == ("baseline", "3-abc")
+    assert not {"lineage.baseline", "lineage.trial"} & trial_run(record, baseline).tags.keys()
+    assert "lineage.baseline" not in trial_run(record, TRIAL).tags
+
+
 def test_digest_tells_any_change_of_what_the_run_holds() -> None:
     changed = [
         replace(TRIAL, status="failed", reason="x"),
