@@ -103,6 +103,8 @@ class Front:
         """Trials off the front that no trial beats beyond measuring errors, see `certainty.Spread.dominates`."""
         finished = _finished(self.trials, self.objectives)
         eligible = finished if self.best_effort else [trial for trial in finished if self.missed_by(trial) == 0]
+        if not eligible:
+            return ()
         rows = [[trial.readings[o.meter] for o in self.objectives] for trial in eligible]
         keep = Spread.of(rows, self.objectives).undominated()
         members = {trial.uid for trial in self.members}

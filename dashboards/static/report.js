@@ -4,7 +4,7 @@ const app = {
   picked: null, pinned: new Set(), prefer: "knee", brushed: null, drawings: [], shown: [],
 
   start() {
-    this.limits = this.data.objectives.map(() => null);
+    this.limits = [];
     this.build();
     this.followLink();
     new ResizeObserver(() => this.drawAll()).observe(document.body);
@@ -16,6 +16,7 @@ const app = {
   build() {
     const { data } = this;
     this.objectives = data.objectives;
+    if (this.limits.length !== this.objectives.length) this.limits = this.objectives.map(() => null);  // the journal was still empty
     this.measured = data.trials.filter(t => t.status === "complete");
     const byUid = new Map(data.trials.map(t => [t.uid, t]));
     this.members = data.front.map(uid => byUid.get(uid));

@@ -57,8 +57,10 @@ def test_live_page_follows_the_journal_without_mlflow(tmp_path: Path) -> None:
     lines = whole.read_bytes().splitlines(keepends=True)
     (tmp_path / "home" / "live").mkdir(parents=True)
     journal = tmp_path / "home" / "live" / "journal.jsonl"
-    journal.write_bytes(b"".join(lines[:12]))
+    journal.write_bytes(b"")
     with open_board(tmp_path / "home", port=0) as board:
+        assert json.loads(_get(f"{board.url}/live/data.json")[2])["objectives"] == []
+        journal.write_bytes(b"".join(lines[:12]))
         assert ">live</a> running: 1 complete" in _get(f"{board.url}/")[2]
         page = _get(f"{board.url}/live/")[2]
         assert "connect-src 'self'" in page

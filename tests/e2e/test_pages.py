@@ -114,10 +114,12 @@ def test_live_page_takes_in_what_happens_and_keeps_what_was_chosen(browser: Chro
     lines = whole.read_bytes().splitlines(keepends=True)
     folder = tmp_path / "home" / "digits"
     folder.mkdir(parents=True)
-    (folder / "journal.jsonl").write_bytes(b"".join(lines[:134]))
+    (folder / "journal.jsonl").write_bytes(b"")
     with open_board(tmp_path / "home", port=0) as board:
         board.links["MLflow"] = "http://127.0.0.1:1/"
         browser.get(f"{board.url}/digits/")
+        _shows(browser, "Nothing has finished yet")
+        (folder / "journal.jsonl").write_bytes(b"".join(lines[:134]))
         _shows(browser, "of 40 trials ended")
         assert "epoch" in browser.find_element(By.ID, "now").text
         browser.find_element(By.CSS_SELECTOR, "input[aria-label='size, at most']").send_keys(*[Keys.ARROW_LEFT] * 30)
