@@ -19,6 +19,7 @@ from ray.air.integrations.mlflow import MLflowLoggerCallback
 from dashboards.board import open_mlflow
 from dashboards.fetch import read_front
 from dashboards.journal import Journal, SweepRecord
+from dashboards.ledger import allowed_name
 from dashboards.publisher import publish
 from dashboards.store import default_uri, open_store
 
@@ -60,7 +61,7 @@ def driver_seconds(scratch: Path, count: int) -> tuple[list[float], list[float]]
             values = {key: reading.value for key, reading in trial.readings.items()}
             told = {**values, "training_iteration": 1, "time_total_s": 1.0, "time_this_iter_s": 1.0, "timestamp": 1}
             told |= {f"loss_{step}": 0.5 for step in range(14 - len(told))}
-            named = _Named(dict(trial.knobs), trial.uid)
+            named = _Named({allowed_name(knob): value for knob, value in trial.knobs.items()}, trial.uid)
             callback.log_trial_start(named)
             told = {key: value for key, value in told.items() if value is not None}
             ours.append(_seconds(lambda trial=trial: journal.trial(trial)))

@@ -65,7 +65,7 @@ def _complaints(browser: Chrome) -> list[str]:
 
 def _without_assistant(browser: Chrome) -> None:
     """Close the panel that MLflow opens at the right of a new visitor's page."""
-    close = "[...document.querySelectorAll('button')].find(b => b.getBoundingClientRect().right > innerWidth - 60"
+    close = "[...document.querySelectorAll('button')].find(b => b.getBoundingClientRect().right > innerWidth - 40"
     browser.execute_script(f"const b = {close} && b.getBoundingClientRect().top < 80); if (b) b.click()")
 
 
