@@ -56,6 +56,7 @@ def _shows(browser: Chrome, text: str, seconds: float = 60) -> None:
 
 def _picture(browser: Chrome, name: str, height: int = 1000) -> None:
     browser.set_window_size(1440, height)
+    browser.execute_script("scrollTo(0, 0)")
     browser.save_screenshot(str(PICTURES / f"{name}.png"))
 
 
