@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -44,17 +44,17 @@ def write_report(record: SweepRecord, path: Path, *, at: str | None = None) -> N
     path.write_text(render(report_data(record, at=at)), encoding="utf-8")
 
 
-def render(data: Mapping[str, Json]) -> str:
+def render(data: Mapping[str, Json], *, scripts: Sequence[str] = SCRIPTS) -> str:
     """Put data, styles and scripts into the page."""
     # "<" is written as an escape, so that no text of a trial can end the script that carries it.
     carried = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     title = str(data["sweep"]).replace("&", "&amp;").replace("<", "&lt;")
     page = (STATIC / "report.html").read_text(encoding="utf-8")
-    scripts = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    code = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in scripts)
     for mark, text in (
         ("<!--title-->", title),
         ("/*style*/", (STATIC / "report.css").read_text(encoding="utf-8")),
-        ("/*script*/", scripts),
+        ("/*script*/", code),
         ("/*data*/", carried),
     ):
         page = page.replace(mark, text, 1)
@@ -68,7 +68,7 @@ def live_page(data: Mapping[str, Json], links: Mapping[str, str]) -> str:
         data: `report_data` with ``now`` and ``version``.
         links: further pages by their names.
     """
-    page = render({**data, "links": dict(links)})
+    page = render({**data, "links": dict(links)}, scripts=("news.js", *SCRIPTS))
     # on its own server the page may ask for its data, and nothing else
     return page.replace("default-src 'none';", "default-src 'none'; connect-src 'self';", 1)
 
