@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # what a meter cannot know by itself
-SETTINGS: dict[str, dict[str, float]] = {"energy": {"watts_per_core": 5.0}}
+SETTINGS: dict[str, dict[str, float]] = {"energy": {"watts_per_core": 5.0}, "train_energy": {"watts_per_core": 5.0}}
 FACTS = {"train_cpu_s": 12.5}
 # these are of the machine as it is at the time: its caches and its clock are shared with whatever else runs
 ABSOLUTE_TIMES = ("throughput", "load_time", "energy")

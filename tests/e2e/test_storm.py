@@ -14,7 +14,10 @@ import pytest
 
 from dashboards.journal import SweepRecord, events
 
-pytestmark = pytest.mark.timeout(900)  # a busy machine needs tens of seconds to bring back each of the processes
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.timeout(900),
+]  # a busy machine needs tens of seconds to bring back each of the processes
 
 ROOT = Path(__file__).parents[2]
 # a third of the learning rates is hopeless: these trials fail by their own fault, and no others may

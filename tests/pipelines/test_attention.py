@@ -8,9 +8,10 @@ from torch import nn
 
 from pipelines.attention import Attention, can_unfold, unfold_attention
 
-QUERY, KEY = torch.randn(2, 5, 8), torch.randn(2, 7, 8)
+_DRAWS = torch.Generator().manual_seed(0)
+QUERY, KEY = torch.randn(2, 5, 8, generator=_DRAWS), torch.randn(2, 7, 8, generator=_DRAWS)
 CAUSAL = torch.ones(5, 7, dtype=torch.bool).triu(3)
-PER_HEAD = torch.randn(4, 5, 7)
+PER_HEAD = torch.randn(4, 5, 7, generator=_DRAWS)
 PADDED = torch.tensor([[False] * 7, [False] * 4 + [True] * 3])
 
 

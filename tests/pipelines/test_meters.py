@@ -62,7 +62,7 @@ def test_names_and_documents_become_meters(task: Task) -> None:
     ("objective", "told"),
     [
         ("accurcy", "did you mean 'accuracy'"),
-        ("metric", "known: accuracy, bops, broken, energy, latency, load_time, macs, peak_memory, size"),
+        ("metric", "known: accuracy, bops, broken, coded_size, energy, latency, load_time, macs, peak_memory, size"),
         ({"kind": "latency", "goal": "max"}, "Input should be 'min'"),
         ({"kind": "latency", "batch": 2}, "Extra inputs are not permitted"),
         ({"kind": "pipelines.task:Task"}, "must name a subclass"),
