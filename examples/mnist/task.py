@@ -1,0 +1,96 @@
+"""MNIST from a folder with the original IDX files, and the networks of the literature on it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+from pipelines.task import Metric, Task
+
+
+def lenet_300_100() -> nn.Module:
+    """Return the multi-layer perceptron of LeCun et al. (1998): 266,610 parameters."""
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)
+    )
+
+
+def lenet_5() -> nn.Module:
+    """Return LeNet-5 as Caffe has it, 20c5-p2-50c5-p2-500-10: 431,080 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 20, 5),
+        nn.MaxPool2d(2),
+        nn.Conv2d(20, 50, 5),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(800, 500),
+        nn.ReLU(),
+        nn.Linear(500, 10),
+    )
+
+
+def mlp(width: int, dropout: float = 0.0) -> Callable[[], nn.Module]:
+    """Return what makes the two hidden layers of Hinton et al. (2015)."""
+    return lambda: nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(width, 10),
+    )
+
+
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "lenet-300-100": lenet_300_100,
+    "lenet-5": lenet_5,
+    "mlp-800": mlp(800),
+    "mlp-1200": mlp(1200, dropout=0.5),
+}
+
+
+def make(net: str = "lenet-300-100", folder: str = "data", num_validation: int = 5000) -> Task:
+    """Return the task: the last of the 60,000 training images are for validation, the 10,000 test images for test.
+
+    Args:
+        net: one of `NETS`.
+        folder: with the four IDX files; relative to this file.
+        num_validation: images that candidates are compared on.
+    """
+    where = Path(__file__).parent / folder
+    images, labels = _pixels(where / "train-images-idx3-ubyte"), _labels(where / "train-labels-idx1-ubyte")
+    train = TensorDataset(images[:-num_validation], labels[:-num_validation])
+    validation = TensorDataset(images[-num_validation:], labels[-num_validation:])
+    test = TensorDataset(_pixels(where / "t10k-images-idx3-ubyte"), _labels(where / "t10k-labels-idx1-ubyte"))
+    return Task(
+        model=NETS[net],
+        train=train,
+        validation=validation,
+        test=test,
+        loss=functional.cross_entropy,
+        metrics={"accuracy": Metric(lambda outputs, targets: (outputs.argmax(1) == targets).float())},
+        example_input=images[:1],
+    )
+
+
+def _pixels(path: Path) -> Tensor:
+    return torch.from_numpy(_idx(path).astype(np.float32) / 255).unsqueeze(1)
+
+
+def _labels(path: Path) -> Tensor:
+    return torch.from_numpy(_idx(path).astype(np.int64))
+
+
+def _idx(path: Path) -> np.ndarray:
+    """Read an IDX file of bytes: a magic number whose last byte counts the dimensions, their sizes, the values."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} is missing; `python {path.parent.parent.name}/fetch.py` fetches MNIST")
+    content = path.read_bytes()
+    dimensions = np.frombuffer(content, ">i4", content[3], offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(dimensions)
