@@ -1,6 +1,7 @@
 """MNIST from a folder with the original IDX files, and the networks of the literature on it."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,54 +13,44 @@ from torch.utils.data import TensorDataset
 from pipelines.task import Metric, Task
 
 
-def lenet_300_100() -> nn.Module:
+def lenet_300_100(*, first: int = 300, second: int = 100) -> nn.Module:
     """Return the multi-layer perceptron of LeCun et al. (1998): 266,610 parameters."""
     return nn.Sequential(
-        nn.Flatten(), nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)
+        nn.Flatten(), nn.Linear(784, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU(), nn.Linear(second, 10)
     )
 
 
-def lenet_5() -> nn.Module:
+def lenet_5(*, first: int = 20, second: int = 50, hidden: int = 500) -> nn.Module:
     """Return LeNet-5 as Caffe has it, 20c5-p2-50c5-p2-500-10: 431,080 parameters."""
     return nn.Sequential(
-        nn.Conv2d(1, 20, 5),
+        nn.Conv2d(1, first, 5),
         nn.MaxPool2d(2),
-        nn.Conv2d(20, 50, 5),
+        nn.Conv2d(first, second, 5),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(800, 500),
+        nn.Linear(16 * second, hidden),
         nn.ReLU(),
-        nn.Linear(500, 10),
+        nn.Linear(hidden, 10),
     )
 
 
-def mlp(width: int, dropout: float = 0.0) -> Callable[[], nn.Module]:
-    """Return what makes the two hidden layers of Hinton et al. (2015)."""
-    return lambda: nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(784, width),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(width, width),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(width, 10),
-    )
+def mlp(first: int = 800, second: int = 800, dropout: float = 0.0) -> nn.Module:
+    """Return two hidden layers; Hinton et al. (2015) teach 800 + 800 by 1200 + 1200 with dropout."""
+    hidden = [nn.Linear(784, first), nn.ReLU(), nn.Dropout(dropout), nn.Linear(first, second), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Dropout(dropout), nn.Linear(second, 10))
 
 
-NETS: dict[str, Callable[[], nn.Module]] = {
-    "lenet-300-100": lenet_300_100,
-    "lenet-5": lenet_5,
-    "mlp-800": mlp(800),
-    "mlp-1200": mlp(1200, dropout=0.5),
-}
+NETS: dict[str, Callable[..., nn.Module]] = {"lenet-300-100": lenet_300_100, "lenet-5": lenet_5, "mlp": mlp}
 
 
-def make(net: str = "lenet-300-100", folder: str = "data", num_validation: int = 5000) -> Task:
+def make(
+    net: str = "lenet-300-100", widths: dict[str, float] | None = None, folder: str = "data", num_validation: int = 5000
+) -> Task:
     """Return the task: the last of the 60,000 training images are for validation, the 10,000 test images for test.
 
     Args:
-        net: one of `NETS`.
+        net: one of `NETS`; all of them are variants that a student may be.
+        widths: other keyword arguments for it.
         folder: with the four IDX files; relative to this file.
         num_validation: images that candidates are compared on.
     """
@@ -69,13 +60,14 @@ def make(net: str = "lenet-300-100", folder: str = "data", num_validation: int =
     validation = TensorDataset(images[-num_validation:], labels[-num_validation:])
     test = TensorDataset(_pixels(where / "t10k-images-idx3-ubyte"), _labels(where / "t10k-labels-idx1-ubyte"))
     return Task(
-        model=NETS[net],
+        model=partial(NETS[net], **(widths or {})),
         train=train,
         validation=validation,
         test=test,
         loss=functional.cross_entropy,
         metrics={"accuracy": Metric(lambda outputs, targets: (outputs.argmax(1) == targets).float())},
         example_input=images[:1],
+        variants=NETS,
     )
 
 

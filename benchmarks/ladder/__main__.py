@@ -1,0 +1,114 @@
+"""One row of the ladder of published compression results: train, compress, deliver, measure.
+
+    python examples/mnist/fetch.py
+    python -m benchmarks.ladder lenet-300-100 [--seed 0] [--json FILE]
+
+A row is a sweep file without holes beside this one: its baseline and its one plan. The whole coded file counts, header,
+scales and biases included; what it is a ratio of are the uncompressed network's parameters at 4 bytes each, as in the
+papers. Plans were chosen on the validation split; the test split is read once at the end.
+"""
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from orchestrator.sweep import Sweep
+from pipelines.bench import Cache
+from pipelines.measure import measure
+from pipelines.meter import meter_of
+from pipelines.ranks import Ranks, use_threads
+from pipelines.run import Outcome, run
+from pipelines.task import Split, Task, load_task
+from search_spaces.objectives import Reading
+
+ROWS = sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
+READ = ("size", "coded_size", "accuracy")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One delivered model: what it weighs in bytes, and its errors in percent."""
+
+    name: str
+    num_parameters: int
+    size: float
+    coded_size: float
+    validation_error: float
+    test_error: float
+    cpu_seconds: float
+
+
+def main() -> None:
+    """Run one row and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("row", choices=ROWS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    use_threads(1)
+    begun = time.perf_counter()
+    sweep = Sweep.read(str(Path(__file__).with_name(f"{arguments.row}.yaml")))
+    models = ladder(sweep, arguments.seed)
+    if arguments.json:
+        facts = {"row": arguments.row, "seed": arguments.seed, "models": [vars_of(model) for model in models]}
+        arguments.json.write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    print(f"\n{sweep.story}\nseed {arguments.seed}, {time.perf_counter() - begun:.0f} s")
+    print(table(models))
+
+
+def ladder(sweep: Sweep, seed: int) -> list[Model]:
+    """Train the baseline and the sweep's one plan, and measure both."""
+    task = load_task(sweep.config.task.use, sweep.config.task.options, sweep.folder)
+    (plan,) = sweep.space.corners()
+    with TemporaryDirectory() as scratch:
+        folder, cache = Path(scratch), Cache(Path(scratch) / "cache")
+        named = {"baseline": plan.baseline_plan(), "compressed": plan}
+        run_in = partial(run, task=task, seed=seed, ranks=Ranks.alone(), cache=cache, report=_tell)
+        return [_model(name, run_in(plan, folder=folder / name), task) for name, plan in named.items()]
+
+
+def _model(name: str, outcome: Outcome, task: Task) -> Model:
+    validation, test = (_read(outcome, task, split) for split in ("validation", "test"))
+    errors = [100 * (1 - _value(readings["accuracy"])) for readings in (validation, test)]
+    sizes = [_value(validation[meter]) for meter in ("size", "coded_size")]
+    return Model(name, outcome.num_parameters, *sizes, *errors, outcome.cpu_seconds)
+
+
+def _read(outcome: Outcome, task: Task, split: Split) -> dict[str, Reading]:
+    meters = [meter_of(name, task.metrics) for name in READ]
+    return measure(outcome.folder, None, task, split=split, meters=meters)
+
+
+def _value(reading: Reading) -> float:
+    assert reading.value is not None, reading.reason
+    return reading.value
+
+
+def _tell(progress: object) -> None:
+    print(f"\r{progress}"[:120].ljust(120), end="", file=sys.stderr, flush=True)
+
+
+def vars_of(model: Model) -> dict[str, float | str]:
+    """Return the model's figures by name."""
+    return {name: getattr(model, name) for name in Model.__slots__}
+
+
+def table(models: list[Model]) -> str:
+    """Return the figures, the ratios to the first model's parameters at four bytes each among them."""
+    whole = 4 * models[0].num_parameters
+    head = f"{'':12}{'parameters':>11}{'file':>11}{'coded':>9}{'ratio':>8}{'validation':>12}{'test':>8}{'CPU s':>7}"
+    rows = [
+        f"{m.name:12}{m.num_parameters:>11,}{m.size:>11,.0f}{m.coded_size:>9,.0f}{whole / m.coded_size:>7.1f}x"
+        f"{m.validation_error:>10.2f} %{m.test_error:>6.2f} %{m.cpu_seconds:>7.0f}"
+        for m in models
+    ]
+    return "\n".join([head, *rows])
+
+
+if __name__ == "__main__":
+    main()
