@@ -64,7 +64,7 @@ def main() -> None:
 def ladder(sweep: Sweep, seed: int) -> list[Model]:
     """Train the baseline and the sweep's one plan, and measure both."""
     task = load_task(sweep.config.task.use, sweep.config.task.options, sweep.folder)
-    (plan,) = sweep.space.corners()
+    plan = next(sweep.space.corners())
     with TemporaryDirectory() as scratch:
         folder, cache = Path(scratch), Cache(Path(scratch) / "cache")
         named = {"baseline": plan.baseline_plan(), "compressed": plan}
