@@ -1,5 +1,6 @@
 """MLflow's own model server over a delivered folder, on loopback."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -55,5 +56,8 @@ def open_model_server(folder: Path, *, host: str = LOOPBACK, port: int = DEFAULT
         command += ["--env-manager", "local", "--host", host, "--port", str(port)]
         url = address(host, port)
         log = Path(scratch) / "server.log"
-        with serving(command, f"{url}/ping", log=log, cwd=Path(scratch), environment=_ENVIRONMENT):
+        # MLflow starts uvicorn by its bare name, which is beside this interpreter even where no environment is active
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        environment = {**_ENVIRONMENT, "PATH": programs}
+        with serving(command, f"{url}/ping", log=log, cwd=Path(scratch), environment=environment):
             yield url
