@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from orchestrator.sweep import Sweep
-from pipelines.bench import Cache
+from pipelines.bench import Cache, Progress
 from pipelines.measure import measure
 from pipelines.meter import meter_of
 from pipelines.ranks import Ranks, use_threads
@@ -89,8 +89,9 @@ def _value(reading: Reading) -> float:
     return reading.value
 
 
-def _tell(progress: object) -> None:
-    print(f"\r{progress}"[:120].ljust(120), end="", file=sys.stderr, flush=True)
+def _tell(progress: Progress) -> None:
+    told = f"{progress.stage}: epoch {progress.epoch} of {progress.num_epochs}, loss {progress.loss:.4f}"
+    print(f"\r{told:60}", end="", file=sys.stderr, flush=True)
 
 
 def vars_of(model: Model) -> dict[str, float | str]:
