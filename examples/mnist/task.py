@@ -82,7 +82,8 @@ def _labels(path: Path) -> Tensor:
 def _idx(path: Path) -> np.ndarray:
     """Read an IDX file of bytes: a magic number whose last byte counts the dimensions, their sizes, the values."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path.name} is missing; `python {path.parent.parent.name}/fetch.py` fetches MNIST")
+        program = Path(__file__).with_name("fetch.py")
+        raise FileNotFoundError(f"{path.name} is missing; `python {program}` fetches MNIST")
     content = path.read_bytes()
     dimensions = np.frombuffer(content, ">i4", content[3], offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(dimensions)
