@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,7 +27,7 @@ from pipelines.task import Split, Task, load_task
 from search_spaces.objectives import Reading
 
 ROWS = sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
-READ = ("size", "coded_size", "accuracy")
+SIZES = ("size", "coded_size")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def main() -> None:
     sweep = Sweep.read(str(Path(__file__).with_name(f"{arguments.row}.yaml")))
     models = ladder(sweep, arguments.seed)
     if arguments.json:
-        facts = {"row": arguments.row, "seed": arguments.seed, "models": [vars_of(model) for model in models]}
+        facts = {"row": arguments.row, "seed": arguments.seed, "models": [asdict(model) for model in models]}
         arguments.json.write_text(json.dumps(facts, indent=2), encoding="utf-8")
     print(f"\n{sweep.story}\nseed {arguments.seed}, {time.perf_counter() - begun:.0f} s")
     print(table(models))
@@ -73,14 +73,15 @@ def ladder(sweep: Sweep, seed: int) -> list[Model]:
 
 
 def _model(name: str, outcome: Outcome, task: Task) -> Model:
-    validation, test = (_read(outcome, task, split) for split in ("validation", "test"))
+    validation = _read(outcome, task, "validation", *SIZES, "accuracy")
+    test = _read(outcome, task, "test", "accuracy")
     errors = [100 * (1 - _value(readings["accuracy"])) for readings in (validation, test)]
-    sizes = [_value(validation[meter]) for meter in ("size", "coded_size")]
+    sizes = [_value(validation[meter]) for meter in SIZES]
     return Model(name, outcome.num_parameters, *sizes, *errors, outcome.cpu_seconds)
 
 
-def _read(outcome: Outcome, task: Task, split: Split) -> dict[str, Reading]:
-    meters = [meter_of(name, task.metrics) for name in READ]
+def _read(outcome: Outcome, task: Task, split: Split, *names: str) -> dict[str, Reading]:
+    meters = [meter_of(name, task.metrics) for name in names]
     return measure(outcome.folder, None, task, split=split, meters=meters)
 
 
@@ -92,11 +93,6 @@ def _value(reading: Reading) -> float:
 def _tell(progress: Progress) -> None:
     told = f"{progress.stage}: epoch {progress.epoch} of {progress.num_epochs}, loss {progress.loss:.4f}"
     print(f"\r{told:60}", end="", file=sys.stderr, flush=True)
-
-
-def vars_of(model: Model) -> dict[str, float | str]:
-    """Return the model's figures by name."""
-    return {name: getattr(model, name) for name in Model.__slots__}
 
 
 def table(models: list[Model]) -> str:
