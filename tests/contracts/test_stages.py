@@ -1,8 +1,5 @@
 """What every stage must hold to, tested on whatever is registered."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
@@ -11,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Subset
+from two_ranks import be_a_rank, run_on_two_ranks
 
 from pipelines.bench import Bench, seeded
 from pipelines.ranks import Ranks
@@ -71,25 +68,17 @@ def one_rank(name: str) -> Tensor:
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Tensor]:
     """Outputs after each stage on two processes, which are started once for all stages."""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen([sys.executable, "-W", "error", __file__, str(rank), str(folder)], env=environment)
-        for rank in range(2)
-    ]
-    assert [rank.wait(timeout=290) for rank in ranks] == [0, 0]
+    run_on_two_ranks(__file__, folder)
     return torch.load(folder / "outputs.pt", weights_only=True)
 
 
-def main(rank: int, folder: Path) -> None:
-    """Be one of the two ranks."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    outputs = {name: applied(name, Ranks.joined())[1] for name in NAMES}
+def work(ranks: Ranks, folder: Path) -> None:
+    """Apply every stage as one of the two ranks."""
+    outputs = {name: applied(name, ranks)[1] for name in NAMES}
     for output in outputs.values():
-        assert torch.equal(output, Ranks.joined().broadcast(output)), "ranks must end with equal models"
-    if rank == 0:
+        assert torch.equal(output, ranks.broadcast(output)), "ranks must end with equal models"
+    if ranks.is_first:
         torch.save(outputs, folder / "outputs.pt")
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -127,4 +116,4 @@ class TestStage:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    be_a_rank(work)

@@ -1,16 +1,13 @@
 """One rank needs no process group, two agree, and batch statistics are those of the global batch."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from two_ranks import be_a_rank, run_on_two_ranks
 
 from pipelines.bench import Bench, Cache, Progress, Report, silent
 from pipelines.checkpoint import Checkpoint
@@ -51,12 +48,7 @@ CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher", "data_
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What both ranks found, by check; two processes, started once."""
     folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
-    started = [
-        subprocess.Popen([sys.executable, "-W", "error", __file__, str(rank), str(folder)], env=environment)
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    run_on_two_ranks(__file__, folder)
     lines = [(folder / f"{rank}").read_text(encoding="utf-8").splitlines() for rank in range(2)]
     return {check: f"{first} {second}" for check, first, second in zip(CHECKS, *lines, strict=True)}
 
@@ -172,14 +164,11 @@ def check_resume(ranks: Ranks, folder: Path) -> bool:
     return False
 
 
-def main(rank: int, folder: Path) -> None:
-    """Be one of the two ranks."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    lines = ["ok" if globals()[f"check_{check}"](Ranks.joined(), folder) else "wrong" for check in CHECKS]
-    (folder / f"{rank}").write_text("\n".join(lines), encoding="utf-8")
-    dist.destroy_process_group()
+def work(ranks: Ranks, folder: Path) -> None:
+    """Do every check as one of the two ranks."""
+    lines = ["ok" if globals()[f"check_{check}"](ranks, folder) else "wrong" for check in CHECKS]
+    (folder / f"{ranks.rank}").write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    be_a_rank(work)
