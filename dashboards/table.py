@@ -91,7 +91,7 @@ def _member(trial: Trial) -> dict[str, Json]:
         "test_readings",
         "artifact",
     )
-    return {name: document[name] for name in kept}
+    return {name: document[name] for name in kept} | {"layers": dict(trial.layers)}
 
 
 def write_front_json(front: Front, path: Path) -> None:

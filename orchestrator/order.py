@@ -73,7 +73,7 @@ class Delivered:
         cost: wall and CPU seconds, in all and by stage.
         num_parameters: of the delivered model.
         by_products: what came of each; a reason stands for one that failed.
-        layers: shape, bits and sparsity of each of its weights by name, see `pipelines.layers`.
+        layers: what became of each of its layers by name, see `pipelines.layers`.
     """
 
     words: str

@@ -49,10 +49,7 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
 def _delivered(plan: Plan, outcome: Outcome, by_products: tuple[Delivered | str, ...] = ()) -> Delivered:
     stages = stages_of(plan)[len(plan.baseline) if plan.stages else 0 :]
     words = ", ".join(stage.words() for stage in stages)
-    layers: dict[str, Json] = {
-        name: {"shape": list(facts.shape), "bits": facts.bits, "sparsity": facts.sparsity}
-        for name, facts in outcome.layers.items()
-    }
+    layers: dict[str, Json] = {name: facts.to_document() for name, facts in outcome.layers.items()}
     return Delivered(words, outcome.facts, outcome.num_parameters, by_products, layers)
 
 

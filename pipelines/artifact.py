@@ -63,6 +63,7 @@ def write(
     seed: int,
     data_digest: str,
     readings: Mapping[str, Reading] | None = None,
+    layers: Document | None = None,
     origin: Document | None = None,
 ) -> Artifact:
     """Write a delivered folder and return it; equal arguments and versions give equal bytes in every file.
@@ -74,6 +75,7 @@ def write(
         seed: the trial's seed.
         data_digest: names the data the model was trained on.
         readings: by objective, as far as they are known; see `record`.
+        layers: what became of each layer, by its name, see `pipelines.layers`; the manifest keeps it.
         origin: what else it takes to run the plan again, such as task and number of workers; leads plan.yaml.
     """
     recipe: Document = {**(origin or {}), "seed": seed, **plan.to_document()}
@@ -82,6 +84,7 @@ def write(
         "seed": seed,
         "data": data_digest,
         "versions": {name: _version(name) for name in _LIBRARIES},
+        **({"layers": layers} if layers else {}),
     }
     contents = {MODEL: model, PLAN: write_yaml(recipe).encode(), READINGS: _readings(readings or {})}
     _write(folder, contents, manifest)

@@ -58,7 +58,7 @@ class Outcome:
         costs: of each stage, in order; the export last.
         baseline_key: names task, baseline plan and seed by content: equal keys share baseline and teacher.
         by_products: what came of each plan that goes on where this one ends, or why it failed.
-        layers: shape, bits and sparsity of each weight of the delivered model, by its name.
+        layers: what became of each layer of the delivered model, by its name.
     """
 
     folder: Path
@@ -152,9 +152,9 @@ def run(
         model = job.apply(index, model)
     origin = {**(origin or {}), "workers": ranks.world_size}
     trained = deepcopy(model) if by_products else model
-    job.deliver(model, folder, origin)
+    layers = job.deliver(model, folder, origin)
     others = tuple(job.go_on(deepcopy(trained), longer, place, key, origin) for longer, place in by_products)
-    return Outcome(folder, tuple(job.costs), key, others, layer_facts(trained))
+    return Outcome(folder, tuple(job.costs), key, others, layers)
 
 
 def baseline_key(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Document | None = None) -> str:
@@ -254,29 +254,40 @@ class _Job:
             longer = replace(self, plan=plan, stages=stages_of(plan), costs=[], scored=False)
             for index in range(done, len(longer.stages)):
                 model = longer.apply(index, model)
-            longer.deliver(model, folder, origin)
+            layers = longer.deliver(model, folder, origin)
         except (TrialFailed, WrongInput) as error:
             return str(error)
-        return Outcome(folder, tuple(longer.costs), key, layers=layer_facts(model))
+        return Outcome(folder, tuple(longer.costs), key, layers=layers)
 
-    def deliver(self, model: nn.Module, folder: Path, origin: Document) -> None:
+    def deliver(self, model: nn.Module, folder: Path, origin: Document) -> dict[str, LayerFacts]:
+        """Let rank 0 write the artifact, and return what became of each layer (collective)."""
         ranks, clock = self.bench.ranks, _Clock()
+        layers = layer_facts(model, self.bench.task.example_input)
         failure: TrialFailed | None = None
         if ranks.is_first:
             try:
                 with _naming("export"):
-                    self._write(model, folder, origin)
+                    self._write(model, layers, folder, origin)
             except TrialFailed as error:
                 failure = error
         # the other ranks must not wait for a file that will never come
         if ranks.any(failure is not None):
             raise failure or TrialFailed("export: rank 0 could not write the artifact")
         self.costs.append(clock.cost("export", "write the artifact", model, ranks))
+        return layers
 
-    def _write(self, model: nn.Module, folder: Path, origin: Document) -> None:
+    def _write(self, model: nn.Module, layers: Mapping[str, LayerFacts], folder: Path, origin: Document) -> None:
         task = self.bench.task
         exported = to_bytes(model, task.example_input)
-        artifact.write(folder, exported, plan=self.plan, seed=self.seed, data_digest=data_digest(task), origin=origin)
+        artifact.write(
+            folder,
+            exported,
+            plan=self.plan,
+            seed=self.seed,
+            data_digest=data_digest(task),
+            layers={name: facts.to_document() for name, facts in layers.items()},
+            origin=origin,
+        )
 
 
 class _Clock:

@@ -30,7 +30,8 @@ class Trial:
         reason: why a trial that is not complete is not; detail: what a person debugging it wants to see.
         cost: seconds by name, such as ``wall_s`` and ``cpu_s``.
         started, finished: Unix time in seconds.
-        layers: ``shape``, ``bits`` and ``sparsity`` of each weight of the delivered model, by its name.
+        layers: ``shape``, ``bits`` and ``sparsity`` of each weight of the delivered model by its layer's name, and why
+            that layer computes ``in_floats``, if it does.
     """
 
     uid: str

@@ -69,11 +69,11 @@ function fillCompare(app) {
     row("plan", chosen.map(t => element("pre", {}, app.data.plans[t.uid] || t.words)))));
 }
 
-// What became of each layer of the chosen points: bits of its weights, share of zeros, shape.
+// What became of each layer of the chosen points: bits of its weights, share of zeros, shape, why it is in floats.
 function layerRows(app, chosen) {
   const layers = chosen.map(t => app.data.layers[t.uid] || {}), names = [...new Set(layers.flatMap(Object.keys))];
   return names.map(name => [`layer ${name}`, layers.map(of => of[name]
-    ? `${of[name].bits} bits, ${+(of[name].sparsity * 100).toPrecision(3)} % zeros, ${of[name].shape.join("×")}` : "not there")]);
+    ? `${of[name].bits} bits, ${+(of[name].sparsity * 100).toPrecision(3)} % zeros, ${of[name].shape.join("×")}${of[name].in_floats ? `, in floats: ${of[name].in_floats}` : ""}` : "not there")]);
 }
 
 function fillCost(app) {

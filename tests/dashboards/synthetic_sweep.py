@@ -144,8 +144,8 @@ def _trial(number: int, rng: random.Random) -> Trial:
 def _layers(sparsity: float, conv: int, head: int) -> dict[str, Json]:
     kept = max(round(64 * (1 - sparsity)), 1)
     return {
-        "conv1": {"shape": [kept, 1, 3, 3], "bits": conv, "sparsity": round(0.1 / conv, 4)},
-        "head": {"shape": [10, kept], "bits": head, "sparsity": round(0.2 / head, 4)},
+        "conv1": {"shape": [kept, 1, 3, 3], "bits": conv, "sparsity": round(0.1 / conv, 4), "in_floats": None},
+        "head": {"shape": [10, kept], "bits": head, "sparsity": round(0.2 / head, 4), "in_floats": None},
     }
 
 

@@ -56,6 +56,8 @@ def test_front_json_is_what_its_schema_says(front: Front, tmp_path: Path) -> Non
     jsonschema.validate(front_document(Front.of((), front.objectives)), schema)
     assert [member["uid"] for member in document["members"]] == [trial.uid for trial in front]
     assert document["hypervolume"] == front.hypervolume
+    assert [member["layers"] for member in document["members"]] == [dict(trial.layers) for trial in front]
+    assert all(trial.layers for trial in front)
 
 
 @pytest.mark.parametrize("spoil", [{"schema": 2}, {"members": [{}]}, {"more": 1}, {"hypervolume": None}])

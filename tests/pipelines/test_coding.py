@@ -3,6 +3,8 @@
 import math
 import zlib
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,6 +115,13 @@ def test_a_quantised_model_comes_back_bit_for_bit() -> None:
     assert {"codes", "floats", "integers", "graph", "header"} == set(found.parts)
     assert math.fsum(found.parts.values()) == pytest.approx(len(found.content))
     assert len(found.content) < 0.8 * len(model)
+
+
+def test_a_file_of_version_1_gives_what_it_always_gave() -> None:
+    """A net of convolutions and linear layers of 2 to 8 bits, packed on 2026-11-26; it is never written anew."""
+    content = (Path(__file__).parents[1] / "golden" / "coded-1.prt").read_bytes()
+    expected = "618bcedcac95819d320a0421541b72cf43f5e53a75093878eb14749f559ccc84"
+    assert sha256(unpack(content)).hexdigest() == expected
 
 
 @pytest.mark.parametrize("quantised", [False, True])

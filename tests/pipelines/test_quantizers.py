@@ -146,7 +146,8 @@ def test_learned_steps_have_the_gradients_of_the_paper(bits: int) -> None:
     weight = torch.randn(3, 5, requires_grad=True)
     quantizer = LearnedStepSize(Symmetric(bits=bits).fit(weight), 5)
     with torch.no_grad():
-        quantizer.scale.mul_(0.83)  # so that no weight stands exactly on the clipping edge
+        # so that no weight stands exactly on the clipping edge, and rounding to bfloat16 changes nothing
+        quantizer.scale.mul_(0.83).copy_(quantizer.scale.bfloat16())
     upstream = torch.randn(3, 5)
     quantizer(weight).backward(upstream)
     limit = 2 ** (bits - 1) - 1
@@ -198,3 +199,12 @@ def test_activation_gradients_stop_outside_the_range() -> None:
     assert values.grad is not None
     assert values.grad.tolist() == [0.0, 1.0, 1.0, 1.0, 0.0]
     assert not list(quantizer.parameters())
+
+
+@pytest.mark.parametrize("quantizer", [Symmetric(bits=3), Affine(bits=5), Symmetric(bits=8, axis=None)])
+def test_learned_steps_have_the_digits_of_bfloat16_and_weights_stand_on_them(quantizer: Quantizer) -> None:
+    learned = LearnedStepSize(quantizer.fit(weights()), 100)
+    grid, on_grid = learned.grid(), learned(weights())
+    assert torch.equal(grid.scale, grid.scale.bfloat16().float())
+    assert ((grid.scale - learned.scale).abs() <= learned.scale / 256).all()
+    torch.testing.assert_close(grid.nearest(on_grid.detach()), on_grid.detach(), rtol=1e-6, atol=0)

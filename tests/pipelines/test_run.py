@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Subset, TensorDataset
 
-from pipelines.artifact import open_artifact
+from pipelines.artifact import open_artifact, verify
 from pipelines.bench import Cache, Progress
 from pipelines.checkpoint import Checkpoint
 from pipelines.meter import answers
@@ -50,6 +50,8 @@ def test_a_plan_becomes_an_artifact_with_its_costs(task: Task, tmp_path: Path) -
     delivered = open_artifact(tmp_path / "a")
     assert (delivered.plan, delivered.seed) == (Plan(BASELINE, SMALLER), 3)
     assert delivered.data_digest == data_digest(task)
+    assert verify(tmp_path / "a")["layers"] == {name: facts.to_document() for name, facts in outcome.layers.items()}
+    assert {facts.in_floats for facts in outcome.layers.values()} == {"its weight is not quantized"}
     assert [(progress.stage, progress.epoch) for progress in told] == [
         ("train", 1),
         ("train", 2),
