@@ -1,9 +1,10 @@
 # setup: an environment in .venv   sweep: the main job   test: checks and tests   check: checks alone
+# docs: the pages made from the code   pictures: those of docs/dashboards.md, from a sweep (needs chromium)   bench: timings
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup check test sweep bench docs
+.PHONY: setup check test sweep bench docs pictures
 setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
@@ -31,3 +32,6 @@ bench: setup
 
 docs: setup
 	$(BIN)/python -m docs.build
+
+pictures: setup
+	$(BIN)/python -m docs.pictures

@@ -8,10 +8,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from dashboards.journal import JOURNAL_FILE, SweepRecord
 from dashboards.live import open_live
-from dashboards.loopback import LOOPBACK, address, free_port, is_loopback, serving
+from dashboards.loopback import LOOPBACK, address, ended_by_any_signal, free_port, is_loopback, serving
 from dashboards.mlflow_views import run_link, view_link
 from dashboards.standing import read_standing
 from dashboards.store import ENVIRONMENT, default_artifacts, default_uri, is_server, open_store, probe
@@ -51,22 +52,27 @@ def serve_board(
     Args:
         home: the folder of the sweeps.
         tracking_uri: the store; by default the SQLite file in `home`. Of a server's store only the links are said.
-        host: to listen on. Anything but loopback takes a token, and MLflow's pages stay on loopback.
+        host: to listen on. Anything but loopback takes a token; MLflow's pages, which ask for none, stay on loopback.
         port: of the live pages; 0 takes a free one.
         say: where lines for a person go.
 
     Raises:
         WrongInput: the port cannot be used.
     """
-    with open_board(home, host=host, port=port) as board, ExitStack() as mlflow:
+    with ended_by_any_signal(), open_board(home, host=host, port=port) as board, ExitStack() as mlflow:
         say(f"sweeps: {board.url}")
         try:
             url = mlflow.enter_context(open_mlflow(home, tracking_uri))
         except ParettaError as error:
             say(f"MLflow: not there, the pages above do without it: {error}")
         else:
-            board.links["MLflow"] = url
             say(f"MLflow: {url}")
+            there = urlsplit(url)
+            if is_loopback(host) or not is_loopback(str(there.hostname)):
+                board.links["MLflow"] = url
+            else:
+                tunnel = f"ssh -N -L {there.port}:{LOOPBACK}:{there.port} THIS_HOST"
+                say(f"MLflow asks for no token, so only this machine reaches it; from elsewhere through: {tunnel}")
             for line in links(home, url):
                 say(line)
         say("Ctrl-C ends it.")
@@ -97,7 +103,10 @@ def open_mlflow(home: Path, tracking_uri: str | None = None) -> Iterator[str]:
     uri = tracking_uri or default_uri(home)
     probe(uri)
     if is_server(uri):
-        yield uri.rstrip("/")
+        there = urlsplit(uri)
+        yield (
+            there._replace(netloc=there.netloc.rpartition("@")[2]).geturl().rstrip("/")
+        )  # who browses logs in by himself
         return
     port = free_port(LOOPBACK, 0)
     open_store(uri)  # the tables are made here, once: servers that do so side by side break an SQLite file

@@ -1,19 +1,21 @@
-"""Tables of a sweep written to files of the user's choice."""
+"""Tables and the picture of a sweep written to files of the user's choice."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from dashboards.journal import SweepRecord
+from dashboards.picture import front_picture
 from dashboards.table import write_csv, write_front_json, write_parquet
 
 _WRITERS: Final[Mapping[str, Callable[[SweepRecord, Path], None]]] = {
     "json": lambda record, path: write_front_json(record.front(), path),
     "csv": lambda record, path: write_csv(record.front().trials, path),
     "parquet": lambda record, path: write_parquet(record.front().trials, path),
+    "picture": lambda record, path: front_picture(record.front(), path),
 }
 
 
 def export(record: SweepRecord, kind: str, path: Path) -> None:
-    """Write the front as ``json`` (see ``schemas/front.schema.json``), or all trials as ``csv`` or ``parquet``."""
+    """Write the front as ``json`` (``schemas/front.schema.json``) or ``picture``, trials as ``csv`` or ``parquet``."""
     _WRITERS[kind](record, path)

@@ -115,7 +115,10 @@ def _objective(objective: Objective, front: Front) -> Json:
 
 
 def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], *, on_front: bool) -> dict[str, Json]:
-    """Return a trial with short names: v, l, h are value and interval by objective, t the same on the test split."""
+    """Return a trial with short names: v, l, h are value and interval by objective, t the same on the test split.
+
+    k is the answer by knob: ``none`` where a step was left out, and nothing where the knob was not asked.
+    """
     meters = [objective.meter for objective in front.objectives]
     document: dict[str, Json] = {
         "uid": trial.uid,
@@ -125,7 +128,7 @@ def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], 
         "v": [trial.value(meter) for meter in meters],
         "l": [_part(trial.readings.get(meter), "low") for meter in meters],
         "h": [_part(trial.readings.get(meter), "high") for meter in meters],
-        "k": [trial.knobs.get(name) for name in knobs],
+        "k": ["none" if name in trial.knobs and trial.knobs[name] is None else trial.knobs.get(name) for name in knobs],
         "wall": round(max(trial.finished - trial.started, 0.0), 2),
     }
     if trial.role == "baseline":

@@ -4,6 +4,7 @@ import hmac
 import html
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -13,10 +14,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from dashboards.front_page import live_page, report_data
-from dashboards.journal import JOURNAL_FILE, SweepRecord
-from dashboards.loopback import address
-from dashboards.now import now_document
+from dashboards.front_page import STATIC, live_page, report_data
+from dashboards.journal import JOURNAL_FILE
+from dashboards.loopback import address, is_loopback
+from dashboards.now import asked, now_document, num_ended
 from dashboards.standing import read_standing
 from dashboards.tail import Tail
 from search_spaces.plan import Json
@@ -34,10 +35,18 @@ class LiveSweep:
         self._tail, self._lock = Tail.of(folder), threading.Lock()
         self._data: dict[str, Json] = {}
 
-    @property
-    def record(self) -> SweepRecord:
-        """The sweep as far as it was read."""
-        return self._tail.record
+    def line(self) -> tuple[str, ...]:
+        """Return what the list of sweeps says of it: state, trials ended and failed, size of the front, beginning."""
+        with self._lock:
+            self._take_in_news()
+            record = self._tail.record
+            ended = f"{num_ended(record)} of {asked(record) or 'any number'}"
+            began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.started)) if record.started else "not yet"
+            return record.status, ended, str(record.count("failed")), str(len(record.front())), began
+
+    def _take_in_news(self) -> None:
+        if self._tail.read():
+            self._data = {}
 
     def data(self) -> dict[str, Json]:
         """Return `report_data` of the sweep as it is now, with ``now``, see `now_document`, and ``version``.
@@ -45,7 +54,8 @@ class LiveSweep:
         ``version`` counts the bytes of the journal that are in it; what is in ``now`` goes on changing.
         """
         with self._lock:
-            if self._tail.read() or not self._data:
+            self._take_in_news()
+            if not self._data:
                 self._data = report_data(self._tail.record, at=self._at)
             now = now_document(self._tail.record, str(read_standing(self._folder)))
             return {**self._data, "version": self._tail.position, "now": now}
@@ -80,24 +90,16 @@ class LivePages:
 
     def index(self) -> str:
         """Return the page that lists the sweeps."""
-        rows = "".join(map(self._row, self.names())) or "<li>No sweep has begun here yet.</li>"
-        links = " · ".join(f'<a href="{html.escape(url)}">{html.escape(text)}</a>' for text, url in self.links.items())
-        return _INDEX.format(rows=rows, links=links)
+        rows = "".join(map(self._row, self.names())) or '<tr><td colspan="6">No sweep has begun here yet.</td></tr>'
+        links = "".join(f'<a href="{html.escape(url)}">{html.escape(text)}</a>' for text, url in self.links.items())
+        style = (STATIC / "report.css").read_text(encoding="utf-8")
+        return (STATIC / "sweeps.html").read_text(encoding="utf-8").format(style=style, rows=rows, links=links)
 
     def _row(self, name: str) -> str:
         sweep = self.sweep(name)
         assert sweep is not None
-        sweep.data()
-        record = sweep.record
-        counts = f"{record.count('complete')} complete, {record.count('failed')} failed"
-        return f'<li><a href="/{html.escape(name)}/">{html.escape(name)}</a> {record.status}: {counts}</li>'
-
-
-_INDEX: Final = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>paretta</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>
-:root {{ color-scheme: light dark; font: 16px/1.6 system-ui, sans-serif }} body {{ max-width: 46rem; margin: 3rem auto;
-padding: 0 1rem }} a {{ color: light-dark(#1559c0, #7db1ff); font-weight: 600 }} li {{ margin: .3rem 0 }}
-</style></head><body><h1>Sweeps</h1><ul>{rows}</ul><p>{links}</p></body></html>"""
+        link = f'<a href="/{html.escape(name)}/">{html.escape(name)}</a>'
+        return f"<tr><td>{link}</td>{''.join(f'<td>{cell}</td>' for cell in sweep.line())}</tr>"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -108,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a page or its data."""
         url = urlsplit(self.path)
         if not self._may_see(url.query):
-            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"the address lacks its token\n")
+            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"the address lacks its token, or is not this machine's\n")
             return
         name, _, rest = url.path.strip("/").partition("/")
         sweep = self.server.pages.sweep(name) if name else None
@@ -129,8 +131,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _may_see(self, query: str) -> bool:
         wanted = self.server.token
-        if not wanted:
-            return True
+        if (
+            not wanted
+        ):  # a page elsewhere may name this machine by a name of its own, and would read what it is answered
+            return is_loopback(urlsplit(f"//{self.headers.get('Host', '')}").hostname or "")
         cookie = SimpleCookie(self.headers.get("Cookie", "")).get(_COOKIE)
         given = parse_qs(query).get("token", [cookie.value if cookie else ""])[0]
         return hmac.compare_digest(given.encode(), wanted.encode())

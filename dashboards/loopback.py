@@ -60,6 +60,17 @@ def address(host: str, port: int) -> str:
 
 
 @contextmanager
+def ended_by_any_signal() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that the servers that run in it end with it."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def serving(
     command: Sequence[str], health: str, *, log: Path, cwd: Path, environment: Mapping[str, str]
 ) -> Iterator[None]:

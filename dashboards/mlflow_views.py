@@ -144,7 +144,7 @@ def _state(record: SweepRecord, view: str) -> dict[str, Json]:
         "runsHiddenMode": "SHOW_ALL",
         "runsVisibilityMap": {},
         "compareRunCharts": charts,
-        "compareRunSections": [{"uuid": "paretta", "name": "Front", "display": True, **section}],
+        "compareRunSections": [{"uuid": "paretta", "name": "Front", "display": True, "columns": 2, **section}],
         "isAccordionReordered": True,
         "groupBy": None,
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from dashboards.loopback import LOOPBACK, address, free_port, require_loopback, serving
+from dashboards.loopback import LOOPBACK, address, ended_by_any_signal, free_port, require_loopback, serving
 from dashboards.onnx_model import add_mlflow_files, copy_delivered
 from dashboards.store import ENVIRONMENT
 
@@ -22,7 +22,7 @@ def serve_model(
     folder: Path, *, host: str = LOOPBACK, port: int = DEFAULT_PORT, say: Callable[[str], object] = print
 ) -> None:
     """Answer ``/invocations`` with the model in `folder` until interrupted. Raises as `open_model_server` does."""
-    with open_model_server(folder, host=host, port=port) as url:
+    with ended_by_any_signal(), open_model_server(folder, host=host, port=port) as url:
         say(f"{url}/invocations")
         say(f"""try: curl -H 'Content-Type: application/json' -d '{{"inputs": [...]}}' {url}/invocations""")
         say("Ctrl-C ends it.")

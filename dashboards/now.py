@@ -30,7 +30,14 @@ class Doing:
     def to_document(self) -> dict[str, Json]:
         """Return plain data for JSON."""
         said: dict[str, Json] = {"waits": self.waits, "doing": self.words, "where": self.where}
-        return {"uid": self.trial.uid, "words": self.trial.words, "started": self.trial.started, **said}
+        return {"uid": self.trial.uid, "words": _plan_words(self.trial), "started": self.trial.started, **said}
+
+
+def _plan_words(trial: Trial) -> str:
+    """Return the plan in words, which are known where it was trained; until then the answers that filled its holes."""
+    knobs = ((name, value) for name, value in trial.knobs.items() if value is not None)
+    told = (f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in knobs)
+    return trial.words or ", ".join(told)
 
 
 def doings(record: SweepRecord) -> list[Doing]:

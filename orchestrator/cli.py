@@ -246,7 +246,9 @@ def status(sweep: str, *, home: str | None, as_json: bool, address: str | None, 
 @main.command()
 @_home
 @_store
-@click.option("--host", default="127.0.0.1", show_default=True, help="Any but loopback takes a token.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Any but loopback takes a token; MLflow stays on loopback."
+)
 @click.option("--port", type=int, default=5000, show_default=True, help="Of the live pages; 0 finds a free one.")
 @_exits
 def board(home: str | None, tracking_uri: str | None, host: str, port: int) -> int:
@@ -341,15 +343,23 @@ def publish(sweep: str, home: str | None, tracking_uri: str | None) -> int:
 @click.option("--json", type=click.Path(path_type=Path), metavar="FILE", help="The front, with a versioned schema.")
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="All trials.")
 @click.option("--parquet", type=click.Path(path_type=Path), metavar="FILE", help="All trials.")
+@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="The front, as .png or .svg.")
 @click.option("--optuna", type=click.Path(path_type=Path), metavar="FILE", help="A study for optuna-dashboard, SQLite.")
 @_exits
 def export(
-    sweep: str, home: str | None, json: Path | None, csv: Path | None, parquet: Path | None, optuna: Path | None
+    sweep: str,
+    *,
+    home: str | None,
+    json: Path | None,
+    csv: Path | None,
+    parquet: Path | None,
+    picture: Path | None,
+    optuna: Path | None,
 ) -> int:
     """Write a sweep, running or finished, to files that other tools read."""
     from orchestrator.export import export as export_sweep
 
-    given = {"json": json, "csv": csv, "parquet": parquet, "optuna": optuna}
+    given = {"json": json, "csv": csv, "parquet": parquet, "picture": picture, "optuna": optuna}
     wanted = {kind: path for kind, path in given.items() if path is not None}
     for path in export_sweep(Home.at(home).find(sweep), wanted):
         click.echo(path)

@@ -6,11 +6,16 @@ from pathlib import Path
 from dashboards.journal import SweepRecord
 from search_spaces.errors import Problem, WrongInput
 
+_PICTURES = (".png", ".svg")
+
 
 def export(folder: Path, wanted: Mapping[str, Path]) -> list[Path]:
-    """Write the sweep in `folder` to new files, by kind: ``json``, ``csv``, ``parquet``, ``optuna``; return them.
+    """Write the sweep in `folder` to new files, by kind, and return them.
 
-    Raises `WrongInput` with every problem where no file is wanted, one exists, or its folder does not.
+    The kinds are ``json``, ``csv``, ``parquet``, ``picture`` (PNG or SVG by the file's ending) and ``optuna``.
+
+    Raises `WrongInput` with every problem where no file is wanted, one exists, its folder does not, or a picture cannot
+    be drawn.
     """
     if not wanted:
         rule = "name at least one file"
@@ -19,6 +24,9 @@ def export(folder: Path, wanted: Mapping[str, Path]) -> list[Path]:
     if problems:
         raise WrongInput(*problems)
     record = SweepRecord.read(folder)
+    if "picture" in wanted and len(record.objectives) < 2:
+        rule = "the front of a single objective is one point, which needs no picture"
+        raise WrongInput(Problem("--picture", rule, mend="paretta front shows it"))
     for kind, path in wanted.items():
         _write(record, kind, path)
     return list(wanted.values())
@@ -40,4 +48,6 @@ def _problems(kind: str, path: Path) -> list[Problem]:
         return [Problem(f"--{kind}", "there is such a file already", str(path), "name a new one")]
     if not path.parent.is_dir():
         return [Problem(f"--{kind}", "there is no such folder", str(path.parent), "make it first")]
+    if kind == "picture" and path.suffix not in _PICTURES:
+        return [Problem("--picture", "the file's ending says how it is drawn", path.name, "name a .png or an .svg")]
     return []

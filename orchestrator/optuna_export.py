@@ -4,6 +4,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -67,7 +68,7 @@ def _describe(study: Study, record: SweepRecord) -> None:
 def _frozen_trials(record: SweepRecord) -> list[FrozenTrial]:
     trials = sorted((t for t in record.trials.values() if t.role == "trial"), key=lambda trial: trial.number)
     names = dict.fromkeys(name for trial in trials for name in trial.knobs)
-    distributions = {name: _distribution([trial.knobs.get(name) for trial in trials]) for name in names}
+    distributions = {name: _distribution([t.knobs[name] for t in trials if name in t.knobs]) for name in names}
     members = {trial.uid for trial in record.front()}
     return [_frozen(record, trial, distributions, on_front=trial.uid in members) for trial in trials]
 
@@ -80,28 +81,31 @@ def _frozen(
     state = _STATES.get(trial.status, TrialState.FAIL)
     if state is TrialState.COMPLETE and len(measured) < len(values):
         state = TrialState.FAIL
-    knobs = {name: value for name, value in trial.knobs.items() if value is not None}
-    attributes = {"uid": trial.uid, "status": trial.status, "plan": trial.words, "reason": trial.reason}
-    return create_trial(
+    attributes = {"uid": trial.uid, "status": trial.status, "plan": trial.words}
+    attributes |= {"reason": trial.reason} if trial.reason else {}
+    frozen = create_trial(
         state=state,
         values=measured if state is TrialState.COMPLETE else None,
-        params={name: _internal(value) for name, value in knobs.items()},
-        distributions={name: distributions[name] for name in knobs},
+        params={name: _internal(value) for name, value in trial.knobs.items()},
+        distributions={name: distributions[name] for name in trial.knobs},
         user_attrs={**attributes, "front": on_front, "readings": {n: r.value for n, r in trial.readings.items()}},
     )
+    frozen.datetime_start = datetime.fromtimestamp(trial.started)
+    if frozen.datetime_complete:
+        frozen.datetime_complete = datetime.fromtimestamp(trial.finished)
+    return frozen
 
 
 def _distribution(answers: list[Json]) -> BaseDistribution:
     """Return the range or the choices that the answers span: the journal keeps answers, not ranges."""
-    given = [answer for answer in answers if answer is not None]
-    if all(isinstance(answer, int) and not isinstance(answer, bool) for answer in given):
-        numbers = [int(answer) for answer in given if isinstance(answer, int)]
+    if all(isinstance(answer, int) and not isinstance(answer, bool) for answer in answers):
+        numbers = [int(answer) for answer in answers if isinstance(answer, int)]
         return IntDistribution(min(numbers), max(numbers))
-    if all(isinstance(answer, int | float) and not isinstance(answer, bool) for answer in given):
-        reals = [float(answer) for answer in given if isinstance(answer, int | float)]
+    if all(isinstance(answer, int | float) and not isinstance(answer, bool) for answer in answers):
+        reals = [float(answer) for answer in answers if isinstance(answer, int | float)]
         return FloatDistribution(min(reals), max(reals))
-    return CategoricalDistribution(sorted({_internal(answer) for answer in given}, key=repr))
+    return CategoricalDistribution(sorted({_internal(answer) for answer in answers}, key=repr))
 
 
-def _internal(value: Json) -> bool | int | float | str:
-    return value if isinstance(value, bool | int | float | str) else repr(value)
+def _internal(value: Json) -> bool | int | float | str | None:
+    return value if isinstance(value, bool | int | float | str | None) else repr(value)

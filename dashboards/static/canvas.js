@@ -18,12 +18,13 @@ function prepare(canvas) {
   return { pen, width, height };
 }
 
-function scaleOf(low, high, log, from, to, room = 70) {
+function scaleOf(low, high, log, from, to, room = 70, unit = "") {
   const f = log ? Math.log : x => x;
   const a = f(low), b = f(high) === f(low) ? f(low) + 1 : f(high);
   const place = value => from + (f(value) - a) / (b - a) * (to - from);
   place.inside = value => value >= low && value <= high;
   place.ticks = log ? logTicks(low, high) : linearTicks(low, high, Math.max(2, Math.round(Math.abs(to - from) / room)));
+  if (unit === "share") place.ticks = place.ticks.filter(tick => tick >= 0 && tick <= 1);  // the margin of the drawing may go further
   return place;
 }
 
@@ -48,6 +49,13 @@ function logTicks(low, high) {
 function tickText(value, unit) {
   if (unit === "share") return +(value * 100).toFixed(2) + " %";
   return unit === "ratio" ? +value.toPrecision(3) + "x" : quantity(value, unit);
+}
+
+// The two ends of an axis, with as many digits as it takes to tell them apart.
+function endTexts(ends, unit) {
+  const texts = digits => ends.map(end => tickText(+end.toPrecision(digits), unit));
+  const told = [2, 3, 4].find(digits => new Set(texts(digits)).size === 2);
+  return texts(told || 4);
 }
 
 function extent(values, log) {

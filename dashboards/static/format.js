@@ -29,9 +29,11 @@ function gain(value, objective) {
   if (value === null || base === null || base === undefined) return "";
   if (objective.unit === "share" || objective.goal === "max") {
     const points = (value - base) * (objective.unit === "share" ? 100 : 1);
+    if (!points) return "the same";
     return `${points >= 0 ? "+" : "−"}${Math.abs(points).toFixed(2)}${objective.unit === "share" ? " points" : ""}`;
   }
   const ratio = base / value;
+  if (ratio.toPrecision(3) === "1.00") return "the same";
   return ratio >= 1 ? `${ratio.toPrecision(3)}× ${objective.unit === "B" ? "smaller" : objective.unit === "J" ? "less" : "faster"}`
     : `${(1 / ratio).toPrecision(3)}× ${objective.unit === "B" ? "larger" : objective.unit === "J" ? "more" : "slower"}`;
 }

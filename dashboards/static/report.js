@@ -1,7 +1,7 @@
 // The page: one state (limits, preference, choice, points side by side) and everything that is drawn from it.
 const app = {
   data: JSON.parse(document.getElementById("data").textContent),
-  picked: null, pinned: new Set(), prefer: "knee", brushed: null, drawings: [], shown: [],
+  picked: null, byHand: false, pinned: new Set(), prefer: "knee", brushed: null, drawings: [], shown: [],
 
   start() {
     this.limits = [];
@@ -46,7 +46,7 @@ const app = {
   // Take in newer data: build everything again, and keep what the reader has set, chosen, opened and turned.
   renew(data) {
     if (document.querySelector("input:active, canvas:active, select:focus")) return;  // in the middle of a gesture; ask again
-    const kept = { picked: this.picked && this.picked.uid, pinned: [...this.pinned].map(t => t.uid), view: this.drawings.map(d => d.state ? d.state() : null) };
+    const kept = { picked: this.byHand && this.picked && this.picked.uid, pinned: [...this.pinned].map(t => t.uid), view: this.drawings.map(d => d.state ? d.state() : null) };
     const focused = document.activeElement && document.activeElement.getAttribute("aria-label"), scroll = document.getElementById("front").closest(".scroll").scrollTop;
     for (const drawing of this.drawings) if (drawing.end) drawing.end();
     for (const id of ["summary", "limits", "plots", "parallel", "influence", "growth", "front", "compare", "cost", "failures"]) document.getElementById(id).replaceChildren();
@@ -59,7 +59,7 @@ const app = {
     for (const trial of this.members) if (kept.pinned.includes(trial.uid)) this.pin(trial);
     this.ask();
     const chosen = this.members.find(t => t.uid === kept.picked);
-    if (chosen && chosen !== this.picked && limits.every(limit => limit === null)) this.select(chosen);
+    if (chosen) this.select(chosen);
     document.getElementById("front").closest(".scroll").scrollTop = scroll;
     if (focused) { const again = document.querySelector(`[aria-label="${CSS.escape(focused)}"]`); if (again) again.focus({ preventScroll: true }); }
   },
@@ -111,7 +111,8 @@ const app = {
     this.shown[i] = limit => {
       shown.textContent = limit === null ? "any" : (down ? "≤ " : "≥ ") + quantity(limit, objective.unit);
       input.setAttribute("aria-valuetext", shown.textContent);
-      if (limit !== null && document.activeElement !== input) input.value = 200 * (log ? Math.log(limit / low) / Math.log(high / low) : (limit - low) / (high - low));
+      if (document.activeElement === input) return;
+      input.value = limit === null ? (down ? 200 : 0) : 200 * (log ? Math.log(limit / low) / Math.log(high / low) : (limit - low) / (high - low));
     };
     return element("div", { class: "limit" }, element("div", {}, element("span", {}, words), shown), input);
   },
@@ -133,12 +134,14 @@ const app = {
   },
 
   ask() {
+    this.byHand = false;
     const found = this.members.length ? choose(this.members, this.limits, this.prefer, this.objectives) : null;
     this.show(found, found && pullCommand(this.data.sweep, this.data.at, this.limits, this.prefer, this.objectives));
   },
 
   select(trial) {
     if (!trial || !trial.front) return;
+    this.byHand = true;
     const wish = wishFor(trial, this.members, this.objectives);
     this.show(trial, pullCommand(this.data.sweep, this.data.at, wish.limits, wish.prefer, this.objectives));
     const frame = trial.row.closest(".scroll"), top = trial.row.offsetTop - 40;  // the page itself stays where it is

@@ -36,7 +36,8 @@ class Scatter {
     const { app } = this, colours = app.colours, { pen, width, height } = prepare(this.canvas);
     const box = { left: 62, right: width - 12, top: 10, bottom: height - 36 };
     const [xl, xh, xlog] = this.range(this.x), [yl, yh, ylog] = this.range(this.y);
-    const px = scaleOf(xl, xh, xlog, box.left, box.right), py = scaleOf(yl, yh, ylog, box.bottom, box.top, 42);
+    const unit = i => app.objectives[i].unit;
+    const px = scaleOf(xl, xh, xlog, box.left, box.right, 70, unit(this.x)), py = scaleOf(yl, yh, ylog, box.bottom, box.top, 42, unit(this.y));
     this.frame(pen, box, px, py, colours);
     this.spots = this.trials.filter(t => px.inside(t.v[this.x]) && py.inside(t.v[this.y]))
       .map(trial => ({ trial, x: px(trial.v[this.x]), y: py(trial.v[this.y]) }));

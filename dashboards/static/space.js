@@ -104,12 +104,12 @@ class SpaceView {
     const spots = [t => [t, nearX * 1.13, -1], t => [nearY * 1.13, t, -1], t => [side[0] * 1.07, side[1] * 1.07, t]];
     pen.fillStyle = colours.soft; pen.textBaseline = "middle";
     spots.forEach((spot, k) => {
-      const objective = this.app.objectives[this.axes[k]], ends = this.scales[k].ends;
-      [[-.82, tickText(+ends[0].toPrecision(2), objective.unit)], [0, objective.meter], [.82, tickText(+ends[1].toPrecision(2), objective.unit)]].forEach(([t, text], n) => {
+      const objective = this.app.objectives[this.axes[k]], [low, high] = endTexts(this.scales[k].ends, objective.unit);
+      [[-.82, low], [0, objective.meter], [.82, high]].forEach(([t, text], n) => {
         const p = this.project(...spot(t));
         pen.textAlign = k === 2 ? "right" : "center";
         pen.font = n === 1 ? "600 12px system-ui, sans-serif" : "11px system-ui, sans-serif";
-        pen.fillText(text, p.x, p.y + (k === 2 ? 0 : 8));
+        pen.fillText(text, k === 2 ? Math.max(p.x, pen.measureText(text).width + 2) : p.x, p.y + (k === 2 ? 0 : 8));
       });
     });
   }

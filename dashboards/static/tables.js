@@ -60,13 +60,18 @@ function fillCompare(app) {
     element("button", { type: "button", "aria-label": `take ${t.uid} away`, onclick: () => app.pin(t) }, "×"))))));
   table.append(element("tbody", {},
     ...app.objectives.flatMap((o, i) => [
-      row(o.meter, chosen.map(t => `${quantity(t.v[i], o.unit)}  ${interval(t.l[i], t.h[i], o.unit)}`)),
+      row(o.meter, chosen.map(t => measured(o, t.v[i], t.l[i], t.h[i]))),
       row("  against the baseline", chosen.map(t => gain(t.v[i], o))),
-      ...(app.tested.includes(i) ? [row("  on the test split", chosen.map(t => t.t && t.t[i] ? `${quantity(t.t[i][0], o.unit)}  ${interval(t.t[i][1], t.t[i][2], o.unit)}` : "–"))] : []),
+      ...(app.tested.includes(i) ? [row("  on the test split", chosen.map(t => t.t && t.t[i] ? measured(o, ...t.t[i]) : "–"))] : []),
     ]),
     ...app.data.knobs.map((name, k) => row(name, chosen.map(t => t.k[k] === null ? "not asked" : String(t.k[k])))),
     ...layerRows(app, chosen).map(([name, cells]) => row(name, cells)),
     row("plan", chosen.map(t => element("pre", {}, app.data.plans[t.uid] || t.words)))));
+}
+
+function measured(objective, value, low, high) {
+  const between = interval(low, high, objective.unit);
+  return quantity(value, objective.unit) + (between && ` (${between})`);
 }
 
 // What became of each layer of the chosen points: bits of its weights, share of zeros, shape, why it is in floats.

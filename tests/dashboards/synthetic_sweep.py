@@ -113,7 +113,7 @@ def _trial(number: int, rng: random.Random) -> Trial:
     importance, distilled = rng.choice(["l2", "taylor"]), rng.random() < 0.7
     knobs: dict[str, Json] = {"prune.sparsity": sparsity, "prune.importance": importance}
     knobs |= {f"quantize.bits.{layers}": width for layers, width in bits.items()}
-    knobs |= {"distill.temperature": temperature} if distilled else {}
+    knobs |= {"step2": "distill", "distill.temperature": temperature} if distilled else {"step2": None}
     stages: list[dict[str, Json]] = [{"kind": "prune", "sparsity": sparsity, "importance": importance}]
     stages += [{"kind": "distill", "temperature": temperature, "weight": 0.7}] if distilled else []
     stages += [{"kind": "quantize", "bits": bits}]

@@ -1,7 +1,9 @@
 import http.client
 import json
+import signal
 import socket
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -33,6 +35,8 @@ def test_server_that_loses_a_fifth_of_its_answers_has_every_run_once(home: Path,
         assert {p.name: p.read_bytes() for p in files.iterdir()} == {p.name: p.read_bytes() for p in source.iterdir()}
         with urlopen(f"{server}/", timeout=30) as page:
             assert b"MLflow" in page.read()
+        with pytest.raises(OSError, match="refused"):  # an address of this machine that is not the one it listens on
+            socket.create_connection(("127.0.0.2", urlsplit(server).port or 0), timeout=5)
         assert links(home, server)[0].startswith("invented: ")
     client = open_store(default_uri(home))
     ids = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -42,10 +46,10 @@ def test_server_that_loses_a_fifth_of_its_answers_has_every_run_once(home: Path,
         socket.create_connection(("127.0.0.1", urlsplit(server).port or 0), timeout=5)
 
 
-def _get(url: str, cookie: str = "") -> tuple[int, dict[str, str], str]:
+def _get(url: str, **headers: str) -> tuple[int, dict[str, str], str]:
     address = urlsplit(url)
     there = http.client.HTTPConnection(address.netloc, timeout=30)
-    there.request("GET", f"{address.path}?{address.query}", headers={"Cookie": cookie} if cookie else {})
+    there.request("GET", f"{address.path}?{address.query}", headers=headers)
     answer = there.getresponse()
     content = answer.read().decode()
     there.close()
@@ -61,7 +65,7 @@ def test_live_page_follows_the_journal_without_mlflow(tmp_path: Path) -> None:
     with open_board(tmp_path / "home", port=0) as board:
         assert json.loads(_get(f"{board.url}/live/data.json")[2])["objectives"] == []
         journal.write_bytes(b"".join(lines[:12]))
-        assert ">live</a> running: 1 complete" in _get(f"{board.url}/")[2]
+        assert ">live</a></td><td>running</td><td>1 of 8</td><td>0</td>" in _get(f"{board.url}/")[2]
         page = _get(f"{board.url}/live/")[2]
         assert "connect-src 'self'" in page
         first = json.loads(_get(f"{board.url}/live/data.json")[2])
@@ -88,7 +92,33 @@ def test_others_need_the_token_that_the_address_carries(tmp_path: Path) -> None:
         cookie = headers["Set-Cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=Strict" in cookie
-        assert _get(f"{bare}/s/data.json", cookie.partition(";")[0])[0] == 200
+        assert _get(f"{bare}/s/data.json", Cookie=cookie.partition(";")[0])[0] == 200
+
+
+def test_name_of_another_machine_is_not_answered_on_loopback(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "s", trials=2, artifacts=False)
+    with open_board(tmp_path, port=0) as board:
+        assert _get(f"{board.url}/s/", Host="evil.example")[0] == 403
+        assert _get(f"{board.url}/s/", Host="localhost:5000")[0] == 200
+
+
+@pytest.mark.parametrize(("host", "linked"), [("127.0.0.1", True), ("0.0.0.0", False)])
+def test_pages_for_others_do_not_lead_to_mlflow_which_asks_for_no_token(
+    tmp_path: Path, host: str, linked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    pages: list[str] = []
+
+    def look_and_end() -> None:
+        pages.append(_get(said[0].partition(": ")[2])[2])
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("dashboards.board.open_mlflow", lambda *_: nullcontext("http://127.0.0.1:9"))
+    monkeypatch.setattr("dashboards.board.signal.pause", look_and_end)
+    serve_board(tmp_path, host=host, port=0, say=said.append)
+    assert ("http://127.0.0.1:9" in pages[0]) is linked
+    assert ("ssh -N -L 9:127.0.0.1:9" in "".join(said)) is not linked
+    assert said[-1] == "ended"
 
 
 def test_taken_port_is_told(home: Path) -> None:

@@ -40,6 +40,13 @@ def test_lanes_that_never_ran_anything_are_still_starting(record: SweepRecord) -
     assert {said.words for said in doings(fresh)} == {"waits for the lanes to start"}
 
 
+def test_plan_is_told_by_its_knobs_until_it_has_words(record: SweepRecord) -> None:
+    first = _running(record)[0]
+    waiting = replace(record.trials[first], words="", knobs={"prune.sparsity": 0.51234, "quantize.bits": 4, "x": None})
+    said = now_document(replace(record, trials={first: waiting}), "")["doing"]
+    assert [told["words"] for told in said] == ["prune.sparsity 0.512, quantize.bits 4"]
+
+
 def test_time_left_is_that_of_the_trials_so_far(record: SweepRecord) -> None:
     began = min(trial.started for trial in record.trials.values() if trial.role == "trial")
     assert seconds_left(record, 10, now=began + 80) == pytest.approx(20)

@@ -1,13 +1,12 @@
 """The pages in a real browser, with a picture of each in ``screenshots/``."""
 
-import shutil
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -19,13 +18,12 @@ from dashboards.mlflow_views import plain_link, run_link, view_link
 from dashboards.publisher import publish
 from dashboards.standing import read_standing
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "dashboards"))
+from chromium import CHROMIUM, DRIVER, close_assistant, open_chromium, picture, wait, wait_for_text
 from synthetic_sweep import write_sweep
 
 PICTURES = Path(__file__).parents[2] / "screenshots"
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking")
-FLAGS += ("disable-component-update", "disable-sync", "disable-dev-shm-usage", "force-prefers-reduced-motion")
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that is on its way out.
 pytestmark = [
     pytest.mark.slow,
@@ -35,39 +33,18 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    options = ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}", "window-size=1440,1000"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+def browser() -> Iterator[Chrome]:
     PICTURES.mkdir(exist_ok=True)
-    with Chrome(options=options, service=ChromeService(DRIVER)) as driver:
+    with open_chromium() as driver:
         yield driver
 
 
-def _wait(browser: Chrome, script: str, seconds: float = 60) -> None:
-    WebDriverWait(browser, seconds, 0.2).until(lambda b: b.execute_script(f"return Boolean({script})"), script)
-
-
-def _shows(browser: Chrome, text: str, seconds: float = 60) -> None:
-    WebDriverWait(browser, seconds, 0.3).until(lambda b: text in b.find_element(By.TAG_NAME, "body").text, text)
-
-
 def _picture(browser: Chrome, name: str, height: int = 1000) -> None:
-    browser.set_window_size(1440, height)
-    browser.execute_script("scrollTo(0, 0)")
-    browser.save_screenshot(str(PICTURES / f"{name}.png"))
+    picture(browser, PICTURES / f"{name}.png", height)
 
 
 def _complaints(browser: Chrome) -> list[str]:
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-
-
-def _without_assistant(browser: Chrome) -> None:
-    """Close the panel that MLflow opens at the right of a new visitor's page."""
-    close = "[...document.querySelectorAll('button')].find(b => b.getBoundingClientRect().right > innerWidth - 40"
-    browser.execute_script(f"const b = {close} && b.getBoundingClientRect().top < 80); if (b) b.click()")
 
 
 def _pointed(browser: Chrome) -> str:
@@ -119,19 +96,19 @@ def test_live_page_takes_in_what_happens_and_keeps_what_was_chosen(browser: Chro
     with open_board(tmp_path / "home", port=0) as board:
         board.links["MLflow"] = "http://127.0.0.1:1/"
         browser.get(f"{board.url}/digits/")
-        _shows(browser, "Nothing has finished yet")
+        wait_for_text(browser, "Nothing has finished yet")
         (folder / "journal.jsonl").write_bytes(b"".join(lines[:134]))
-        _shows(browser, "of 40 trials ended")
+        wait_for_text(browser, "of 40 trials ended")
         assert "epoch" in browser.find_element(By.ID, "now").text
         browser.find_element(By.CSS_SELECTOR, "input[aria-label='size, at most']").send_keys(*[Keys.ARROW_LEFT] * 30)
         wish = browser.find_element(By.CSS_SELECTOR, ".limit b").text
         _picture(browser, "live")
         before = browser.execute_script("return app.data.now.ended")
         (folder / "journal.jsonl").write_bytes(b"".join(lines[:175]))
-        _wait(browser, f"app.data.now.ended > {before}")
+        wait(browser, f"app.data.now.ended > {before}")
         assert browser.find_element(By.CSS_SELECTOR, ".limit b").text == wish
         (folder / "journal.jsonl").write_bytes(b"".join(lines))
-        _wait(browser, "app.data.status === 'done' && document.getElementById('now-panel').hidden")
+        wait(browser, "app.data.status === 'done' && document.getElementById('now-panel').hidden")
         assert _complaints(browser) == []
         browser.get(f"{board.url}/")
         _picture(browser, "sweeps")
@@ -152,14 +129,14 @@ def test_mlflow_opens_on_the_front_with_its_charts(browser: Chrome, recorded: tu
     members = [trial for trial in record.front() if trial.role == "trial"]
     browser.set_window_size(1440, 1000)
     browser.get(view_link(record, at.experiment_id, "front", server))
-    _shows(browser, f"trial {members[0].number}")
-    _without_assistant(browser)
-    _wait(browser, "document.querySelectorAll('.js-plotly-plot').length >= 2")
+    wait_for_text(browser, f"trial {members[0].number}")
+    close_assistant(browser)
+    wait(browser, "document.querySelectorAll('.js-plotly-plot').length >= 2")
     _picture(browser, "mlflow-front", 1100)
     browser.get("about:blank")
     browser.get(plain_link(record, at.experiment_id, "failures", server))
     failed = next(trial for trial in record.trials.values() if trial.status not in ("complete", "running"))
-    _shows(browser, f"trial {failed.number}")
+    wait_for_text(browser, f"trial {failed.number}")
     _picture(browser, "mlflow-failures")
 
 
@@ -167,8 +144,8 @@ def test_mlflow_shows_the_report_and_the_landing_note(browser: Chrome, recorded:
     record, server = recorded
     at = read_standing(record.folder)
     browser.get(run_link(at.experiment_id, at.run_id, server=server))
-    _shows(browser, "report")
-    _wait(browser, "[...document.links].some(link => link.href.includes('report/report.html'))")
+    wait_for_text(browser, "report")
+    wait(browser, "[...document.links].some(link => link.href.includes('report/report.html'))")
     _picture(browser, "mlflow-sweep")
     browser.get(run_link(at.experiment_id, at.run_id, "report/report.html", server))
     frame = WebDriverWait(browser, 60).until(lambda b: b.find_element(By.TAG_NAME, "iframe"))

@@ -2,7 +2,10 @@
 
 import json
 import sys
+from datetime import datetime
 from pathlib import Path
+from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import jsonschema
 import optuna
@@ -42,12 +45,34 @@ def test_optuna_has_every_trial_with_its_knobs_and_state(record: SweepRecord, st
     for uid, exported in by_uid.items():
         trial = record.trials[uid]
         assert exported.params == trial.knobs
-        assert exported.user_attrs["reason"] == trial.reason
+        assert exported.user_attrs.get("reason") == trial.reason
         if trial.status == "complete":
             assert exported.values == [trial.value(o.meter) for o in record.objectives]
         else:
             assert exported.state.name in ("FAIL", "PRUNED")
             assert exported.values is None
+
+
+def test_optuna_dashboard_shows_every_trial_when_it_ran(record: SweepRecord, study: optuna.Study) -> None:
+    dashboard = pytest.importorskip("optuna_dashboard", reason="optuna-dashboard of the dev extra is not installed")
+    app = dashboard.wsgi(study._storage)
+
+    def ask(path: str) -> dict[str, Any]:
+        given: dict[str, Any] = {"PATH_INFO": path}
+        setup_testing_defaults(given)
+        return json.loads(b"".join(app(given, lambda status, *_: status.startswith("200") or pytest.fail(status))))
+
+    (summary,) = ask("/api/studies")["study_summaries"]
+    shown = ask(f"/api/studies/{summary['study_id']}")
+    assert (shown["name"], shown["objective_names"]) == ("s", ["size", "latency", "accuracy"])
+    for told in shown["trials"]:
+        trial = record.trials[next(a["value"] for a in told["user_attrs"] if a["key"] == "uid")]
+        began = datetime.fromisoformat(told["datetime_start"]).timestamp()
+        assert began == pytest.approx(trial.started, abs=1)
+        assert {p["name"]: p["param_external_value"] for p in told["params"]} == {
+            name: str(answer) for name, answer in trial.knobs.items()
+        }
+    assert len(shown["trials"]) == 60
 
 
 def test_tables_hold_every_trial(record: SweepRecord, tmp_path: Path) -> None:
@@ -57,6 +82,13 @@ def test_tables_hold_every_trial(record: SweepRecord, tmp_path: Path) -> None:
     csv, parquet = pd.read_csv(files["csv"]), pd.read_parquet(files["parquet"])
     assert list(csv["uid"]) == list(parquet["uid"]) == list(record.trials)
     assert parquet["accuracy"].dropna().tolist() == pytest.approx(csv["accuracy"].dropna().tolist())
+
+
+def test_picture_is_what_its_ending_says(record: SweepRecord, tmp_path: Path) -> None:
+    export(record.folder, {"picture": tmp_path / "front.png"})
+    assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(WrongInput, match=r"ending says how it is drawn; got 'front\.jpg'; name a \.png or an \.svg"):
+        export(record.folder, {"picture": tmp_path / "front.jpg"})
 
 
 def test_nothing_is_overwritten(record: SweepRecord, tmp_path: Path) -> None:
