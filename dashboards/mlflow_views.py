@@ -62,11 +62,13 @@ def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: 
     links = [f"[{title}]({view_link(record, experiment_id, view)})" for view, title in _VIEWS.items()]
     if record.status != "running":
         links.insert(0, f"[**report**]({run_link(experiment_id, run_id, f'{REPORT_PATH}/report.html')})")
+    plain = [f"[{title}]({plain_link(record, experiment_id, view)})" for view, title in _VIEWS.items()]
     counts = f"{record.count('complete')} complete, {record.count('failed')} failed of {record.count(*_ENDED)} trials"
     lines = [
         " · ".join(links),
         "",
-        f"Sweep **{record.name}**, {record.status}: {counts}, {len(front)} on the front.",
+        f"Sweep **{record.name}**, {record.status}: {counts}, {len(front)} on the front. "
+        f"Where a view shows nothing, as plain lists: {', '.join(plain)}.",
         "",
     ]
     held = roles(front)

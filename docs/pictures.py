@@ -1,5 +1,6 @@
 """Takes the pictures of docs/dashboards.md: of a real sweep on the digits, its live page while it runs among them."""
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,8 @@ def take(browser: Chrome, name: str, height: int) -> None:
 
 def main() -> None:
     """Run the sweep in a new folder and take three pictures beside this file."""
+    if HOME.exists():
+        sys.exit(f"{HOME} is in the way: remove it first")
     HOME.mkdir(parents=True)
     sweep = HOME / "digits"
     command = [sys.executable, "-m", "orchestrator", "launch", "digits", "--home", str(HOME)]
@@ -54,6 +57,7 @@ def main() -> None:
             take(browser, "mlflow.png", 1100)
             browser.get((sweep / "report.html").as_uri())
             take(browser, "report.png", 1500)
+    shutil.rmtree(HOME.parent)
 
 
 if __name__ == "__main__":

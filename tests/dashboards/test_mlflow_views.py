@@ -12,6 +12,8 @@ from synthetic_sweep import write_sweep
 from dashboards.journal import SweepRecord
 from dashboards.mlflow_views import landing_note, plain_link, run_link, view_link, write_views
 
+VIEWS = ("front", "trials", "failures")
+
 
 class _Experiment:
     """Remembers the tags it was given."""
@@ -56,7 +58,7 @@ def test_filters_are_in_the_grammar_of_mlflow(record: SweepRecord) -> None:
 def test_links_name_the_view_that_was_written(record: SweepRecord) -> None:
     experiment = _Experiment()
     write_views(experiment, "1", record, {})  # type: ignore[arg-type]
-    for view in ("front", "trials", "failures"):
+    for view in VIEWS:
         address, _, query = view_link(record, "1", view, "http://127.0.0.1:5000").partition("?")
         assert address == "http://127.0.0.1:5000/#/experiments/1/runs"
         assert f"mlflow.sharedViewState.{parse_qs(query)['viewStateShareKey'][0]}" in experiment.tags
@@ -70,5 +72,6 @@ def test_landing_note_opens_with_links_and_names_the_roles(record: SweepRecord) 
     first, *rest = landing_note(record, front, "1", "abc").splitlines()
     assert first.startswith(f"[**report**]({run_link('1', 'abc', 'report/report.html')})")
     assert first.count("](#/experiments/1/runs") == 4
+    assert sum(line.count(f"]({plain_link(record, '1', view)})") for line in rest for view in VIEWS) == 3
     (knee,) = [line for line in rest if line.startswith("| knee")]
     assert front.knee().uid in knee
