@@ -61,8 +61,14 @@ def address(host: str, port: int) -> str:
 
 @contextmanager
 def ended_by_any_signal() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that the servers that run in it end with it."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that the servers that run in it end with it.
+
+    One that is ignored, as `nohup` has it, stays so.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:

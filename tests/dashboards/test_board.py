@@ -15,6 +15,7 @@ from synthetic_sweep import write_sweep
 from dashboards.board import links, open_board, open_mlflow, serve_board
 from dashboards.fetch import download, read_back
 from dashboards.journal import SweepRecord
+from dashboards.loopback import ended_by_any_signal
 from dashboards.publisher import publish
 from dashboards.store import default_uri, open_store
 from search_spaces.errors import WrongInput
@@ -119,6 +120,18 @@ def test_pages_for_others_do_not_lead_to_mlflow_which_asks_for_no_token(
     assert ("http://127.0.0.1:9" in pages[0]) is linked
     assert ("ssh -N -L 9:127.0.0.1:9" in "".join(said)) is not linked
     assert said[-1] == "ended"
+
+
+def test_signals_end_servers_but_for_those_that_nohup_ignores() -> None:
+    asked = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_by_any_signal():
+            signal.raise_signal(signal.SIGHUP)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGHUP, asked)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_taken_port_is_told(home: Path) -> None:
