@@ -28,7 +28,8 @@ def front_picture(front: Front, path: Path) -> None:
     figure = Figure(figsize=(5.2 * max(len(across), 1), 4.2), dpi=150, facecolor=_PAPER, layout="constrained")
     for index, objective in enumerate(across, start=1):
         _draw(figure.add_subplot(1, len(across), index), front, objective, up)
-    title = f"{front.sweep}: {len(front)} of {len(front.trials)} on the front"
+    num_trials = sum(trial.role == "trial" for trial in front.trials)
+    title = f"{front.sweep}: {len(front)} on the front, of {num_trials} trials"
     figure.suptitle(title, color=_INK, fontsize=11, parse_math=False)
     with rc_context({"svg.hashsalt": "paretta"}):  # without a date and random ids, equal fronts give equal files
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -63,11 +64,14 @@ def _spread(trial: Trial, objective: Objective) -> list[list[float]] | None:
 
 
 def _name_roles(axes: "Axes", front: Front, across: Objective, up: Objective) -> None:
+    from matplotlib.patheffects import withStroke  # noqa: PLC0415
+
     held = roles(front)
     for trial in [trial for trial in front if trial.uid in held][:_MOST_ROLES]:
         (x,), (y,) = _places([trial], across, up)
         text = ", ".join(held[trial.uid])
-        axes.annotate(text, (x, y), textcoords="offset points", xytext=(7, -11), fontsize=8, color=_INK)
+        named = axes.annotate(text, (x, y), textcoords="offset points", xytext=(7, -11), fontsize=8, color=_INK)
+        named.set_path_effects([withStroke(linewidth=2, foreground=_PAPER)])  # readable among marks, and hides none
 
 
 def _label(axes: "Axes", front: Front, across: Objective, up: Objective) -> None:
