@@ -1,31 +1,41 @@
 """How many stages a sweep ran of those its trials asked for, from its journal.
 
-A stage is asked for by every trial whose plan holds it; `teacher` counts what the teacher says of the training split,
-which every distilling trial asks for. The baseline and the teacher's answers are shared by all trials of a sweep.
-Compression stages are not; the last column says how many of them have a prefix of their own.
+A stage is asked for by every finished trial whose plan holds it; it was not run where the trial's record says that it
+reused it. `teacher` counts what the teacher says of the training split, which every distilling trial asks for and all
+share. The last column says how many prefixes differ: no sharing can run fewer stages.
 """
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from dashboards.journal import SweepRecord
+from search_spaces.trial import Trial
 
 EXPECTED = 0.5  # of all executions saved
 
 
 def count(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Return for baseline stages, teacher's answers and other stages how many were asked for, were run, and differ."""
-    trials = [trial for trial in SweepRecord.read(folder).trials.values() if trial.role != "confirmation"]
-    prefixes = [(trial.plan.prefixes(), len(trial.plan.baseline)) for trial in trials]
-    baseline = [prefix for known, length in prefixes for prefix in known[:length]]
-    others = [prefix for known, length in prefixes for prefix in known[length:]]
+    known = SweepRecord.read(folder).trials.values()
+    trials = [trial for trial in known if trial.role in ("baseline", "trial") and trial.status == "complete"]
     teacher = sum(any(stage["kind"] == "distill" for stage in trial.plan.stages) for trial in trials)
+    baseline = [prefix for trial in trials for prefix in trial.plan.prefixes()[: len(trial.plan.baseline)]]
+    others = [prefix for trial in trials for prefix in trial.plan.prefixes()[len(trial.plan.baseline) :]]
+    saved_baseline = sum(min(_num_reused(trial), len(trial.plan.baseline)) for trial in trials)
+    saved = sum(map(_num_reused, trials))
     return {
-        "baseline stages": (len(baseline), len(set(baseline)), len(set(baseline))),
+        "baseline stages": (len(baseline), len(baseline) - saved_baseline, len(set(baseline))),
         "teacher": (teacher, min(teacher, 1), min(teacher, 1)),
-        "compression stages": (len(others), len(others), len(set(others))),
+        "compression stages": (len(others), len(others) - saved + saved_baseline, len(set(others))),
     }
+
+
+def _num_reused(trial: Trial) -> int:
+    """Return how many of its first stages a trial had not to carry out."""
+    return sum(len(cast(Sequence[str], reused["stages"])) for reused in trial.reused)
 
 
 def main() -> int:

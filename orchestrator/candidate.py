@@ -77,6 +77,7 @@ def carry_out(trial: Trial, workshop: Workshop, *, by_products: Sequence[Plan] =
         str(workshop.folder / CACHE),
         str(workshop.checkpoint(trial.uid)),
         tuple((other.plan.to_document(), str(workshop.artifact(other.uid))) for other in more),
+        trial.uid,
     )
     job = Job(trial.uid, {"order": order}, max_attempts=workshop.attempts, limit_s=workshop.time_limit_s)
     workshop.lanes.submit(job)
@@ -136,6 +137,7 @@ def _measured(trial: Trial, delivered: Delivered, workshop: Workshop) -> Trial:
         reason=f"not measured: {'; '.join(missing)}" if missing else None,
         words=delivered.words,
         layers=delivered.layers,
+        reused=delivered.reused,
         readings=readings,
         artifact=f"{ARTIFACTS}/{trial.uid}",
         cost=_cost(delivered, time.time() - begun),
@@ -145,8 +147,8 @@ def _measured(trial: Trial, delivered: Delivered, workshop: Workshop) -> Trial:
 
 def _cost(delivered: Delivered, measure_s: float) -> dict[str, float]:
     """Add up what the trial took: all its seconds but those it waited."""
-    train_s = delivered.cost["train_wall_s"]
-    return {"wall_s": train_s + measure_s, "cpu_s": delivered.cost["train_cpu_s"], "measure_wall_s": measure_s}
+    wall_s = delivered.paid["wall_s"] + measure_s
+    return {"wall_s": wall_s, "cpu_s": delivered.paid["cpu_s"], "measure_wall_s": measure_s}
 
 
 def keep_readings(

@@ -53,6 +53,7 @@ class Order:
         cache: where tensors go that trials share.
         checkpoint: where trainings keep their states, to go on from when their workers die; None: nowhere.
         by_products: plans that go on where this one ends, each with the folder of its artifact.
+        trial: uid of the trial, for others that reuse what it made.
     """
 
     task: TaskReference
@@ -62,6 +63,7 @@ class Order:
     cache: str
     checkpoint: str | None = None
     by_products: tuple[tuple[Document, str], ...] = ()
+    trial: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +72,21 @@ class Delivered:
 
     Args:
         words: the plan in words.
-        cost: wall and CPU seconds, in all and by stage.
+        cost: what making the artifact takes, for meters, see `pipelines.outcome.Outcome.facts`.
+        paid: wall and CPU seconds of this run, ``wall_s`` and ``cpu_s``.
         num_parameters: of the delivered model.
         by_products: what came of each; a reason stands for one that failed.
         layers: what became of each of its layers by name, see `pipelines.layers`.
+        reused: what was not made again, in order: ``stages`` by kind, and the ``trial`` that made them.
     """
 
     words: str
     cost: dict[str, float]
+    paid: dict[str, float]
     num_parameters: int
     by_products: tuple["Delivered | str", ...] = ()
     layers: dict[str, Json] = field(default_factory=dict)
+    reused: tuple[Document, ...] = ()
 
 
 @cache

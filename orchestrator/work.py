@@ -3,17 +3,20 @@
 import time
 from dataclasses import asdict
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import cast
 
 from orchestrator.order import Delivered, Order
 from orchestrator.seat import Payload, Seat
-from pipelines.bench import Cache, Progress
+from pipelines.bench import Progress
+from pipelines.cache import Cache
 from pipelines.checkpoint import Checkpoint
+from pipelines.outcome import Outcome
 from pipelines.ranks import Ranks
-from pipelines.run import Outcome, run
+from pipelines.run import run
 from pipelines.stage import stages_of
-from search_spaces.plan import Json, Plan
+from search_spaces.plan import Document, Json, Plan
 
 
 def fulfil(payload: Payload, seat: Seat) -> Delivered:
@@ -41,6 +44,7 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
         scored=True,
         origin={"task": order.task.document()},
         by_products=more,
+        name=order.trial,
     )
     others = zip(more, outcome.by_products, strict=True)
     return _delivered(plan, outcome, tuple(o if isinstance(o, str) else _delivered(p, o) for (p, _), o in others))
@@ -50,7 +54,14 @@ def _delivered(plan: Plan, outcome: Outcome, by_products: tuple[Delivered | str,
     stages = stages_of(plan)[len(plan.baseline) if plan.stages else 0 :]
     words = ", ".join(stage.words() for stage in stages)
     layers: dict[str, Json] = {name: facts.to_document() for name, facts in outcome.layers.items()}
-    return Delivered(words, outcome.facts, outcome.num_parameters, by_products, layers)
+    paid = {"wall_s": outcome.seconds, "cpu_s": outcome.cpu_seconds}
+    return Delivered(words, outcome.facts, paid, outcome.num_parameters, by_products, layers, _reused(outcome))
+
+
+def _reused(outcome: Outcome) -> tuple[Document, ...]:
+    """Return the stages that were not made again, those of one maker together."""
+    runs = groupby(outcome.reused, lambda stage: stage.trial)
+    return tuple({"stages": [stage.cost.kind for stage in stages], "trial": trial} for trial, stages in runs)
 
 
 @cache

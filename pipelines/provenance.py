@@ -1,15 +1,18 @@
-"""Which code a task's numbers come from, as one digest."""
+"""Which code and which files a result comes from, as digests."""
 
+import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
-from hashlib import sha256
-from importlib.metadata import version
+from hashlib import file_digest, sha256
+from importlib.metadata import entry_points, version
 from pathlib import Path
 from types import ModuleType
 
 from pipelines.task import Task
+from search_spaces.plan import Json
+from search_spaces.registry import IMPORTANCES, QUANTIZERS, SENSITIVITIES, STAGES, TWEAKS
 
 _LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib"))
 
@@ -26,8 +29,59 @@ def code_digest(task: Task) -> str:
     return total.hexdigest()
 
 
+def named_digest(document: Json) -> str:
+    """Return the SHA-256 (hex) of what a stage's settings name: files by path, and code of others' distributions.
+
+    Code that is named as ``package.module:Thing``, or comes from an entry point, counts with its whole package.
+    """
+    total, names = sha256(), sorted(set(_texts(document)))
+    plugged = _entry_points()
+    for name in names:
+        if os.path.isfile(name):
+            total.update(_content_digest(name))
+        for code in _package_files(plugged.get(name, name).partition(":")):
+            total.update(_content_digest(code))
+    return total.hexdigest()
+
+
+def _texts(document: Json) -> Iterator[str]:
+    if isinstance(document, str):
+        yield document
+    elif isinstance(document, Mapping):
+        for key, value in document.items():
+            yield key
+            yield from _texts(value)
+    elif isinstance(document, Sequence):
+        for value in document:
+            yield from _texts(value)
+
+
+@cache
+def _entry_points() -> Mapping[str, str]:
+    registries = (STAGES, TWEAKS, IMPORTANCES, QUANTIZERS, SENSITIVITIES)
+    return {point.name: point.value for known in registries for point in entry_points(group=known.group)}
+
+
+def _package_files(place: tuple[str, str, str]) -> list[Path]:
+    """Return the source files of the package that ``module:attribute`` belongs to; none for any other text."""
+    home, separator, _ = place
+    module = sys.modules.get(home) if separator else None
+    if module is None or not getattr(module, "__file__", None):
+        return []
+    file = Path(str(module.__file__))
+    top = sys.modules.get(home.partition(".")[0])
+    folders = [Path(folder) for folder in getattr(top, "__path__", [])]
+    return sorted({file, *(code for folder in folders for code in folder.rglob("*.py"))})
+
+
+def _content_digest(file: str | Path) -> bytes:
+    with open(file, "rb") as content:
+        return file_digest(content, "sha256").digest()
+
+
 def _files(task: Task) -> set[Path]:
-    parts: list[object] = [task.model, task.loss, task.train, *task.metrics.values()]
+    parts: list[object] = [task.model, task.loss, task.train, task.validation, task.source]
+    parts += [*task.metrics.values(), *task.variants.values()]
     parts += [metric.score for metric in task.metrics.values()]
     folders = {file.parent for part in parts if (file := _source(_module(part))) is not None}
     loaded = {file for module in list(sys.modules.values()) if (file := _source(module)) is not None}
@@ -62,4 +116,4 @@ def _ours() -> Iterator[Path]:
 
 
 def _file_digest(file: Path) -> str:
-    return sha256(file.read_bytes()).hexdigest()
+    return _content_digest(file).hex()

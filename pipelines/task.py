@@ -158,6 +158,14 @@ def data_digest(task: Task) -> str:
     return f"{'tensors' if whole else 'samples'}:{digest.hexdigest()}"
 
 
+def samples_digest(dataset: Samples) -> str:
+    """Name a dataset's content as `data_digest` does (SHA-256, hex)."""
+    digest = sha256()
+    for tensor in _digested(dataset, whole=isinstance(dataset, TensorDataset)):
+        update_digest(digest.update, tensor)
+    return digest.hexdigest()
+
+
 def update_digest(update: Callable[[bytes], None], tensor: Tensor) -> None:
     """Feed dtype, shape and bytes of `tensor` to a hash's update function."""
     update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())

@@ -13,8 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from pipelines.bench import Bench, Progress, derived_seed, seeded
-from pipelines.checkpoint import State, same_structure
+from pipelines.checkpoint import same_structure
 from pipelines.optimizers import OptimizerName, Schedule, lr_factor, optimizer_for
+from pipelines.states import State
 from pipelines.task import num_samples, take
 from pipelines.tweak import Tweak, TweakField
 from pipelines.validation import scores

@@ -1,6 +1,6 @@
 """A trial: one plan that was tried, what came of it, and what it cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, cast
 
@@ -32,6 +32,8 @@ class Trial:
         started, finished: Unix time in seconds.
         layers: ``shape``, ``bits`` and ``sparsity`` of each weight of the delivered model by its layer's name, and why
             that layer computes ``in_floats``, if it does.
+        reused: the plan's first stages that another trial had carried out already, in order, each
+            ``{"stages": [kinds], "trial": uid of who did}``.
     """
 
     uid: str
@@ -52,6 +54,7 @@ class Trial:
     finished: float = 0.0
     of: str | None = None
     layers: Mapping[str, Json] = field(default_factory=dict)
+    reused: Sequence[Document] = ()
 
     def value(self, meter: str) -> float | None:
         """Return the validation reading of `meter`, or None where there is none."""
@@ -84,6 +87,7 @@ class Trial:
             "finished": self.finished,
             **({"of": self.of} if self.of else {}),
             **({"layers": dict(self.layers)} if self.layers else {}),
+            **({"reused": list(self.reused)} if self.reused else {}),
         }
 
     @classmethod
@@ -108,6 +112,7 @@ class Trial:
             finished=cast(float, document["finished"]),
             of=cast(str | None, document.get("of")),
             layers=cast(Mapping[str, Json], document.get("layers", {})),
+            reused=tuple(cast(Sequence[Document], document.get("reused", ()))),
         )
 
 

@@ -18,11 +18,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from orchestrator.sweep import Sweep
-from pipelines.bench import Cache, Progress
+from pipelines.bench import Progress
+from pipelines.cache import Cache
 from pipelines.measure import measure
 from pipelines.meter import meter_of
+from pipelines.outcome import Outcome
 from pipelines.ranks import Ranks, use_threads
-from pipelines.run import Outcome, run
+from pipelines.run import run
 from pipelines.task import Split, Task, load_task
 from search_spaces.objectives import Reading
 

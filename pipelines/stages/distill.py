@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from math import prod
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import torch
 from pydantic import Field
@@ -135,7 +135,7 @@ def teacher_scores(bench: Bench) -> Tensor:
         return answers(teacher, bench.task.train, bench.ranks)
     with bench.sharing(key) as known:
         if known is not None:
-            return known["scores"]
+            return cast(Tensor, known["scores"])
         scores = answers(teacher, bench.task.train, bench.ranks)
         bench.cache.store(key, {"scores": scores}, write=bench.ranks.is_first)
         return scores

@@ -14,9 +14,12 @@ from two_ranks import be_a_rank, run_on_two_ranks
 
 from pipelines.bench import Bench, seeded
 from pipelines.ranks import Ranks
+from pipelines.snapshot import restored, snapshot
 from pipelines.stage import Stage, stage_of
+from pipelines.states import read_state, write_state
 from pipelines.task import Task
 from pipelines.tasks.digits import make
+from pipelines.train import TrainSettings, fit
 from pipelines.tweak import TweakSettings
 from search_spaces.plan import Document, Plan
 from search_spaces.registry import STAGES, TWEAKS
@@ -95,6 +98,20 @@ class TestStage:
 
     def test_a_seed_repeats_it_to_the_last_bit(self, name: str) -> None:
         assert torch.equal(one_rank(name), applied(name, Ranks.alone())[1])
+
+    def test_what_it_made_goes_through_a_file_and_learns_on_alike(self, name: str, tmp_path: Path) -> None:
+        model, outputs = applied(name, Ranks.alone())
+        written = snapshot(model, toy_task().new_model())
+        assert written is not None
+        write_state(tmp_path / "model.safetensors", written)
+        again = restored(read_state(tmp_path / "model.safetensors"), toy_task().new_model())
+        images = toy_task().validation.tensors[0][:32]
+        with torch.no_grad():
+            assert torch.equal(again(images), outputs)
+        for one in (model, again):
+            fit(one, Bench(toy_task(), Ranks.alone()), TrainSettings(lr=0.01))
+        with torch.no_grad():
+            assert torch.equal(again(images), model(images))
 
     def test_two_ranks_learn_what_one_does(self, name: str, two_ranks: Mapping[str, Tensor]) -> None:
         difference = (one_rank(name) - two_ranks[name]).abs().max().item()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.bench import Cache
+from pipelines.cache import Cache
 
 
 def tensors(size: int = 250) -> dict[str, torch.Tensor]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from pipelines.bench import Bench, Cache
+from pipelines.bench import Bench
+from pipelines.cache import Cache
 from pipelines.features import FeaturePairs
 from pipelines.ranks import Ranks
 from pipelines.stage import stages_of

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.bench import derived_seed, seeded
+from pipelines.prefixes import baseline_key
 from pipelines.provenance import code_digest
-from pipelines.run import baseline_key
 from pipelines.task import Task, load_task
 from search_spaces.plan import Document, Plan
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from two_ranks import be_a_rank, run_on_two_ranks
 
-from pipelines.bench import Bench, Cache, Progress, Report, silent
+from pipelines.bench import Bench, Progress, Report, silent
+from pipelines.cache import Cache
 from pipelines.checkpoint import Checkpoint
 from pipelines.data_pass import activities, gradients
 from pipelines.ranks import Ranks

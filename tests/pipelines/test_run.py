@@ -6,15 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import Subset, TensorDataset
 
 from pipelines.artifact import open_artifact, verify
-from pipelines.bench import Cache, Progress
+from pipelines.bench import Progress
+from pipelines.cache import Cache
 from pipelines.checkpoint import Checkpoint
 from pipelines.meter import answers
+from pipelines.outcome import Outcome
+from pipelines.prefixes import baseline_key
 from pipelines.ranks import Ranks
-from pipelines.run import Outcome, baseline_key, run
+from pipelines.run import run
 from pipelines.task import Task, data_digest
 from pipelines.tasks.digits import make
 from search_spaces.errors import ParettaError, TrialFailed, WrongInput
@@ -60,13 +64,54 @@ def test_a_plan_becomes_an_artifact_with_its_costs(task: Task, tmp_path: Path) -
     ]
 
 
-def test_a_cached_baseline_leads_to_the_same_bytes_as_a_computed_one(task: Task, tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "cache")
-    computed = ran(task, tmp_path / "a", cache=cache)
-    fetched = ran(task, tmp_path / "b", cache=Cache(tmp_path / "cache"))
-    without = ran(task, tmp_path / "c")
-    assert [cost.kind for cost in fetched.costs] == ["baseline", "prune", "distill", "export"]
-    assert model_bytes(computed) == model_bytes(fetched) == model_bytes(without)
+def test_equal_beginnings_of_plans_are_carried_out_once_and_lead_to_the_same_bytes(task: Task, tmp_path: Path) -> None:
+    def shared(name: str, *stages: Document) -> Outcome:
+        return ran(task, tmp_path / name, Plan(BASELINE, stages), cache=Cache(tmp_path / "cache"), name=name)
+
+    quantize: Document = {"kind": "quantize", "bits": 4}
+    first = shared("first", *SMALLER)
+    assert [cost.kind for cost in first.costs] == ["train", "prune", "distill", "export"]
+    longer = shared("longer", *SMALLER, quantize, SMALLER[1])
+    assert [cost.kind for cost in longer.costs] == ["shared", "shared", "quantize", "distill", "export"]
+    assert [(stage.cost.kind, stage.trial) for stage in longer.reused] == [
+        ("train", "first"),
+        ("prune", "first"),
+        ("distill", "first"),
+    ]
+    other = shared("other", *SMALLER, quantize, {**SMALLER[1], "temperature": 2})
+    assert [cost.kind for cost in other.costs] == ["shared", "shared", "distill", "export"]
+    assert [stage.trial for stage in other.reused] == ["first", "first", "first", "longer"]
+    whole = shared("whole", *SMALLER, quantize, SMALLER[1])
+    alone = ran(task, tmp_path / "alone", Plan(BASELINE, (*SMALLER, quantize, SMALLER[1])))
+    assert model_bytes(longer) == model_bytes(whole) == model_bytes(alone)
+    assert whole.seconds < whole.facts["train_wall_s"], "a candidate's cost does not depend on which came first"
+
+
+def test_a_model_that_cannot_be_kept_is_made_each_time(task: Task, tmp_path: Path) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside, self.once = task.new_model(), object()  # equal to no other object
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.inside(images)
+
+    odd, cache = replace(task, model=Odd), Cache(tmp_path / "cache")
+    kinds = [[cost.kind for cost in ran(odd, tmp_path / name, cache=cache).costs] for name in "ab"]
+    assert kinds == [["train", "prune", "distill", "export"], ["shared", "prune", "distill", "export"]]
+
+
+def test_a_file_that_a_stage_reads_counts_by_its_content(task: Task, tmp_path: Path) -> None:
+    file = tmp_path / "weights.safetensors"
+
+    def kept(value: float) -> Outcome:
+        save_file({"fc2.bias": torch.full((10,), value)}, file)
+        plan = Plan(BASELINE, ({"kind": "transfer", "source": str(file)},))
+        return ran(task, tmp_path / "a", plan, cache=Cache(tmp_path / "cache"))
+
+    assert [cost.kind for cost in kept(1.0).costs] == ["train", "transfer", "export"]
+    assert [cost.kind for cost in kept(2.0).costs] == ["shared", "transfer", "export"]
+    assert [cost.kind for cost in kept(2.0).costs] == ["shared", "shared", "export"]
 
 
 def test_a_by_product_equals_its_plan_run_alone_and_fails_alone(task: Task, tmp_path: Path) -> None:
@@ -87,7 +132,7 @@ def test_the_answers_are_those_of_the_trained_model(task: Task, tmp_path: Path) 
     cache = Cache()
     outcome = ran(task, tmp_path / "a", Plan(BASELINE), cache=cache)
     model = task.new_model()
-    model.load_state_dict(dict(cache.memory[f"baseline-{outcome.baseline_key}"]))
+    model.load_state_dict(cache.memory[f"prefix-{outcome.baseline_key}"]["values"])
     images = task.test.tensors[0]
     with torch.no_grad():
         expected = model.eval()(images).numpy()

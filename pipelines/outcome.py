@@ -1,0 +1,125 @@
+"""What a run of a plan delivered, and what each of its stages took."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipelines.energy_counters import nvml, rapl
+from pipelines.layers import LayerFacts
+from pipelines.ranks import Ranks
+
+
+@dataclass(frozen=True, slots=True)
+class StageCost:
+    """What one stage took and left.
+
+    Args:
+        kind: of the stage, or ``shared`` for fetching what earlier stages had made, or ``export``.
+        words: the stage in words.
+        seconds: wall time on rank 0.
+        cpu_seconds: CPU time, summed over ranks.
+        gpu_seconds: wall time during which ranks held a GPU, summed over them; 0 without.
+        joules: of rank 0's machine or device meanwhile, other work on it included, by counter: ``rapl`` or ``nvml``.
+        num_parameters: of the model after the stage.
+    """
+
+    kind: str
+    words: str
+    seconds: float
+    cpu_seconds: float
+    num_parameters: int
+    gpu_seconds: float = 0.0
+    joules: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """A stage that was not carried out again.
+
+    Args:
+        trial: who made it.
+        cost: what it took when it was made.
+        in_baseline: whether it helps to make the uncompressed model.
+    """
+
+    trial: str
+    cost: StageCost
+    in_baseline: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run delivered. Equal on all ranks, but for `seconds`.
+
+    Args:
+        folder: the artifact's folder, written by rank 0.
+        costs: of each stage that was carried out, in order; the export last.
+        reused: the stages that were not, since the same had been made before.
+        baseline_key: names task, baseline plan and seed by content: equal keys share baseline and teacher.
+        by_products: what came of each plan that goes on where this one ends, or why it failed.
+        layers: what became of each layer of the delivered model, by its name.
+    """
+
+    folder: Path
+    costs: tuple[StageCost, ...]
+    baseline_key: str
+    by_products: tuple["Outcome | str", ...] = ()
+    layers: Mapping[str, LayerFacts] = field(default_factory=dict)
+    reused: tuple[Reused, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of this run."""
+        return sum(cost.seconds for cost in self.costs)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of this run on all ranks."""
+        return sum(cost.cpu_seconds for cost in self.costs)
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What making the artifact takes, for meters: ``train_wall_s``, ``train_cpu_s``, and what there are of others.
+
+        ``train_gpu_s`` where GPUs were held; ``train_rapl_j`` and ``train_nvml_j`` where such a counter can be read.
+        Compression stages that were reused count with what they took when they were made, so that a candidate's cost
+        does not depend on which came first.
+        """
+        costs = [*self.costs, *(stage.cost for stage in self.reused if not stage.in_baseline)]
+        found = {
+            "train_wall_s": sum(cost.seconds for cost in costs),
+            "train_cpu_s": sum(cost.cpu_seconds for cost in costs),
+        }
+        if gpu_seconds := sum(cost.gpu_seconds for cost in costs):
+            found["train_gpu_s"] = gpu_seconds
+        for source in {source for cost in costs for source in cost.joules}:
+            found[f"train_{source}_j"] = sum(cost.joules.get(source, 0.0) for cost in costs)
+        return found
+
+    @property
+    def num_parameters(self) -> int:
+        """Parameters of the delivered model."""
+        return self.costs[-1].num_parameters
+
+
+class Clock:
+    """Wall and CPU time and energy since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        counters = {"rapl": rapl(), "nvml": nvml()}
+        self._counters = {name: (joules, joules()) for name, joules in counters.items() if joules is not None}
+
+    def cost(self, kind: str, words: str, model: nn.Module, ranks: Ranks) -> StageCost:
+        """Return what a stage took that began with this clock and left `model` (collective)."""
+        seconds, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        held = seconds if ranks.device.type == "cuda" else 0.0
+        mine = torch.tensor([cpu, held], dtype=torch.float64, device=ranks.device)
+        cpu_seconds, gpu_seconds = ranks.all_reduce_sum(mine).tolist()
+        joules = {name: count() - before for name, (count, before) in self._counters.items()}
+        size = sum(p.numel() for p in model.parameters())
+        return StageCost(kind, words, seconds, cpu_seconds, size, gpu_seconds, joules)

@@ -1,0 +1,93 @@
+"""Nested values with tensors in them, as one .safetensors file: written whole or not at all, read without pickle."""
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias, Union, cast
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+State: TypeAlias = Union[
+    Tensor, bool, int, float, str, "Sequence[State]", "Mapping[str, State]", "Mapping[int, State]", None
+]
+# what reading and writing such a file may raise: damage, a full disk, a file that another process removed
+FILE_ERRORS = (SafetensorError, OSError, ValueError, KeyError, TypeError)
+
+
+def write_state(path: Path, state: Mapping[str, State]) -> None:
+    """Keep `state` in `path`; readers see the former file or the whole new one. Raises `FILE_ERRORS`."""
+    tensors: dict[str, Tensor] = {}
+    structure = json.dumps(_written(state, tensors))
+    partial = path.with_suffix(f".{random.SystemRandom().getrandbits(48):012x}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata={"state": structure})
+        partial.replace(path)
+    except FILE_ERRORS:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def read_state(path: Path) -> Mapping[str, State]:
+    """Return what `write_state` kept in `path`, sequences as lists. Raises `FILE_ERRORS`."""
+    with safe_open(path, framework="pt") as file:
+        # copies lie where torch lays tensors; sums over a file's own pages round differently
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
+        metadata = file.metadata() or {}
+    state = _read(json.loads(metadata["state"]), tensors)
+    if not isinstance(state, Mapping):
+        raise ValueError("not a state")
+    return cast(Mapping[str, State], state)
+
+
+def tensors_in(state: State) -> Iterator[Tensor]:
+    """Yield every tensor of `state`."""
+    match state:
+        case Tensor():
+            yield state
+        case Mapping():
+            for value in state.values():
+                yield from tensors_in(value)
+        case str() | bool() | int() | float() | None:
+            return
+        case _:
+            for value in state:
+                yield from tensors_in(value)
+
+
+def copied(state: Mapping[str, State]) -> Mapping[str, State]:
+    """Return `state` with copies of its tensors, on the CPU and contiguous, as reading it from a file would."""
+    tensors: dict[str, Tensor] = {}
+    return cast(Mapping[str, State], _read(_written(state, tensors), tensors))
+
+
+def _written(state: State, tensors: dict[str, Tensor]) -> object:
+    """Return `state` as JSON in which a tensor is a name; dictionaries keep whole numbers as keys."""
+    match state:
+        case Tensor():
+            name = str(len(tensors))
+            tensors[name] = state.detach().to("cpu", copy=True).contiguous()
+            return {"tensor": name}
+        case Mapping():
+            return {"items": [[key, _written(value, tensors)] for key, value in state.items()]}
+        case str() | bool() | int() | float() | None:
+            return state
+        case _:
+            return [_written(value, tensors) for value in state]
+
+
+def _read(written: object, tensors: Mapping[str, Tensor]) -> State:
+    match written:
+        case {"tensor": str(name)}:
+            return tensors[name]
+        case {"items": list(items)}:
+            return {key: _read(value, tensors) for key, value in items}
+        case list():
+            return [_read(value, tensors) for value in written]
+        case bool() | int() | float() | str() | None:
+            return written
+        case _:
+            raise ValueError(f"not a part of a state: {written!r}")
