@@ -1,17 +1,20 @@
 """One row of the ladder of published compression results: train, compress, deliver, measure.
 
     python examples/mnist/fetch.py
-    python -m benchmarks.ladder lenet-300-100 [--seed 0] [--json FILE]
+    python -m benchmarks.ladder lenet-300-100 [--seed 0] [--cache FOLDER] [--json FILE]
 
-A row is a sweep file without holes beside this one: its baseline and its one plan. The whole coded file counts, header,
-scales and biases included; what it is a ratio of are the uncompressed network's parameters at 4 bytes each, as in the
-papers. Plans were chosen on the validation split; the test split is read once at the end.
+A row is a sweep file without holes beside this one: its baseline and its one plan. Where the plan begins with a
+student, the baseline is its teacher, and what it is compared with is the student after its first training, alone. The
+whole coded file counts, header, scales and biases included; what it is a ratio of are the uncompressed network's
+parameters at 4 bytes each, as in the papers. Plans were chosen on the validation split; the test split is read once at
+the end.
 """
 
 import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +30,11 @@ from pipelines.ranks import Ranks, use_threads
 from pipelines.run import run
 from pipelines.task import Split, Task, load_task
 from search_spaces.objectives import Reading
+from search_spaces.plan import Plan
 
 ROWS = sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
 SIZES = ("size", "coded_size")
+UNCOMPRESSED = "uncompressed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +55,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("row", choices=ROWS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache", type=Path, help="where baselines are kept, which rows may share")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     use_threads(1)
     begun = time.perf_counter()
     sweep = Sweep.read(str(Path(__file__).with_name(f"{arguments.row}.yaml")))
-    models = ladder(sweep, arguments.seed)
+    models = ladder(sweep, arguments.seed, Cache(arguments.cache))
     if arguments.json:
         facts = {"row": arguments.row, "seed": arguments.seed, "models": [asdict(model) for model in models]}
         arguments.json.write_text(json.dumps(facts, indent=2), encoding="utf-8")
@@ -63,15 +69,26 @@ def main() -> None:
     print(table(models))
 
 
-def ladder(sweep: Sweep, seed: int) -> list[Model]:
-    """Train the baseline and the sweep's one plan, and measure both."""
+def ladder(sweep: Sweep, seed: int, cache: Cache) -> list[Model]:
+    """Train the sweep's one plan and what it is compared with, and measure them."""
     task = load_task(sweep.config.task.use, sweep.config.task.options, sweep.folder)
-    plan = next(sweep.space.corners())
+    run_in = partial(run, task=task, seed=seed, ranks=Ranks.alone(), cache=cache, report=_tell)
     with TemporaryDirectory() as scratch:
-        folder, cache = Path(scratch), Cache(Path(scratch) / "cache")
-        named = {"baseline": plan.baseline_plan(), "compressed": plan}
-        run_in = partial(run, task=task, seed=seed, ranks=Ranks.alone(), cache=cache, report=_tell)
-        return [_model(name, run_in(plan, folder=folder / name), task) for name, plan in named.items()]
+        outcomes = _outcomes(next(sweep.space.corners()), run_in, Path(scratch))
+        return [_model(name, outcome, task) for name, outcome in outcomes.items()]
+
+
+def _outcomes(plan: Plan, run_in: Callable[..., Outcome], folder: Path) -> dict[str, Outcome]:
+    first = run_in(plan.baseline_plan(), folder=folder / "baseline")
+    if plan.stages[0]["kind"] != "student":
+        return {UNCOMPRESSED: first, "compressed": run_in(plan, folder=folder / "compressed")}
+    alone = next(place for place, stage in enumerate(plan.stages) if stage["kind"] == "train") + 1
+    student = Plan(plan.baseline, plan.stages[:alone])
+    outcome = run_in(student, folder=folder / "student", by_products=[(plan, folder / "compressed")])
+    (compressed,) = outcome.by_products
+    if isinstance(compressed, str):
+        raise SystemExit(compressed)
+    return {"teacher": first, UNCOMPRESSED: outcome, "compressed": compressed}
 
 
 def _model(name: str, outcome: Outcome, task: Task) -> Model:
@@ -98,11 +115,11 @@ def _tell(progress: Progress) -> None:
 
 
 def table(models: list[Model]) -> str:
-    """Return the figures, the ratios to the first model's parameters at four bytes each among them."""
-    whole = 4 * models[0].num_parameters
-    head = f"{'':12}{'parameters':>11}{'file':>11}{'coded':>9}{'ratio':>8}{'validation':>12}{'test':>8}{'CPU s':>7}"
+    """Return the figures, the ratios to the uncompressed model's parameters at four bytes each among them."""
+    whole = next(4 * model.num_parameters for model in models if model.name == UNCOMPRESSED)
+    head = f"{'':13}{'parameters':>11}{'file':>11}{'coded':>9}{'ratio':>8}{'validation':>12}{'test':>8}{'CPU s':>7}"
     rows = [
-        f"{m.name:12}{m.num_parameters:>11,}{m.size:>11,.0f}{m.coded_size:>9,.0f}{whole / m.coded_size:>7.1f}x"
+        f"{m.name:13}{m.num_parameters:>11,}{m.size:>11,.0f}{m.coded_size:>9,.0f}{whole / m.coded_size:>7.1f}x"
         f"{m.validation_error:>10.2f} %{m.test_error:>6.2f} %{m.cpu_seconds:>7.0f}"
         for m in models
     ]
