@@ -8,7 +8,7 @@ from typing import Final
 
 from dashboards.influence import influence
 from dashboards.journal import SweepRecord
-from dashboards.summary import Step, history, roles, total_cost
+from dashboards.summary import Step, history, reused_words, roles, total_cost
 from search_spaces.documents import write_yaml
 from search_spaces.front import Front
 from search_spaces.limits import Limit
@@ -135,6 +135,7 @@ def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], 
         document["baseline"] = True
     if on_front:
         document |= {"front": True, "roles": list(held), "axes": _axes(trial, front)}
+        document |= {"reused": reused_words(trial)} if trial.reused else {}
         document["t"] = [_interval(trial.test_readings.get(meter)) for meter in meters]
         document["seconds"] = [_seconds(trial.readings.get(meter)) for meter in meters]
     if trial.reason:

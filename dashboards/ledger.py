@@ -5,7 +5,8 @@
 ====================  =========================================  ===================================================
 tags                  sweep.id, sweep.name, sweep.kind=sweep,    sweep.id, sweep.name, sweep.kind=trial|baseline,
                       sweep.status, sweep.spec.sha256, fact.*    trial.uid, trial.number, trial.status, trial.reason,
-                                                                 plan.words, plan.fingerprint, lineage.baseline|trial,
+                                                                 plan.words, plan.fingerprint, lineage.baseline,
+                                                                 lineage.trial, lineage.reused (who made which stages),
                                                                  pareto=true|false, pareto.role
 params                the resolved sweep document, flattened     the knobs, and the seed
 dataset input         the task's data, by its digest
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeGuard, cast
 
 from dashboards.journal import SweepRecord
-from dashboards.summary import Step, roles
+from dashboards.summary import Step, reused_words, roles
 from search_spaces.front import Front
 from search_spaces.objectives import Reading
 from search_spaces.plan import Document, Json, canonical_json, digest
@@ -298,10 +299,11 @@ def _reading_values(name: str, reading: Reading) -> dict[str, float]:
 
 
 def _lineage(record: SweepRecord, trial: Trial) -> dict[str, str]:
-    """Say whose training this one went on from: the baseline's, which is trained once, and that of another trial."""
+    """Say whose work this one went on from: the baseline's, another trial's training, and stages made before."""
     baseline = next((other for other in record.trials.values() if other.role == "baseline"), None)
     shared = baseline is not None and trial is not baseline and trial.plan.baseline == baseline.plan.baseline
     told = {"lineage.baseline": baseline.uid} if baseline is not None and shared and trial.plan.baseline else {}
+    told |= {"lineage.reused": reused_words(trial)} if trial.reused else {}
     return told | ({"lineage.trial": trial.of} if trial.of else {})
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from dashboards.journal import SweepRecord
 from search_spaces.errors import WrongInput
@@ -117,6 +117,18 @@ def _with(front: Front, trial: Trial) -> Front:
 def _best(front: Front) -> dict[str, float]:
     values = {o.meter: [v for t in front if (v := t.value(o.meter)) is not None] for o in front.objectives}
     return {o.meter: (min if o.goal == "min" else max)(values[o.meter]) for o in front.objectives if values[o.meter]}
+
+
+def reused_words(trial: Trial) -> str:
+    """Say which of the trial's stages others had carried out before, and who; empty where it carried out all.
+
+    >>> from search_spaces.plan import Plan
+    >>> trial = Trial("0004", 4, Plan(()), 0, "complete", reused=({"stages": ["prune", "distill"], "trial": "0002"},))
+    >>> reused_words(trial)
+    'prune, distill by 0002'
+    """
+    parts = ((", ".join(cast(list[str], part["stages"])), str(part["trial"])) for part in trial.reused)
+    return "; ".join(f"{stages} by {maker}" for stages, maker in parts)
 
 
 def total_cost(record: SweepRecord) -> dict[str, float]:

@@ -133,6 +133,7 @@ def _trial(number: int, rng: random.Random) -> Trial:
         readings=_readings(sparsity, conv, head, distilled, rng) if status == "complete" else {},
         artifact=f"artifacts/{uid}" if status == "complete" else None,
         layers=_layers(sparsity, conv, head) if status == "complete" else {},
+        reused=({"stages": ["train"], "trial": "baseline"},) if status == "complete" else (),
         reason=reason,
         detail="Traceback (most recent call last):\n  ...\nTrialFailed: loss is nan" if status == "failed" else "",
         cost={"wall_s": wall, "cpu_s": 0.9 * wall},

@@ -54,9 +54,11 @@ def test_run_says_whose_training_it_went_on_from() -> None:
     trained = Plan(({"kind": "train", "epochs": 3},), ({"kind": "prune", "sparsity": 0.5},))
     baseline = replace(TRIAL, uid="baseline", role="baseline", plan=trained.baseline_plan())
     record = replace(RECORD, trials={"baseline": baseline})
-    child = trial_run(record, replace(TRIAL, plan=trained, of="3-abc")).tags
+    reused = ({"stages": ["train"], "trial": "baseline"}, {"stages": ["prune", "distill"], "trial": "2-abc"})
+    child = trial_run(record, replace(TRIAL, plan=trained, of="3-abc", reused=reused)).tags
+    assert child["lineage.reused"] == "train by baseline; prune, distill by 2-abc"
     assert (child["lineage.baseline"], child["lineage.trial"]) == ("baseline", "3-abc")
-    assert not {"lineage.baseline", "lineage.trial"} & trial_run(record, baseline).tags.keys()
+    assert not {"lineage.baseline", "lineage.trial", "lineage.reused"} & trial_run(record, baseline).tags.keys()
     assert "lineage.baseline" not in trial_run(record, TRIAL).tags
 
 
