@@ -120,15 +120,16 @@ def _best(front: Front) -> dict[str, float]:
 
 
 def reused_words(trial: Trial) -> str:
-    """Say which of the trial's stages others had carried out before, and who; empty where it carried out all.
+    """Say which of the trial's stages were carried out before, and by whom; empty where it carried out all.
 
     >>> from search_spaces.plan import Plan
     >>> trial = Trial("0004", 4, Plan(()), 0, "complete", reused=({"stages": ["prune", "distill"], "trial": "0002"},))
     >>> reused_words(trial)
     'prune, distill by 0002'
     """
+    own = {trial.uid: "itself, before an interruption"}
     parts = ((", ".join(cast(list[str], part["stages"])), str(part["trial"])) for part in trial.reused)
-    return "; ".join(f"{stages} by {maker}" for stages, maker in parts)
+    return "; ".join(f"{stages} by {own.get(maker, maker)}" for stages, maker in parts)
 
 
 def total_cost(record: SweepRecord) -> dict[str, float]:

@@ -57,6 +57,8 @@ def test_run_says_whose_training_it_went_on_from() -> None:
     reused = ({"stages": ["train"], "trial": "baseline"}, {"stages": ["prune", "distill"], "trial": "2-abc"})
     child = trial_run(record, replace(TRIAL, plan=trained, of="3-abc", reused=reused)).tags
     assert child["lineage.reused"] == "train by baseline; prune, distill by 2-abc"
+    again = trial_run(record, replace(TRIAL, reused=({"stages": ["prune"], "trial": TRIAL.uid},))).tags
+    assert again["lineage.reused"] == "prune by itself, before an interruption"
     assert (child["lineage.baseline"], child["lineage.trial"]) == ("baseline", "3-abc")
     assert not {"lineage.baseline", "lineage.trial", "lineage.reused"} & trial_run(record, baseline).tags.keys()
     assert "lineage.baseline" not in trial_run(record, TRIAL).tags
