@@ -1,0 +1,131 @@
+"""The driver of a real sweep and its publisher are killed; a real `mlflow server` still holds every trial once."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+
+from dashboards.board import open_mlflow
+from dashboards.fetch import read_back
+from dashboards.journal import SweepRecord
+from dashboards.publisher import publish
+from dashboards.standing import read_standing
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # a busy machine needs minutes for three launches
+
+ROOT = Path(__file__).parents[2]
+SWEEP = """
+task: {use: "./mytask.py:make"}
+baseline: [{kind: train, epochs: 3, lr: 0.01, batch_size: 32}]
+space:
+  - {kind: prune, sparsity: {float: [0.0, 0.8]}}
+  - {kind: train, epochs: 20, lr: 0.005, batch_size: 32}
+objectives: [size, accuracy]
+search: {sampler: random, trials: 5, seed: 3}
+workers: {lanes: 1}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    folder: Path
+    server: str
+
+    @property
+    def sweep(self) -> Path:
+        return self.folder / "sweeps" / "sweep"
+
+    def launch(self, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "orchestrator", "launch", *arguments, "--tracking-uri", self.server]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
+
+    def until(self, count: int, driver: subprocess.Popen[bytes]) -> None:
+        """Wait until `count` trials have ended, the store knows the sweep, and the next trial trains."""
+        deadline = time.monotonic() + 400
+        while time.monotonic() < deadline:
+            assert driver.poll() is None, (self.folder / "log").read_text()
+            if (self.sweep / "journal.jsonl").exists():
+                record = SweepRecord.read(self.sweep)
+                if record.count("complete") >= count and record.progress and read_standing(self.sweep).run_id:
+                    return
+            time.sleep(0.05)
+        raise AssertionError((self.folder / "log").read_text())
+
+    def kill_publisher(self) -> None:
+        os.kill(self._publishers()[0], signal.SIGKILL)
+
+    def wait_for_publisher(self) -> None:
+        deadline = time.monotonic() + 120
+        while self._publishers() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not self._publishers()
+
+    def _publishers(self) -> list[int]:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue  # it ended meanwhile
+            if b"dashboards.publisher" in words and str(self.sweep).encode() in words:
+                found.append(int(entry.name))
+        return found
+
+    def runs(self) -> list[Run]:
+        client = mlflow.MlflowClient(self.server)
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        return list(client.search_runs(ids, max_results=100))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    folder = tmp_path_factory.mktemp("record")
+    shutil.copy(ROOT / "examples" / "own_model" / "mytask.py", folder)
+    (folder / "sweep.yaml").write_text(SWEEP)
+    (folder / "server").mkdir()
+    with open_mlflow(folder / "server") as server:
+        yield Home(folder, server)
+
+
+def test_a_killed_driver_and_publisher_lose_and_double_nothing(home: Home) -> None:
+    driver = home.launch("sweep.yaml")
+    home.until(1, driver)
+    driver.kill()
+    driver.wait()
+    home.wait_for_publisher()  # it writes what the journal holds, and ends with its driver gone
+    assert read_standing(home.sweep).behind == 0
+    known = {run.data.tags.get("trial.uid", ""): run.info.run_id for run in home.runs()}
+    assert known.keys() == {"", *SweepRecord.read(home.sweep).trials}
+
+    driver = home.launch("--resume", "sweep")
+    home.until(2, driver)
+    home.kill_publisher()
+    driver.kill()
+    driver.wait()
+    assert publish(home.sweep, home.server).behind == 0  # from the journal alone
+
+    driver = home.launch("--resume", "sweep")
+    assert driver.wait(400) == 0, (home.folder / "log").read_text()
+    record, runs = SweepRecord.read(home.sweep), home.runs()
+    assert read_standing(home.sweep).behind == 0
+    assert sorted(run.data.tags.get("trial.uid", "") for run in runs) == sorted(["", *record.trials])
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert known.items() <= {run.data.tags.get("trial.uid", ""): run.info.run_id for run in runs}.items()
+    assert read_back(home.server, "sweep") == sorted(record.trials.values(), key=lambda trial: trial.number)
+    lineage = {run.data.tags.get("lineage.reused") for run in runs if run.data.tags["sweep.kind"] == "trial"}
+    own = "prune, train by itself, before an interruption"
+    assert lineage <= {"train by baseline", f"train by baseline; {own}"}
+    parent = next(run for run in runs if run.data.tags["sweep.kind"] == "sweep")
+    steps = mlflow.MlflowClient(home.server).get_metric_history(parent.info.run_id, "front/hypervolume")
+    assert [point.step for point in steps] == list(range(1, len(record.endings) + 1))
