@@ -1,13 +1,12 @@
 """One candidate from plan to readings: train it on a lane, measure what was delivered, and say what came of it."""
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import cast
 
 from dashboards.now import MEASURING
+from orchestrator.files import SweepFiles
 from orchestrator.gauge import Gauge
 from orchestrator.lane import Job, LaneClient, opened
 from orchestrator.mailbox import Progress
@@ -30,7 +29,7 @@ class Workshop:
         lanes: train.
         gauge: measures.
         task: what is compressed.
-        folder: of the sweep.
+        files: of the sweep.
         baseline: uid of the uncompressed model's trial.
         seed: of every run.
         attempts: how often a training is begun when workers die under it.
@@ -40,19 +39,21 @@ class Workshop:
     lanes: LaneClient
     gauge: Gauge
     task: TaskReference
-    folder: Path
+    files: SweepFiles
     baseline: str
     seed: int
     attempts: int = 2
     time_limit_s: float | None = None
 
-    def artifact(self, uid: str) -> Path:
-        """Return the folder of a trial's artifact."""
-        return self.folder / ARTIFACTS / uid
 
-    def checkpoint(self, uid: str) -> Path:
-        """Return the folder of a trial's training states, which lasts as long as its training."""
-        return self.folder / CHECKPOINTS / uid
+def artifact_of(uid: str) -> str:
+    """Return the name of a trial's artifact among the sweep's files."""
+    return f"{ARTIFACTS}/{uid}"
+
+
+def checkpoint_of(uid: str) -> str:
+    """Return the name of a trial's training states among the sweep's files; they last as long as its training."""
+    return f"{CHECKPOINTS}/{uid}"
 
 
 def new_trial(number: int, plan: Plan, *, seed: int, knobs: Mapping[str, Json], role: Role = "trial") -> Trial:
@@ -73,10 +74,11 @@ def carry_out(trial: Trial, workshop: Workshop, *, by_products: Sequence[Plan] =
         workshop.task,
         trial.plan.to_document(),
         trial.seed,
-        str(workshop.artifact(trial.uid)),
-        str(workshop.folder / CACHE),
-        str(workshop.checkpoint(trial.uid)),
-        tuple((other.plan.to_document(), str(workshop.artifact(other.uid))) for other in more),
+        workshop.files,
+        artifact_of(trial.uid),
+        CACHE,
+        checkpoint_of(trial.uid),
+        tuple((other.plan.to_document(), artifact_of(other.uid)) for other in more),
         trial.uid,
     )
     job = Job(trial.uid, {"order": order}, max_attempts=workshop.attempts, limit_s=workshop.time_limit_s)
@@ -90,7 +92,7 @@ def carry_out(trial: Trial, workshop: Workshop, *, by_products: Sequence[Plan] =
             continue
         workshop.lanes.forget(trial.uid)
         if update.outcome.status != "returned":
-            shutil.rmtree(workshop.checkpoint(trial.uid), ignore_errors=True)
+            workshop.files.remove(checkpoint_of(trial.uid))
         try:
             delivered = cast(Delivered, opened(update.outcome))
             yield {"state": MEASURING}
@@ -124,13 +126,12 @@ def _weighed(trial: Trial, came: Delivered | str, workshop: Workshop) -> Trial:
 
 def _measured(trial: Trial, delivered: Delivered, workshop: Workshop) -> Trial:
     begun = time.time()
-    folder = workshop.artifact(trial.uid)
-    baseline = workshop.artifact(workshop.baseline)
-    readings = workshop.gauge.read(folder, baseline, "validation", facts=delivered.cost)
-    keep_readings(folder, readings)
+    artifact = artifact_of(trial.uid)
+    readings = workshop.gauge.read(artifact, artifact_of(workshop.baseline), "validation", facts=delivered.cost)
+    keep_readings(workshop.files, artifact, readings)
     missing = [f"{meter}: {reading.reason}" for meter, reading in readings.items() if reading.value is None]
     if not missing:
-        workshop.gauge.verify(folder)
+        workshop.gauge.verify(artifact)
     return replace(
         trial,
         status="failed" if missing else "complete",
@@ -139,7 +140,7 @@ def _measured(trial: Trial, delivered: Delivered, workshop: Workshop) -> Trial:
         layers=delivered.layers,
         reused=delivered.reused,
         readings=readings,
-        artifact=f"{ARTIFACTS}/{trial.uid}",
+        artifact=artifact,
         cost=_cost(delivered, time.time() - begun),
         finished=time.time(),
     )
@@ -152,10 +153,14 @@ def _cost(delivered: Delivered, measure_s: float) -> dict[str, float]:
 
 
 def keep_readings(
-    folder: Path, readings: Mapping[str, Reading], test_readings: Mapping[str, Reading] | None = None
+    files: SweepFiles,
+    artifact: str,
+    readings: Mapping[str, Reading],
+    test_readings: Mapping[str, Reading] | None = None,
 ) -> None:
     """Write the readings into the artifact; those of the test split are called ``test_...``."""
     from pipelines.artifact import record  # noqa: PLC0415 - ONNX Runtime is loaded where it is needed
 
     tests = {f"test_{meter}": reading for meter, reading in (test_readings or {}).items()}
-    record(folder, {**readings, **tests})
+    record(files.bring(artifact), {**readings, **tests})
+    files.send(artifact)

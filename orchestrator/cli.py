@@ -30,6 +30,9 @@ _NOUNS = (
 
 _home = click.option("--home", metavar="DIR", help=f"Folder of the sweeps.  [default: ${HOME_VARIABLE} or ./sweeps]")
 _store = click.option("--tracking-uri", metavar="URI", help="MLflow store.  [default: SQLite in the home folder]")
+_storage = click.option(
+    "--storage", metavar="URI", help="Where files go between nodes that share no disk, such as s3://bucket/sweeps."
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON with a versioned schema.")
 
 
@@ -69,13 +72,14 @@ def main() -> None:
 @_home
 @click.option("--name", help="What to call this sweep.  [default: the file's name, numbered if it is taken]")
 @click.option("--address", metavar="HOST:PORT", help="Ray cluster, or auto.  [default: a cluster of its own]")
+@_storage
 @_store
 @click.option("--trials", type=int, help="Number of trials instead of the file's.")
 @click.option("--seed", type=int, help="Seed instead of the file's.")
 @click.option("--sampler", help="Sampler instead of the file's.")
 @click.option("--stopper", help="Stopper instead of the file's.")
 @click.option("--confirm", type=int, metavar="N", help="Train the front again with N fresh seeds.")
-@click.option("--resume", "again", is_flag=True, help="Go on with SWEEP, the name or folder of one that was stopped.")
+@click.option("--resume", "again", is_flag=True, help="Go on with SWEEP: name, folder or URI of one that was stopped.")
 @_exits
 def launch(
     sweep: str,
@@ -84,6 +88,7 @@ def launch(
     home: str | None,
     name: str | None,
     address: str | None,
+    storage: str | None,
     tracking_uri: str | None,
     trials: int | None,
     seed: int | None,
@@ -100,7 +105,9 @@ def launch(
     from orchestrator.result import print_result
 
     if again:
-        _refuse_with_resume(name=name, trials=trials, seed=seed, sampler=sampler, stopper=stopper, confirm=confirm)
+        _refuse_with_resume(
+            name=name, storage=storage, trials=trials, seed=seed, sampler=sampler, stopper=stopper, confirm=confirm
+        )
         front = resume(sweep, home=home, address=address, tracking_uri=tracking_uri)
     else:
         front = run_sweep(
@@ -108,6 +115,7 @@ def launch(
             home=home,
             name=name,
             address=address,
+            storage=storage,
             tracking_uri=tracking_uri,
             trials=trials,
             seed=seed,
@@ -143,18 +151,19 @@ def check(sweep: str) -> int:
 @_json
 @_exits
 def front(sweep: str, home: str | None, as_json: bool) -> int:
-    """Print the front of a sweep, running or finished."""
+    """Print the front of a sweep, running or finished: SWEEP is a name, a folder, or a URI such as s3://bucket/NAME."""
     from dashboards.journal import SweepRecord
+    from orchestrator.mirror import found
 
-    found = SweepRecord.read(Home.at(home).find(sweep)).front()
+    points = SweepRecord.read(found(Home.at(home), sweep).root).front()
     if as_json:
         from dashboards.table import front_document
 
-        click.echo(json.dumps(front_document(found), indent=2))
+        click.echo(json.dumps(front_document(points), indent=2))
     else:
         from orchestrator.progress import print_front
 
-        print_front(found)
+        print_front(points)
     return DONE
 
 
@@ -164,6 +173,7 @@ def front(sweep: str, home: str | None, as_json: bool) -> int:
 @click.option("--home", metavar="DIR", required=True, help="Folder of the sweeps there, which every node sees.")
 @click.option("--name", help="What to call this sweep.  [default: the file's name, numbered if a job has it]")
 @click.option("--requirements", type=click.Path(path_type=Path), metavar="FILE", help="Packages to install there.")
+@_storage
 @click.option("--tracking-uri", metavar="URI", help="MLflow store that the cluster reaches.")
 @click.option("--resume", "again", is_flag=True, help="Go on with the sweep of this name in the home folder.")
 @click.option("--detach", is_flag=True, help="Do not follow the log.")
@@ -175,6 +185,7 @@ def submit(
     home: str,
     name: str | None,
     requirements: Path | None,
+    storage: str | None,
     tracking_uri: str | None,
     again: bool,
     detach: bool,
@@ -188,6 +199,7 @@ def submit(
         home=home,
         name=name,
         requirements=requirements,
+        storage=storage,
         tracking_uri=tracking_uri,
         resume=again,
     )
@@ -228,7 +240,10 @@ def stop(sweep: str, home: str | None, address: str | None, now: bool) -> int:
 @click.option("--follow", is_flag=True, help="Follow the log of a submitted sweep; Ctrl-C ends that.")
 @_exits
 def status(sweep: str, *, home: str | None, as_json: bool, address: str | None, follow: bool) -> int:
-    """Say how far a sweep is: trials by state, failures with their reasons, hypervolume."""
+    """Say how far a sweep is: trials by state, failures with their reasons, hypervolume.
+
+    SWEEP is a name, a folder, or a URI such as s3://bucket/NAME.
+    """
     if address and follow:
         return _follow(sweep, address)
     if address:
@@ -236,9 +251,10 @@ def status(sweep: str, *, home: str | None, as_json: bool, address: str | None, 
 
         click.echo("\n".join(job_lines(sweep, address=address)))
         return DONE
+    from orchestrator.mirror import found
     from orchestrator.status import status_document, status_lines
 
-    document = status_document(Home.at(home).find(sweep))
+    document = status_document(found(Home.at(home), sweep))
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(status_lines(document)))
     return DONE
 
@@ -282,7 +298,8 @@ def pull(
 ) -> int:
     """Fetch the artifact of the front that meets the limits and is best by the preference, verified and run once.
 
-    SWEEP may name a role, such as digits@smallest, or be a model of MLflow's registry, such as models:/digits@knee.
+    SWEEP is a name, a folder, or a URI such as s3://bucket/NAME. It may name a role, such as digits@smallest, or be a
+    model of MLflow's registry, such as models:/digits@knee.
     """
     from orchestrator.pull import pull as pull_from_home
     from orchestrator.pull import pull_from_store, pull_registered

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self, cast
 
 import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orchestrator.files import SweepFiles
 from orchestrator.order import TaskReference
 from orchestrator.seat import answer
 from orchestrator.slot import WAIT_S, Slot
@@ -31,16 +31,16 @@ class Gauge:
     actor: "ActorHandle[_Gauge]"
 
     @classmethod
-    def start(cls, task: TaskReference, objectives: Sequence[Document], slot: Slot) -> Self:
+    def start(cls, task: TaskReference, objectives: Sequence[Document], slot: Slot, files: SweepFiles) -> Self:
         """Start the actor on the slot's node; it takes no CPU from the workers."""
         there = NodeAffinitySchedulingStrategy(slot.node, soft=False)
         light = ray.remote(num_cpus=0, max_restarts=2, max_task_retries=2)(_Gauge).options(scheduling_strategy=there)
-        return cls(cast("ActorHandle[_Gauge]", light.remote(task, list(objectives), slot)))
+        return cls(cast("ActorHandle[_Gauge]", light.remote(task, list(objectives), slot, files)))
 
     def read(
         self,
-        artifact: Path,
-        baseline: Path,
+        artifact: str,
+        baseline: str,
         split: str,
         *,
         answers_only: bool = False,
@@ -49,7 +49,7 @@ class Gauge:
         """Measure `artifact` against `baseline` on a split and return the readings by meter.
 
         Args:
-            artifact: the delivered folder.
+            artifact: the delivered folder's name among the sweep's files.
             baseline: the uncompressed model's.
             split: ``validation`` or ``test``.
             answers_only: leave out what does not depend on the split, such as size and time.
@@ -59,28 +59,28 @@ class Gauge:
             TrialFailed: the artifact does not run.
         """
         readings: dict[str, Reading] = answer(
-            self.actor.read.remote(str(artifact), str(baseline), split, answers_only, dict(facts or {})),
+            self.actor.read.remote(artifact, baseline, split, answers_only, dict(facts or {})),
             READING_S + WAIT_S,
         )
         return readings
 
-    def foresee(self, plan: Plan, baseline: Path, meters: Sequence[str]) -> dict[str, Reading] | None:
+    def foresee(self, plan: Plan, baseline: str, meters: Sequence[str]) -> dict[str, Reading] | None:
         """Read what is known of a plan before training, see `pipelines.foresee`; None where it cannot be carried out.
 
         Equal structures are looked at once. `meters` are those to read.
         """
         asked: ray.ObjectRef[dict[str, Reading] | None] = self.actor.foresee.remote(
-            plan.to_document(), str(baseline), list(meters)
+            plan.to_document(), baseline, list(meters)
         )
         return answer(asked, READING_S + WAIT_S)
 
-    def verify(self, artifact: Path) -> None:
+    def verify(self, artifact: str) -> None:
         """Hold what `artifact` claims of itself against a second look, see `pipelines.verify`.
 
         Raises:
             TrialFailed: a claim does not hold; the reason has both numbers.
         """
-        answer(self.actor.verify.remote(str(artifact)), READING_S + WAIT_S)
+        answer(self.actor.verify.remote(artifact), READING_S + WAIT_S)
 
     def stop(self) -> None:
         """End the actor."""
@@ -90,10 +90,10 @@ class Gauge:
 class _Gauge:
     """Makes the task once, then reads artifact after artifact."""
 
-    def __init__(self, task: TaskReference, objectives: list[Document], slot: Slot) -> None:
+    def __init__(self, task: TaskReference, objectives: list[Document], slot: Slot, files: SweepFiles) -> None:
         from pipelines.meter import meter_of  # noqa: PLC0415 - only this process measures
 
-        self.slot = slot
+        self.slot, self.files = slot, files
         self.task = task.load()
         self.meters = [meter_of(objective, self.task.metrics) for objective in objectives]
         self.foreseen: dict[str, dict[str, Reading] | None] = {}
@@ -106,8 +106,9 @@ class _Gauge:
 
         (known_split,) = (name for name in SPLITS if name == split)
         meters = [meter for meter in self.meters if meter.judges_answers or not answers_only]
+        mine, reference = self.files.bring(artifact), self.files.bring(baseline)
         with self.slot.taken():
-            return measure(Path(artifact), Path(baseline), self.task, split=known_split, meters=meters, facts=facts)
+            return measure(mine, reference, self.task, split=known_split, meters=meters, facts=facts)
 
     def foresee(self, document: Document, baseline: str, meters: list[str]) -> dict[str, Reading] | None:
         from pipelines.foresee import foresee, structure_key  # noqa: PLC0415
@@ -118,7 +119,7 @@ class _Gauge:
             readable = [meter for meter in self.meters if meter.label in meters]
             try:
                 with self.slot.taken():
-                    found = foresee(plan, self.task, readable, baseline=Path(baseline))
+                    found = foresee(plan, self.task, readable, baseline=self.files.bring(baseline))
                 self.foreseen[key] = {meter: foreseen.reading for meter, foreseen in found.items()}
             except (TrialFailed, WrongInput):
                 self.foreseen[key] = None  # its trial would fail as well
@@ -128,4 +129,4 @@ class _Gauge:
         from pipelines.verify import require_verified  # noqa: PLC0415
 
         repeatable = [meter.label for meter in self.meters if meter.judges_answers or meter.kind == "size"]
-        require_verified(Path(artifact), self.task, repeatable)
+        require_verified(self.files.bring(artifact), self.task, repeatable)

@@ -125,7 +125,7 @@ class Lanes:
     Args:
         handler: run on every rank, ``handler(payload, seat) -> result``; a function, or its name as
             ``package.module:function``. It fails its job by raising on all ranks alike.
-        storage: a folder that Ray Train keeps small state in; shared by all nodes.
+        storage: a folder or URI that Ray Train keeps small state in; seen by all nodes.
         num_lanes: jobs that run at the same time.
         workers_per_lane: ranks per job.
         cpus_per_worker: reserved for each rank.
@@ -143,7 +143,7 @@ class Lanes:
         self,
         handler: Handler | str,
         *,
-        storage: Path,
+        storage: Path | str,
         num_lanes: int = 1,
         workers_per_lane: int = 2,
         cpus_per_worker: float = 1.0,
@@ -158,7 +158,7 @@ class Lanes:
         resources = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
         self.group = _GroupSettings(
             handler=sealed(_resolve(handler) if isinstance(handler, str) else handler),
-            storage=str(storage.resolve()),
+            storage=storage if isinstance(storage, str) else str(storage.resolve()),
             workers=workers_per_lane,
             resources={name: amount for name, amount in resources.items() if amount > 0},
             start_timeout_s=start_timeout_s,

@@ -3,12 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from dashboards.journal import SweepRecord
 from dashboards.store import probe
 from orchestrator.check import Checked, check
 from orchestrator.cluster import connect, lanes_that_fit, require_capacity
+from orchestrator.files import Storage, below, check_storage, is_uri
 from orchestrator.home import Home
+from orchestrator.mirror import taken_home
+from orchestrator.reach import require_reached
 from orchestrator.result import SweepFront
 from orchestrator.running import RunningSweep, SweepFailed
 from orchestrator.slot import choose_slot
@@ -29,6 +33,7 @@ def launch(
     home: str | Path | None = None,
     name: str | None = None,
     address: str | None = None,
+    storage: str | None = None,
     tracking_uri: str | None = None,
     trials: int | None = None,
     seed: int | None = None,
@@ -43,6 +48,9 @@ def launch(
         home: folder of the sweeps; ``$PARETTA_HOME`` or ``./sweeps`` by default.
         name: of this sweep; by default the file's, numbered where it is taken.
         address: of a running Ray cluster, or ``auto``; by default a cluster is started for the sweep.
+        storage: URI of any file system that pyarrow knows, such as ``s3://bucket/sweeps``, through which artifacts and
+            training states go where nodes share no disk, and from which the sweep can be read elsewhere. By default
+            every node must see `home`.
         tracking_uri: of an MLflow store; by default a SQLite file in `home`.
         trials: their number, instead of the file's.
         seed: instead of the file's.
@@ -63,10 +71,11 @@ def launch(
     place.check_name(chosen)
     store = tracking_uri or place.tracking_uri()
     probe(store)
+    placed = None if storage is None else _free_place(storage, chosen)
     checked = check(read)
     earlier = earlier_sweeps(read, checked, place)
     record = SweepRecord(chosen, place.path / chosen)
-    with _prepared(read, checked, record, address, earlier) as run:
+    with _prepared(read, checked, record, address, earlier, storage=placed) as run:
         run.folder.mkdir(parents=True)
         (run.folder / SWEEP_FILE).write_text(write_yaml(read.document()), encoding="utf-8")
         return run.to_the_front(store)
@@ -85,7 +94,7 @@ def resume(
     checkpoint. The search goes on as if nothing had happened, see `orchestrator.resume`.
 
     Args:
-        sweep: its name, or its folder.
+        sweep: its name, its folder, or the URI of its files in a storage, from where they are copied to `home` first.
         home: folder of the sweeps; ``$PARETTA_HOME`` or ``./sweeps`` by default.
         address: of a running Ray cluster, or ``auto``; by default a cluster is started for the sweep.
         tracking_uri: of an MLflow store; by default a SQLite file in `home`. Runs that are there are found again.
@@ -96,7 +105,7 @@ def resume(
         SweepStopped: it was stopped again.
     """
     place = Home.at(home)
-    folder = place.find(sweep)
+    folder = taken_home(place, sweep) if is_uri(sweep) else place.find(sweep)
     record = SweepRecord.read(folder)
     if record.status == "done":
         return SweepFront.read(folder)
@@ -110,8 +119,21 @@ def resume(
         rule = f"the task's data is not what the sweep began with ({record.facts['data_digest']})"
         mend = "give the task its data of then, or launch a new sweep"
         raise WrongInput(Problem(f"sweep {record.name}", rule, checked.data_digest, mend))
-    with _prepared(read, checked, record, address, earlier_sweeps(read, checked, place)) as run:
+    placed = cast("str | None", record.facts.get("storage"))
+    if placed is not None:
+        check_storage(placed, f"sweep {record.name}: its storage")
+    with _prepared(read, checked, record, address, earlier_sweeps(read, checked, place), storage=placed) as run:
         return run.to_the_front(store)
+
+
+def _free_place(storage: str, name: str) -> str:
+    """Return the URI of the sweep's files. Raises `WrongInput` where it cannot be written or has a sweep already."""
+    check_storage(storage)
+    placed = below(storage, name)
+    if SWEEP_FILE in Storage(placed).names():
+        rule = f"the storage already has a sweep called {name}"
+        raise WrongInput(Problem("--storage", rule, placed, "choose another name with --name"))
+    return placed
 
 
 def _recorded(record: SweepRecord) -> Sweep:
@@ -126,7 +148,13 @@ def _recorded(record: SweepRecord) -> Sweep:
 
 @contextmanager
 def _prepared(
-    sweep: Sweep, checked: Checked, record: SweepRecord, address: str | None, earlier: tuple[Earlier, ...]
+    sweep: Sweep,
+    checked: Checked,
+    record: SweepRecord,
+    address: str | None,
+    earlier: tuple[Earlier, ...],
+    *,
+    storage: str | None,
 ) -> Iterator[RunningSweep]:
     """Connect to the cluster and find everything there that the sweep needs; nothing is written yet."""
     workers, measuring = sweep.config.workers, sweep.config.measuring
@@ -136,6 +164,8 @@ def _prepared(
         lanes = fitting if workers.lanes == "auto" else workers.lanes
         require_capacity(lanes, workers.per_trial, workers.resources())
         where = sweep.source.where("measuring")
+        if not cluster.own:
+            require_reached(record.folder.parent, storage)
         slot = choose_slot(measuring.resource, measuring.resources, measuring.labels, where=where)
         with stop_signals() as stopping:
-            yield RunningSweep(sweep, checked, record, lanes, cluster, slot, stopping, earlier)
+            yield RunningSweep(sweep, checked, record, lanes, cluster, slot, stopping, earlier, storage)

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dashboards.journal import Ending, Journal, SweepRecord
+from orchestrator.files import SweepFiles
+from search_spaces.errors import TrialFailed
 from search_spaces.objectives import Objective
 from search_spaces.plan import Document
 from search_spaces.trial import Trial
@@ -32,6 +34,7 @@ class Logbook:
 
     journal: Journal
     display: Display
+    files: SweepFiles
     record: SweepRecord = field(default_factory=SweepRecord)
     metrics: Metrics | None = None
 
@@ -44,7 +47,12 @@ class Logbook:
         self._take(self.journal.resumed(facts))
 
     def trial(self, trial: Trial) -> None:
-        """See `Journal.trial`."""
+        """See `Journal.trial`; what the journal tells of as delivered is in the driver's folder by then."""
+        if trial.artifact is not None:
+            try:
+                self.files.bring(trial.artifact)
+            except TrialFailed as error:
+                self.display.note(f"the artifact of {trial.uid} is not here yet: {error}")
         self._take(self.journal.trial(trial))
 
     def progress(self, uid: str, message: Document) -> None:

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.files import SweepFiles
 from search_spaces.plan import Document, Json, canonical_json
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Order:
         task: what to run it on.
         plan: the plan's document.
         seed: of the run.
+        files: of the sweep; the following are names of folders there.
         folder: where the artifact goes.
         cache: where tensors go that trials share.
         checkpoint: where trainings keep their states, to go on from when their workers die; None: nowhere.
@@ -59,6 +61,7 @@ class Order:
     task: TaskReference
     plan: Document
     seed: int
+    files: SweepFiles
     folder: str
     cache: str
     checkpoint: str | None = None

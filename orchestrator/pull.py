@@ -10,6 +10,7 @@ from dashboards.journal import SweepRecord
 from dashboards.summary import alias, holders
 from orchestrator.front_words import limits_note
 from orchestrator.home import Home
+from orchestrator.mirror import found
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.front import Front
 from search_spaces.trial import Trial
@@ -30,19 +31,20 @@ class Pulled:
 def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Pulled:
     """Copy the artifact that `wish` chooses from the sweep's folder to `to`, and return its trial.
 
-    `sweep` may name a role: ``digits@smallest``, or a wish of its file, ``digits@phone``. The copy is verified against
-    its manifest and run once before it takes its name, so `to` holds a whole artifact or nothing.
+    `sweep` is a name, a folder or a URI in a storage, and may name a role: ``digits@smallest``, or a wish of its file,
+    ``digits@phone``. The copy is verified against its manifest and run once before it takes its name, so `to` holds a
+    whole artifact or nothing.
 
     Raises:
         WrongInput: no such sweep, a wish that nothing satisfies, or `to` is not free.
         DamagedArtifact: the sweep's own copy is not what its manifest says.
     """
     name, _, role = sweep.partition("@")
-    folder = home.find(name)
-    front = SweepRecord.read(folder).front()
+    files = found(home, name)
+    front = SweepRecord.read(files.root).front()
     trial = _chosen(front, role, wish)
     assert trial.artifact is not None
-    fetch(folder / trial.artifact, to)
+    fetch(files.bring(trial.artifact), to)
     return Pulled(trial, limits_note(front))
 
 

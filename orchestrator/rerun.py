@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 from typing import cast
 
 from orchestrator.cluster import connect, require_capacity
+from orchestrator.files import SweepFiles
 from orchestrator.lane import Job, Lanes
 from orchestrator.order import Delivered, Order, TaskReference
 from orchestrator.pull import check_free, fetch
@@ -37,7 +38,7 @@ def rerun(path: Path, to: Path, *, address: str | None = None) -> str:
     task.load()
     with TemporaryDirectory(prefix="paretta-") as scratch:
         folder = Path(scratch) / "artifact"
-        order = Order(task, plan.to_document(), seed, str(folder), str(Path(scratch) / "cache"))
+        order = Order(task, plan.to_document(), seed, SweepFiles(Path(scratch)), "artifact", "cache")
         if workers == 1 and address is None:
             delivered = _run_here(order)
         else:

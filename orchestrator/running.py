@@ -20,14 +20,16 @@ from dashboards.publisher import Publisher
 from dashboards.store import without_password
 from dashboards.table import write_tables
 from orchestrator.by_products import by_products
-from orchestrator.candidate import Workshop, carry_out, keep_readings, new_trial
+from orchestrator.candidate import CACHE, Workshop, artifact_of, carry_out, keep_readings, new_trial
 from orchestrator.check import Checked
 from orchestrator.cluster import Cluster, lanes_that_fit
 from orchestrator.confirm import News, confirm, repeats
+from orchestrator.files import SweepFiles, below
 from orchestrator.gauge import Gauge
 from orchestrator.lane import LaneClient, Lanes
 from orchestrator.logbook import Display, Logbook
 from orchestrator.metrics import SweepMetrics
+from orchestrator.mirror import mirrored
 from orchestrator.order import TaskReference
 from orchestrator.progress import display
 from orchestrator.result import REPORT_FILE, SweepFront, how_to_resume
@@ -61,6 +63,7 @@ class RunningSweep:
         record: what the journal tells of it; empty for a new one.
         stopping: whether somebody asked to stop.
         earlier: sweeps whose points are taken over.
+        storage: URI of this sweep's files, for nodes that share no disk with the driver; None where all see `folder`.
     """
 
     sweep: Sweep
@@ -71,6 +74,12 @@ class RunningSweep:
     slot: Slot
     stopping: Stopping
     earlier: tuple[Earlier, ...] = ()
+    storage: str | None = None
+
+    @property
+    def files(self) -> SweepFiles:
+        """The sweep's files, as its driver sees them."""
+        return SweepFiles(self.folder, self.storage)
 
     @property
     def folder(self) -> Path:
@@ -87,16 +96,21 @@ class RunningSweep:
         with (
             Journal(self.folder) as journal,
             display(self.sweep.config.search.trials) as shown,
-            Publisher(self.folder, tracking_uri),
-            self._closing(Logbook(journal, shown, self.record, SweepMetrics())) as log,
+            mirrored(self.files, shown.note),
         ):
-            self._open(log, tracking_uri)
-            with self._workshop(shown) as (workshop, lanes):
-                search = partial(self._search, lanes=lanes)
-                for step in (self._baseline, search, self._read_tests, self._confirm):
-                    step(workshop, log)
-                    self._require_going_on()
-        self._write_results()
+            with (
+                Publisher(self.folder, tracking_uri),
+                self._closing(Logbook(journal, shown, self.files, self.record, SweepMetrics())) as log,
+            ):
+                self._open(log, tracking_uri)
+                with self._workshop(shown) as (workshop, lanes):
+                    search = partial(self._search, lanes=lanes)
+                    for step in (self._baseline, search, self._read_tests, self._confirm):
+                        step(workshop, log)
+                        self._require_going_on()
+            self._write_results()
+            if self.storage is not None:
+                self.files.remove(CACHE)  # of use to this sweep's trials alone
         return SweepFront.read(self.folder)
 
     def _open(self, log: Logbook, tracking_uri: str) -> None:
@@ -147,7 +161,7 @@ class RunningSweep:
         shown.note(f"{self.folder.name}: starting {self.num_lanes} lane(s) of {workers.per_trial} worker(s)")
         with Lanes(
             "orchestrator.work:fulfil",
-            storage=self.folder / "ray",
+            storage=below(self.storage, "ray") if self.storage is not None else self.folder / "ray",
             num_lanes=self.num_lanes,
             workers_per_lane=workers.per_trial,
             cpus_per_worker=workers.cpus,
@@ -156,12 +170,12 @@ class RunningSweep:
             start_timeout_s=workers.start_timeout_s,
             hung_after_s=workers.hung_after_s,
         ) as lanes:
-            gauge = Gauge.start(task, self.sweep.config.objectives, self.slot)
+            gauge = Gauge.start(task, self.sweep.config.objectives, self.slot, self.files)
             workshop = Workshop(
                 lanes.client,
                 gauge,
                 task,
-                self.folder,
+                self.files,
                 "baseline",
                 self.sweep.config.search.seed,
                 attempts=workers.attempts,
@@ -194,14 +208,16 @@ class RunningSweep:
     def _has_baseline(self, workshop: Workshop) -> bool:
         known = self.record.trials.get(workshop.baseline)
         try:
-            return known is not None and known.status == "complete" and bool(verify(workshop.artifact(known.uid)))
+            return (
+                known is not None and known.status == "complete" and bool(verify(self.folder / artifact_of(known.uid)))
+            )
         except DamagedArtifact:
             return False
 
     def _searcher(self, workshop: Workshop, scribe: Scribe, log: Logbook) -> TuneSearcher:
         """Return the search as far as the journal tells of it, from its very beginning where it tells nothing."""
         baseline, deliver = self.record.trials[workshop.baseline], self.sweep.config.deliver
-        look = partial(workshop.gauge.foresee, baseline=workshop.artifact(workshop.baseline))
+        look = partial(workshop.gauge.foresee, baseline=artifact_of(workshop.baseline))
         searched = [trial.started for trial in self.record.trials.values() if trial.role == "trial"]
         began = min(searched, default=time.time())
 
@@ -285,12 +301,13 @@ class RunningSweep:
         """Freeze the front, and only then read the test split, once a member; it steers nothing any more."""
         if self.record.frozen is None:
             log.front(tuple(trial.uid for trial in self.record.front().members))
-        baseline = workshop.artifact(workshop.baseline)
+        baseline = artifact_of(workshop.baseline)
         for trial in self._members():
             if trial.test_readings or self._heed(workshop, log):
                 continue
-            readings = workshop.gauge.read(workshop.artifact(trial.uid), baseline, "test", answers_only=True)
-            keep_readings(workshop.artifact(trial.uid), trial.readings, readings)
+            artifact = artifact_of(trial.uid)
+            readings = workshop.gauge.read(artifact, baseline, "test", answers_only=True)
+            keep_readings(workshop.files, artifact, trial.readings, readings)
             log.trial(trial.with_test_readings(readings))
 
     def _require_limits(self, baseline: Trial) -> None:
@@ -330,6 +347,7 @@ class RunningSweep:
             "tracking_uri": without_password(tracking_uri),
             "lanes": self.num_lanes,
             "own_cluster": self.cluster.own,
+            "storage": self.storage,
         }
 
 

@@ -1,35 +1,36 @@
 """How far a sweep is, as plain data and as lines."""
 
 import time
-from pathlib import Path
 
 from dashboards.journal import SweepRecord, is_written
 from dashboards.now import asked, doings
 from dashboards.standing import read_standing
+from orchestrator.files import SweepFiles
 from search_spaces.plan import Document, Json
 
 STATUS_SCHEMA = 1
 
 
-def status_document(folder: Path) -> dict[str, Json]:
-    """Return the state of the sweep in `folder`.
+def status_document(files: SweepFiles) -> dict[str, Json]:
+    """Return the state of the sweep that `files` belong to.
 
     Schema 1: ``schema``, ``sweep``, ``status`` (running, done, stopped, failed, or died: its process was killed and it
-    can be resumed), ``reason``, ``folder``,
+    can be resumed; a copy in a storage does not tell), ``reason``, ``folder``,
     ``trials`` (count by state, the baseline left out), ``asked`` (trials asked for), ``front`` (members),
     ``hypervolume``, ``silent_s`` (seconds since the last event), ``failures`` (list of ``uid`` and ``reason``),
     ``running`` (list of ``uid``, the last ``progress``, and ``doing`` in words), ``record`` (how far MLflow is behind,
     in words).
     """
+    folder = files.root
     record = SweepRecord.read(folder)
     states = sorted({trial.status for trial in record.trials.values() if trial.role == "trial"})
     front = record.front()
     return {
         "schema": STATUS_SCHEMA,
         "sweep": record.name,
-        "status": record.status if record.status != "running" or is_written(folder) else "died",
+        "status": "died" if _died(record, files) else record.status,
         "reason": record.reason,
-        "folder": str(folder),
+        "folder": files.storage or str(folder),
         "trials": {state: record.count(state) for state in states},
         "asked": asked(record),
         "front": len(front),
@@ -42,6 +43,10 @@ def status_document(folder: Path) -> dict[str, Json]:
         ],
         "record": str(read_standing(folder)),
     }
+
+
+def _died(record: SweepRecord, files: SweepFiles) -> bool:
+    return record.status == "running" and files.storage is None and not is_written(files.root)
 
 
 def status_lines(document: Document) -> list[str]:

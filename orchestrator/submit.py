@@ -47,6 +47,7 @@ def submit(
     home: str,
     name: str | None = None,
     requirements: Path | None = None,
+    storage: str | None = None,
     tracking_uri: str | None = None,
     resume: bool = False,
 ) -> Submission:
@@ -61,6 +62,7 @@ def submit(
         home: folder of the sweeps there, which every node sees.
         name: of this sweep; by default the file's, for a new one numbered where a job has it.
         requirements: a pip requirements file.
+        storage: see `orchestrator.launcher.launch`.
         tracking_uri: of an MLflow store that the cluster reaches, without a password.
         resume: go on with the sweep of this name in `home`, with the task as it is in the file's folder.
 
@@ -81,6 +83,7 @@ def submit(
         chosen = name or (read.name if resume else _numbered(read.name, set(_ours(jobs))))
         command = ["python", "-m", "orchestrator", "launch", "--address", "auto", "--home", home]
         command += ["--tracking-uri", tracking_uri] if tracking_uri else []
+        command += ["--storage", storage] if storage and not resume else []
         command += ["--resume", chosen] if resume else ["--name", chosen, Path(sweep).name]
         job = jobs.submit_job(entrypoint=shlex.join(command), runtime_env=runtime_env, metadata={_SWEEP: chosen})
     return Submission(chosen, job)

@@ -4,18 +4,19 @@ import time
 from dataclasses import asdict
 from functools import cache
 from itertools import groupby
-from pathlib import Path
 from typing import cast
 
+from orchestrator.files import SweepFiles
 from orchestrator.order import Delivered, Order
 from orchestrator.seat import Payload, Seat
+from orchestrator.stored import cache_of, checkpoint_of
 from pipelines.bench import Progress
 from pipelines.cache import Cache
-from pipelines.checkpoint import Checkpoint
 from pipelines.outcome import Outcome
 from pipelines.ranks import Ranks
 from pipelines.run import run
 from pipelines.stage import stages_of
+from search_spaces.errors import TrialFailed
 from search_spaces.plan import Document, Json, Plan
 
 
@@ -31,21 +32,28 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
         seconds = round(time.perf_counter() - begun, 3)  # of the whole job
         seat.progress({**asdict(progress), "loss": round(progress.loss, 6), "seconds": seconds, "scores": scores})
 
-    more = [(Plan.from_document(document), Path(folder)) for document, folder in order.by_products]
+    files, ranks = order.files, Ranks.joined(seat.device)
+    more = [(Plan.from_document(document), files.path(folder)) for document, folder in order.by_products]
     outcome = run(
         plan,
         order.task.load(),
         seed=order.seed,
-        ranks=Ranks.joined(seat.device),
-        folder=Path(order.folder),
-        cache=_cache(order.cache),
-        checkpoint=None if order.checkpoint is None else Checkpoint(Path(order.checkpoint)),
+        ranks=ranks,
+        folder=files.path(order.folder),
+        cache=_cache(files, order.cache),
+        checkpoint=None if order.checkpoint is None else checkpoint_of(files, order.checkpoint),
         report=tell,
         scored=True,
         origin={"task": order.task.document()},
         by_products=more,
         name=order.trial,
     )
+    made = [
+        folder
+        for (_, folder), other in zip(order.by_products, outcome.by_products, strict=True)
+        if not isinstance(other, str)
+    ]
+    _send(files, [order.folder, *made], ranks)
     others = zip(more, outcome.by_products, strict=True)
     return _delivered(plan, outcome, tuple(o if isinstance(o, str) else _delivered(p, o) for (p, _), o in others))
 
@@ -64,6 +72,19 @@ def _reused(outcome: Outcome) -> tuple[Document, ...]:
     return tuple({"stages": [stage.cost.kind for stage in stages], "trial": trial} for trial, stages in runs)
 
 
+def _send(files: SweepFiles, artifacts: list[str], ranks: Ranks) -> None:
+    """Hand the artifacts over from rank 0; all ranks fail where that fails (collective)."""
+    failure: TrialFailed | None = None
+    if ranks.is_first:
+        try:
+            for artifact in artifacts:
+                files.send(artifact)
+        except TrialFailed as error:
+            failure = error
+    if ranks.any(failure is not None):
+        raise failure or TrialFailed("storage: rank 0 could not hand the artifact over")
+
+
 @cache
-def _cache(folder: str) -> Cache:
-    return Cache(Path(folder))
+def _cache(files: SweepFiles, name: str) -> Cache:
+    return cache_of(files, name)

@@ -6,7 +6,8 @@ from typing import cast
 
 import pytest
 
-from orchestrator.candidate import Workshop, carry_out, new_trial
+from orchestrator.candidate import Workshop, carry_out, checkpoint_of, new_trial
+from orchestrator.files import SweepFiles
 from orchestrator.gauge import Gauge
 from orchestrator.lane import Job, LaneClient
 from orchestrator.mailbox import Ending, Outcome, Update
@@ -37,15 +38,22 @@ def test_a_candidates_limits_and_state(tmp_path: Path, status: Ending, becomes: 
     lanes = Lanes(status)
     task = TaskReference.of("digits", {}, tmp_path)
     workshop = Workshop(
-        cast(LaneClient, lanes), cast(Gauge, None), task, tmp_path, "baseline", 3, attempts=5, time_limit_s=60.0
+        cast(LaneClient, lanes),
+        cast(Gauge, None),
+        task,
+        SweepFiles(tmp_path),
+        "baseline",
+        3,
+        attempts=5,
+        time_limit_s=60.0,
     )
     trial = new_trial(1, Plan(), seed=3, knobs={})
-    state = workshop.checkpoint(trial.uid)
+    state = tmp_path / checkpoint_of(trial.uid)
     state.mkdir(parents=True)
     (last,) = carry_out(trial, workshop)
     assert isinstance(last, Trial)
     assert last.status == becomes
     (job,) = lanes.jobs
     assert (job.uid, job.max_attempts, job.limit_s) == (trial.uid, 5, 60.0)
-    assert cast(Order, job.payload["order"]).checkpoint == str(state)
+    assert cast(Order, job.payload["order"]).checkpoint == checkpoint_of(trial.uid)
     assert state.exists() == kept

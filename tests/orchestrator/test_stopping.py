@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dashboards.journal import Journal
+from orchestrator.files import SweepFiles
 from orchestrator.status import status_document
 from orchestrator.stopping import SIGNALS, Stopping, stop, stop_signals, write_driver
 from search_spaces.errors import WrongInput
@@ -49,7 +50,7 @@ def test_only_the_process_that_runs_a_sweep_is_stopped(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal, stop_signals() as stopping:
         goal = Objective("size", "min", "B")
         journal.sweep(name="mine", config={"search": {"trials": 3}}, objectives=(goal,), facts={})
-        assert status_document(tmp_path)["status"] == "running"
+        assert status_document(SweepFiles(tmp_path))["status"] == "running"
         write_driver(tmp_path)
         stop(tmp_path)
         assert stopping.asked == "SIGTERM"
@@ -58,6 +59,6 @@ def test_only_the_process_that_runs_a_sweep_is_stopped(tmp_path: Path) -> None:
         (tmp_path / "driver").write_text("elsewhere 1\n")
         with pytest.raises(WrongInput, match="run by process 1 of elsewhere"):
             stop(tmp_path)
-    assert status_document(tmp_path)["status"] == "died"
+    assert status_document(SweepFiles(tmp_path))["status"] == "died"
     with pytest.raises(WrongInput, match="no process is running this sweep"):
         stop(tmp_path)
