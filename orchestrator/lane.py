@@ -8,11 +8,11 @@ life, and how a group whose ranks are stuck in a collective is told to start ane
 
 import importlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import ray
 from ray import PlacementGroupID, cloudpickle
@@ -24,7 +24,11 @@ from orchestrator.cluster import require_capacity
 from orchestrator.mailbox import Letter, Outcome, Patience, Update
 from orchestrator.post import PostOffice
 from orchestrator.seat import Handler, JobReturned, JobStopped, Payload, Seat, answer, sealed, serve
+from orchestrator.shards import NAME, READER_CPUS
 from search_spaces.errors import Problem, TrialFailed, WrongInput
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 __all__ = ["Handler", "Job", "JobStopped", "LaneClient", "Lanes", "Payload", "Seat", "opened"]
 
@@ -133,6 +137,7 @@ class Lanes:
         hung_after_s: a worker that gives no sign of life for so long counts as dead.
         threads_per_worker: OpenMP threads of each rank; more than there are free cores makes training slower.
         start_timeout_s: how long a worker group may wait for its resources.
+        dataset: opens a Ray Data set that the workers of a lane read in shares; None where there is none to stream.
         patience: limits for workers that stop answering.
 
     Raises:
@@ -151,6 +156,7 @@ class Lanes:
         threads_per_worker: int = 1,
         start_timeout_s: float = 60.0,
         hung_after_s: float = 60.0,
+        dataset: "Callable[[], Dataset] | None" = None,
         patience: Patience | None = None,
     ) -> None:
         self.num_lanes = num_lanes
@@ -162,6 +168,7 @@ class Lanes:
             workers=workers_per_lane,
             resources={name: amount for name, amount in resources.items() if amount > 0},
             start_timeout_s=start_timeout_s,
+            dataset=sealed(dataset),
         )
         self.environment = {
             **TRAIN_ENVIRONMENT,
@@ -169,12 +176,14 @@ class Lanes:
             "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(start_timeout_s),
             "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(hung_after_s),
         }
+        self.streams = dataset is not None
         self.hosts: dict[int, ActorHandle[_Host]] = {}
         self.runs: list[ray.ObjectRef[None]] = []
 
     def __enter__(self) -> Self:
         """Check the resources and set the worker groups going; jobs may be submitted at once."""
-        require_capacity(self.num_lanes, self.group.workers, self.group.resources)
+        beside = READER_CPUS if self.streams else 0.0
+        require_capacity(self.num_lanes, self.group.workers, self.group.resources, beside=beside)
         self.post = _actor(PostOffice, {}, self.num_lanes, self.patience)
         self.client = LaneClient(self.post)
         for lane in range(self.num_lanes):
@@ -248,13 +257,14 @@ def _resolve(name: str) -> Handler:
 
 @dataclass(frozen=True, slots=True)
 class _GroupSettings:
-    """What a worker group is made of; `handler` is pickled."""
+    """What a worker group is made of; `handler` and `dataset` are pickled."""
 
     handler: bytes
     storage: str
     workers: int
     resources: dict[str, float]
     start_timeout_s: float
+    dataset: bytes
 
 
 class _Host:
@@ -297,9 +307,10 @@ class _Host:
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
         from ray.train.torch import TorchTrainer  # noqa: PLC0415
 
-        resources = self.group.resources
+        resources, dataset = self.group.resources, cloudpickle.loads(self.group.dataset)
         return TorchTrainer(
             serve,
+            datasets=None if dataset is None else {NAME: dataset},
             train_loop_config={"lane": self.lane, "post": self.post, "handler": self.group.handler},
             scaling_config=ScalingConfig(
                 num_workers=self.group.workers, use_gpu=resources.get("GPU", 0.0) > 0, resources_per_worker=resources

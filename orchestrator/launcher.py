@@ -15,6 +15,7 @@ from orchestrator.mirror import taken_home
 from orchestrator.reach import require_reached
 from orchestrator.result import SweepFront
 from orchestrator.running import RunningSweep, SweepFailed
+from orchestrator.shards import READER_CPUS
 from orchestrator.slot import choose_slot
 from orchestrator.stopping import SweepStopped, stop_signals
 from orchestrator.sweep import Sweep
@@ -160,9 +161,10 @@ def _prepared(
     workers, measuring = sweep.config.workers, sweep.config.measuring
     travels = None if address is None or sweep.is_preset else sweep.folder
     with connect(address, working_dir=travels) as cluster:
-        fitting = lanes_that_fit(workers.per_trial, workers.resources(), sweep.config.search.trials)
+        beside = READER_CPUS if checked.task.stream is not None else 0.0
+        fitting = lanes_that_fit(workers.per_trial, workers.resources(), sweep.config.search.trials, beside=beside)
         lanes = fitting if workers.lanes == "auto" else workers.lanes
-        require_capacity(lanes, workers.per_trial, workers.resources())
+        require_capacity(lanes, workers.per_trial, workers.resources(), beside=beside)
         where = sweep.source.where("measuring")
         if not cluster.own:
             require_reached(record.folder.parent, storage)

@@ -1,22 +1,26 @@
 """Run the plan of an artifact again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from orchestrator.cluster import connect, require_capacity
+from orchestrator.cluster import connect
 from orchestrator.files import SweepFiles
 from orchestrator.lane import Job, Lanes
 from orchestrator.order import Delivered, Order, TaskReference
 from orchestrator.pull import check_free, fetch
 from orchestrator.seat import Seat
+from orchestrator.shards import source_of
 from orchestrator.work import fulfil
 from pipelines.ranks import use_threads
 from pipelines.stage import stages_of
 from search_spaces.documents import Located, read_yaml
 from search_spaces.errors import Problem, WrongInput
 from search_spaces.plan import Plan
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 DAY_S = 86_400.0
 
@@ -35,14 +39,14 @@ def rerun(path: Path, to: Path, *, address: str | None = None) -> str:
     plan, seed, workers, task = _parse(source)
     check_free(to)
     stages_of(plan)
-    task.load()
+    dataset = None if task.load().stream is None else source_of(task)
     with TemporaryDirectory(prefix="paretta-") as scratch:
         folder = Path(scratch) / "artifact"
         order = Order(task, plan.to_document(), seed, SweepFiles(Path(scratch)), "artifact", "cache")
-        if workers == 1 and address is None:
+        if workers == 1 and address is None and dataset is None:
             delivered = _run_here(order)
         else:
-            delivered = _run_on_lane(order, workers, address, Path(scratch) / "ray")
+            delivered = _run_on_lane(order, workers, address, Path(scratch) / "ray", dataset)
         fetch(folder, to)
     return delivered.words
 
@@ -53,12 +57,15 @@ def _run_here(order: Order) -> Delivered:
     return fulfil({"order": order}, Seat(0, 1, 0, "cpu", 1, lambda _: None))
 
 
-def _run_on_lane(order: Order, workers: int, address: str | None, storage: Path) -> Delivered:
-    with connect(address):
-        require_capacity(1, workers, {"CPU": 1.0})
-        with Lanes("orchestrator.work:fulfil", storage=storage, workers_per_lane=workers) as lanes:
-            lanes.submit(Job("rerun", {"order": order}))
-            return cast(Delivered, lanes.result("rerun", timeout_s=DAY_S))
+def _run_on_lane(
+    order: Order, workers: int, address: str | None, storage: Path, dataset: "Callable[[], Dataset] | None"
+) -> Delivered:
+    with (
+        connect(address),
+        Lanes("orchestrator.work:fulfil", storage=storage, workers_per_lane=workers, dataset=dataset) as lanes,
+    ):
+        lanes.submit(Job("rerun", {"order": order}))
+        return cast(Delivered, lanes.result("rerun", timeout_s=DAY_S))
 
 
 def _parse(source: Located) -> tuple[Plan, int, int, TaskReference]:

@@ -38,6 +38,7 @@ from orchestrator.scheduler import RungScheduler
 from orchestrator.scribe import Pace, Scribe
 from orchestrator.searcher import TuneSearcher
 from orchestrator.searching import budget_of, remember, suggester_of
+from orchestrator.shards import READER_CPUS, source_of
 from orchestrator.slot import Slot
 from orchestrator.stopping import Stopping, SweepStopped, write_driver
 from orchestrator.sweep import Sweep
@@ -169,6 +170,7 @@ class RunningSweep:
             threads_per_worker=workers.threads,
             start_timeout_s=workers.start_timeout_s,
             hung_after_s=workers.hung_after_s,
+            dataset=None if self.checked.task.stream is None else source_of(task),
         ) as lanes:
             gauge = Gauge.start(task, self.sweep.config.objectives, self.slot, self.files)
             workshop = Workshop(
@@ -251,7 +253,9 @@ class RunningSweep:
         workers = self.sweep.config.workers
         if self.cluster.own or workers.lanes != "auto":
             return False
-        fitting = lanes_that_fit(workers.per_trial, workers.resources(), self.sweep.config.search.trials)
+        beside = READER_CPUS if self.checked.task.stream is not None else 0.0
+        trials = self.sweep.config.search.trials
+        fitting = lanes_that_fit(workers.per_trial, workers.resources(), trials, beside=beside)
         return lanes.grow(fitting)
 
     def _search(self, workshop: Workshop, log: Logbook, *, lanes: Lanes) -> None:

@@ -9,6 +9,7 @@ from typing import cast
 from orchestrator.files import SweepFiles
 from orchestrator.order import Delivered, Order
 from orchestrator.seat import Payload, Seat
+from orchestrator.shards import passes_of
 from orchestrator.stored import cache_of, checkpoint_of
 from pipelines.bench import Progress
 from pipelines.cache import Cache
@@ -32,11 +33,12 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
         seconds = round(time.perf_counter() - begun, 3)  # of the whole job
         seat.progress({**asdict(progress), "loss": round(progress.loss, 6), "seconds": seconds, "scores": scores})
 
+    task = order.task.load()
     files, ranks = order.files, Ranks.joined(seat.device)
     more = [(Plan.from_document(document), files.path(folder)) for document, folder in order.by_products]
     outcome = run(
         plan,
-        order.task.load(),
+        task,
         seed=order.seed,
         ranks=ranks,
         folder=files.path(order.folder),
@@ -44,6 +46,7 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
         checkpoint=None if order.checkpoint is None else checkpoint_of(files, order.checkpoint),
         report=tell,
         scored=True,
+        passes=None if task.stream is None else passes_of(task.stream),
         origin={"task": order.task.document()},
         by_products=more,
         name=order.trial,

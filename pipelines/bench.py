@@ -15,6 +15,7 @@ from pipelines.cache import Cache
 from pipelines.checkpoint import Checkpoint
 from pipelines.ranks import Ranks
 from pipelines.states import State
+from pipelines.stream import Passes
 from pipelines.task import Task
 
 
@@ -62,6 +63,7 @@ class Bench:
         stage: the kind of the stage at work, for messages.
         checkpoint: where a training keeps its state after each epoch, to go on from it; None: nowhere.
         scored: whether the stage's training tells how good the model is after each epoch.
+        passes: read this rank's share of a streamed training split; None where the task has none.
     """
 
     task: Task
@@ -74,6 +76,7 @@ class Bench:
     stage: str = ""
     scored: bool = False
     checkpoint: Checkpoint | None = None
+    passes: Passes | None = None
 
     @contextmanager
     def sharing(self, key: str) -> Iterator[Mapping[str, State] | None]:

@@ -32,4 +32,4 @@ def _epoch_seconds(settings: TrainSettings, task: Task) -> float:
         begun = time.perf_counter()
         task.loss(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - begun)
-    return min(seconds) * (num_samples(task.train) // size)
+    return min(seconds) * (task.num_train // size)

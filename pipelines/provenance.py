@@ -83,6 +83,7 @@ def _files(task: Task) -> set[Path]:
     parts: list[object] = [task.model, task.loss, task.train, task.validation, task.source]
     parts += [*task.metrics.values(), *task.variants.values()]
     parts += [metric.score for metric in task.metrics.values()]
+    parts += [task.stream.dataset] if task.stream is not None else []
     folders = {file.parent for part in parts if (file := _source(_module(part))) is not None}
     loaded = {file for module in list(sys.modules.values()) if (file := _source(module)) is not None}
     return {file for file in loaded if any(folder in file.parents for folder in folders)}

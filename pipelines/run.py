@@ -20,6 +20,7 @@ from pipelines.prefixes import Prefix, packed, prefix_keys, unpacked
 from pipelines.ranks import Ranks
 from pipelines.stage import Stage, stages_of
 from pipelines.states import State
+from pipelines.stream import Passes
 from pipelines.task import Task, data_digest
 from pipelines.train import TrainSettings
 from search_spaces.errors import ParettaError, TrialFailed, WrongInput
@@ -40,6 +41,7 @@ def run(
     scored: bool = False,
     checkpoint: Checkpoint | None = None,
     origin: Document | None = None,
+    passes: Passes | None = None,
     by_products: Sequence[tuple[Plan, Path]] = (),
     name: str = "",
 ) -> Outcome:
@@ -59,6 +61,7 @@ def run(
         scored: let the last stage that trains tell after each epoch how good the model is on the validation split.
         checkpoint: where trainings keep their states; a run with equal arguments goes on from them.
         origin: how this run's task is made; kept with the plan in the artifact.
+        passes: read this rank's share of a task's streamed training split.
         by_products: plans that begin with all of this one and go on, each with its folder: they are made of the same
             trained model, and equal what each would be if it were run by itself. One that fails fails alone.
         name: of this run, for others that reuse what it made.
@@ -69,7 +72,7 @@ def run(
             traceback.
     """
     stages = stages_of(plan)
-    bench = Bench(task, ranks, cache=cache or Cache(), report=report, checkpoint=checkpoint)
+    bench = Bench(task, ranks, cache=cache or Cache(), report=report, checkpoint=checkpoint, passes=passes)
     origin = {**(origin or {}), "workers": ranks.world_size}
     job = _Job(plan, stages, seed, bench, name, origin, shares=cache is not None, scored=scored)
     model = job.new_model()

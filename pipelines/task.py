@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
+from pipelines.stream import Stream
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.objectives import Goal
 from search_spaces.registry import TASKS
@@ -61,6 +62,8 @@ class Task:
         variants: other models for the same data, by name, that the stage `student` may choose from; functions may take
             keyword arguments, such as a width.
         source: pairs of the task that parameters were transferred from, in the same form, for the tweak `replay`.
+        stream: the whole training split, where no machine holds it; `train` then is a sample of it, a few thousand
+            pairs that calibrations, sensitivities and checks look at. See `pipelines.stream`.
     """
 
     model: nn.Module | Callable[[], nn.Module]
@@ -72,6 +75,12 @@ class Task:
     example_input: Tensor
     variants: Mapping[str, nn.Module | Callable[..., nn.Module]] = field(default_factory=dict)
     source: "Samples | None" = None
+    stream: Stream | None = None
+
+    @property
+    def num_train(self) -> int:
+        """How many pairs an epoch of training is."""
+        return num_samples(self.train) if self.stream is None else self.stream.num_samples
 
     def new_model(self) -> nn.Module:
         """Return a fresh model; its random start follows torch's seed."""
@@ -148,10 +157,13 @@ def data_digest(task: Task) -> str:
 
     Returns:
         ``tensors:<sha256>`` where every byte was read (all splits are TensorDatasets), otherwise ``samples:<sha256>``,
-        which covers the lengths and up to 256 evenly spaced samples a split.
+        which covers the lengths and up to 256 evenly spaced samples a split. Of a streamed training split it covers the
+        length and the sample of it.
     """
-    whole = all(isinstance(task.split(name), TensorDataset) for name in SPLITS)
+    whole = task.stream is None and all(isinstance(task.split(name), TensorDataset) for name in SPLITS)
     digest = sha256()
+    if task.stream is not None:
+        update_digest(digest.update, torch.tensor(task.stream.num_samples))
     for name in SPLITS:
         for tensor in _digested(task.split(name), whole=whole):
             update_digest(digest.update, tensor)
@@ -285,6 +297,11 @@ def _field_problems(task: Task, where: str) -> Iterator[Problem]:
     if not isinstance(task.example_input, Tensor) or task.example_input.shape[:1] != (1,):
         shape = getattr(task.example_input, "shape", type(task.example_input).__name__)
         yield Problem(f"{where}.example_input", "must be a tensor of shape [1, ...]", str(shape), "add the batch axis")
+    if task.stream is not None and not (isinstance(task.stream, Stream) and callable(task.stream.dataset)):
+        mend = "give pipelines.stream.Stream(dataset=function, num_samples=...)"
+        yield Problem(f"{where}.stream", "must name what opens the data", type(task.stream).__name__, mend)
+    elif task.stream is not None and task.stream.num_samples < 1:
+        yield Problem(f"{where}.stream.num_samples", "must be at least 1", task.stream.num_samples)
     if not task.metrics:
         yield Problem(f"{where}.metrics", "must name at least one metric", None, "such as {'accuracy': Metric(...)}")
     for name, metric in task.metrics.items():

@@ -16,6 +16,7 @@ from pipelines.bench import Bench, Progress, derived_seed, seeded
 from pipelines.checkpoint import same_structure
 from pipelines.optimizers import OptimizerName, Schedule, lr_factor, optimizer_for
 from pipelines.states import State
+from pipelines.stream import Passes, steps_of
 from pipelines.task import num_samples, take
 from pipelines.tweak import Tweak, TweakField
 from pipelines.validation import scores
@@ -76,7 +77,7 @@ class Batch:
     Args:
         inputs: [n, ...].
         targets: [n, ...].
-        indices: [n], places in the train split.
+        indices: [n], places in the train split; none where it is streamed.
     """
 
     inputs: Tensor
@@ -101,7 +102,8 @@ def fit(
     Global batch k of an epoch is the same for any number of ranks: a slice of a permutation that follows from the
     bench's seed and the epoch. The last, incomplete batch of an epoch is left out. Each rank takes its shard, shares
     are weighted by size, and gradients are averaged, so that every step follows the gradient of the global batch's
-    mean loss. Random layers such as dropout draw differently on each rank.
+    mean loss. Random layers such as dropout draw differently on each rank. Where the task streams its training split,
+    each rank reads what arrives of its share, and a batch follows from the number of ranks and from timing.
 
     Where the bench has a checkpoint, rank 0 saves the state after each epoch, and a training with equal seed and
     settings goes on from there: it repeats one epoch at most and ends as if nothing had happened.
@@ -123,9 +125,9 @@ def fit(
     """
     _check_device(bench.ranks.device, settings)
     model.to(bench.ranks.device)
-    batch_size = min(settings.batch_size, num_samples(bench.task.train))
+    batch_size = min(settings.batch_size, bench.task.num_train)
     _check_batch(batch_size, bench)
-    num_steps = settings.epochs * (num_samples(bench.task.train) // batch_size)
+    num_steps = settings.epochs * (bench.task.num_train // batch_size)
     active = [*(tweak.start(model, bench, num_steps) for tweak in settings.tweaks), *tweaks]
     trained = nn.ModuleList([model] if beside is None else [model, beside.to(bench.ranks.device)])
     job = _Job(bench, settings, batch_size, num_steps, loss or task_loss(bench, settings), tuple(active), trained)
@@ -202,8 +204,8 @@ class _Job:
         device = self.bench.ranks.device
         total, recent = torch.zeros((), device=device), torch.zeros((), device=device)
         steps = self.num_steps // self.settings.epochs
-        for index, places in enumerate(self._global_batches(epoch)):
-            loss = self._step(model, optimizer, places, epoch * steps + index)
+        for index, (batch, share) in enumerate(self._batches(epoch)):
+            loss = self._step(model, optimizer, batch, share, epoch * steps + index)
             total, recent = total + loss, recent + loss
             if index % CHECK_EVERY == 0:
                 mean = self._over_ranks(recent / (CHECK_EVERY if index else 1))
@@ -214,23 +216,44 @@ class _Job:
         check_loss(mean, done.first_loss, f"epoch {epoch + 1}")
         return mean
 
+    def _batches(self, epoch: int) -> Iterator[tuple[Batch, float]]:
+        """Yield this rank's part of each global batch, with its share of the batch times the number of ranks."""
+        ranks = self.bench.ranks
+        if self.bench.passes is not None:
+            yield from self._streamed(self.bench.passes, epoch)
+            return
+        for places in self._global_batches(epoch):
+            indices = ranks.shard(places)
+            inputs, targets = (part.to(ranks.device) for part in take(self.bench.task.train, indices))
+            yield Batch(inputs, targets, indices), len(indices) * ranks.world_size / len(places)
+
+    def _streamed(self, passes: Passes, epoch: int) -> Iterator[tuple[Batch, float]]:
+        ranks, like = self.bench.ranks, self.bench.task.example_input
+        seed = derived_seed(self.bench.seed, "epoch", str(epoch), str(ranks.rank))
+        nowhere = torch.empty(0, dtype=torch.long)
+        steps = self.num_steps // self.settings.epochs
+        for inputs, targets in steps_of(passes, self.batch_size // ranks.world_size, seed, steps):
+            if inputs.shape[1:] != like.shape[1:] or inputs.dtype != like.dtype:
+                looks = f"{list(inputs.shape[1:])} of {inputs.dtype}"
+                raise TrialFailed(f"stream: inputs must look like example_input, and are {looks}")
+            yield Batch(inputs.to(ranks.device), targets.to(ranks.device), nowhere), 1.0
+
     def _global_batches(self, epoch: int) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(derived_seed(self.bench.seed, "epoch", str(epoch)))
         order = torch.randperm(num_samples(self.bench.task.train), generator=generator)
         for index in range(self.num_steps // self.settings.epochs):
             yield order[index * self.batch_size : (index + 1) * self.batch_size]
 
-    def _step(self, model: nn.Module, optimizer: torch.optim.Optimizer, places: Tensor, step: int) -> Tensor:
+    def _step(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, share: float, step: int
+    ) -> Tensor:
         """Take one step; return this rank's part of the global mean loss, scaled so that its mean over ranks is it."""
         ranks, settings = self.bench.ranks, self.settings
         factor = lr_factor(settings.schedule, step, self.num_steps, round(settings.warmup * self.num_steps))
         for group in optimizer.param_groups:
             group["lr"] = settings.lr * factor
-        indices = ranks.shard(places)
-        inputs, targets = (part.to(ranks.device) for part in take(self.bench.task.train, indices))
         for tweak in self.tweaks:
             tweak.before_step(step + 1, model)
-        batch, share = Batch(inputs, targets, indices), len(indices) * ranks.world_size / len(places)
         seen: list[Tensor] = []
 
         def evaluate() -> Tensor:
@@ -263,7 +286,7 @@ class _Job:
 
     @property
     def _key(self) -> str:
-        facts: list[Json] = [self.bench.seed, self.settings.model_dump(mode="json"), num_samples(self.bench.task.train)]
+        facts: list[Json] = [self.bench.seed, self.settings.model_dump(mode="json"), self.bench.task.num_train]
         return f"{self.bench.stage or 'fit'}-{digest(facts)[:32]}"
 
     def _save(self, optimizer: torch.optim.Optimizer, done: _Done) -> None:
@@ -313,6 +336,13 @@ def _check_batch(batch_size: int, bench: Bench) -> None:
     if batch_size < bench.ranks.world_size:
         rule = f"a global batch must hold a sample for each of the {bench.ranks.world_size} workers"
         raise WrongInput(Problem("batch_size", rule, batch_size, "raise it or use fewer workers"))
+    if bench.task.stream is None:
+        return
+    if bench.passes is None:
+        raise TrialFailed("stream: a streamed training split is read by the workers of a cluster alone")
+    if batch_size % bench.ranks.world_size:
+        rule = f"a streamed batch is shared equally by the {bench.ranks.world_size} workers"
+        raise WrongInput(Problem("batch_size", rule, batch_size, "give a multiple of the number of workers"))
 
 
 def check_loss(loss: float, first_loss: float, place: str) -> None:

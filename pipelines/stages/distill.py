@@ -110,7 +110,7 @@ def _cheapest(bench: Bench) -> Ask:
     if len(shape) < 2 or shape[1] < 2:
         mend = "use `train` for models without class scores"
         raise WrongInput(Problem("distill", "outputs must be class scores [n, classes >= 2]", list(shape), mend))
-    if num_samples(bench.task.train) * prod(shape[1:]) * 4 > MAX_TABLE_BYTES:
+    if bench.task.stream is not None or num_samples(bench.task.train) * prod(shape[1:]) * 4 > MAX_TABLE_BYTES:
         return _live(teacher)
     table = teacher_scores(bench).to(bench.ranks.device)
     return lambda batch: table[batch.indices.to(table.device)]
