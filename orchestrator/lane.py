@@ -232,9 +232,10 @@ class Lanes:
 def _actor(kind: type[A], environment: Mapping[str, str], *arguments: object, restarts: int = 0) -> ActorHandle[A]:
     """Start an actor without CPU on this process' node, so that it never takes a worker's place.
 
-    After each of the `restarts` its process may need, its unfinished calls are made again.
+    Were the affinity soft, Ray would put an actor that needs nothing on any node, whose death would then end it.
+    After each of the `restarts` that its process may need, its unfinished calls are made again.
     """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote = ray.remote(kind).options(
         num_cpus=0,
         max_restarts=restarts,
