@@ -86,7 +86,7 @@ class LaneClient:
         Raises:
             TrialFailed: the job failed; the reason is the handler's error, or what happened to its workers.
             JobStopped: it was cancelled.
-            JobReturned: its lanes closed first, or wind down, see `wind_down`.
+            JobReturned: its lanes closed or were lost first, or wind down, see `wind_down`.
             TimeoutError: it has not ended within `timeout_s`.
         """
         deadline, seen = time.monotonic() + timeout_s, 0
@@ -114,7 +114,7 @@ class LaneClient:
 def opened(outcome: Outcome) -> object:
     """Return an outcome's value, or raise `TrialFailed`, `JobStopped` or `JobReturned` for it."""
     if outcome.status == "returned":
-        raise JobReturned(f"job {outcome.uid} has not ended")
+        raise JobReturned(outcome.reason or f"job {outcome.uid} has not ended")
     if outcome.status == "stopped":
         raise JobStopped(outcome.reason)
     if outcome.status == "failed" or outcome.result is None:
@@ -196,6 +196,11 @@ class Lanes:
         if missing:
             self._start(answer(self.post.add_lane.remote()))
         return missing
+
+    def lost(self) -> str:
+        """Say why no lane is left; nothing while one is."""
+        why: str = answer(self.post.lost.remote())
+        return why
 
     def _start(self, lane: int) -> None:
         self.hosts[lane] = _actor(_Host, self.environment, restarts=RESTARTS_IN_A_ROW)

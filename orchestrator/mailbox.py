@@ -59,7 +59,7 @@ class Report:
 class Outcome:
     """How a job ended; `result` is rank 0's, `seconds` are those of the last attempt.
 
-    A job that is returned has not ended: its lanes wind down or close, and another day it may be given again.
+    A job that is returned has not ended: its lanes wind down, close or are lost, and another day it may be given again.
     """
 
     uid: str
@@ -156,7 +156,7 @@ class Mailbox:
         if self.winding_down:
             self._end(entry, "returned")
         elif self.closed or not self.alive():
-            self._end(entry, "failed", reason=self._why_no_lane())
+            self._end(entry, "returned", reason=self._why_no_lane())
         else:
             self.queue.append(entry)
 
@@ -265,14 +265,14 @@ class Mailbox:
             self._settle(place.lane, group)
 
     def lane_ended(self, lane: int, reason: str) -> None:
-        """Strike a lane off; its job goes to another one, and with the last lane all waiting jobs fail."""
+        """Strike a lane off; its job goes to another one, and with the last lane all waiting jobs are returned."""
         if self.lanes[lane].ended is not None:
             return
         self.lanes[lane].ended = reason
         self._lose_job(lane, f"lane {lane} ended: {reason}")
         if not self.alive():
             for entry in self.queue:
-                self._end(entry, "failed", reason=self._why_no_lane())
+                self._end(entry, "returned", reason=self._why_no_lane())
             self.queue.clear()
 
     def add_lane(self) -> int:
@@ -284,6 +284,10 @@ class Mailbox:
     def alive(self) -> int:
         """Count the lanes that have not ended."""
         return sum(lane.ended is None for lane in self.lanes.values())
+
+    def lost(self) -> str:
+        """Say why no lane is left; nothing while one is, or where they were closed."""
+        return "" if self.closed or self.alive() else self._why_no_lane()
 
     # What time says.
 

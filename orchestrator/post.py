@@ -84,6 +84,10 @@ class PostOffice:
         self.mailbox.report(place, number, report)
         self._wake()
 
+    async def lost(self) -> str:
+        """See `Mailbox.lost`."""
+        return self.mailbox.lost()
+
     async def lane_ended(self, lane: int, reason: str) -> None:
         """See `Mailbox.lane_ended`."""
         self.mailbox.lane_ended(lane, reason)

@@ -108,7 +108,7 @@ class RunningSweep:
                     search = partial(self._search, lanes=lanes)
                     for step in (self._baseline, search, self._read_tests, self._confirm):
                         step(workshop, log)
-                        self._require_going_on()
+                        self._require_going_on(lanes)
             self._write_results()
             if self.storage is not None:
                 self.files.remove(CACHE)  # of use to this sweep's trials alone
@@ -123,9 +123,12 @@ class RunningSweep:
         goals = self.checked.objectives
         log.sweep(name=self.folder.name, config=self.sweep.document(), objectives=goals, facts=facts)
 
-    def _require_going_on(self) -> None:
+    def _require_going_on(self, lanes: Lanes) -> None:
+        """Let a sweep that somebody stopped, or that lost its last lane, end here; its trials are not to blame."""
         if self.stopping.asked:
             raise SweepStopped(how_to_resume(self.folder, self.record))
+        if why := lanes.lost():
+            raise SweepFailed(f"{why}\n{how_to_resume(self.folder, self.record)}")
 
     def _heed(self, workshop: Workshop, log: Logbook) -> bool:
         """Return whether a stop was asked for; the first time it is, let what runs end and begin nothing more."""
@@ -296,7 +299,8 @@ class RunningSweep:
                 verbose=0,
             ),
         ).fit()
-        if scribe.returned and not self.stopping.asked:
+        self._require_going_on(lanes)
+        if scribe.returned:
             raise SweepFailed(f"the mailbox or the gauge died\n{how_to_resume(self.folder, self.record)}")
         if searcher.suggester.over is not None:
             log.display.note(f"the search ended early: {searcher.suggester.over}")

@@ -30,7 +30,7 @@ class JobStopped(ParettaError):
 
 
 class JobReturned(ParettaError):
-    """The job has not ended, because its lanes wind down or close."""
+    """The job has not ended, because its lanes wind down, close or are lost."""
 
 
 class GroupBroken(ParettaError):

@@ -16,6 +16,7 @@ from orchestrator.mailbox import Patience
 from orchestrator.samplers.random import make
 from orchestrator.search import Search
 from orchestrator.searcher import TuneSearcher
+from orchestrator.seat import JobReturned
 from orchestrator.suggest import Suggester
 from search_spaces.errors import TrialFailed, WrongInput
 from search_spaces.objectives import Objective
@@ -205,16 +206,17 @@ def test_a_group_that_cannot_fit_is_refused_at_once(cluster: Cluster, tmp_path: 
         pass
 
 
-def test_a_group_whose_resources_stay_taken_fails_its_jobs_with_what_is_missing(lanes: Lanes, tmp_path: Path) -> None:
+def test_a_group_whose_resources_stay_taken_returns_its_jobs_with_what_is_missing(lanes: Lanes, tmp_path: Path) -> None:
     added(lanes, "the other lane holds both CPUs")
     with Lanes(handler_of_many_ways(), storage=tmp_path, workers_per_lane=2, start_timeout_s=2.0) as starved:
         starved.submit(Job("starved", {"do": "add"}))
         with pytest.raises(
-            TrialFailed, match=r"no lane is left .* within 2 s; it needs 2 x 1 CPU, free are 0 of 2 CPU"
+            JobReturned, match=r"no lane is left .* within 2 s; it needs 2 x 1 CPU, free are 0 of 2 CPU"
         ):
             starved.result("starved", timeout_s=60)
-        with pytest.raises(TrialFailed, match="no lane is left"):
+        with pytest.raises(JobReturned, match="no lane is left"):
             run(starved, "too late", do="add")
+        assert starved.lost().startswith("no lane is left to run it: lane 0")
 
 
 def lane_trial() -> type:

@@ -156,7 +156,7 @@ def test_a_limit_ends_the_attempt() -> None:
     assert post.box.orders(zero) == "restart"
 
 
-def test_a_lane_that_ends_hands_its_job_on_and_the_last_one_fails_the_rest() -> None:
+def test_a_lane_that_ends_hands_its_job_on_and_the_last_one_returns_the_rest() -> None:
     post = Post(num_lanes=2)
     zero, other = post.group(0)[0], post.group(1)[0]
     post.submit("a", "b")
@@ -167,6 +167,7 @@ def test_a_lane_that_ends_hands_its_job_on_and_the_last_one_fails_the_rest() -> 
     assert post.outcome("a").reason == "lane 1 ended: nothing was heard of it for 100 s (attempt 2 of 2)"
     post.submit("c")
     for uid in "bc":
+        assert post.outcome(uid).status == "returned"
         assert post.outcome(uid).reason.startswith("no lane is left to run it: lane 0: node lost; lane 1: nothing was")
 
 
