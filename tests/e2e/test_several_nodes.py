@@ -116,3 +116,19 @@ def test_trials_that_run_side_by_side_outlive_the_node_of_one_of_them(cluster: N
     assert struck == [3]
     assert record.facts["lanes"] == 3
     require_nothing_lost(record)
+
+
+def test_a_node_that_joins_gets_a_lane_of_its_own(tmp_path: Path) -> None:
+    def blow(nodes: Nodes) -> None:
+        nodes.add(Host("127.0.0.3"))
+
+    with ray_nodes() as nodes:
+        nodes.add(cpus=0, resources='{"latency_slot": 1}')
+        nodes.add(Host("127.0.0.2"))
+        nodes.wait()
+        record = swept(nodes, tmp_path, "per_trial: 1, lanes: auto", blow)
+    assert record.facts["lanes"] == 1
+    assert "a node has joined: one more lane is starting" in (tmp_path / "log").read_text()
+    told = [event["message"] for event, _ in events(record.folder) if event["event"] == "progress"]
+    assert {str(message.get("where", ""))[:6] for message in told if isinstance(message, dict)} >= {"lane 0", "lane 1"}
+    require_nothing_lost(record)
