@@ -160,7 +160,7 @@ class Lanes:
         patience: Patience | None = None,
     ) -> None:
         self.num_lanes = num_lanes
-        self.patience = patience or Patience(silence_s=3 * start_timeout_s + 60.0)
+        self.patience = patience or Patience(hung_s=hung_after_s, silence_s=3 * start_timeout_s + 60.0)
         resources = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
         self.group = _GroupSettings(
             handler=sealed(_resolve(handler) if isinstance(handler, str) else handler),

@@ -87,11 +87,14 @@ class Patience:
     Args:
         agree_s: after one rank raised, for the other ranks to end too; then they are stuck in a collective.
         alive_s: a rank heard from within this time is alive; a silent one is dead, and its job is delivered again.
+        hung_s: a rank that is silent for longer is not waited for: its job goes to another lane, whatever may become of
+            its group, which on a cluster that lost a node may find no place any more.
         silence_s: for any sign of life of a lane; longer than a worker group may take to start.
     """
 
     agree_s: float = 10.0
     alive_s: float = 4.0
+    hung_s: float = 60.0
     silence_s: float = 240.0
 
 
@@ -300,12 +303,20 @@ class Mailbox:
             group = lane.group
             if group is not None and group.entry is not None:
                 self._check_limit(number, group, group.entry, now)
+                self._check_life(number, group, now)
                 self._check_agreement(number, group, now)
 
     def _check_limit(self, lane: int, group: _Group, entry: _Entry, now: float) -> None:
         limit = entry.letter.limit_s
         if limit is not None and now - entry.started > limit:
             self._finish(lane, group, "failed", reason=f"took longer than its limit of {limit:g} s")
+            group.order = "restart"
+
+    def _check_life(self, lane: int, group: _Group, now: float) -> None:
+        silent = sorted(rank for rank, seen in group.seen.items() if now - seen > self.patience.hung_s)
+        if group.entry is not None and silent:
+            which = ", ".join(map(str, silent))
+            self._lose_job(lane, f"rank {which} of lane {lane} gave no sign of life for {self.patience.hung_s:g} s")
             group.order = "restart"
 
     def _check_agreement(self, lane: int, group: _Group, now: float) -> None:

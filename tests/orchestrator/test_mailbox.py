@@ -5,7 +5,7 @@ import pytest
 from orchestrator.mailbox import Letter, Mailbox, Outcome, Patience, Place, Report
 
 OK = Report(result=b"value")
-PATIENCE = Patience(agree_s=10.0, alive_s=4.0, silence_s=100.0)
+PATIENCE = Patience(agree_s=10.0, alive_s=4.0, hung_s=30.0, silence_s=100.0)
 
 
 class Post:
@@ -154,6 +154,22 @@ def test_a_limit_ends_the_attempt() -> None:
     post.wait(2.0, zero, one)
     assert post.outcome("a").reason == "took longer than its limit of 5 s"
     assert post.box.orders(zero) == "restart"
+
+
+def test_a_lane_that_falls_silent_has_its_job_go_to_another_and_starts_anew_if_it_comes_back() -> None:
+    post = Post(num_lanes=2)
+    (zero, one), other = post.group(0), post.group(1)[0]
+    post.submit("a")
+    post.taken(zero, 0)
+    post.wait(29.0, zero, one)
+    post.wait(29.0, one)
+    assert post.taken(other, 0) is None
+    post.wait(2.0, one)
+    assert post.box.orders(one) == post.box.orders(zero) == "restart"
+    assert post.taken(zero, 0) is None
+    assert post.taken(other, 0) == "a"
+    post.box.report(zero, 0, OK)
+    assert post.box.look("a", 0).outcome is None
 
 
 def test_a_lane_that_ends_hands_its_job_on_and_the_last_one_returns_the_rest() -> None:
