@@ -228,14 +228,15 @@ def _opened(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def _patiently(doing: str, act: Callable[[], None]) -> None:
-    for pause in (*_PAUSES_S, None):
+    for pause in _PAUSES_S:
         try:
             return act()
-        except OSError as error:
-            if pause is None:
-                raise TrialFailed(f"storage: cannot {doing}: {_first_line(error)}") from None
+        except OSError:
             time.sleep(pause)
-    raise AssertionError  # the last pause is None
+    try:
+        act()
+    except OSError as error:
+        raise TrialFailed(f"storage: cannot {doing}: {_first_line(error)}") from None
 
 
 def _require_inside(name: str) -> None:
