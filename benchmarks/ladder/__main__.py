@@ -94,9 +94,9 @@ def _outcomes(plan: Plan, run_in: Callable[..., Outcome], folder: Path) -> dict[
 def _model(name: str, outcome: Outcome, task: Task) -> Model:
     validation = _read(outcome, task, "validation", *SIZES, "accuracy")
     test = _read(outcome, task, "test", "accuracy")
-    errors = [100 * (1 - _value(readings["accuracy"])) for readings in (validation, test)]
-    sizes = [_value(validation[meter]) for meter in SIZES]
-    return Model(name, outcome.num_parameters, *sizes, *errors, outcome.cpu_seconds)
+    on_validation, on_test = (100 * (1 - _value(readings["accuracy"])) for readings in (validation, test))
+    size, coded_size = (_value(validation[meter]) for meter in SIZES)
+    return Model(name, outcome.num_parameters, size, coded_size, on_validation, on_test, outcome.cpu_seconds)
 
 
 def _read(outcome: Outcome, task: Task, split: Split, *names: str) -> dict[str, Reading]:
@@ -117,9 +117,9 @@ def _tell(progress: Progress) -> None:
 def table(models: list[Model]) -> str:
     """Return the figures, the ratios to the uncompressed model's parameters at four bytes each among them."""
     whole = next(4 * model.num_parameters for model in models if model.name == UNCOMPRESSED)
-    head = f"{'':13}{'parameters':>11}{'file':>11}{'coded':>9}{'ratio':>8}{'validation':>12}{'test':>8}{'CPU s':>7}"
+    head = f"{'':13}{'parameters':>11}{'file':>11}{'coded':>11}{'ratio':>8}{'validation':>12}{'test':>8}{'CPU s':>7}"
     rows = [
-        f"{m.name:13}{m.num_parameters:>11,}{m.size:>11,.0f}{m.coded_size:>9,.0f}{whole / m.coded_size:>7.1f}x"
+        f"{m.name:13}{m.num_parameters:>11,}{m.size:>11,.0f}{m.coded_size:>11,.0f}{whole / m.coded_size:>7.1f}x"
         f"{m.validation_error:>10.2f} %{m.test_error:>6.2f} %{m.cpu_seconds:>7.0f}"
         for m in models
     ]

@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 
 from torch import nn
 
-from pipelines.bench import Bench, Cache, seeded
+from pipelines.bench import Bench, seeded
+from pipelines.cache import Cache
 from pipelines.measure import measure
 from pipelines.meter import meter_of
 from pipelines.ranks import Ranks, use_threads
@@ -32,7 +33,7 @@ from search_spaces.plan import Document, Plan
 MNIST = str(Path(__file__).parents[2] / "examples" / "mnist" / "task.py") + ":make"
 TEACHER = {"net": "mlp", "widths": {"first": 1200, "second": 1200, "dropout": 0.5}, "jitter": 2}
 STUDENT: Document = {"kind": "student", "variant": "mlp", "options": {"first": 800, "second": 800}}
-TRAINING: Document = {"epochs": 10, "lr": 0.001, "batch_size": 128}
+TRAINING: Document = {"epochs": 10, "lr": 0.002, "batch_size": 256}
 
 
 @dataclass(frozen=True, slots=True)
