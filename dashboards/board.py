@@ -110,10 +110,12 @@ def open_mlflow(home: Path, tracking_uri: str | None = None) -> Iterator[str]:
         return
     port = free_port(LOOPBACK, 0)
     open_store(uri)  # the tables are made here, once: servers that do so side by side break an SQLite file
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", LOOPBACK]
-    command += ["--port", str(port), "--workers", "1", "--default-artifact-root", str(default_artifacts(uri, home))]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"]
+    command += ["--default-artifact-root", str(default_artifacts(uri, home))]
+    # not as an argument: everybody on the machine sees those, and a store's URI may hold a password
+    environment = {**MLFLOW_ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri}
     url = address(LOOPBACK, port)
-    with serving(command, f"{url}/health", log=home / _LOG_FILE, cwd=home, environment=MLFLOW_ENVIRONMENT):
+    with serving(command, f"{url}/health", log=home / _LOG_FILE, cwd=home, environment=environment):
         yield url
 
 

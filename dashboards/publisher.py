@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -154,8 +154,8 @@ class Publisher:
     def __init__(self, folder: Path, tracking_uri: str | None = None, *, experiment: str | None = None) -> None:
         """Start following."""
         self._folder = folder
-        self._arguments = [str(folder), "--tracking-uri", tracking_uri or default_uri(folder.parent)]
-        self._arguments += ["--experiment", experiment] if experiment else []
+        self._tracking_uri = tracking_uri or default_uri(folder.parent)
+        self._arguments = [str(folder), *(["--experiment", experiment] if experiment else [])]
         self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -163,14 +163,19 @@ class Publisher:
         command = [sys.executable, "-P", "-m", "dashboards.publisher", *self._arguments, "--driver", str(os.getpid())]
         path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
         with (self._folder / LOG_FILE).open("ab") as log:
-            return subprocess.Popen(  # noqa: S603  our own module
+            process = subprocess.Popen(  # noqa: S603  our own module
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the driver, which then writes the end into the journal
                 env={**os.environ, "PYTHONPATH": path},
             )
+        assert process.stdin is not None
+        # not as an argument: everybody on the machine sees those, and a store's URI may hold a password
+        with suppress(BrokenPipeError), process.stdin as stdin:
+            stdin.write(f"{self._tracking_uri}\n".encode())
+        return process
 
     def standing(self) -> Standing:
         """Say how far the record is behind."""
@@ -201,15 +206,14 @@ class Publisher:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Follow one sweep, from the command line."""
+    """Follow one sweep, from the command line; the store's URI is read from standard input."""
     parser = argparse.ArgumentParser(prog="python -m dashboards.publisher", description=main.__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--tracking-uri", required=True)
     parser.add_argument("--experiment")
     parser.add_argument("--driver", type=int, help="end when this parent process is gone and nothing is left to write")
     given = parser.parse_args(arguments)
     os.nice(_NICENESS)
-    follow(given.folder, given.tracking_uri, experiment=given.experiment, driver=given.driver)
+    follow(given.folder, sys.stdin.readline().strip(), experiment=given.experiment, driver=given.driver)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import socket
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +51,9 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise StoreAway(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # what it came from may name the store with its password, and would be told with it
+        raise StoreAway(without_password(message)) from None
 
 
 def default_uri(home: Path) -> str:
@@ -195,19 +198,18 @@ def _probe_database(tracking_uri: str) -> None:
 
 
 def _unreachable(tracking_uri: str, found: str, mend: str) -> WrongInput:
-    return WrongInput(
-        Problem("--tracking-uri", f"the store cannot be reached: {found}", without_password(tracking_uri), mend)
-    )
+    rule = f"the store cannot be reached: {without_password(found)}"
+    return WrongInput(Problem("--tracking-uri", rule, without_password(tracking_uri), mend))
 
 
 def without_password(tracking_uri: str) -> str:
-    """Return the URI fit to be shown.
+    """Return the URI, or a text that names it, fit to be shown: also where the password has signs that break a URI.
 
-    >>> without_password("postgresql+psycopg://ann:secret@db:5432/mlflow")
-    'postgresql+psycopg://ann:***@db:5432/mlflow'
+    >>> without_password("postgresql+psycopg://ann:sec/r@t@db:5432/mlflow?password=secret&sslmode=require")
+    'postgresql+psycopg://ann:***@db:5432/mlflow?password=***&sslmode=require'
     """
-    password = urlsplit(tracking_uri).password
-    return tracking_uri.replace(f":{password}@", ":***@") if password else tracking_uri
+    hidden = re.sub(r"(://[^\s:/?#@]*:)\S*@", r"\1***@", tracking_uri)
+    return re.sub(r"([?&]\w*(?:password|passwd|token|secret)\w*=)[^\s&]*", r"\1***", hidden, flags=re.IGNORECASE)
 
 
 def _scheme(tracking_uri: str) -> str:

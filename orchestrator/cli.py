@@ -29,7 +29,12 @@ _NOUNS = (
 )
 
 _home = click.option("--home", metavar="DIR", help=f"Folder of the sweeps.  [default: ${HOME_VARIABLE} or ./sweeps]")
-_store = click.option("--tracking-uri", metavar="URI", help="MLflow store.  [default: SQLite in the home folder]")
+_store = click.option(
+    "--tracking-uri",
+    metavar="URI",
+    envvar="PARETTA_TRACKING_URI",
+    help="MLflow store.  [default: $PARETTA_TRACKING_URI or SQLite in the home folder]",
+)
 _storage = click.option(
     "--storage", metavar="URI", help="Where files go between nodes that share no disk, such as s3://bucket/sweeps."
 )

@@ -15,16 +15,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 import ray
-from ray import PlacementGroupID, cloudpickle
+from ray import cloudpickle
 from ray.actor import ActorHandle
-from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster import require_capacity
+from orchestrator.host import RESTARTS_IN_A_ROW, GroupSettings, Host
 from orchestrator.mailbox import Letter, Outcome, Patience, Update
 from orchestrator.post import PostOffice
-from orchestrator.seat import Handler, JobReturned, JobStopped, Payload, Seat, answer, sealed, serve
-from orchestrator.shards import NAME, READER_CPUS
+from orchestrator.seat import Handler, JobReturned, JobStopped, Payload, Seat, answer, sealed
+from orchestrator.shards import READER_CPUS
 from search_spaces.errors import Problem, TrialFailed, WrongInput
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Handler", "Job", "JobStopped", "LaneClient", "Lanes", "Payload", "Seat", "opened"]
 
 A = TypeVar("A")
-
-RESTARTS_IN_A_ROW = 3  # of a worker group that serves no job in between
 
 # Ray Train's settings for a group that is not restarted per trial: notice a death in half a second, no process per
 # group that watches for spot-instance notices (a lost worker's job is delivered again), no time-series, no chdir.
@@ -162,7 +160,7 @@ class Lanes:
         self.num_lanes = num_lanes
         self.patience = patience or Patience(hung_s=hung_after_s, silence_s=3 * start_timeout_s + 60.0)
         resources = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
-        self.group = _GroupSettings(
+        self.group = GroupSettings(
             handler=sealed(_resolve(handler) if isinstance(handler, str) else handler),
             storage=storage if isinstance(storage, str) else str(storage.resolve()),
             workers=workers_per_lane,
@@ -177,7 +175,7 @@ class Lanes:
             "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(hung_after_s),
         }
         self.streams = dataset is not None
-        self.hosts: dict[int, ActorHandle[_Host]] = {}
+        self.hosts: dict[int, ActorHandle[Host]] = {}
         self.runs: list[ray.ObjectRef[None]] = []
 
     def __enter__(self) -> Self:
@@ -203,7 +201,7 @@ class Lanes:
         return why
 
     def _start(self, lane: int) -> None:
-        self.hosts[lane] = _actor(_Host, self.environment, restarts=RESTARTS_IN_A_ROW)
+        self.hosts[lane] = _actor(Host, self.environment, restarts=RESTARTS_IN_A_ROW)
         self.runs.append(self.hosts[lane].run.remote(lane, self.post, self.group))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -259,97 +257,3 @@ def _resolve(name: str) -> Handler:
         rule = f"`handler` must name a function as package.module:function ({error})"
         raise WrongInput(Problem("lanes.handler", rule, name)) from error
     return handler
-
-
-@dataclass(frozen=True, slots=True)
-class _GroupSettings:
-    """What a worker group is made of; `handler` and `dataset` are pickled."""
-
-    handler: bytes
-    storage: str
-    workers: int
-    resources: dict[str, float]
-    start_timeout_s: float
-    dataset: bytes
-
-
-class _Host:
-    """Runs one lane's trainer in a process of its own, so that the driver needs no torch and keeps its signals."""
-
-    def run(self, lane: int, post: ActorHandle[PostOffice], group: _GroupSettings) -> None:
-        """Keep the worker group up until it is sent home, or fails again and again without serving a job."""
-        self.lane, self.post, self.group = lane, post, group
-        from ray.train import TrainingFailedError  # noqa: PLC0415
-
-        trainer, lost = self._trainer, 0
-        while True:
-            served: int = answer(self.post.served.remote(self.lane))
-            self._release()
-            try:
-                trainer().fit()
-                reason = "it was sent home"
-            except (TrainingFailedError, ray.exceptions.RayActorError) as error:
-                lost += isinstance(error, ray.exceptions.RayActorError)  # the controller itself died
-                if answer(self.post.served.remote(self.lane)) > served:
-                    lost = 0
-                    continue
-                if 0 < lost <= RESTARTS_IN_A_ROW:
-                    continue
-                reason = self._why(error)
-            answer(self.post.lane_ended.remote(self.lane, reason))
-            return
-
-    def _release(self) -> None:
-        """Give back what the worker group of a controller that was killed still holds.
-
-        Ray Train leaves this to an actor that asks the dashboard whether the controller lives, and our own cluster
-        has none.
-        """
-        held: str = answer(self.post.reservation.remote(self.lane))
-        if held:
-            remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(held)))
-
-    def _trainer(self) -> "ray.train.torch.TorchTrainer":
-        from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
-        from ray.train.torch import TorchTrainer  # noqa: PLC0415
-
-        resources, dataset = self.group.resources, cloudpickle.loads(self.group.dataset)
-        return TorchTrainer(
-            serve,
-            datasets=None if dataset is None else {NAME: dataset},
-            train_loop_config={"lane": self.lane, "post": self.post, "handler": self.group.handler},
-            scaling_config=ScalingConfig(
-                num_workers=self.group.workers, use_gpu=resources.get("GPU", 0.0) > 0, resources_per_worker=resources
-            ),
-            run_config=RunConfig(
-                name=f"lane-{self.lane}",
-                storage_path=self.group.storage,
-                failure_config=FailureConfig(
-                    max_failures=RESTARTS_IN_A_ROW,
-                    controller_failure_limit=1,  # type: ignore[call-arg]  # typed as the former version's class
-                ),
-                checkpoint_config=CheckpointConfig(num_to_keep=1),
-            ),
-        )
-
-    def _why(self, error: Exception) -> str:
-        """Put Ray Train's failure into one line; a group that could not start is told with what was missing."""
-        cause = getattr(error, "controller_failure", None)
-        if cause is None:
-            failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
-            told = "; ".join(f"rank {rank}: {_last_line(failure)}" for rank, failure in failures.items())
-            return f"its workers failed again and again ({told or _last_line(error)})"
-        first, _, _ = str(cause).partition(". ")
-        free: Mapping[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
-        total: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        have = ", ".join(f"{free.get(name, 0.0):g} of {total.get(name, 0.0):g} {name}" for name in self.group.resources)
-        each = " + ".join(f"{amount:g} {name}" for name, amount in self.group.resources.items())
-        return (
-            f"its worker group did not start within {self.group.start_timeout_s:g} s; "
-            f"it needs {self.group.workers} x {each}, free are {have} ({first})"
-        )
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from search_spaces.errors import MEMORY_MEND
 from search_spaces.plan import Json
 
 Order: TypeAlias = Literal["stay", "restart", "leave"]
@@ -129,7 +130,10 @@ class _Lane:
     heard: float
     group: _Group | None = None
     served: int = 0
+    lost_jobs: int = 0
     ended: str | None = None
+    kills: dict[str, int] = field(default_factory=dict)
+    out_of_memory: bool = False
 
 
 class Mailbox:
@@ -209,16 +213,23 @@ class Mailbox:
 
     # What a rank says.
 
-    def hello(self, place: Place, size: int, node: str = "", reservation: str = "") -> None:
+    def hello(self, place: Place, size: int, node: str = "", reservation: str = "", kills: int = 0) -> None:
         """Greet a rank of a group of `size` on `node`, which holds `reservation` of the cluster.
 
-        The first of a new incarnation ends the old group, whose job is delivered again.
+        The first of a new incarnation ends the old group, whose job is delivered again. `kills` counts the processes
+        that the node's system has ended for want of memory: where it has grown, that is what became of the old group.
         """
         lane = self.lanes[place.lane]
         lane.heard = self.clock()
         if lane.group is None or lane.group.incarnation != place.incarnation:
+            lane.out_of_memory |= kills > lane.kills.get(node, kills)
             self._lose_job(place.lane, f"a worker of lane {place.lane} died while running it")
-            lane.group = _Group(place.incarnation, size, node, reservation)
+            lane.group, lane.out_of_memory = _Group(place.incarnation, size, node, reservation), False
+        lane.kills[node] = kills
+
+    def blame_memory(self, lane: int) -> None:
+        """Keep in mind that the lane's group dies because its node ran out of memory."""
+        self.lanes[lane].out_of_memory = True
 
     def orders(self, place: Place) -> Order:
         """Tell a rank whether to stay; asking is also its sign of life."""
@@ -383,9 +394,13 @@ class Mailbox:
         if entry.stop:
             self._finish(lane, group, "stopped", reason=how)
         elif entry.attempts >= tries:
-            self._finish(lane, group, "failed", reason=f"{how} (attempt {entry.attempts} of {tries})")
+            reason = f"{how} (attempt {entry.attempts} of {tries})"
+            if self.lanes[lane].out_of_memory:
+                reason = f"out of memory: {reason}; {MEMORY_MEND}"
+            self._finish(lane, group, "failed", reason=reason)
         else:
             group.entry = None
+            self.lanes[lane].lost_jobs += 1
             self.queue.appendleft(entry)
 
     def _group(self, place: Place) -> _Group | None:

@@ -55,9 +55,9 @@ class PostOffice:
         self.mailbox.close()
         self._wake()
 
-    async def hello(self, place: Place, size: int, node: str, reservation: str) -> None:
+    async def hello(self, place: Place, size: int, node: str, reservation: str, kills: int) -> None:
         """See `Mailbox.hello`."""
-        self.mailbox.hello(place, size, node, reservation)
+        self.mailbox.hello(place, size, node, reservation, kills)
         self._wake()
 
     async def orders(self, place: Place, timeout_s: float) -> Order:
@@ -88,6 +88,10 @@ class PostOffice:
         """See `Mailbox.lost`."""
         return self.mailbox.lost()
 
+    async def blame_memory(self, lane: int) -> None:
+        """See `Mailbox.blame_memory`."""
+        self.mailbox.blame_memory(lane)
+
     async def lane_ended(self, lane: int, reason: str) -> None:
         """See `Mailbox.lane_ended`."""
         self.mailbox.lane_ended(lane, reason)
@@ -102,8 +106,8 @@ class PostOffice:
         return self.mailbox.alive()
 
     async def served(self, lane: int) -> int:
-        """Count the jobs that ended on `lane`."""
-        return self.mailbox.lanes[lane].served
+        """Count the attempts at jobs that ended on `lane`, by whatever: while they do, the lane is not to blame."""
+        return self.mailbox.lanes[lane].served + self.mailbox.lanes[lane].lost_jobs
 
     async def reservation(self, lane: int) -> str:
         """Return what the last worker group of `lane` held of the cluster; empty before there was one."""

@@ -14,8 +14,9 @@ from ray.actor import ActorHandle
 from ray.util.placement_group import get_current_placement_group
 
 from orchestrator.mailbox import Delivery, Order, Place, Progress, Report
+from orchestrator.memory import kills_for_memory
 from orchestrator.post import PostOffice
-from search_spaces.errors import ParettaError, TrialFailed
+from search_spaces.errors import ParettaError, TrialFailed, out_of_memory
 
 Payload: TypeAlias = Mapping[str, object]
 T = TypeVar("T")
@@ -92,7 +93,8 @@ def serve(config: Mapping[str, object]) -> None:
 
     place, held = Place(lane, incarnation, context.get_world_rank()), get_current_placement_group()
     reservation = held.id.hex() if held else ""
-    answer(post.hello.remote(place, context.get_world_size(), platform.node(), reservation))
+    node, size = platform.node(), context.get_world_size()
+    answer(post.hello.remote(place, size, node, reservation, kills_for_memory()))
     _Rank(post, place, seat).follow(cloudpickle.loads(handler))
 
 
@@ -154,4 +156,5 @@ def _report_of(error: Exception) -> Report:
     if isinstance(error, TrialFailed):
         return Report(error_type="TrialFailed", reason=error.reason, detail=error.detail or traceback.format_exc())
     reason = f"{type(error).__name__}: {str(error).strip() or 'without a message'}".splitlines()[0]
+    reason = out_of_memory(error) or reason
     return Report(error_type=type(error).__name__, reason=reason, detail=traceback.format_exc())

@@ -23,7 +23,7 @@ from pipelines.states import State
 from pipelines.stream import Passes
 from pipelines.task import Task, data_digest
 from pipelines.train import TrainSettings
-from search_spaces.errors import ParettaError, TrialFailed, WrongInput
+from search_spaces.errors import ParettaError, TrialFailed, WrongInput, out_of_memory
 from search_spaces.plan import Document, Plan
 
 Layers: TypeAlias = Mapping[str, LayerFacts]
@@ -229,6 +229,8 @@ class _naming:  # noqa: N801 - reads as a verb in a with statement
         return None
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception) and (told := out_of_memory(error)):
+            raise TrialFailed(self._named(told), "".join(traceback.format_exception(error))) from error
         if isinstance(error, TrialFailed):
             raise TrialFailed(self._named(error.reason), error.detail) from error
         if isinstance(error, WrongInput):

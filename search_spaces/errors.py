@@ -6,6 +6,7 @@ ParettaError
 └── DamagedArtifact   a delivered folder is not what its manifest says
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -62,6 +63,27 @@ class TrialFailed(ParettaError):
     def __reduce__(self) -> tuple[type["TrialFailed"], tuple[str, str]]:
         """Cross process borders with both fields."""
         return type(self), (self.reason, self.detail)
+
+
+MEMORY_MEND = "give a smaller batch_size, fewer or smaller workers at once (workers.lanes, per_trial), or more memory"
+_NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|std::bad_alloc", re.IGNORECASE)
+
+
+def out_of_memory(error: BaseException | None) -> str | None:
+    """Say in one line that `error` comes of a lack of memory, of the machine or of a GPU; None for any other.
+
+    torch tells of the first by a plain RuntimeError, and a stage may have made another error of either.
+
+    >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes."))[:39]
+    'out of memory: tried to allocate 64 byt'
+    """
+    while error is not None:
+        kind, message = type(error).__name__, str(error)
+        if isinstance(error, MemoryError) or kind == "OutOfMemoryError" or _NO_MEMORY.search(message):
+            tried = re.search(r"tried to allocate [\d.]+ ?\w+", message, re.IGNORECASE)
+            return f"out of memory: {tried[0].lower() if tried else kind}; {MEMORY_MEND}"
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class DamagedArtifact(ParettaError):

@@ -1,6 +1,7 @@
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -117,8 +118,9 @@ def test_publishing_twice_changes_nothing(home: Path, sweep: Make) -> None:
 def test_nothing_is_written_outside_the_home(home: Path, sweep: Make, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder, elsewhere, user = sweep(trials=4), tmp_path_factory.mktemp("cwd"), tmp_path_factory.mktemp("user")
     environment = {**os.environ, "HOME": str(user), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "dashboards.publisher", str(folder), "--tracking-uri", default_uri(home)]
-    subprocess.run(command, cwd=elsewhere, env=environment, check=True, capture_output=True)
+    command = [sys.executable, "-m", "dashboards.publisher", str(folder)]
+    uri = default_uri(home).encode()
+    subprocess.run(command, cwd=elsewhere, env=environment, check=True, capture_output=True, input=uri)
     assert len(_runs(home)) == 6
     assert list(elsewhere.rglob("*")) == []
     assert list(user.rglob("*")) == []
@@ -241,17 +243,39 @@ def test_store_that_stays_away_ends_a_publication_and_nothing_else(
     assert read_standing(folder).behind == 4
 
 
+def test_a_password_in_the_store_s_address_is_shown_nowhere(home: Path, sweep: Make) -> None:
+    folder, secret = sweep(trials=2, finished=False), "s3cretw0rd"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    publisher = Publisher(folder, f"http://ann:{secret}@127.0.0.1:{port}")
+    try:
+        deadline = time.monotonic() + 120
+        while not publisher.standing().away and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process = Path(f"/proc/{publisher._process.pid}")
+        shown = [(process / name).read_text() for name in ("cmdline", "environ")]
+    finally:
+        publisher._process.kill()
+        publisher._process.wait()
+    assert publisher.standing().away
+    assert f"http://ann:***@127.0.0.1:{port}" in publisher.standing().tracking_uri
+    written = [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]
+    assert not [text for text in (*shown, *written, repr(publisher.standing())) if secret in text]
+
+
 @pytest.mark.slow
 def test_publisher_killed_again_and_again_loses_and_doubles_nothing(home: Path, sweep: Make) -> None:
     folder = sweep(trials=30)
     record = SweepRecord.read(folder)
-    command = [sys.executable, "-m", "dashboards.publisher", str(folder), "--tracking-uri", default_uri(home)]
     for runs in (3, 15):
-        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        publisher = Publisher(folder)
+        process = publisher._process
+        try:
             while _count(home) < runs and process.poll() is None:
                 time.sleep(0.02)
-            process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
+        finally:
+            process.kill()
+        assert process.wait() == -signal.SIGKILL
         assert read_standing(folder).behind > 0
     publish(folder)
     uids = sorted(run.data.tags.get("trial.uid", "") for run in _runs(home))

@@ -2,23 +2,18 @@
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import mlflow
 import pytest
+from disturbed import another_trains, endings, started, until, user_folder
 
-from dashboards.journal import SweepRecord, events
+from dashboards.journal import SweepRecord
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # a busy machine needs minutes for three launches
 
-ROOT = Path(__file__).parents[2]
 # one lane and one worker: trials end in the order they are asked for, and training is repeatable bit for bit
 SWEEP = """
 task: {use: "./mytask.py:make"}
@@ -33,33 +28,9 @@ workers: {lanes: 1}
 """
 
 
-def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start a launch in a process group of its own, as a terminal does."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
-    command = [sys.executable, "-m", "orchestrator", "launch", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, cwd=folder, env=environment, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload, no-any-return]
-
-
-def until_trials_end(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
-    """Wait until `count` trials have ended and the next one trains."""
-    deadline = time.monotonic() + 400
-    while time.monotonic() < deadline:
-        if (folder / "journal.jsonl").exists():
-            record = SweepRecord.read(folder)
-            if record.count("complete") >= count and record.progress:
-                return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    raise AssertionError(f"{count} trials did not end")
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("interrupted")
-    shutil.copy(ROOT / "examples" / "own_model" / "mytask.py", folder)
-    (folder / "sweep.yaml").write_text(SWEEP)
-    return folder
+    return user_folder(tmp_path_factory.mktemp("interrupted"), SWEEP)
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +38,11 @@ def told(folder: Path) -> Mapping[str, str]:
     """What was printed by each launch: one undisturbed, one killed, stopped and then resumed to its end."""
     undisturbed = started(folder, "sweep.yaml", "--name", "whole")
     killed = started(folder, "sweep.yaml", "--name", "broken")
-    until_trials_end(folder / "sweeps" / "broken", 1, killed)
+    until(another_trains(1), folder / "sweeps" / "broken", killed)
     killed.kill()  # SIGKILL: the driver cleans up nothing
     killed.communicate()
     stopped = started(folder, "--resume", "broken")
-    until_trials_end(folder / "sweeps" / "broken", 2, stopped)
+    until(another_trains(2), folder / "sweeps" / "broken", stopped)
     os.killpg(stopped.pid, signal.SIGINT)
     told = {"stopped": stopped.communicate(timeout=300)[0]}
     assert stopped.returncode == 130, told["stopped"]
@@ -109,15 +80,9 @@ def digest(folder: Path, sweep: str, uid: str) -> str:
 
 
 def test_no_trial_that_ended_was_trained_again(folder: Path, told: Mapping[str, str]) -> None:
-    endings = Counter[str]()
-    for event, _ in events(folder / "sweeps" / "broken"):
-        match event:
-            case {"event": "front"}:
-                break
-            case {"event": "trial", "trial": {"status": "complete", "uid": uid}}:
-                endings[str(uid)] += 1
-    assert set(endings.values()) == {1}
-    assert len(endings) == 7
+    counts = endings(folder / "sweeps" / "broken")
+    assert set(counts.values()) == {1}
+    assert len(counts) == 7
 
 
 def test_every_trial_has_one_run_in_mlflow(folder: Path, told: Mapping[str, str]) -> None:

@@ -29,14 +29,23 @@ deliver: {variants: [[{kind: quantize, bits: 8}], [{kind: quantize, bits: 3}]], 
 workers: {lanes: 1}
 """
 
+# what an operator's environment holds, and nobody else may read
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "secret-of-the-storage",
+    "MLFLOW_TRACKING_PASSWORD": "secret-of-the-store",
+    "RAY_AUTH_TOKEN": "5ec4e7" * 10 + "abcd",
+}
+said: list[str] = []
+
 
 def paretta(*arguments: str, folder: Path, code: int = 0) -> str:
     command = [sys.executable, "-m", "orchestrator", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(folder / "home")}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(folder / "home"), **SECRETS}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=280
     )
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+    said.append(done.stdout + done.stderr)
     return done.stdout + done.stderr
 
 
@@ -183,6 +192,14 @@ def test_a_trained_candidate_delivers_more_and_an_earlier_front_joins(folder: Pa
     taken = [trial for trial in record.trials.values() if trial.role == "earlier"]
     assert {trial.uid for trial in taken} == {f"sweep-{t.uid}" for t in earlier if t.role == "trial"}
     assert all((record.folder / str(trial.artifact) / "model.onnx").exists() for trial in taken)
+
+
+def test_no_secret_of_the_environment_was_written_or_said(folder: Path, launched: str) -> None:
+    files = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    texts = {**files, **{f"what command {index} said": text.encode() for index, text in enumerate(said)}}
+    assert any(name.endswith(("mlflow.db", "journal.jsonl", "publisher.log")) for name in texts)
+    found = [(name, key) for name, text in texts.items() for key, secret in SECRETS.items() if secret.encode() in text]
+    assert found == []
 
 
 def _validation() -> tuple[np.ndarray, np.ndarray]:

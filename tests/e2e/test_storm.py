@@ -1,16 +1,14 @@
 """One small sweep on one lane, and everything under it is killed in turn; nothing is lost and nothing is paid twice."""
 
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from disturbed import PATIENCE_S, another_trains, endings, started, until, user_folder
 
 from dashboards.journal import SweepRecord, events
 
@@ -19,7 +17,6 @@ pytestmark = [
     pytest.mark.timeout(900),
 ]  # a busy machine needs tens of seconds to bring back each of the processes
 
-ROOT = Path(__file__).parents[2]
 # a third of the learning rates is hopeless: these trials fail by their own fault, and no others may
 SWEEP = """
 task: {use: "./mytask.py:make"}
@@ -64,7 +61,7 @@ def freeze(driver: int) -> None:
 BLOWS: dict[str, Callable[[int], None]] = {
     "a Train worker": kill("ray::RayTrainWorker"),
     "the lane's controller": kill("ray::TrainController"),
-    "the lane's host": kill("ray::_Host"),
+    "the lane's host": kill("ray::Host"),
     "a Tune trial": kill("ray::ResourceTrainable"),
     "the gauge": kill("ray::_Gauge"),
     "a worker that hangs": freeze,
@@ -73,36 +70,16 @@ BLOWS: dict[str, Callable[[int], None]] = {
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> SweepRecord:
-    folder = tmp_path_factory.mktemp("storm")
-    shutil.copy(ROOT / "examples" / "own_model" / "mytask.py", folder)
-    (folder / "sweep.yaml").write_text(SWEEP)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
-    command = [sys.executable, "-m", "orchestrator", "launch", "sweep.yaml"]
-    with (folder / "log").open("w") as log:
-        driver = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)
-    record = SweepRecord()
+    folder = user_folder(tmp_path_factory.mktemp("storm"), SWEEP)
+    driver, sweep, ended = started(folder, "sweep.yaml"), folder / "sweeps" / "sweep", 0
     for name, blow in BLOWS.items():
+        record = until(another_trains(ended + 1), sweep, driver)
         ended = record.count("complete", "failed")
-        record = until(
-            lambda now, ended=ended: now.count("complete", "failed") > ended and bool(now.progress), folder, driver
-        )
-        print(f"{time.strftime('%X')} {name}, {record.count('complete', 'failed')} have ended")
+        print(f"{time.strftime('%X')} {name}, {ended} have ended")
         blow(driver.pid)
-    assert driver.wait(300) == 1, (folder / "log").read_text()  # something failed, as it was meant to
-    return SweepRecord.read(folder / "sweeps" / "sweep")
-
-
-def until(ready: Callable[[SweepRecord], bool], folder: Path, driver: subprocess.Popen[bytes]) -> SweepRecord:
-    """Wait until the sweep is as far as `ready` wants it."""
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
-        assert driver.poll() is None, (folder / "log").read_text()
-        if (folder / "sweeps" / "sweep" / "journal.jsonl").exists():
-            record = SweepRecord.read(folder / "sweeps" / "sweep")
-            if ready(record):
-                return record
-        time.sleep(0.05)
-    raise AssertionError((folder / "log").read_text())
+    output, _ = driver.communicate(timeout=PATIENCE_S)
+    assert driver.returncode == 1, output  # something failed, as it was meant to
+    return SweepRecord.read(sweep)
 
 
 def test_every_trial_ends_and_fails_only_by_its_own_fault(swept: SweepRecord) -> None:
@@ -131,11 +108,4 @@ def test_a_training_goes_on_from_its_last_epoch(swept: SweepRecord) -> None:
 
 
 def test_no_trial_that_ended_was_paid_for_again(swept: SweepRecord) -> None:
-    endings = Counter[str]()
-    for event, _ in events(swept.folder):
-        match event:
-            case {"event": "front"}:
-                break
-            case {"event": "trial", "trial": {"status": "complete" | "failed", "uid": uid}}:
-                endings[str(uid)] += 1
-    assert set(endings.values()) == {1}
+    assert set(endings(swept.folder).values()) == {1}

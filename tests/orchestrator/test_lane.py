@@ -26,7 +26,7 @@ from search_spaces.space import Space
 def handler_of_many_ways() -> Handler:
     """Return a handler that does what its payload says; defined inside, so that it travels to the workers whole."""
 
-    def handle(payload, seat):  # type: ignore[no-untyped-def]
+    def handle(payload, seat):  # type: ignore[no-untyped-def]  # noqa: PLR0911, PLR0912 - a line a way
         import os
         import time
 
@@ -66,6 +66,8 @@ def handler_of_many_ways() -> Handler:
                 return "ran to the end"
             case "sleep":
                 time.sleep(600)
+            case "fill the memory":
+                return bytearray(2**50)
             case "unpicklable":
                 return (line for line in "ab")
         return None
@@ -128,6 +130,8 @@ def test_an_error_on_all_ranks_fails_the_job_and_keeps_the_group(lanes: Lanes) -
     assert "Traceback" in caught.value.detail
     with pytest.raises(TrialFailed, match="pickle"):
         run(lanes, "unpicklable", do="unpicklable")
+    with pytest.raises(TrialFailed, match=r"^out of memory: MemoryError; give a smaller batch_size"):
+        run(lanes, "fill the memory", do="fill the memory")
     assert added(lanes, "after")["sum"] == 3.0
     assert before["attempt"] == 1
 

@@ -15,10 +15,10 @@ class Post:
         self.now = 0.0
         self.box = Mailbox(num_lanes, lambda: self.now, PATIENCE)
 
-    def group(self, lane: int = 0, incarnation: str = "first") -> tuple[Place, Place]:
+    def group(self, lane: int = 0, incarnation: str = "first", kills: int = 7) -> tuple[Place, Place]:
         ranks = Place(lane, incarnation, 0), Place(lane, incarnation, 1)
         for rank in ranks:
-            self.box.hello(rank, 2, "node-a")
+            self.box.hello(rank, 2, "node-a", kills=kills)
         return ranks
 
     def submit(self, *uids: str, limit_s: float | None = None) -> None:
@@ -228,3 +228,24 @@ def test_winding_down_returns_what_was_not_begun_and_lets_the_rest_end() -> None
     post.box.report(zero, 0, OK)
     post.box.report(one, 0, OK)
     assert post.outcome("begun").status == "done"
+
+
+@pytest.mark.parametrize("seen_by", ["the kernel", "Ray"])
+def test_a_job_whose_workers_die_for_want_of_memory_says_so_and_ends(seen_by: str) -> None:
+    post = Post()
+    zero, _ = post.group()
+    post.submit("a", "b")
+    post.taken(zero, 0)
+    zero, _ = post.group(incarnation="second")
+    post.taken(zero, 0)
+    if seen_by == "Ray":
+        post.box.blame_memory(0)
+    zero, _ = post.group(incarnation="third", kills=8 if seen_by == "the kernel" else 7)
+    outcome = post.outcome("a")
+    assert outcome.status == "failed"
+    assert outcome.reason.startswith("out of memory: a worker of lane 0 died while running it (attempt 2 of 2); give a")
+    assert post.taken(zero, 0) == "b"
+    zero, _ = post.group(incarnation="fourth", kills=8)
+    post.taken(zero, 0)
+    post.group(incarnation="fifth", kills=8)
+    assert not post.outcome("b").reason.startswith("out of memory"), "each death has its own cause"

@@ -191,6 +191,17 @@ def test_a_fault_keeps_its_traceback(task: Task, tmp_path: Path) -> None:
     assert 'raise KeyError("the sixth call")' in caught.value.detail
 
 
+def test_a_lack_of_memory_is_said_with_the_mend(task: Task, tmp_path: Path) -> None:
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+        return task.loss(outputs, targets) if len(targets) < 64 else torch.empty(2**48).sum()  # 1 PiB
+
+    with pytest.raises(TrialFailed) as caught:
+        ran(replace(task, loss=loss), tmp_path / "a")
+    told = "train: out of memory: tried to allocate 1125899906842624 bytes; give a smaller batch_size"
+    assert caught.value.reason.startswith(told)
+    assert "torch.empty(2**48)" in caught.value.detail
+
+
 def test_distilling_without_a_teacher_is_refused_before_anything_runs(task: Task, tmp_path: Path) -> None:
     with pytest.raises(WrongInput, match="needs a teacher"):
         ran(task, tmp_path / "a", Plan(({"kind": "distill"},)))

@@ -1,0 +1,61 @@
+"""Sweeps as processes of their own that a test may watch, interrupt and kill."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from dashboards.journal import SweepRecord, events
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 600  # a busy machine needs minutes for what takes seconds on an idle one
+
+
+def user_folder(folder: Path, sweep: str) -> Path:
+    """Put a task and `sweep` as sweep.yaml into `folder`, as a user has them."""
+    shutil.copy(ROOT / "examples" / "own_model" / "mytask.py", folder)
+    (folder / "sweep.yaml").write_text(sweep)
+    return folder
+
+
+def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start a launch in a process group of its own, as a terminal does."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
+    command = [sys.executable, "-m", "orchestrator", "launch", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, cwd=folder, env=environment, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload, no-any-return]
+
+
+def until(ready: Callable[[SweepRecord], bool], sweep: Path, process: subprocess.Popen[str]) -> SweepRecord:
+    """Wait until the sweep in the folder `sweep` is as far as `ready` wants it; its driver must not end before."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if (sweep / "journal.jsonl").exists():
+            record = SweepRecord.read(sweep)
+            if ready(record):
+                return record
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(process.communicate()[0])
+
+
+def another_trains(count: int) -> Callable[[SweepRecord], bool]:
+    """Ask for a moment when `count` trials have ended and one trains."""
+    return lambda record: record.count("complete", "failed") >= count and bool(record.progress)
+
+
+def endings(sweep: Path) -> Counter[str]:
+    """Count by uid how often each trial ended before the front was read."""
+    found = Counter[str]()
+    for event, _ in events(sweep):
+        match event:
+            case {"event": "front"}:
+                break
+            case {"event": "trial", "trial": {"status": "complete" | "failed", "uid": uid}}:
+                found[str(uid)] += 1
+    return found
