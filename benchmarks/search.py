@@ -31,10 +31,12 @@ Maker: TypeAlias = Callable[[Table, int], Searcher]
 
 STEP = 0.25
 SHOWN = (3, 5, 10, 20, 30, 60, 100)
-RANDOM, TPE = "random", "tpe"
+RANDOM, TPE, TPE_FLAT = "random", "tpe", "tpe_flat"
+REFERENCES = ((RANDOM, 100), (TPE, 60), (TPE_FLAT, 60))
 MAKERS: dict[str, Maker] = {
     RANDOM: lambda table, seed: RandomSearch(table.problem(), seed=seed),
     TPE: lambda table, seed: OptunaSearch(table.problem(), optuna.samplers.TPESampler(seed=seed)),
+    TPE_FLAT: lambda table, seed: OptunaSearch(table.problem(), optuna.samplers.TPESampler(seed=seed), flat=True),
     "nsga2": lambda table, seed: OptunaSearch(
         table.problem(), optuna.samplers.NSGAIISampler(population_size=20, seed=seed)
     ),
@@ -43,7 +45,7 @@ MAKERS: dict[str, Maker] = {
     "grey_box": lambda table, seed: GreyBox(table.problem(), seed=seed),
     "grey_box_8_workers": lambda table, seed: GreyBox(table.problem(), seed=seed),
 }
-BUDGETS = {RANDOM: 100, TPE: 60, "nsga2": 100, "mo_asha": 60, "mo_asha_hypervolume": 60}
+BUDGETS = {RANDOM: 100, TPE: 60, TPE_FLAT: 60, "nsga2": 100, "mo_asha": 60, "mo_asha_hypervolume": 60}
 OURS = 30
 
 
@@ -97,10 +99,14 @@ def _curve(table: Table, policy: str, seed: int) -> Array:
 def report(name: str, curves: dict[str, Array]) -> None:
     """Print the mean share of the best possible at a few budgets, and the speed-ups."""
     print(f"\n{name}: mean share of the best possible hypervolume by budget in full trials, {_seeds(curves)} seeds")
-    print(f"{'':22s}" + "".join(f"{budget:>7d}" for budget in SHOWN) + "   x random@100     x tpe@60")
+    print(
+        f"{'':22s}"
+        + "".join(f"{budget:>7d}" for budget in SHOWN)
+        + "".join(f"x {name}@{at}".rjust(17) for name, at in REFERENCES)
+    )
     for policy, rows in curves.items():
         shown = [f"{rows[:, _at(b)].mean():7.3f}" if _at(b) < rows.shape[1] else "      -" for b in SHOWN]
-        ratios = [_interval(curves.get(other), rows, at) for other, at in ((RANDOM, 100), (TPE, 60))]
+        ratios = [_interval(curves.get(other), rows, at) for other, at in REFERENCES]
         print(f"{policy:22s}" + "".join(shown) + "   " + "  ".join(ratios), flush=True)
 
 

@@ -13,10 +13,17 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
 class OptunaSearch:
-    """Asks an Optuna study for every trial, runs all to the end and tells all objectives, as Ray's default does."""
+    """Asks an Optuna study for every trial, runs all to the end and tells all objectives, as Ray's default does.
 
-    def __init__(self, problem: Problem, sampler: optuna.samplers.BaseSampler, *, share_prefixes: bool = False) -> None:
-        self._problem, self._share = problem, share_prefixes
+    Args:
+        problem: what is searched.
+        sampler: of the study.
+        flat: suggest every knob at every trial, as a search space given to Ray's `OptunaSearch` does, and not only
+            those that the values so far ask for.
+    """
+
+    def __init__(self, problem: Problem, sampler: optuna.samplers.BaseSampler, *, flat: bool = False) -> None:
+        self._problem, self._flat = problem, flat
         count = len(problem.known) + len(problem.learned)
         self._study = optuna.create_study(sampler=sampler, directions=["minimize"] * count)
         self._trials: list[tuple[optuna.Trial, list[float]]] = []
@@ -29,12 +36,14 @@ class OptunaSearch:
             config: dict[str, Label] = {}
             for knob in self._problem.knobs:
                 names = {name for name, _ in knob.given}
-                if all((name, config.get(name)) in knob.given for name in names):
-                    config[knob.name] = _suggest(trial, knob.name, knob.hole)
+                asked_for = all((name, config.get(name)) in knob.given for name in names)
+                if asked_for or self._flat:
+                    value = _suggest(trial, knob.name, knob.hole)
+                if asked_for:
+                    config[knob.name] = value
         known = self._problem.known_losses([config])[0].tolist() if self._problem.known_losses else []
         self._trials.append((trial, known))
-        prefix = self._problem.prefix(config) if self._problem.prefix and self._share else None
-        return Candidate(len(self._trials) - 1, config, prefix)
+        return Candidate(len(self._trials) - 1, config, None)
 
     def report(self, number: int, fidelity: float, losses: Mapping[str, float]) -> bool:
         """Go on: Optuna takes no intermediate values of several objectives."""

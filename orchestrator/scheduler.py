@@ -34,15 +34,13 @@ class RungScheduler(FIFOScheduler):
     def __init__(self, suggester: Suggester, cancel: Cancel) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.suggester, self.cancel = suggester, cancel
-        self.reached: dict[str, int] = {}
 
     def on_trial_result(self, tune_controller: "TuneController", trial: TuneTrial, result: Mapping[str, object]) -> str:
         """Decide at each rung; between rungs a trial goes on."""
         message = json.loads(str(result.get(PROGRESS, "{}")))
         rung = rung_of(self.suggester.search.rungs, message)
-        if rung is None or rung <= self.reached.get(trial.trial_id, -1):
+        if rung is None:
             return TrialScheduler.CONTINUE
-        self.reached[trial.trial_id] = rung
         number = trial.config["number"]
         assert isinstance(number, int)
         if self.suggester.report(number, rung, message["scores"]):

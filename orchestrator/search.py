@@ -1,12 +1,12 @@
 """What a sampler and a stopper are made for: the space, what is compared, and how much is known of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestrator.foresight import Knows
 from orchestrator.losses import LossScale, scales_of
 from orchestrator.policy.features import Config
-from orchestrator.policy.problem import Problem, Rungs
+from orchestrator.policy.problem import Prefix, Problem, Rungs
 from search_spaces.holes import Label
 from search_spaces.limits import Limit
 from search_spaces.objectives import Objective, Reading
@@ -28,6 +28,7 @@ class Search:
         reference: what moves the reference point, see `search_spaces.reference`.
         foresight: of the objectives that are known before training; None where there are none.
         rungs: the epochs after which a trial tells how good it is, and what it has cost by then.
+        beginning: the part of a plan's work that other trials may share; None where there is nothing to share.
         menu: the only configurations there are, where the search policy is to choose among given ones.
     """
 
@@ -40,6 +41,7 @@ class Search:
     reference: tuple[Limit, ...] = ()
     foresight: Knows | None = None
     rungs: Rungs = field(default_factory=Rungs)
+    beginning: Callable[[Plan], Prefix | None] | None = None
     menu: tuple[Config, ...] | None = None
 
     @property
@@ -85,8 +87,13 @@ class Search:
             self.rungs,
             known_losses=foresight.estimate if foresight else None,
             foresee=foresight.look if foresight else None,
+            prefix=self._prefix if self.beginning else None,
             menu=self.menu,
         )
+
+    def _prefix(self, config: Config) -> Prefix | None:
+        assert self.beginning is not None
+        return self.beginning(self.plan(config))
 
     def plan(self, knobs: Mapping[str, Label]) -> Plan:
         """Fill the space with given answers."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, cast
 
+from orchestrator.beginnings import beginning_of
 from orchestrator.budget import Budget
 from orchestrator.check import Checked
 from orchestrator.foresight import Foresight, structural
@@ -52,6 +53,7 @@ def suggester_of(sweep: Sweep, checked: Checked, baseline: Mapping[str, Reading]
         reference=sweep.reference,
         foresight=_foresight(sweep, checked, baseline, look),
         rungs=rungs_of(checked.epochs),
+        beginning=beginning_of if any(map(beginning_of, sweep.space.corners())) else None,
     )
     strategy = cast(Callable[[Search], Strategy], SAMPLERS.load(config.sampler))(search)
     stopper = cast(Callable[[Search, Strategy], Stopper], STOPPERS.load(config.stopper))(search, strategy)

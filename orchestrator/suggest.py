@@ -63,6 +63,8 @@ class _Asked:
     proposal: int
     verdict: Verdict | None = None
     losses: tuple[float, ...] | None = None
+    rung: int = -1
+    goes_on: bool = True
 
 
 @dataclass(slots=True)
@@ -153,10 +155,16 @@ class Suggester:
         return None
 
     def report(self, number: int, rung: int, scores: Mapping[str, float]) -> bool:
-        """Say how good a running suggestion is at a rung, by metric; False where it is to stop."""
-        proposal = self.asked[number].proposal
-        self.strategy.report(proposal, rung, scores)
-        return self.stopper.goes_on(proposal, rung, scores)
+        """Say how good a running suggestion is at a rung, by metric; False where it is to stop.
+
+        Only the first word on a rung counts: a trial that goes on from a checkpoint may come by again.
+        """
+        entry = self.asked[number]
+        if entry.goes_on and rung > entry.rung:
+            entry.rung = rung
+            self.strategy.report(entry.proposal, rung, scores)
+            entry.goes_on = self.stopper.goes_on(entry.proposal, rung, scores)
+        return entry.goes_on
 
     def tell(self, number: int, losses: Sequence[float] | None = None, *, pruned: bool = False) -> Verdict:
         """Say what became of a suggestion, and return how it counts.

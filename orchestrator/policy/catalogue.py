@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.policy.features import Config, Coordinates
+from orchestrator.policy.features import Config, Coordinates, standardised
 from orchestrator.policy.problem import Facts, Prefix, Problem
 
 Array: TypeAlias = NDArray[np.float64]
@@ -68,7 +68,7 @@ class Catalogue:
         begin, count = self._space.num_inputs, known.shape[1]
         low, width = (part[:count] for part in self._scaling)
         self.known[places] = known
-        self.inputs[places, begin : begin + count] = (known - low) / width
+        self.inputs[places, begin : begin + count] = standardised((known - low) / width)
 
     def unpaid(self, places: Places) -> Array:
         """Return what the prefixes at `places` would still cost, [n]."""
@@ -89,7 +89,7 @@ class Catalogue:
         if self._scaling is None:
             low, high = extra.min(axis=0), extra.max(axis=0)
             self._scaling = low, np.where(high > low, high - low, 1.0)
-        inputs = np.hstack([self._space.inputs(codes), (extra - self._scaling[0]) / self._scaling[1]])
+        inputs = np.hstack([self._space.inputs(codes), standardised((extra - self._scaling[0]) / self._scaling[1])])
         self._place_of.update({key: len(self.codes) + row for row, key in enumerate(keys)})
         self.codes = np.vstack([self.codes, codes])
         self.known = np.vstack([self.known, known])

@@ -29,8 +29,8 @@ class Coordinates:
     >>> space = Coordinates((Knob("bits", Choice((2, 4, 8))), Knob("rate", Float(0.001, 0.1, log=True))))
     >>> space.decode(space.encode({"bits": 4, "rate": 0.01}))
     {'bits': 4, 'rate': 0.01}
-    >>> space.inputs(np.array([[1.0, 0.5]]))
-    array([[0.5, 0.5]])
+    >>> space.inputs(np.array([[2.0, 0.5]])).round(3)
+    array([[1.732, 0.   ]])
     """
 
     knobs: tuple[Knob, ...]
@@ -65,20 +65,21 @@ class Coordinates:
         return self._deactivate(np.array(rows)) if rows else np.empty((0, len(self.knobs)))
 
     def inputs(self, codes: Array) -> Array:
-        """Return what a model sees of `codes` [n, knobs]: unit positions and, for unordered choices, indicators.
+        """Return what a model sees of `codes` [n, knobs]: positions and, for unordered choices, indicators.
 
-        A knob that is not asked for sits in the middle of its range, or has no indicator set.
+        All are shifted and scaled to mean 0 and variance 1 under a uniform draw. A knob that is not asked for is at its
+        mean.
         """
         columns: list[Array] = []
         for index, knob in enumerate(self.knobs):
             column, count = codes[:, index], _indicators(knob.hole)
             if count:
-                columns.append((column[:, None] == np.arange(count)).astype(np.float64))
-            elif isinstance(knob.hole, Choice):
-                scaled = column / max(len(knob.hole.options) - 1, 1)
-                columns.append(np.where(np.isnan(scaled), 0.5, scaled)[:, None])
-            else:
-                columns.append(np.where(np.isnan(column), 0.5, column)[:, None])
+                share = 1.0 / count
+                block = ((column[:, None] == np.arange(count)) - share) / (share * (1.0 - share)) ** 0.5
+                columns.append(np.where(np.isnan(column)[:, None], 0.0, block))
+                continue
+            unit = column / max(len(knob.hole.options) - 1, 1) if isinstance(knob.hole, Choice) else column
+            columns.append(np.where(np.isnan(unit), 0.0, standardised(unit))[:, None])
         return np.hstack(columns) if columns else np.empty((len(codes), 0))
 
     @property
@@ -144,6 +145,11 @@ class Coordinates:
         if isinstance(hole, Int):
             clipped = [_code(hole, _value(hole, step)) for step in clipped]
         return [step for step in clipped if step != code]
+
+
+def standardised(unit: Array) -> Array:
+    """Shift and scale what is uniform on the unit interval to mean 0 and variance 1."""
+    return np.asarray((unit - 0.5) * 12.0**0.5)
 
 
 def _indicators(hole: Hole) -> int:

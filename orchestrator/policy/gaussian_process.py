@@ -1,11 +1,12 @@
 """A Gaussian process over configurations and fidelities, fitted by maximum a posteriori.
 
-The value at full fidelity is a Matern-5/2 process with one lengthscale per input. A lower fidelity adds a random walk
-away from it, so that a rung says the more about the end the nearer to it it is, and a mean curve that all share:
+The value at full fidelity is a plane in the inputs plus a Matern-5/2 process with one lengthscale per input. A lower
+fidelity adds a random walk away from it, so that a rung says the more about the end the nearer to it it is, and a mean
+curve that all share:
 
-    k((x, u), (x', u')) = (signal + drift w) matern(x, x') + mean (1 + w),   w = min(u, u')^2
+    k((x, u), (x', u')) = (signal + drift w) matern(x, x') + plane x.x' / d + mean (1 + w),   w = min(u, u')^2
 
-where u is 0 at full fidelity and 1 at none.
+where u is 0 at full fidelity and 1 at none, and the d inputs have about mean 0 and variance 1 over the space.
 """
 
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ Array: TypeAlias = NDArray[np.float64]
 _ROOT5 = 5.0**0.5
 _JITTER = 1e-8
 _MEAN = 1.0  # prior variance of the mean curve, in units of the outputs' variance
+_PLANE = 1.0  # prior variance of the plane at a typical input, likewise
 _POWER = 2.0  # of the random walk in the distance to full fidelity
-_LENGTHSCALE = 0.6  # median of the prior for one input; it grows with the root of their number (Hvarfner et al. 2024)
-_CENTRES = (0.0, -0.5, float(np.log(0.03)))  # prior medians of log signal, drift and noise, for outputs of variance 1
+_LENGTHSCALE = 1.5  # median of the prior for one input; it grows with the root of their number (Hvarfner et al. 2024)
+_CENTRES = (-1.0, -0.5, float(np.log(0.03)))  # prior medians of log signal, drift and noise, for outputs of variance 1
 _SPREADS = (1.0, 1.0, 1.5)  # and their standard deviations
 _BOUNDS = [(-4.0, 3.0), (-6.0, 3.0), (-12.0, 0.5)]
 
@@ -88,7 +90,7 @@ class GaussianProcess:
         solved = self._inverse_factor @ cross.T
         signal, drift, _ = self.hyperparameters.variances
         walk = u**_POWER
-        prior = signal + drift * walk + _MEAN * (1.0 + walk)
+        prior = signal + drift * walk + _PLANE * (at**2).mean(axis=1) + _MEAN * (1.0 + walk)
         variance = np.maximum(prior - (solved**2).sum(axis=0), 1e-10)
         return self.shift + self.scale * mean, self.scale * np.sqrt(variance)
 
@@ -98,9 +100,9 @@ def fit(x: Array, u: Array, y: Array, start: Hyperparameters | None = None) -> H
     outputs = (y - y.mean()) / (y.std() or 1.0)
     squares = ((x.T[:, :, None] - x.T[:, None, :]) ** 2).reshape(x.shape[1], -1)
     walk = _walk(u, u)
-    fixed = _MEAN * (1.0 + walk)
+    fixed = _plane(x, x) + _MEAN * (1.0 + walk)
     begin = (start or Hyperparameters.typical(x.shape[1])).values
-    bounds = [(np.log(0.05), np.log(50.0))] * x.shape[1] + _BOUNDS
+    bounds = [(np.log(0.2), np.log(200.0))] * x.shape[1] + _BOUNDS
     result = minimize(
         _loss_and_gradient,
         begin,
@@ -121,6 +123,10 @@ def _walk(u: Array, v: Array) -> Array:
     return np.asarray(np.minimum(u[:, None], v[None, :]) ** _POWER)
 
 
+def _plane(x: Array, z: Array) -> Array:
+    return np.asarray(x @ z.T * (_PLANE / x.shape[1]))
+
+
 def _kernel(x: Array, u: Array, z: Array, v: Array, hyperparameters: Hyperparameters) -> Array:
     a, b = x / hyperparameters.lengthscale, z / hyperparameters.lengthscale
     squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2.0 * a @ b.T
@@ -128,9 +134,9 @@ def _kernel(x: Array, u: Array, z: Array, v: Array, hyperparameters: Hyperparame
     signal, drift, _ = hyperparameters.variances
     matern = (1.0 + root + root**2 / 3.0) * np.exp(-root)
     if not u.any() or not v.any():  # at full fidelity there is no way to walk
-        return np.asarray(signal * matern + _MEAN)
+        return np.asarray(signal * matern + _plane(x, z) + _MEAN)
     walk = _walk(u, v)
-    return np.asarray((signal + drift * walk) * matern + _MEAN * (1.0 + walk))
+    return np.asarray((signal + drift * walk) * matern + _plane(x, z) + _MEAN * (1.0 + walk))
 
 
 def _loss_and_gradient(values: Array, squares: Array, walk: Array, fixed: Array, outputs: Array) -> tuple[float, Array]:

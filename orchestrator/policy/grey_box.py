@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from orchestrator.policy.catalogue import Catalogue, Places
 from orchestrator.policy.features import Config, Coordinates
+from orchestrator.policy.gaussian_process import GaussianProcess, Hyperparameters
 from orchestrator.policy.improvement import Attained, exact, improvement_of_many, improvement_of_one
 from orchestrator.policy.problem import Candidate, Problem
 from orchestrator.policy.successive_halving import SuccessiveHalving
@@ -20,6 +21,7 @@ from search_spaces.pareto import non_dominated
 Array: TypeAlias = NDArray[np.float64]
 _MANY = 200  # finished trials beyond which only those near the front are smoothed
 _MOST_ROWS_KEPT = 20_000  # configurations looked at and not started are forgotten beyond this
+_LEAST_SURVIVAL = 0.01  # no configuration is thought to fail for sure
 
 State: TypeAlias = Literal["running", "finished", "stopped", "failed"]
 
@@ -71,6 +73,13 @@ class _Outlook:
     posterior: Posterior
     front: Array
     attained: Attained | None
+    lived: GaussianProcess | None
+
+    def survival(self, inputs: Array) -> Array:
+        """Return the chance not to fail, [n], at model inputs [n, d]."""
+        if self.lived is None:
+            return np.ones(len(inputs))
+        return np.asarray(self.lived.predict(inputs)[0].clip(_LEAST_SURVIVAL, 1.0))
 
 
 class GreyBox:
@@ -348,7 +357,7 @@ class GreyBox:
         outlook, problem = self._outlook(), self.problem
         assert outlook is not None
         known, inputs = self._catalogue.known[places], self._catalogue.inputs[places]
-        survival = self._survival(inputs)
+        survival = outlook.survival(inputs)
         limits = np.array([objective.limit for objective in problem.learned])
         if np.isfinite(limits).any() and not (outlook.front[:, len(problem.known) :] <= limits).all(axis=1).any():
             return survival * outlook.posterior.within_limits(inputs)
@@ -358,16 +367,14 @@ class GreyBox:
             return survival * improvement_of_one(outlook.attained, known, mean[:, 0], deviation[:, 0], scales[0])
         return survival * improvement_of_many(outlook.front, problem.reference, known, mean, deviation, scales=scales)
 
-    def _survival(self, inputs: Array) -> Array:
-        """Return the chance not to fail, [n]: the share of the trials near by that did not."""
-        ended = [run for run in self._runs if run.state != "running"]
-        if all(run.state != "failed" for run in ended):
-            return np.ones(len(inputs))
-        others = self._catalogue.inputs[[run.place for run in ended]]
-        distances = ((inputs[:, None, :] - others[None, :, :]) ** 2).sum(axis=2)
-        near = np.exp(-distances / (2.0 * 0.3**2))
-        lived = np.array([run.state != "failed" for run in ended])
-        return np.asarray((0.3 + near[:, lived].sum(axis=1)) / (0.3 + near.sum(axis=1)))
+    def _survival(self) -> GaussianProcess | None:
+        """Regress on the latest trials that ended, 1 where they lived and 0 where they failed; None if all lived."""
+        ended = [run for run in self._runs if run.state != "running"][-self.settings.most_rows :]
+        lived = np.array([float(run.state != "failed") for run in ended])
+        if lived.all():
+            return None
+        x = self._catalogue.inputs[[run.place for run in ended]]
+        return GaussianProcess.of(x, np.zeros(len(x)), lived, Hyperparameters.typical(x.shape[1]))
 
     def _outlook(self) -> _Outlook | None:
         """Return the model of this moment, or None where data is scarce or the model cannot be fitted."""
@@ -405,4 +412,4 @@ class GreyBox:
         attained = None
         if exact(count, len(problem.learned)):
             attained = Attained.of(known, losses[:, 0], known_reference=reference[:count], reference=reference[-1])
-        return _Outlook(posterior, np.hstack([known, losses]), attained)
+        return _Outlook(posterior, np.hstack([known, losses]), attained, self._survival())

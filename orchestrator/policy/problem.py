@@ -95,7 +95,7 @@ class Problem:
         foresee: looks at one configuration and returns its known objectives, [known], or None where it cannot be
             carried out. What a decision proposes is looked at first. None: `known_losses` is exact from the start.
         features: cheap hints about configurations, such as the error without training, [n, any].
-        prefix: the part of a configuration's work that others may share.
+        prefix: the part of a configuration's work that others may share, None where there is none.
         menu: the only configurations that may be proposed; None for everything the knobs allow.
         warm_start: configurations to try first, in this order.
     """
@@ -107,7 +107,7 @@ class Problem:
     known_losses: Facts | None = None
     foresee: Look | None = None
     features: Facts | None = None
-    prefix: Callable[[Config], Prefix] | None = None
+    prefix: Callable[[Config], Prefix | None] | None = None
     menu: tuple[Config, ...] | None = None
     warm_start: tuple[Config, ...] = ()
 

@@ -11,14 +11,16 @@ from ray.exceptions import ActorDiedError
 
 from dashboards.journal import Journal, SweepRecord
 from orchestrator.candidate import new_trial
-from orchestrator.resume import caught_up, history
+from orchestrator.policy.problem import Rungs
+from orchestrator.resume import Report, Step, caught_up, history
 from orchestrator.search import Search
 from orchestrator.searcher import RETURNED, STATUS, Config, TuneSearcher
+from orchestrator.stopper import Stopper
 from orchestrator.suggest import Strategy, Suggester
 from orchestrator.trial import CandidateTrial, trial_of
 from search_spaces.errors import WrongInput
 from search_spaces.objectives import Objective, Reading
-from search_spaces.registry import SAMPLERS
+from search_spaces.registry import SAMPLERS, STOPPERS
 from search_spaces.space import Space
 from search_spaces.trial import Trial
 
@@ -30,53 +32,64 @@ SPACE = Space.parse(
     ],
 )
 OBJECTIVES = (Objective("size", "min", "B"), Objective("accuracy", "max", "share"))
+RUNGS = Rungs((1.0, 3.0, 9.0), (1.25, 3.25, 9.25))
+RUNNING, ENDED = ("running",), ("complete", "failed", "pruned")
 BASELINE = {"size": Reading(800.0, "B"), "accuracy": Reading(0.99, "share")}
 
 
 def maker(sampler: str, num_trials: int = 30, seed: int = 5) -> Callable[[], TuneSearcher]:
     def make() -> TuneSearcher:
-        search = Search(SPACE, OBJECTIVES, num_trials, seed, baseline=BASELINE)
+        search = Search(SPACE, OBJECTIVES, num_trials, seed, baseline=BASELINE, rungs=RUNGS)
         strategy = cast(Callable[[Search], Strategy], SAMPLERS.load(sampler))(search)
-        return TuneSearcher(Suggester(search, strategy), max_running=3)
+        stopper = cast(Callable[[Search, Strategy], Stopper], STOPPERS.load("index"))(search, strategy)
+        return TuneSearcher(Suggester(search, strategy, stopper), max_running=3)
 
     return make
 
 
-def ended(trial: Trial) -> Trial:
-    """Every fifth trial fails, every seventh was stopped, the others are as good as their knobs."""
-    if trial.number % 5 == 0:
-        return replace(trial, status="failed", reason="on purpose")
-    if trial.number % 7 == 0:
-        return replace(trial, status="pruned", reason="on purpose")
+def readings(trial: Trial) -> dict[str, Reading]:
     bits, sparsity = float(str(trial.knobs["quantize.bits"])), float(str(trial.knobs.get("prune.sparsity") or 0.0))
     size, accuracy = 100 * bits * (1 - sparsity), 1 - 0.5 / bits - sparsity**2 / 2
-    readings = {"size": Reading(size, "B"), "accuracy": Reading(accuracy, "share")}
-    return replace(trial, status="complete", readings=readings)
+    return {"size": Reading(size, "B"), "accuracy": Reading(accuracy, "share")}
 
 
-def drive(searcher: TuneSearcher, *, begin: int = 0, end: int = 99) -> list[Trial]:
+def ended(trial: Trial) -> Trial:
+    """Every fifth trial fails, the others are as good as their knobs."""
+    if trial.number % 5 == 0:
+        return replace(trial, status="failed", reason="on purpose")
+    return replace(trial, status="complete", readings=readings(trial))
+
+
+def drive(searcher: TuneSearcher, *, begin: int = 0, end: int = 99) -> list[Step]:
     """Run three trials at a time from the ending number `begin` to `end`; return the journal's view of it.
 
-    Which of the three ends next depends on that number alone, and is not always the oldest.
+    Which of the three ends next depends on that number alone, and is not always the oldest. Each reports once, and is
+    stopped where the searcher says so.
     """
-    past: list[Trial] = []
-    live: dict[int, str] = {}
+    past: list[Step] = []
+    live: dict[int, tuple[str, Trial, bool]] = {}
     for count in range(begin, end):
         while isinstance(config := searcher.suggest(f"tune-{count}-{len(past)}"), dict):
-            past.append(trial_of(cast(Config, config), seed=0))
-            live[past[-1].number] = f"tune-{count}-{len(past) - 1}"
+            trial, name = trial_of(cast(Config, config), seed=0), f"tune-{count}-{len(past)}"
+            scores = {"accuracy": cast(float, readings(trial)["accuracy"].value) - 0.05}
+            past += [trial, Report(trial.uid, {"epoch": 1, "num_epochs": 9, "scores": scores})]
+            live[trial.number] = name, trial, searcher.suggester.report(cast(int, config["number"]), 0, scores)
         if not live:
             break
-        number = sorted(live)[count % len(live)]
-        trial = ended(next(trial for trial in past if trial.number == number))
+        name, trial, goes_on = live.pop(sorted(live)[count % len(live)])
+        trial = ended(trial) if goes_on else replace(trial, status="pruned", reason="not worth its epochs")
         past.append(trial)
         values = {meter: reading.value for meter, reading in trial.readings.items()}
-        searcher.on_trial_complete(live.pop(number), {**values, STATUS: trial.status})
+        searcher.on_trial_complete(name, {**values, STATUS: trial.status})
     return past
 
 
-def plans(past: Sequence[Trial]) -> list[str]:
-    return [trial.uid for trial in past if trial.status == "running"]
+def trials(past: Sequence[Step]) -> list[Trial]:
+    return [step for step in past if isinstance(step, Trial)]
+
+
+def plans(past: Sequence[Step]) -> list[str]:
+    return [trial.uid for trial in trials(past) if trial.status == "running"]
 
 
 @pytest.mark.parametrize("sampler", sorted({*SAMPLERS.names()} - {"gp"}))  # decides too slowly
@@ -88,7 +101,7 @@ def test_every_sampler_goes_on_as_if_never_interrupted(sampler: str, num_ends: i
     searcher, same = caught_up(make, past)
     assert same
     unfinished = [config["number"] for config in searcher.waiting]
-    asked, told = {t.number - 1 for t in past}, {t.number - 1 for t in past if t.status != "running"}
+    asked, told = ({t.number - 1 for t in trials(past) if t.status in kind} for kind in (RUNNING, ENDED))
     assert unfinished == sorted(asked - told)
     rest = plans(drive(searcher, begin=num_ends))
     assert sorted({*plans(past), *rest}) == sorted(whole)
@@ -101,10 +114,10 @@ def test_a_search_that_would_ask_otherwise_learns_from_the_same_trials() -> None
     searcher, same = caught_up(maker("tpe", seed=2), past)
     assert not same
     told = [entry.verdict for entry in searcher.suggester.asked]
-    by_number = {trial.number: trial.status for trial in past}
+    by_number = {trial.number: trial.status for trial in trials(past)}
     assert told == [by_number[n] if by_number[n] != "running" else None for n in sorted(by_number)]
     suggested = drive(searcher, begin=9)
-    assert {trial.number for trial in suggested} | set(by_number) == set(range(1, 31))
+    assert {trial.number for trial in trials(suggested)} | set(by_number) == set(range(1, 31))
 
 
 def test_a_returned_trial_stays_open() -> None:
@@ -125,14 +138,19 @@ def test_nothing_of_the_search_is_pickled(tmp_path: Path) -> None:
 
 def test_the_journal_has_the_history_in_order_and_one_writer(tmp_path: Path) -> None:
     past = drive(maker("random")(), end=4)
-    baseline = new_trial(0, past[0].plan, seed=0, knobs={}, role="baseline")
+    baseline = new_trial(0, trials(past)[0].plan, seed=0, knobs={}, role="baseline")
     with Journal(tmp_path) as journal:
-        for trial in (baseline, *past):
-            journal.trial(trial)
+        journal.trial(baseline)
+        journal.progress(baseline.uid, {"epoch": 1, "num_epochs": 9, "scores": {"accuracy": 0.5}})
+        for step in past:
+            if isinstance(step, Trial):
+                journal.trial(step)
+            else:
+                journal.progress(step.uid, step.message)
         journal.resumed({"versions": {"ray": "0"}})
         with pytest.raises(WrongInput, match="another process is running this sweep"):
             Journal(tmp_path)
-    assert [(t.uid, t.status) for t in history(tmp_path)] == [(t.uid, t.status) for t in past]
+    assert list(history(tmp_path)) == past
     Journal(tmp_path).__exit__(None, None, None)
     assert SweepRecord.read(tmp_path).count("running") == len(plans(past)) - 4
 

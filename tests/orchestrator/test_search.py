@@ -7,10 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from orchestrator.beginnings import beginning_of
 from orchestrator.budget import Budget
 from orchestrator.by_products import ByProducts
 from orchestrator.foresight import Foresight, structural
 from orchestrator.losses import scales_of
+from orchestrator.policy.catalogue import Catalogue
+from orchestrator.policy.features import Coordinates
+from orchestrator.policy.problem import Rungs
 from orchestrator.samplers.random import make as make_random
 from orchestrator.search import Search
 from orchestrator.suggest import Suggester
@@ -173,3 +177,26 @@ def test_a_search_that_is_over_asks_no_more() -> None:
     search.over = "the budget is spent"
     assert search.ask() is None
     assert search.finished
+
+
+def test_what_precedes_the_last_training_is_shared_and_then_costs_nothing() -> None:
+    train = {"kind": "train", "epochs": 5, "lr": 0.1}
+    pruned = {"kind": "prune", "sparsity": {"choice": [0.25, 0.5]}}
+    quantized = {"kind": "quantize", "bits": {"int": [2, 8]}}
+    space = Space.parse([train], [pruned, train, quantized, {"kind": "distill", "epochs": 3}])
+    rungs = Rungs((1.0, 3.0), (1.25, 3.25))
+    search = Search(space, (ACCURACY,), 9, baseline=BASELINE, rungs=rungs, beginning=beginning_of)
+    problem = search.problem()
+    assert problem.prefix is not None
+    knobs = [{"prune.sparsity": sparsity, "quantize.bits": bits} for sparsity, bits in ((0.5, 4), (0.5, 4), (0.25, 4))]
+    first, again, other = (problem.prefix(config) for config in knobs)
+    assert first == again != other
+    assert first is not None
+    assert first.cost == 5.0
+
+    coordinates = Coordinates(problem.knobs)
+    catalogue = Catalogue(problem, coordinates)
+    places = catalogue.look(np.array([coordinates.encode(config) for config in knobs[1:]]))
+    assert catalogue.unpaid(places).tolist() == [5.0, 5.0]
+    catalogue.paid.add(first.uid)
+    assert catalogue.unpaid(places).tolist() == [0.0, 5.0]
