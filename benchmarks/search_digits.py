@@ -67,8 +67,8 @@ def _curve(folder: Path) -> list[list[float]]:
     record = SweepRecord.read(folder)
     epochs: dict[str, int] = {}
     for event, _ in events(folder):
-        if event["event"] == "progress":
-            epochs[str(event["uid"])] = cast(int, cast(Document, event["message"])["epoch"])
+        if event["event"] == "progress" and "epoch" in (message := cast(Document, event["message"])):
+            epochs[str(event["uid"])] = cast(int, message["epoch"])
     own = {trial.uid for trial in record.trials.values() if trial.role == "trial"}
     spent, points = 0, []
     for step in history(record):

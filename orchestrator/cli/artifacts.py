@@ -1,0 +1,148 @@
+"""Verbs on what is delivered: pull, verify, serve, pack, run again."""
+
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.shared import DONE, FAILED, exits, home_option, store_option
+from orchestrator.home import Home
+from search_spaces.errors import Problem, WrongInput
+
+
+@click.command()
+@click.argument("sweep")
+@home_option
+@store_option
+@click.option("--prefer", default="knee", show_default=True, help="An objective's name, or knee.")
+@click.option("--at-least", multiple=True, metavar="METER=VALUE", help="Lower limit, such as accuracy=97%.")
+@click.option("--at-most", multiple=True, metavar="METER=VALUE", help="Upper limit, such as size=50kB or latency=2ms.")
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the artifact."
+)
+@exits
+def pull(
+    sweep: str,
+    home: str | None,
+    tracking_uri: str | None,
+    prefer: str,
+    at_least: tuple[str, ...],
+    at_most: tuple[str, ...],
+    to: Path,
+) -> int:
+    """Fetch the artifact of the front that meets the limits and is best by the preference, verified and run once.
+
+    SWEEP is a name, a folder, or a URI such as s3://bucket/NAME. It may name a role, such as digits@smallest, or be a
+    model of MLflow's registry, such as models:/digits@knee.
+    """
+    from orchestrator.pull import pull as pull_from_home
+    from orchestrator.pull import pull_from_store, pull_registered
+    from search_spaces.wish import Wish
+
+    if sweep.startswith("models:"):
+        if prefer != "knee" or at_least or at_most:
+            raise WrongInput(Problem(sweep, "a registered model takes no preference and no limits"))
+        artifact = pull_registered(tracking_uri or Home.at(home).tracking_uri(), sweep, to)
+        for meter, reading in artifact.readings.items():
+            click.echo(f"{meter}: {reading}")
+        click.echo(f"{sweep} is in {to}")
+        return DONE
+    wish = Wish(prefer, _limits("--at-least", at_least), _limits("--at-most", at_most))
+    if tracking_uri:
+        pulled = pull_from_store(tracking_uri, sweep, wish, to)
+    else:
+        pulled = pull_from_home(Home.at(home), sweep, wish, to)
+    trial = pulled.trial
+    for meter, reading in trial.readings.items():
+        click.echo(f"{meter}: {reading}")
+    if pulled.note:
+        click.echo(pulled.note)
+    click.echo(f"{trial.uid} is in {to}: {trial.words or 'the uncompressed model'}")
+    return DONE
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--port", type=int, default=8080, show_default=True)
+@exits
+def serve(folder: Path, port: int) -> int:
+    """Answer /invocations with a pulled model, on this machine's loopback address; Ctrl-C ends it."""
+    from orchestrator.serve import serve as serve_folder
+
+    serve_folder(folder, port=port)
+    return DONE
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--task", metavar="USE", help="Its task here, such as ./mytask.py:make.  [default: a registered one it names]"
+)
+@exits
+def verify(folder: Path, task: str | None) -> int:
+    """Look again at an artifact in a process without paretta's code: files, size, and accuracy with its task."""
+    from orchestrator.verify import verify as verify_artifact
+
+    findings = verify_artifact(folder, task=task)
+    for finding in findings:
+        click.echo(str(finding))
+    return FAILED if any(finding.outcome == "mismatch" for finding in findings) else DONE
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, metavar="FILE", help="New file, such as best.prt."
+)
+@exits
+def pack(model: Path, to: Path) -> int:
+    """Write a model in its fewest bytes, to store or send: MODEL is a pulled folder or an ONNX file."""
+    from orchestrator.coded import pack as pack_model
+    from search_spaces.quantities import format_quantity
+
+    coded, size = pack_model(model, to)
+    parts = ", ".join(f"{part} {round(number)} B" for part, number in coded.parts.items())
+    packed = len(coded.content)
+    click.echo(f"{to}: {format_quantity(packed, 'B')} of {format_quantity(size, 'B')} ({parts})")
+    return DONE
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the model.onnx."
+)
+@exits
+def unpack(file: Path, to: Path) -> int:
+    """Give back, bit for bit, the model.onnx that was packed into FILE."""
+    from orchestrator.coded import unpack as unpack_model
+
+    click.echo(f"{unpack_model(file, to)}: as it was packed, by its SHA-256")
+    return DONE
+
+
+@click.command()
+@click.argument("plan", type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the artifact."
+)
+@click.option(
+    "--address",
+    metavar="HOST:PORT",
+    help="Ray cluster, or auto.  [default: one worker runs here, more on a cluster of their own]",
+)
+@exits
+def run(plan: Path, to: Path, address: str | None) -> int:
+    """Run one plan: PLAN is an artifact's plan.yaml. The same seed on one worker gives the same bytes."""
+    from orchestrator.rerun import rerun
+
+    click.echo(f"{to}: {rerun(plan, to, address=address)}")
+    return DONE
+
+
+def _limits(option: str, texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for meter, equals, value in pairs:
+        if not (meter and equals and value):
+            rule = "a limit is METER=VALUE"
+            raise WrongInput(Problem(option, rule, f"{meter}{equals}{value}", "write it like size=50kB"))
+    return {meter: value for meter, _, value in pairs}

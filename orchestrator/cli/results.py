@@ -1,0 +1,132 @@
+"""Verbs on what sweeps found: tables, pages, the record."""
+
+import json
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.shared import DONE, FAILED, exits, home_option, json_option, store_option
+from orchestrator.home import Home
+
+
+@click.command()
+@click.argument("sweep")
+@home_option
+@json_option
+@exits
+def front(sweep: str, home: str | None, as_json: bool) -> int:
+    """Print the front of a sweep, running or finished: SWEEP is a name, a folder, or a URI such as s3://bucket/NAME."""
+    from dashboards.journal import SweepRecord
+    from orchestrator.mirror import found
+
+    points = SweepRecord.read(found(Home.at(home), sweep).root).front()
+    if as_json:
+        from dashboards.table import front_document
+
+        click.echo(json.dumps(front_document(points), indent=2))
+    else:
+        from orchestrator.progress import print_front
+
+        print_front(points)
+    return DONE
+
+
+@click.command()
+@home_option
+@store_option
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Any but loopback takes a token; MLflow stays on loopback."
+)
+@click.option("--port", type=int, default=5000, show_default=True, help="Of the live pages; 0 finds a free one.")
+@exits
+def board(home: str | None, tracking_uri: str | None, host: str, port: int) -> int:
+    """Serve live pages of the sweeps, and the MLflow UI over their store beside them; Ctrl-C ends both."""
+    from dashboards.board import serve_board
+
+    place = Home.at(home)
+    serve_board(place.path, tracking_uri or place.tracking_uri(), host=host, port=port)
+    return DONE
+
+
+@click.command()
+@click.argument("sweep")
+@home_option
+@store_option
+@exits
+def publish(sweep: str, home: str | None, tracking_uri: str | None) -> int:
+    """Bring MLflow to what the sweep's journal says: writes what is missing, changes nothing that is there."""
+    from dashboards.publisher import publish as publish_sweep
+
+    place = Home.at(home)
+    standing = publish_sweep(place.find(sweep), tracking_uri or place.tracking_uri())
+    click.echo(str(standing))
+    return FAILED if standing.behind or standing.refused else DONE
+
+
+@click.command()
+@click.argument("sweep")
+@home_option
+@click.option("--json", type=click.Path(path_type=Path), metavar="FILE", help="The front, with a versioned schema.")
+@click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="All trials.")
+@click.option("--parquet", type=click.Path(path_type=Path), metavar="FILE", help="All trials.")
+@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="The front, as .png or .svg.")
+@click.option("--optuna", type=click.Path(path_type=Path), metavar="FILE", help="A study for optuna-dashboard, SQLite.")
+@exits
+def export(
+    sweep: str,
+    *,
+    home: str | None,
+    json: Path | None,
+    csv: Path | None,
+    parquet: Path | None,
+    picture: Path | None,
+    optuna: Path | None,
+) -> int:
+    """Write a sweep, running or finished, to files that other tools read."""
+    from orchestrator.export import export as export_sweep
+
+    given = {"json": json, "csv": csv, "parquet": parquet, "picture": picture, "optuna": optuna}
+    wanted = {kind: path for kind, path in given.items() if path is not None}
+    for path in export_sweep(Home.at(home).find(sweep), wanted):
+        click.echo(path)
+    return DONE
+
+
+@click.command()
+@click.argument("results")
+@home_option
+@click.option("--sampler", "samplers", multiple=True, metavar="NAME[+STOPPER]", help="What to compare; give several.")
+@click.option("--seeds", type=click.IntRange(min=2), default=10, show_default=True, help="Replays of each.")
+@click.option("--budget", type=click.IntRange(min=1), default=60, show_default=True, help="Full trials of one replay.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Trials at the same time.")
+@click.option("--minimise", multiple=True, metavar="COLUMN", help="An objective of a file; smaller is better.")
+@click.option("--maximise", multiple=True, metavar="COLUMN", help="An objective of a file; larger is better.")
+@click.option("--known", multiple=True, metavar="COLUMN", help="An objective of a file that is known before training.")
+@click.option("--to", type=click.Path(path_type=Path), metavar="PNG", help="Draw the curves into this file.")
+@exits
+def replay(
+    results: str,
+    home: str | None,
+    samplers: tuple[str, ...],
+    seeds: int,
+    budget: int,
+    workers: int,
+    minimise: tuple[str, ...],
+    maximise: tuple[str, ...],
+    known: tuple[str, ...],
+    to: Path | None,
+) -> int:
+    """Compare samplers by re-running them over results: RESULTS is a finished sweep, or a .parquet or .csv table."""
+    from orchestrator.replay import compare, plot, report
+    from orchestrator.results_table import KNOWN_METERS, results_of_file, results_of_sweep
+
+    if results.endswith((".parquet", ".csv")):
+        found = results_of_file(Path(results), known=known, minimise=minimise, maximise=maximise)
+    else:
+        found = results_of_sweep(Home.at(home).find(results), KNOWN_METERS)
+    curves = compare(found, samplers or ("random", "tpe", "grey_box"), num_seeds=seeds, budget=budget, workers=workers)
+    click.echo(report(found, curves))
+    if to is not None:
+        plot(found, curves, to)
+        click.echo(f"curves: {to}")
+    return DONE

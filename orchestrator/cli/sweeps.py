@@ -1,0 +1,201 @@
+"""Verbs on sweeps: check, launch, submit, ask, stop."""
+
+import json
+from pathlib import Path
+
+import click
+
+from orchestrator.cli.shared import DONE, FAILED, exits, home_option, json_option, storage_option, store_option
+from orchestrator.home import Home
+from search_spaces.errors import Problem, WrongInput
+
+
+@click.command()
+@click.argument("sweep")
+@home_option
+@click.option("--name", help="What to call this sweep.  [default: the file's name, numbered if it is taken]")
+@click.option("--address", metavar="HOST:PORT", help="Ray cluster, or auto.  [default: a cluster of its own]")
+@storage_option
+@store_option
+@click.option("--trials", type=int, help="Number of trials instead of the file's.")
+@click.option("--seed", type=int, help="Seed instead of the file's.")
+@click.option("--sampler", help="Sampler instead of the file's.")
+@click.option("--stopper", help="Stopper instead of the file's.")
+@click.option("--confirm", type=int, metavar="N", help="Train the front again with N fresh seeds.")
+@click.option("--resume", "again", is_flag=True, help="Go on with SWEEP: name, folder or URI of one that was stopped.")
+@exits
+def launch(
+    sweep: str,
+    *,
+    again: bool,
+    home: str | None,
+    name: str | None,
+    address: str | None,
+    storage: str | None,
+    tracking_uri: str | None,
+    trials: int | None,
+    seed: int | None,
+    sampler: str | None,
+    stopper: str | None,
+    confirm: int | None,
+) -> int:
+    """Run a sweep: SWEEP is a preset's name or a YAML file.
+
+    Ctrl-C or SIGTERM lets what runs come to its end, a second one stops at once; --resume goes on after either.
+    """
+    from orchestrator.launcher import launch as run_sweep
+    from orchestrator.launcher import resume
+    from orchestrator.result import print_result
+
+    if again:
+        _refuse_with_resume(
+            name=name, storage=storage, trials=trials, seed=seed, sampler=sampler, stopper=stopper, confirm=confirm
+        )
+        front = resume(sweep, home=home, address=address, tracking_uri=tracking_uri)
+    else:
+        front = run_sweep(
+            sweep,
+            home=home,
+            name=name,
+            address=address,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            trials=trials,
+            seed=seed,
+            sampler=sampler,
+            stopper=stopper,
+            confirm=confirm,
+        )
+    print_result(front)
+    return FAILED if any(trial.status == "failed" for trial in front.trials) else DONE
+
+
+@click.command()
+@click.argument("sweep")
+@exits
+def check(sweep: str) -> int:
+    """Find what is wrong with a sweep before any compute: every branch of the space, one batch through the task."""
+    from orchestrator.check import check as check_sweep
+    from orchestrator.check import report
+    from orchestrator.foresee import look_ahead
+    from orchestrator.sweep import Sweep
+
+    read = Sweep.read(sweep)
+    checked = check_sweep(read)
+    outlook = look_ahead(read, checked)
+    click.echo(report(read, checked))
+    click.echo(outlook)
+    return DONE
+
+
+@click.command()
+@click.argument("sweep")
+@click.option("--address", metavar="URL", required=True, help="The cluster's Jobs API, such as http://10.0.0.5:8265.")
+@click.option("--home", metavar="DIR", required=True, help="Folder of the sweeps there, which every node sees.")
+@click.option("--name", help="What to call this sweep.  [default: the file's name, numbered if a job has it]")
+@click.option("--requirements", type=click.Path(path_type=Path), metavar="FILE", help="Packages to install there.")
+@storage_option
+@click.option("--tracking-uri", metavar="URI", help="MLflow store that the cluster reaches.")
+@click.option("--resume", "again", is_flag=True, help="Go on with the sweep of this name in the home folder.")
+@click.option("--detach", is_flag=True, help="Do not follow the log.")
+@exits
+def submit(
+    sweep: str,
+    *,
+    address: str,
+    home: str,
+    name: str | None,
+    requirements: Path | None,
+    storage: str | None,
+    tracking_uri: str | None,
+    again: bool,
+    detach: bool,
+) -> int:
+    """Send a sweep to a Ray cluster as a job, and follow its log; Ctrl-C detaches, the sweep goes on."""
+    from orchestrator.submit import submit as send
+
+    sent = send(
+        sweep,
+        address=address,
+        home=home,
+        name=name,
+        requirements=requirements,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        resume=again,
+    )
+    click.echo(f"{sent.name}: submitted to {address} as {sent.job}", err=True)
+    return DONE if detach else _follow(sent.name, address)
+
+
+@click.command()
+@click.argument("sweep")
+@home_option
+@click.option("--address", metavar="URL", help="Jobs API of the cluster that it was submitted to.")
+@click.option("--now", is_flag=True, help="Do not wait for what runs; it is begun again when the sweep is resumed.")
+@exits
+def stop(sweep: str, home: str | None, address: str | None, now: bool) -> int:
+    """Stop a running sweep: what runs comes to its end, and the sweep can be resumed."""
+    if address:
+        from orchestrator.submit import stop_job
+
+        if now:
+            raise WrongInput(
+                Problem("--now", "a submitted sweep is stopped gently", mend="leave --now or --address out")
+            )
+        running = stop_job(sweep, address=address)
+        click.echo(f"{sweep}: {'what runs comes to its end first' if running else 'had ended'}")
+    else:
+        from orchestrator.stopping import stop as stop_process
+
+        stop_process(Home.at(home).find(sweep), now=now)
+        click.echo(f"{sweep}: {'stops now' if now else 'what runs comes to its end first'}")
+    return DONE
+
+
+@click.command()
+@click.argument("sweep")
+@home_option
+@json_option
+@click.option("--address", metavar="URL", help="Jobs API of the cluster that it was submitted to.")
+@click.option("--follow", is_flag=True, help="Follow the log of a submitted sweep; Ctrl-C ends that.")
+@exits
+def status(sweep: str, *, home: str | None, as_json: bool, address: str | None, follow: bool) -> int:
+    """Say how far a sweep is: trials by state, failures with their reasons, hypervolume.
+
+    SWEEP is a name, a folder, or a URI such as s3://bucket/NAME.
+    """
+    if address and follow:
+        return _follow(sweep, address)
+    if address:
+        from orchestrator.submit import job_lines
+
+        click.echo("\n".join(job_lines(sweep, address=address)))
+        return DONE
+    from orchestrator.mirror import found
+    from orchestrator.status import status_document, status_lines
+
+    document = status_document(found(Home.at(home), sweep))
+    click.echo(json.dumps(document, indent=2) if as_json else "\n".join(status_lines(document)))
+    return DONE
+
+
+def _follow(sweep: str, address: str) -> int:
+    from orchestrator.submit import follow, submission_of
+
+    try:
+        good = follow(submission_of(sweep, address=address), address=address, tell=lambda t: click.echo(t, nl=False))
+    except KeyboardInterrupt:
+        asking = f"paretta status {sweep} --address {address}"
+        click.echo(
+            f"\ndetached; the sweep goes on. ask: {asking}; stop: {asking.replace('status', 'stop', 1)}", err=True
+        )
+        return DONE
+    return DONE if good else FAILED
+
+
+def _refuse_with_resume(**options: object) -> None:
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if given:
+        rule = "a resumed sweep is the one that was stopped, with all its settings"
+        raise WrongInput(Problem(", ".join(given), rule, mend="leave it out, or launch a new sweep"))

@@ -1,0 +1,47 @@
+"""Verbs that say what a sweep file may hold."""
+
+import json
+
+import click
+
+from orchestrator.cli.shared import DONE, exits
+from search_spaces.errors import Problem, WrongInput, did_you_mean
+
+_NOUNS = (
+    "stages",
+    "importances",
+    "quantizers",
+    "sensitivities",
+    "tweaks",
+    "meters",
+    "samplers",
+    "stoppers",
+    "tasks",
+    "presets",
+)
+
+
+@click.command(name="list")
+@click.argument("noun", metavar="|".join(_NOUNS))
+@exits
+def list_names(noun: str) -> int:
+    """List what a sweep file may name."""
+    from orchestrator.catalogue import entries
+
+    if noun not in _NOUNS:
+        raise WrongInput(Problem("list", did_you_mean(noun, _NOUNS, "list")))
+    found = entries(noun)
+    width = max(map(len, found), default=0)
+    for name, story in found.items():
+        click.echo(f"{name:{width}}  {story}")
+    return DONE
+
+
+@click.command()
+@exits
+def schema() -> int:
+    """Print the JSON schema of the sweep file, for editors and checks."""
+    from orchestrator.sweep import SweepConfig
+
+    click.echo(json.dumps(SweepConfig.model_json_schema(), indent=2))
+    return DONE
