@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def told(folder: Path) -> Mapping[str, str]:
-    """What was printed by each launch: one undisturbed, one killed, stopped and then resumed to its end."""
+    """What was printed by each launch: one undisturbed, one killed, stopped, stopped at once and resumed to its end."""
     undisturbed = started(folder, "sweep.yaml", "--name", "whole")
     killed = started(folder, "sweep.yaml", "--name", "broken")
     until(another_trains(1), folder / "sweeps" / "broken", killed)
@@ -47,6 +47,12 @@ def told(folder: Path) -> Mapping[str, str]:
     told = {"stopped": stopped.communicate(timeout=300)[0]}
     assert stopped.returncode == 130, told["stopped"]
     assert SweepRecord.read(folder / "sweeps" / "broken").status == "stopped"
+    hurried = started(folder, "--resume", "broken")
+    until(another_trains(3), folder / "sweeps" / "broken", hurried)
+    hurried.send_signal(signal.SIGTERM)
+    hurried.send_signal(signal.SIGINT)  # another signal, since two equal ones may arrive as one
+    told["hurried"] = hurried.communicate(timeout=300)[0]
+    assert hurried.returncode == 130, told["hurried"]
     resumed = started(folder, "--resume", "broken")
     for name, process in (("whole", undisturbed), ("resumed", resumed)):
         told[name] = process.communicate(timeout=400)[0]
@@ -59,6 +65,12 @@ def test_a_stop_says_how_to_go_on_and_lets_what_runs_end(told: Mapping[str, str]
     assert "resume: paretta launch --resume broken" in told["stopped"]
     assert "Traceback" not in told["stopped"]
     assert "3 of 6 trials have ended" in told["stopped"]
+
+
+def test_a_second_signal_leaves_what_runs_for_another_day(told: Mapping[str, str]) -> None:
+    assert "resume: paretta launch --resume broken" in told["hurried"]
+    assert "Traceback" not in told["hurried"]
+    assert "3 of 6 trials have ended" in told["hurried"]
 
 
 def test_the_front_is_as_if_nothing_had_happened(folder: Path, told: Mapping[str, str]) -> None:
