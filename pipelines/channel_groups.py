@@ -177,12 +177,15 @@ def _group_scores(
     width = len(group[0].idxs)
     activity = _gathered(group, width, evidence.activities.get)
     norm_scale = _gathered(group, width, lambda layer: layer.weight if isinstance(layer, _BatchNorm) else None)
+    gates = evidence.gradients.gates
+    gate = _gathered(group, width, lambda layer: gates.get(layer) if isinstance(layer, _BatchNorm) else None)
     totals, counts = torch.zeros(width), torch.zeros(width)
     for item in group:
         layer = item.dep.target.module
         if not isinstance(layer, LAYERS) or not _makes_outputs(item.dep.handler):
             continue
-        spread = [_spread(values, item, layer) for values in (activity, norm_scale)]
+        spread = [_spread(values, item, layer) for values in (activity, norm_scale, gate)]
+        spread[-1] = gates.get(layer) if spread[-1] is None else spread[-1]
         signed, absolute = evidence.gradients.of(cast(nn.Parameter, layer.weight))
         rows = Rows(layer.weight.detach().flatten(1), signed.flatten(1), generator, absolute.flatten(1), *spread)
         scores = importance.scores(rows)[item.idxs].float().cpu()

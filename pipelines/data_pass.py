@@ -1,9 +1,10 @@
-"""What a pass over training data tells of a model's weights: their gradients, signed and absolute."""
+"""What a pass over training data tells of a model's weights and channels: gradients, and how much is handed on."""
 
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipelines.bench import Bench, derived_seed
 from pipelines.task import draw, take
@@ -19,10 +20,13 @@ class Gradients:
     Args:
         mean: ``E[g]`` over batches.
         mean_abs: ``E[|g|]`` over batches: it does not cancel where batches pull in opposite directions.
+        gates: of each layer and batch norm, [out], ``E[|dL/dgate|]`` over batches, where a gate of 1 multiplies each of
+            its outputs: what the loss would change by, to first order, without that output.
     """
 
     mean: dict[nn.Parameter, Tensor] = field(default_factory=dict)
     mean_abs: dict[nn.Parameter, Tensor] = field(default_factory=dict)
+    gates: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor]:
         """Return both for `parameter`, zeros where none are known."""
@@ -38,6 +42,7 @@ def gradients(model: nn.Module, bench: Bench, count: int) -> Gradients:
     found = Gradients()
     chosen = draw(bench.task.train, count, derived_seed(bench.seed, "samples"))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gated = [module for module in model.modules() if isinstance(module, (*LAYERS, _BatchNorm))]
     for batch in torch.split(chosen, BATCH):
         model.zero_grad(set_to_none=True)
         mine = bench.ranks.shard(batch)
@@ -51,8 +56,23 @@ def gradients(model: nn.Module, bench: Bench, count: int) -> Gradients:
                 gradient = parameter.grad * (len(batch) / len(chosen))
                 found.mean[parameter] = found.mean.get(parameter, 0.0) + gradient
                 found.mean_abs[parameter] = found.mean_abs.get(parameter, 0.0) + gradient.abs()
+        for module in gated:
+            if (slope := _gate_gradient(module)) is not None:
+                found.gates[module] = found.gates.get(module, 0.0) + slope.abs() * (len(batch) / len(chosen))
     model.zero_grad(set_to_none=True)
     return found
+
+
+@torch.no_grad()
+def _gate_gradient(module: nn.Module) -> Tensor | None:
+    """Return dL/dgate of each output, [out], from the gradients that its parameters hold; None where they hold none.
+
+    Output i is ``gate_i (f_i(x; w_i) + b_i)`` with f linear in the weights, so that its derivative at 1 is
+    ``sum_j w_ij dL/dw_ij + b_i dL/db_i``; of a batch norm the scale stands for the weights.
+    """
+    own = [getattr(module, name, None) for name in ("weight", "bias")]
+    terms = [(p * p.grad).reshape(len(p), -1).sum(1) for p in own if p is not None and p.grad is not None]
+    return torch.stack(terms).sum(0) if terms else None
 
 
 @torch.no_grad()

@@ -23,6 +23,8 @@ class Rows:
         activity: [out], the mean absolute value that each output hands to the layers after it; None unless the
             importance asks for it, and for single weights.
         norm_scale: [out], the scale of the batch norm that each output passes; None where it passes none.
+        gate: [out], the mean over batches of ``|dL/dgate|``, where a gate of 1 multiplies what each output hands on,
+            after its batch norm where it passes one; None for single weights, or unless the importance asks for it.
     """
 
     weight: Tensor
@@ -31,6 +33,7 @@ class Rows:
     mean_abs_gradient: Tensor
     activity: Tensor | None = None
     norm_scale: Tensor | None = None
+    gate: Tensor | None = None
 
 
 class Importance(ABC):

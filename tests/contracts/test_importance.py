@@ -22,7 +22,8 @@ def rows(*, out: int = 12, fan_in: int = 7, order: torch.Tensor | None = None) -
     absolute, activity, scale = gradient.abs() * 2, weight.abs().sum(1), gradient.abs().sum(1)
     i = torch.arange(out) if order is None else order
     drawn = torch.Generator().manual_seed(1)
-    return Rows(weight[i], gradient[i], drawn, absolute[i], activity[i], scale[i])
+    gate = (weight * gradient).sum(1).abs()
+    return Rows(weight[i], gradient[i], drawn, absolute[i], activity[i], scale[i], gate[i])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -36,7 +37,7 @@ class TestImportance:
 
     def test_rows_of_zeros_stay_finite(self, name: str) -> None:
         nothing = torch.zeros(3, 4)
-        zeros = Rows(nothing, nothing, torch.Generator().manual_seed(0), nothing, nothing[:, 0], nothing[:, 0])
+        zeros = Rows(nothing, nothing, torch.Generator().manual_seed(0), nothing, *[nothing[:, 0]] * 3)
         assert bool(torch.isfinite(importance(name).scores(zeros)).all())
 
     def test_single_weights_are_scored_like_rows(self, name: str) -> None:

@@ -134,9 +134,10 @@ def check_data_pass(ranks: Ranks, folder: Path) -> bool:
         for parameter in model.parameters()
         for mine, theirs in zip(found.of(parameter), expected.of(parameter), strict=True)
     ]
+    same += [torch.allclose(found.gates[module], gate, rtol=1e-4, atol=1e-5) for module, gate in expected.gates.items()]
     heard, all_heard = activities(model, here, 130), activities(model, alone, 130)
     same += [torch.allclose(heard[layer], values, atol=1e-6) for layer, values in all_heard.items()]
-    return len(same) == 2 * 10 + 4 and all(same)
+    return len(same) == 2 * 10 + 6 + 4 and all(same)
 
 
 def check_resume(ranks: Ranks, folder: Path) -> bool:
