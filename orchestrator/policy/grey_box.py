@@ -150,9 +150,15 @@ class GreyBox:
         run.ranks_high = self._halving.report(rung, np.append(known, run.readings[-1][1]))
 
     def goes_on(self, number: int) -> bool:
-        """Decide on a running trial by its last report; it counts as stopped where the answer is False."""
+        """Decide on a running trial by its last report; it counts as stopped where the answer is False.
+
+        Until a trial has finished, the oldest one that runs goes on: before that all that is new looks better than what
+        is known, and every trial would be stopped in its turn.
+        """
         run = self._runs[number]
         if not run.readings or run.readings[-1][0] == self.problem.rungs.last:
+            return True
+        if self._is_the_first_to_finish(run):
             return True
         run.state = "stopped"  # what is gained by going on is measured against a front without this trial
         self._forget()
@@ -278,6 +284,10 @@ class GreyBox:
     def _forget(self) -> None:
         """Drop what was computed, since something has changed."""
         self._outlook_now = self._best_now = None
+
+    def _is_the_first_to_finish(self, run: _Run) -> bool:
+        alive = [other for other in self._runs if other.state == "running"]
+        return alive[0] is run and all(other.state != "finished" for other in self._runs)
 
     def _is_worth(self, run: _Run, rung: int) -> bool:
         remaining = self.problem.rungs.costs[-1] - self.problem.rungs.costs[rung]

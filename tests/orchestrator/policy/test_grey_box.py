@@ -48,6 +48,17 @@ def test_nothing_is_asked_twice_and_it_ends() -> None:
     assert len(seen) == len(set(seen)) == 6
 
 
+def test_the_oldest_trial_goes_on_until_one_has_finished() -> None:
+    rungs = Rungs((1.0, 3.0, 9.0), (1.25, 3.25, 9.25))
+    search = GreyBox(Problem((Knob("x", Float(0.0, 1.0)),), (), (Learned("loss", 1.0),), rungs), seed=0)
+    candidates = [search.ask() for _ in range(8)]
+    first, *others = [candidate.number for candidate in candidates if candidate is not None]
+    assert not all(search.report(number, 1.0, {"loss": 0.5 + 0.06 * number}) for number in others)
+    assert search.report(first, 1.0, {"loss": 0.99})
+    assert search.report(first, 3.0, {"loss": 0.99})
+    search.tell(first, {"loss": 0.99})
+
+
 def test_known_limits_are_never_broken_and_warm_starts_come_first() -> None:
     limited = (Known("size", 0.5, limit=-1.5), Known("latency", 0.5))
     good = {"width": 0.25, "bits": 8, "rate": 0.01, "teacher": False}
