@@ -44,6 +44,7 @@ OBJECTIVES = (
     Objective("accuracy", "max", "share"),
 )
 WINDOW = 200
+MAX_RUNNING = 2
 EXPECTED = {"s_per_trial": 0.2, "last_to_first": 1.5, "driver_mb": 1000.0, "restart_s": 10.0}
 
 
@@ -62,11 +63,16 @@ def made_up(trial: Trial) -> Trial:
 
 
 class NoWork(tune.Trainable):  # type: ignore[misc]
-    """A candidate that hands one empty job to the lane and reports."""
+    """A candidate that hands one empty job to the lane and reports.
 
-    def setup(self, config: dict[str, object], client: LaneClient) -> None:
-        """Keep the way to the lane."""
-        self.client = client
+    No trial ends before all actors are there, as part of the warm-up: a trial that ends sooner than the next actor
+    starts lends its own, and Tune throws away the process that it has begun to start, trial after trial.
+    """
+
+    def setup(self, config: dict[str, object], client: LaneClient, actors: Path) -> None:
+        """Keep the way to the lane, and be counted."""
+        self.client, self.actors = client, actors
+        (actors / str(os.getpid())).touch()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, object]) -> bool:
@@ -78,6 +84,8 @@ class NoWork(tune.Trainable):  # type: ignore[misc]
         """Run the job and report."""
         self.client.submit(Job(self.trial.uid, {}))
         self.client.result(self.trial.uid, timeout_s=60.0)
+        while len([*self.actors.iterdir()]) < MAX_RUNNING:
+            time.sleep(0.1)
         done = made_up(self.trial)
         values = {meter: reading.value for meter, reading in done.readings.items()}
         return {**values, STATUS: "complete", TRIAL: json.dumps(done.to_document()), "done": True}
@@ -107,12 +115,16 @@ def measure(num_trials: int) -> dict[str, float]:
             log = Stamping(journal, shown, SweepRecord(name="scale", folder=folder))
             log.sweep(name="scale", config={"search": {"trials": num_trials}}, objectives=OBJECTIVES, facts={})
             scribe = Scribe(log, 0)
+            actors = folder / "actors"
+            actors.mkdir()
 
             def make() -> TuneSearcher:
-                return TuneSearcher(Suggester(search, sampler(search)), max_running=2, asked=scribe.asked)
+                return TuneSearcher(Suggester(search, sampler(search)), max_running=MAX_RUNNING, asked=scribe.asked)
 
             tune.Tuner(
-                tune.with_resources(tune.with_parameters(NoWork, client=lanes.client), cluster.trial_resources()),
+                tune.with_resources(
+                    tune.with_parameters(NoWork, client=lanes.client, actors=actors), cluster.trial_resources()
+                ),
                 tune_config=tune.TuneConfig(search_alg=make(), num_samples=num_trials, reuse_actors=True),
                 run_config=tune.RunConfig(
                     name="tune",

@@ -13,7 +13,6 @@ from pipelines import artifact
 from pipelines.bench import Bench, Report, derived_seed, seeded, silent
 from pipelines.cache import Cache
 from pipelines.checkpoint import Checkpoint
-from pipelines.export import to_bytes
 from pipelines.layers import LayerFacts, layer_facts
 from pipelines.outcome import Clock, Outcome, Reused, StageCost
 from pipelines.prefixes import Prefix, packed, prefix_keys, unpacked
@@ -206,6 +205,8 @@ class _Job:
         return layers
 
     def _write(self, model: nn.Module, layers: Layers, folder: Path) -> None:
+        from pipelines.export import to_bytes  # noqa: PLC0415 - a second of CPU, on the first rank alone and at the end
+
         task = self.bench.task
         exported = to_bytes(model, task.example_input)
         artifact.write(

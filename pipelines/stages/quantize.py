@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from pipelines.attention import unfold_attention
 from pipelines.bench import Bench
 from pipelines.calibration import calibrate
-from pipelines.export import to_bytes
 from pipelines.fake_quantize import attach_weight_quantizer, detach_activation_quantizers
 from pipelines.layer_graph import fold_batch_norms, plain_copy
 from pipelines.patterns import by_pattern
@@ -133,6 +132,8 @@ class Quantize(Stage):
         return chosen
 
     def _found(self, budget: Budget, model: nn.Module, names: Sequence[str], bench: Bench) -> dict[str, int]:
+        from pipelines.export import to_bytes  # noqa: PLC0415 - a second of CPU that only a budget needs
+
         def rounded(weight: Tensor, bits: int) -> Tensor:
             return self._quantizer(bits).fit(weight).nearest(weight)
 
