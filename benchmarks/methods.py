@@ -27,7 +27,7 @@ from pipelines.run import run
 from pipelines.stage import stage_of
 from pipelines.tasks.digits import make
 from search_spaces.objectives import Reading
-from search_spaces.plan import Document, Json, Plan
+from search_spaces.plan import Document, Json, Plan, canonical_json
 
 SEEDS = (0, 1, 2)
 BASELINE: Document = {"kind": "train", "epochs": 12, "lr": 0.003, "batch_size": 64}
@@ -135,10 +135,16 @@ class Laboratory:
 
     def __init__(self, home: Path) -> None:
         self.home, self.task, self.cache, self.count = home, make(), Cache(), 0
+        self.known: dict[str, Effect] = {}
         self.baselines = [self._run([], seed).folder for seed in SEEDS]
 
     def effect(self, stages: list[Document]) -> Effect:
-        """Run a plan with every seed and read its files."""
+        """Run a plan with every seed and read its files, once for all methods that are shown by it."""
+        if (key := canonical_json(stages)) not in self.known:
+            self.known[key] = self._effect(stages)
+        return self.known[key]
+
+    def _effect(self, stages: list[Document]) -> Effect:
         outcomes = [self._run(stages, seed) for seed in SEEDS]
         accuracies = [self._read(outcome.folder, ["accuracy"])["accuracy"] for outcome in outcomes]
         sizes = ["size", "coded_size"]

@@ -13,7 +13,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean
+from search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,9 +51,8 @@ def store_errors() -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        message = str(error).splitlines()[0] if str(error) else type(error).__name__
         # what it came from may name the store with its password, and would be told with it
-        raise StoreAway(without_password(message)) from None
+        raise StoreAway(without_password(first_line(error))) from None
 
 
 def default_uri(home: Path) -> str:
@@ -194,7 +193,7 @@ def _probe_database(tracking_uri: str) -> None:
     except ModuleNotFoundError as error:
         raise _unreachable(tracking_uri, f"its driver is missing: {error}", "pip install 'psycopg[binary]'") from None
     except (OSError, ValueError, SQLAlchemyError) as error:
-        raise _unreachable(tracking_uri, str(error).splitlines()[0], mend) from None
+        raise _unreachable(tracking_uri, first_line(error), mend) from None
 
 
 def _unreachable(tracking_uri: str, found: str, mend: str) -> WrongInput:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
-from search_spaces.errors import Problem, TrialFailed, WrongInput
+from search_spaces.errors import Problem, TrialFailed, WrongInput, first_line
 
 MANIFEST: Final = "manifest.json"  # it names the content of an artifact's other files, so it is copied after them
 _PAUSES_S: Final = (0.5, 2.0, 8.0, 20.0)  # between attempts to reach the storage, beside those of its own client
@@ -203,7 +203,7 @@ def check_storage(uri: str, where: str = "--storage") -> None:
             assert (Path(scratch) / probe / "probe").read_bytes() == b"paretta"
             Storage(uri).remove(probe)
     except (OSError, ValueError) as error:  # pyarrow calls a URI that it does not know a ValueError
-        rule = f"must be a URI that can be written, such as s3://bucket/sweeps: {_first_line(error)}"
+        rule = f"must be a URI that can be written, such as s3://bucket/sweeps: {first_line(error)}"
         mend = "check the URI, and the credentials in the environment (for S3 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ...)"
         raise WrongInput(Problem(where, rule, uri, mend)) from None
 
@@ -236,7 +236,7 @@ def _patiently(doing: str, act: Callable[[], None]) -> None:
     try:
         act()
     except OSError as error:
-        raise TrialFailed(f"storage: cannot {doing}: {_first_line(error)}") from None
+        raise TrialFailed(f"storage: cannot {doing}: {first_line(error)}") from None
 
 
 def _require_inside(name: str) -> None:
@@ -246,7 +246,3 @@ def _require_inside(name: str) -> None:
 
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,7 +10,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.files import check_storage
-from search_spaces.errors import Problem, WrongInput
+from search_spaces.errors import Problem, WrongInput, first_line
 
 ANSWER_S: Final = 90.0  # a node starts a process and unpacks our packages for this
 
@@ -72,7 +72,7 @@ def _problem(
     try:
         why = ray.get(task)
     except ray.exceptions.RayError as error:
-        why = f"failed at a small task: {str(error).splitlines()[0]}"
+        why = f"failed at a small task: {first_line(error)}"
     if not why:
         return None
     if storage is not None:

@@ -16,7 +16,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from dashboards.store import without_password
 from orchestrator.cluster import QUIET, authenticated, travelling
 from orchestrator.sweep import Sweep
-from search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean
+from search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean, first_line
 
 _SWEEP: Final = "sweep"  # the key of a job's metadata that names its sweep
 _STOP_S: Final = "86400"  # a stopped sweep lets what runs come to its end; by default Ray kills it after 3 s
@@ -136,7 +136,7 @@ def _jobs(address: str) -> Iterator[JobSubmissionClient]:
             mend = (
                 "check address and token; a head offers the Jobs API on port 8265 (`kubectl port-forward` reaches it)"
             )
-            rule = f"no Jobs API answers: {str(error).splitlines()[0]}"
+            rule = f"no Jobs API answers: {first_line(error)}"
             raise WrongInput(Problem("--address", rule, address, mend)) from None
         try:
             yield client

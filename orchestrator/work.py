@@ -17,7 +17,6 @@ from pipelines.outcome import Outcome
 from pipelines.ranks import Ranks
 from pipelines.run import run
 from pipelines.stage import stages_of
-from search_spaces.errors import TrialFailed
 from search_spaces.plan import Document, Json, Plan
 
 
@@ -51,14 +50,20 @@ def fulfil(payload: Payload, seat: Seat) -> Delivered:
         by_products=more,
         name=order.trial,
     )
-    made = [
-        folder
-        for (_, folder), other in zip(order.by_products, outcome.by_products, strict=True)
-        if not isinstance(other, str)
-    ]
-    _send(files, [order.folder, *made], ranks)
-    others = zip(more, outcome.by_products, strict=True)
-    return _delivered(plan, outcome, tuple(o if isinstance(o, str) else _delivered(p, o) for (p, _), o in others))
+    made, others = [order.folder], list[Delivered | str]()
+    for (document, folder), other in zip(order.by_products, outcome.by_products, strict=True):
+        if isinstance(other, str):
+            others.append(other)
+            continue
+        made.append(folder)
+        others.append(_delivered(Plan.from_document(document), other))
+
+    def send() -> None:
+        for artifact in made:
+            files.send(artifact)
+
+    ranks.first_does(send, "storage: rank 0 could not hand the artifact over")
+    return _delivered(plan, outcome, tuple(others))
 
 
 def _delivered(plan: Plan, outcome: Outcome, by_products: tuple[Delivered | str, ...] = ()) -> Delivered:
@@ -73,19 +78,6 @@ def _reused(outcome: Outcome) -> tuple[Document, ...]:
     """Return the stages that were not made again, those of one maker together."""
     runs = groupby(outcome.reused, lambda stage: stage.trial)
     return tuple({"stages": [stage.cost.kind for stage in stages], "trial": trial} for trial, stages in runs)
-
-
-def _send(files: SweepFiles, artifacts: list[str], ranks: Ranks) -> None:
-    """Hand the artifacts over from rank 0; all ranks fail where that fails (collective)."""
-    failure: TrialFailed | None = None
-    if ranks.is_first:
-        try:
-            for artifact in artifacts:
-                files.send(artifact)
-        except TrialFailed as error:
-            failure = error
-    if ranks.any(failure is not None):
-        raise failure or TrialFailed("storage: rank 0 could not hand the artifact over")
 
 
 @cache

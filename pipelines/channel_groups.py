@@ -184,8 +184,8 @@ def _group_scores(
         layer = item.dep.target.module
         if not isinstance(layer, LAYERS) or not _makes_outputs(item.dep.handler):
             continue
-        spread = [_spread(values, item, layer) for values in (activity, norm_scale, gate)]
-        spread[-1] = gates.get(layer) if spread[-1] is None else spread[-1]
+        spread = [_spread(values, item, layer) for values in (activity, norm_scale)]
+        spread.append(gates.get(layer) if gate is None else _spread(gate, item, layer))
         signed, absolute = evidence.gradients.of(cast(nn.Parameter, layer.weight))
         rows = Rows(layer.weight.detach().flatten(1), signed.flatten(1), generator, absolute.flatten(1), *spread)
         scores = importance.scores(rows)[item.idxs].float().cpu()

@@ -1,6 +1,6 @@
 """The data-parallel seam: one rank without a process group, or all ranks of a torch.distributed group."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from search_spaces.errors import TrialFailed
 
 
 def use_threads(count: int) -> None:
@@ -71,6 +73,20 @@ class Ranks:
     def any(self, flag: bool) -> bool:
         """Tell whether `flag` is true on at least one rank (collective)."""
         return bool(self.all_reduce_sum(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def first_does(self, act: Callable[[], None], otherwise: str) -> None:
+        """Let rank 0 act; where that fails with `TrialFailed` all ranks fail, the others with `otherwise` (collective).
+
+        The others must not wait for what will never come.
+        """
+        failure: TrialFailed | None = None
+        if self.is_first:
+            try:
+                act()
+            except TrialFailed as error:
+                failure = error
+        if self.any(failure is not None):
+            raise failure or TrialFailed(otherwise)
 
     def barrier(self) -> None:
         """Wait until all ranks are here (collective)."""

@@ -191,16 +191,7 @@ class _Job:
         """Let rank 0 write the artifact, and return what became of each layer (collective)."""
         ranks, clock = self.bench.ranks, Clock()
         layers = layer_facts(model, self.bench.task.example_input)
-        failure: TrialFailed | None = None
-        if ranks.is_first:
-            try:
-                with _naming("export"):
-                    self._write(model, layers, folder)
-            except TrialFailed as error:
-                failure = error
-        # the other ranks must not wait for a file that will never come
-        if ranks.any(failure is not None):
-            raise failure or TrialFailed("export: rank 0 could not write the artifact")
+        ranks.first_does(lambda: self._write(model, layers, folder), "export: rank 0 could not write the artifact")
         self.costs.append(clock.cost("export", "write the artifact", model, ranks))
         return layers
 
@@ -208,16 +199,16 @@ class _Job:
         from pipelines.export import to_bytes  # noqa: PLC0415 - a second of CPU, on the first rank alone and at the end
 
         task = self.bench.task
-        exported = to_bytes(model, task.example_input)
-        artifact.write(
-            folder,
-            exported,
-            plan=self.plan,
-            seed=self.seed,
-            data_digest=data_digest(task),
-            layers={name: facts.to_document() for name, facts in layers.items()},
-            origin=self.origin,
-        )
+        with _naming("export"):
+            artifact.write(
+                folder,
+                to_bytes(model, task.example_input),
+                plan=self.plan,
+                seed=self.seed,
+                data_digest=data_digest(task),
+                layers={name: facts.to_document() for name, facts in layers.items()},
+                origin=self.origin,
+            )
 
 
 class _naming:  # noqa: N801 - reads as a verb in a with statement

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.artifact import MODEL, session
-from search_spaces.errors import DamagedArtifact
+from search_spaces.errors import DamagedArtifact, first_line
 
 _TYPES = {"float": "float32", "double": "float64"}
 
@@ -29,6 +29,6 @@ def require_answer(folder: Path) -> None:
         }
         answers = opened.run(None, zeros)
     except REFUSALS as error:
-        raise DamagedArtifact(f"{path}: expected a model that runs, found {str(error).splitlines()[0]}") from None
+        raise DamagedArtifact(f"{path}: expected a model that runs, found {first_line(error)}") from None
     if not all(np.isfinite(answer).all() for answer in answers):
         raise DamagedArtifact(f"{path}: expected a finite answer to zeros, found one that is not")

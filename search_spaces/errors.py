@@ -90,6 +90,15 @@ class DamagedArtifact(ParettaError):
     """A delivered folder is not what its manifest says: names the file, what was expected and what was found."""
 
 
+def first_line(error: BaseException) -> str:
+    r"""Return the first line of what an error says, or its type's name where it says nothing.
+
+    >>> first_line(OSError("no route\nto host")), first_line(TimeoutError())
+    ('no route', 'TimeoutError')
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def did_you_mean(name: str, known: Iterable[str], noun: str) -> str:
     """Say that `name` is unknown, with the nearest known names and the whole list.
 

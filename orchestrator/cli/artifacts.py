@@ -8,6 +8,10 @@ from orchestrator.cli.shared import DONE, FAILED, exits, home_option, store_opti
 from orchestrator.home import Home
 from search_spaces.errors import Problem, WrongInput
 
+_artifact_option = click.option(
+    "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the artifact."
+)
+
 
 @click.command()
 @click.argument("sweep")
@@ -16,9 +20,7 @@ from search_spaces.errors import Problem, WrongInput
 @click.option("--prefer", default="knee", show_default=True, help="An objective's name, or knee.")
 @click.option("--at-least", multiple=True, metavar="METER=VALUE", help="Lower limit, such as accuracy=97%.")
 @click.option("--at-most", multiple=True, metavar="METER=VALUE", help="Upper limit, such as size=50kB or latency=2ms.")
-@click.option(
-    "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the artifact."
-)
+@_artifact_option
 @exits
 def pull(
     sweep: str,
@@ -122,9 +124,7 @@ def unpack(file: Path, to: Path) -> int:
 
 @click.command()
 @click.argument("plan", type=click.Path(path_type=Path))
-@click.option(
-    "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the artifact."
-)
+@_artifact_option
 @click.option(
     "--address",
     metavar="HOST:PORT",

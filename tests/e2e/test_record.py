@@ -1,10 +1,8 @@
 """The driver of a real sweep and its publisher are killed; a real `mlflow server` still holds every trial once."""
 
 import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from disturbed import started, until, user_folder
 from mlflow.entities import Run
 
 from dashboards.board import open_mlflow
@@ -22,7 +21,6 @@ from dashboards.standing import read_standing
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # a busy machine needs minutes for three launches
 
-ROOT = Path(__file__).parents[2]
 SWEEP = """
 task: {use: "./mytask.py:make"}
 baseline: [{kind: train, epochs: 3, lr: 0.01, batch_size: 32}]
@@ -44,23 +42,18 @@ class Home:
     def sweep(self) -> Path:
         return self.folder / "sweeps" / "sweep"
 
-    def launch(self, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "orchestrator", "launch", *arguments, "--tracking-uri", self.server]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
-        with (self.folder / "log").open("ab") as log:
-            return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=log, stderr=log)
+    def launch(self, *arguments: str) -> subprocess.Popen[str]:
+        return started(self.folder, *arguments, "--tracking-uri", self.server)
 
-    def until(self, count: int, driver: subprocess.Popen[bytes]) -> None:
+    def until(self, count: int, driver: subprocess.Popen[str]) -> None:
         """Wait until `count` trials have ended, the store knows the sweep, and the next trial trains."""
-        deadline = time.monotonic() + 400
-        while time.monotonic() < deadline:
-            assert driver.poll() is None, (self.folder / "log").read_text()
-            if (self.sweep / "journal.jsonl").exists():
-                record = SweepRecord.read(self.sweep)
-                if record.count("complete") >= count and record.progress and read_standing(self.sweep).run_id:
-                    return
-            time.sleep(0.05)
-        raise AssertionError((self.folder / "log").read_text())
+
+        def ready(record: SweepRecord) -> bool:
+            return (
+                record.count("complete") >= count and bool(record.progress) and bool(read_standing(self.sweep).run_id)
+            )
+
+        until(ready, self.sweep, driver)
 
     def kill_publisher(self) -> None:
         os.kill(self._publishers()[0], signal.SIGKILL)
@@ -91,8 +84,7 @@ class Home:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     folder = tmp_path_factory.mktemp("record")
-    shutil.copy(ROOT / "examples" / "own_model" / "mytask.py", folder)
-    (folder / "sweep.yaml").write_text(SWEEP)
+    user_folder(folder, SWEEP)
     (folder / "server").mkdir()
     with open_mlflow(folder / "server") as server:
         yield Home(folder, server)
@@ -116,7 +108,8 @@ def test_a_killed_driver_and_publisher_lose_and_double_nothing(home: Home) -> No
     assert publish(home.sweep, home.server).behind == 0  # from the journal alone
 
     driver = home.launch("--resume", "sweep")
-    assert driver.wait(400) == 0, (home.folder / "log").read_text()
+    told, _ = driver.communicate(timeout=400)
+    assert driver.returncode == 0, told
     record, runs = SweepRecord.read(home.sweep), home.runs()
     assert read_standing(home.sweep).behind == 0
     assert sorted(run.data.tags.get("trial.uid", "") for run in runs) == sorted(["", *record.trials])

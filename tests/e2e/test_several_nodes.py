@@ -1,22 +1,21 @@
 """A sweep on several nodes, one of which loses its power: the sweep ends with its front, nothing is paid twice."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from disturbed import endings, user_folder
 from ray_nodes import Host, Node, Nodes, ray_nodes
 
 from dashboards.journal import SweepRecord, events
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
 SWEEP = """
 task: {{use: "./mytask.py:make"}}
 baseline: [{{kind: train, epochs: 3, lr: 0.01, batch_size: 32}}]
@@ -44,8 +43,7 @@ def cluster() -> Iterator[Nodes]:
 
 def swept(cluster: Nodes, folder: Path, workers: str, blow: Callable[[Nodes], None]) -> SweepRecord:
     """Launch a sweep on the cluster and strike once it has ended two trials and trains another."""
-    shutil.copy(ROOT / "examples" / "own_model" / "mytask.py", folder)
-    (folder / "sweep.yaml").write_text(SWEEP.format(workers=workers))
+    user_folder(folder, SWEEP.format(workers=workers))
     command = [sys.executable, "-m", "orchestrator", "launch", "sweep.yaml", "--address", cluster.address]
     environment = {**os.environ, **cluster.environment, "HOME": str(folder)}
     with (folder / "log").open("w") as log:
@@ -72,47 +70,39 @@ def trains(cluster: Nodes) -> list[Node]:
     return [node for node in cluster.nodes[1:] if node.workers(TRAINS)]
 
 
+def kill_one_that_trains(struck: list[int], cluster: Nodes) -> None:
+    """Cut the power of a node that trains, and note how many of them there were."""
+    training = trains(cluster)
+    struck.append(len(training))
+    training[-1].kill()
+
+
 def require_nothing_lost(record: SweepRecord) -> None:
     assert record.status == "done"
     assert record.count("complete") == 10
     assert len(record.front()) > 0
-    endings: Counter[str] = Counter()
     epochs: dict[str, list[int]] = {}
     for event, _ in events(record.folder):
         match event:
             case {"event": "front"}:
                 break
-            case {"event": "trial", "trial": {"status": "complete" | "failed", "uid": uid}}:
-                endings[str(uid)] += 1
             case {"event": "progress", "uid": uid, "message": {"epoch": int(epoch)}}:
                 epochs.setdefault(str(uid), []).append(epoch)
-    assert set(endings.values()) == {1}
+    assert set(endings(record.folder).values()) == {1}
     for uid, seen in epochs.items():
         assert seen == sorted(seen), f"{uid} went back"  # an epoch may be told twice, and none before it
 
 
 def test_a_trial_whose_workers_span_nodes_goes_on_when_one_of_them_dies(cluster: Nodes, tmp_path: Path) -> None:
     struck: list[int] = []
-
-    def blow(nodes: Nodes) -> None:
-        spanned = trains(nodes)
-        struck.append(len(spanned))
-        spanned[-1].kill()
-
-    record = swept(cluster, tmp_path, "per_trial: 2, lanes: 1", blow)
+    record = swept(cluster, tmp_path, "per_trial: 2, lanes: 1", partial(kill_one_that_trains, struck))
     assert struck == [2]
     require_nothing_lost(record)
 
 
 def test_trials_that_run_side_by_side_outlive_the_node_of_one_of_them(cluster: Nodes, tmp_path: Path) -> None:
     struck: list[int] = []
-
-    def blow(nodes: Nodes) -> None:
-        spread = trains(nodes)
-        struck.append(len(spread))
-        spread[-1].kill()
-
-    record = swept(cluster, tmp_path, "per_trial: 1, lanes: auto", blow)
+    record = swept(cluster, tmp_path, "per_trial: 1, lanes: auto", partial(kill_one_that_trains, struck))
     assert struck == [3]
     assert record.facts["lanes"] == 3
     require_nothing_lost(record)

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from disturbed import user_folder
 from ray_nodes import Host, Nodes, free_port, ray_nodes
 
 from dashboards.journal import SweepRecord
@@ -18,7 +18,6 @@ from pipelines.artifact import verify
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
-ROOT = Path(__file__).parents[2]
 SWEEP = """
 task: {use: "./mytask.py:make"}
 baseline: [{kind: train, epochs: 3, lr: 0.01, batch_size: 32}]
@@ -112,8 +111,7 @@ def bench(hosts: tuple[Host, Host], tmp_path: Path) -> Iterator[Bench]:
 
 def test_workers_of_one_trial_on_two_hosts_that_share_no_disk(bench: Bench) -> None:
     folder, nodes = bench.folder, bench.nodes.nodes
-    shutil.copy(ROOT / "examples" / "own_model" / "mytask.py", folder)
-    (folder / "sweep.yaml").write_text(SWEEP)
+    user_folder(folder, SWEEP)
     launch = bench.command("launch", "sweep.yaml", "--address", bench.nodes.address)
 
     refused = subprocess.run(
