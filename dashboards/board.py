@@ -15,7 +15,7 @@ from dashboards.live import open_live
 from dashboards.loopback import LOOPBACK, address, ended_by_any_signal, free_port, is_loopback, serving
 from dashboards.mlflow_views import run_link, view_link
 from dashboards.standing import read_standing
-from dashboards.store import ENVIRONMENT, default_artifacts, default_uri, is_server, open_store, probe
+from dashboards.store import ENVIRONMENT, default_artifacts, default_uri, is_server, open_store, probe, without_login
 from search_spaces.errors import ParettaError
 
 DEFAULT_PORT: Final = 5000
@@ -103,10 +103,7 @@ def open_mlflow(home: Path, tracking_uri: str | None = None) -> Iterator[str]:
     uri = tracking_uri or default_uri(home)
     probe(uri)
     if is_server(uri):
-        there = urlsplit(uri)
-        yield (
-            there._replace(netloc=there.netloc.rpartition("@")[2]).geturl().rstrip("/")
-        )  # who browses logs in by himself
+        yield without_login(uri).rstrip("/")  # who browses logs in by himself
         return
     port = free_port(LOOPBACK, 0)
     open_store(uri)  # the tables are made here, once: servers that do so side by side break an SQLite file

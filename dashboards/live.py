@@ -131,9 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _may_see(self, query: str) -> bool:
         wanted = self.server.token
-        if (
-            not wanted
-        ):  # a page elsewhere may name this machine by a name of its own, and would read what it is answered
+        if not wanted:
+            # a page elsewhere may name this machine by a name of its own, and would read what it is answered
             return is_loopback(urlsplit(f"//{self.headers.get('Host', '')}").hostname or "")
         cookie = SimpleCookie(self.headers.get("Cookie", "")).get(_COOKIE)
         given = parse_qs(query).get("token", [cookie.value if cookie else ""])[0]

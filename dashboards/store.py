@@ -201,6 +201,16 @@ def _unreachable(tracking_uri: str, found: str, mend: str) -> WrongInput:
     return WrongInput(Problem("--tracking-uri", rule, without_password(tracking_uri), mend))
 
 
+def without_login(uri: str) -> str:
+    """Return the URI without the name and password that it may hold.
+
+    >>> without_login("https://ann:secret@mlflow.example:5000/?a=b")
+    'https://mlflow.example:5000/?a=b'
+    """
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
 def without_password(tracking_uri: str) -> str:
     """Return the URI, or a text that names it, fit to be shown: also where the password has signs that break a URI.
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pyarrow import fs
 
+from dashboards.store import without_login
 from search_spaces.errors import Problem, TrialFailed, WrongInput, first_line
 
 MANIFEST: Final = "manifest.json"  # it names the content of an artifact's other files, so it is copied after them
@@ -190,8 +191,7 @@ def check_storage(uri: str, where: str = "--storage") -> None:
     parts = urlsplit(uri)
     if parts.username or parts.password:
         mend = "leave them out and set them in the environment of every node, such as AWS_ACCESS_KEY_ID"
-        shown = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-        raise WrongInput(Problem(where, "a storage's URI must hold no credentials", shown, mend))
+        raise WrongInput(Problem(where, "a storage's URI must hold no credentials", without_login(uri), mend))
     probe = f".paretta-{secrets.token_hex(6)}"
     try:
         with tempfile.TemporaryDirectory() as scratch:

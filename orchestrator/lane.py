@@ -24,7 +24,7 @@ from orchestrator.host import RESTARTS_IN_A_ROW, GroupSettings, Host
 from orchestrator.mailbox import Letter, Outcome, Patience, Update
 from orchestrator.post import PostOffice
 from orchestrator.seat import Handler, JobReturned, JobStopped, Payload, Seat, answer, sealed
-from orchestrator.shards import READER_CPUS
+from orchestrator.shards import cpus_beside
 from search_spaces.errors import Problem, TrialFailed, WrongInput
 
 if TYPE_CHECKING:
@@ -174,14 +174,13 @@ class Lanes:
             "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(start_timeout_s),
             "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(hung_after_s),
         }
-        self.streams = dataset is not None
+        self.beside = cpus_beside(streams=dataset is not None)
         self.hosts: dict[int, ActorHandle[Host]] = {}
         self.runs: list[ray.ObjectRef[None]] = []
 
     def __enter__(self) -> Self:
         """Check the resources and set the worker groups going; jobs may be submitted at once."""
-        beside = READER_CPUS if self.streams else 0.0
-        require_capacity(self.num_lanes, self.group.workers, self.group.resources, beside=beside)
+        require_capacity(self.num_lanes, self.group.workers, self.group.resources, beside=self.beside)
         self.post = _actor(PostOffice, {}, self.num_lanes, self.patience)
         self.client = LaneClient(self.post)
         for lane in range(self.num_lanes):

@@ -15,7 +15,7 @@ from orchestrator.mirror import taken_home
 from orchestrator.reach import require_reached
 from orchestrator.result import SweepFront
 from orchestrator.running import RunningSweep, SweepFailed
-from orchestrator.shards import READER_CPUS
+from orchestrator.shards import cpus_beside
 from orchestrator.slot import choose_slot
 from orchestrator.stopping import SweepStopped, stop_signals
 from orchestrator.sweep import Sweep
@@ -161,7 +161,7 @@ def _prepared(
     workers, measuring = sweep.config.workers, sweep.config.measuring
     travels = None if address is None or sweep.is_preset else sweep.folder
     with connect(address, working_dir=travels) as cluster:
-        beside = READER_CPUS if checked.task.stream is not None else 0.0
+        beside = cpus_beside(streams=checked.task.stream is not None)
         fitting = lanes_that_fit(workers.per_trial, workers.resources(), sweep.config.search.trials, beside=beside)
         lanes = fitting if workers.lanes == "auto" else workers.lanes
         require_capacity(lanes, workers.per_trial, workers.resources(), beside=beside)

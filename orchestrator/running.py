@@ -38,7 +38,7 @@ from orchestrator.scheduler import RungScheduler
 from orchestrator.scribe import Pace, Scribe
 from orchestrator.searcher import TuneSearcher
 from orchestrator.searching import budget_of, remember, suggester_of
-from orchestrator.shards import READER_CPUS, source_of
+from orchestrator.shards import cpus_beside, source_of
 from orchestrator.slot import Slot
 from orchestrator.stopping import Stopping, SweepStopped, write_driver
 from orchestrator.sweep import Sweep
@@ -256,7 +256,7 @@ class RunningSweep:
         workers = self.sweep.config.workers
         if self.cluster.own or workers.lanes != "auto":
             return False
-        beside = READER_CPUS if self.checked.task.stream is not None else 0.0
+        beside = cpus_beside(streams=self.checked.task.stream is not None)
         trials = self.sweep.config.search.trials
         fitting = lanes_that_fit(workers.per_trial, workers.resources(), trials, beside=beside)
         return lanes.grow(fitting)

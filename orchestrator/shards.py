@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 NAME: Final = "train"
 BATCH_S: Final = 300.0  # the longest that one batch may take to arrive
-READER_CPUS: Final = 1.0  # what reading needs beside the workers of a lane; without it nothing would ever arrive
+_READER_CPUS: Final = 1.0
+
+
+def cpus_beside(*, streams: bool) -> float:
+    """Return the CPUs that a lane needs beside its workers: reading a stream takes one, or nothing would arrive."""
+    return _READER_CPUS if streams else 0.0
 
 
 def source_of(task: TaskReference) -> "Callable[[], Dataset]":
