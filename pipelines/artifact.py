@@ -148,6 +148,19 @@ def verify(folder: Path) -> Document:
     return manifest
 
 
+def layers_in_floats(folder: Path) -> dict[str, str]:
+    """Return as ``float_layers`` the names of the layers that compute in floats, or ``all``, for a reading's details.
+
+    Empty where the folder says nothing of layers.
+    """
+    path = folder / MANIFEST
+    layers = json.loads(path.read_text(encoding="utf-8")).get("layers") if path.is_file() else None
+    if not layers:
+        return {}
+    names = [name for name, facts in layers.items() if facts["in_floats"]]
+    return {"float_layers": "all" if len(names) == len(layers) else ", ".join(names)}
+
+
 def session(model_path: Path, *, threads: int = 1) -> "InferenceSession":
     """Return an ONNX Runtime session on the CPU for any ONNX file, computing with `threads` threads."""
     from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415 - only a session needs the runtime

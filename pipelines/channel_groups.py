@@ -2,8 +2,9 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import lcm
 from typing import cast
 
 import torch
@@ -13,12 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pipelines.bench import Bench, derived_seed
 from pipelines.data_pass import Gradients, activities, gradients
+from pipelines.fused_attention import HEADS, FusedAttention, fused_attention, proven
 from pipelines.importance import Importance, Rows
 from pipelines.weights import LAYERS
 
 _log = logging.getLogger("paretta")
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
-HEADS = ("num_heads", "n_heads", "n_head", "num_attention_heads", "heads")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +34,8 @@ class ChannelGroup:
         blocks: into how many equal blocks the channels fall.
         unit: how many neighbouring channels make a part.
         attentions: modules and the name of their number of heads, which follows the number of parts.
-        group: DepGraph's.
+        group: what takes the channels out: DepGraph's, or a fused attention.
+        tied: fused attentions that have as many heads as fit into these channels, and lose their weakest with them.
     """
 
     names: tuple[str, ...]
@@ -41,7 +43,19 @@ class ChannelGroup:
     blocks: int
     unit: int
     attentions: tuple[tuple[nn.Module, str], ...]
-    group: "torch_pruning.Group"
+    group: "torch_pruning.Group | FusedAttention"
+    tied: "tuple[ChannelGroup, ...]" = ()
+
+    @property
+    def step(self) -> int:
+        """The number of parts that is left must be a multiple of this."""
+        return lcm(*(attention.unit for attention in self.tied))
+
+    def followed_by(self, heads: "Sequence[ChannelGroup]") -> "ChannelGroup":
+        """Return the group with `heads` tied to it, whose layers then are among those of equal width."""
+        if not heads or self.unit * self.blocks != 1:
+            return self
+        return replace(self, names=sum((group.names for group in heads), self.names), tied=tuple(heads))
 
     def remove(self, parts: Tensor) -> None:
         """Take the channels of these parts out of all layers of the group."""
@@ -52,6 +66,9 @@ class ChannelGroup:
         self.group.prune(sorted(channel + block * size for channel in channels for block in range(self.blocks)))
         for attention, name in self.attentions:
             setattr(attention, name, len(self.scores) - len(parts))
+        for heads in self.tied:
+            num_left = (len(self.scores) - len(parts)) // heads.unit
+            heads.remove(torch.argsort(heads.scores, stable=True)[: len(heads.scores) - num_left])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +91,7 @@ def channel_groups(model: nn.Module, importance: Importance, bench: Bench, count
     """Yield every group of channels that may go, with scores that are equal on all ranks (collective).
 
     Groups come in the order of the graph. The layers that make the model's output are not among them, nor is what
-    cannot be told apart: attention with one layer for queries, keys and values, or with extra keys.
+    cannot be told apart: attention with extra keys, or whose forward insists on its number of heads.
 
     Args:
         model: in evaluation mode on the ranks' device.
@@ -88,22 +105,67 @@ def channel_groups(model: nn.Module, importance: Importance, bench: Bench, count
         warnings.filterwarnings("ignore", "Unwrapped parameters detected", UserWarning)
         example = bench.task.example_input.to(bench.ranks.device)
         graph = torch_pruning.DependencyGraph().build_dependency(model, example)
-    names = {module: name for name, module in model.named_modules()}
-    generator = torch.Generator().manual_seed(derived_seed(bench.seed, "importance"))
-    for group in graph.get_all_groups(ignored_layers=_output_layers(graph), root_module_types=LAYERS):
-        makers = [item.dep.target.module for item in group if _makes_outputs(item.dep.handler)]
-        attentions = _attentions(group, model, names)
-        blocks = _blocks(group)
-        if attentions is None or blocks is None:
-            told = ", ".join(names[layer] for layer in makers)
-            _log.warning("%s keep their width: the heads of this attention cannot be told apart", told)
+    judge = _Judge(model, importance, evidence, bench)
+    groups = list(graph.get_all_groups(ignored_layers=_output_layers(graph), root_module_types=LAYERS))
+    fused = list(_fused_attentions(groups, model, example))
+    alone = {id(group): attention for group, attention in fused if not attention.tied}
+    tied = [(g, attention) for g, attention in fused if attention.tied and _is_read(attention.qkv, groups)]
+    for group in groups:
+        if any(group is other for other, _ in tied):
+            continue  # it comes with the channels that it reads
+        channels = judge.heads(group, alone[id(group)]) if id(group) in alone else judge.channels(group)
+        if channels is None:
+            told = ", ".join(judge.names[layer] for layer in _makers(group))
+            _log.warning("%s keep their width: heads cannot be taken out of this attention", told)
             continue
+        yield channels.followed_by([judge.heads(*pair) for pair in tied if pair[1].qkv in _readers(group)])
+
+
+class _Judge:
+    """Makes channel groups of DepGraph's."""
+
+    def __init__(self, model: nn.Module, importance: Importance, evidence: Evidence, bench: Bench) -> None:
+        """Score by `importance`; what it needs of data is `evidence`, and ranks and seed are the bench's."""
+        self.model, self.importance, self.evidence, self.ranks = model, importance, evidence, bench.ranks
+        self.names = {module: name for name, module in model.named_modules()}
+        self.generator = torch.Generator().manual_seed(derived_seed(bench.seed, "importance"))
+
+    def channels(self, group: "torch_pruning.Group") -> ChannelGroup | None:
+        """Return the channels, or heads of attention with layers of their own; None where they cannot be told apart."""
+        attentions, blocks = _attentions(group, self.model, self.names), _blocks(group)
+        if attentions is None or blocks is None:
+            return None
         heads = {getattr(attention, name) for attention, name in attentions}
         unit = len(group[0].idxs) // heads.pop() if heads else 1
-        scores = _group_scores(group, importance, evidence, generator).view(blocks, -1, unit).mean((0, 2))
+        names = tuple(self.names[layer] for layer in _makers(group))
+        return ChannelGroup(names, self._scores(group, blocks, unit), blocks, unit, attentions, group)
+
+    def heads(self, group: "torch_pruning.Group", attention: FusedAttention) -> ChannelGroup:
+        """Return the heads of a fused attention."""
+        scores = self._scores(group, 3, attention.head_width)
+        number = ((attention.module, attention.heads),)
+        return ChannelGroup((self.names[attention.qkv],), scores, 3, attention.head_width, number, attention)
+
+    def _scores(self, group: "torch_pruning.Group", blocks: int, unit: int) -> Tensor:
+        scores = _group_scores(group, self.importance, self.evidence, self.generator)
         # rank 0 decides: an ulp's difference between machines must not prune different channels
-        scores = bench.ranks.broadcast(scores.to(bench.ranks.device)).cpu()
-        yield ChannelGroup(tuple(names[layer] for layer in makers), scores, blocks, unit, attentions, group)
+        return self.ranks.broadcast(scores.view(blocks, -1, unit).mean((0, 2)).to(self.ranks.device)).cpu()
+
+
+def _fused_attentions(
+    groups: Sequence["torch_pruning.Group"], model: nn.Module, example: Tensor
+) -> Iterator[tuple["torch_pruning.Group", FusedAttention]]:
+    """Yield the groups that are fused attentions which can lose heads."""
+    found = {made.qkv: group for group in groups if (made := fused_attention(model, _makers(group), _readers(group)))}
+    shapes = [fused_attention(model, _makers(group), _readers(group)) for group in found.values()]
+    for attention in proven(model, example, [shape for shape in shapes if shape]):
+        group, inner = found[attention.qkv], attention.output.in_features
+        for index, item in enumerate(group):
+            if item.dep.target.module is attention.output:
+                # DepGraph does not follow three parts into one
+                group[index] = item._replace(idxs=list(range(inner)) * 3)
+                group[index].root_idxs = list(range(3 * inner))
+        yield group, attention
 
 
 def _output_layers(graph: "torch_pruning.DependencyGraph") -> list[nn.Module]:
@@ -146,7 +208,7 @@ def _attentions(
     """Return the attention modules whose heads these channels are; None where heads cannot be told apart.
 
     Queries, keys and values of one module are made by two or more of its layers and read by another. A single layer
-    that makes more than is read makes all three at once.
+    that makes more than is read makes all three at once, see `pipelines.fused_attention`.
     """
     makers: dict[nn.Module, list[Layer]] = {}
     readers: dict[nn.Module, list[Layer]] = {}
@@ -218,6 +280,19 @@ def _spread(values: Tensor | None, item: "torch_pruning.dependency.GroupItem", l
     rows = torch.zeros(len(layer.weight))
     rows[item.idxs] = values[torch.as_tensor(item.root_idxs)]
     return rows.to(layer.weight.device)
+
+
+def _makers(group: "torch_pruning.Group") -> list[nn.Module]:
+    return [item.dep.target.module for item in group if _makes_outputs(item.dep.handler)]
+
+
+def _readers(group: "torch_pruning.Group") -> list[nn.Module]:
+    layers = [item for item in group if isinstance(item.dep.target.module, LAYERS)]
+    return [item.dep.target.module for item in layers if not _makes_outputs(item.dep.handler)]
+
+
+def _is_read(layer: nn.Module, groups: Sequence["torch_pruning.Group"]) -> bool:
+    return any(layer in _readers(group) for group in groups)
 
 
 def _makes_outputs(pruning_function: object) -> bool:

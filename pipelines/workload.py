@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from pipelines.artifact import MODEL
+from pipelines.artifact import MODEL, layers_in_floats
 from pipelines.meter import Meter, MeterBench
 from search_spaces.objectives import Detail, Reading
 
@@ -104,7 +104,9 @@ class WorkMeter(Meter, ABC):
             layers = layer_work(artifact / MODEL, bench.inputs)
         except Uncountable as error:
             return Reading.not_measured(self.unit, str(error))
-        return Reading(float(self.count(layers)), self.unit, details=self.told(layers))
+        return Reading(
+            float(self.count(layers)), self.unit, details={**self.told(layers), **layers_in_floats(artifact)}
+        )
 
     @abstractmethod
     def count(self, layers: Sequence[LayerWork]) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipelines.artifact import MODEL
+from pipelines.artifact import MODEL, layers_in_floats
 from pipelines.kernels import integer_kernels
 from pipelines.meter import MeterBench
 from pipelines.runtime import Call
@@ -23,7 +23,8 @@ MAX_WALL_SECONDS = 1.0
 class Latency(ServedMeter):
     """Ratio of times, candidate over baseline, on real inputs of the split: below 1 is faster.
 
-    Beside it stand the absolute times, and the shares of multiplications and weights that integer kernels really did.
+    Beside it stand the absolute times, the shares of multiplications and weights that integer kernels really did, and
+    the names of the layers that compute in floats.
 
     CPU time, not wall time, because it stays within two per cent on a busy machine where wall time moves severalfold.
     Batch size, threads and device apply to both sides. On CUDA it is wall time around a call that waits for the device,
@@ -47,7 +48,7 @@ class Latency(ServedMeter):
         low, high = rounds.interval()
         ratio = float(np.median(rounds.ratios()))
         ran = integer_kernels(artifact / MODEL).details() if self.device == "cpu" else {}
-        details = {**_times(rounds, candidate), **ran, **self.facts()}
+        details = {**_times(rounds, candidate), **ran, **layers_in_floats(artifact), **self.facts()}
         return Reading(ratio, self.unit, low=low, high=high, num_samples=len(rounds.candidate), details=details)
 
 

@@ -8,7 +8,10 @@ from search_spaces.objectives import Detail
 
 
 class Macs(WorkMeter):
-    """Exact, no interval: ``outputs x inputs of each output`` of every layer, in floats and integers alike."""
+    """Exact, no interval: ``outputs x inputs of each output`` of every layer, in floats and integers alike.
+
+    Beside it stand the share that integers do, and the names of the layers that compute in floats.
+    """
 
     kind: Literal["macs"] = "macs"
     unit: Literal["MACs"] = "MACs"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from math import gcd
+from math import gcd, lcm
 from typing import Annotated, Literal, Self
 
 import torch
@@ -46,7 +46,9 @@ class Prune(Stage):
     Layers that must keep equal widths (residual sums, depthwise convolutions) are pruned together, by DepGraph (Fang
     et al., 2023). The layers that make the model's output keep their width. Of attention whole heads go (Michel et al.,
     2019): that of nn.MultiheadAttention, and any module with `num_heads` and layers of its own for queries, keys and
-    values whose forward reads both from itself.
+    values whose forward reads both from itself, or one layer that makes all three, [3, heads, width of a head]. Such a
+    module is tried first: if it computes anything else without a head, it keeps all of them and is named. If its
+    forward takes the width of its input for that of all heads, both shrink together, to a whole number of heads.
     """
 
     kind: Literal["prune"] = "prune"
@@ -132,7 +134,7 @@ class Prune(Stage):
 
     def _step(self, group: ChannelGroup) -> int:
         """Return the divisor of the number of parts that makes the layer's width a multiple of `round_to`."""
-        return self.round_to // gcd(self.round_to, group.blocks * group.unit)
+        return lcm(self.round_to // gcd(self.round_to, group.blocks * group.unit), group.step)
 
 
 def num_removed(width: int, share: float, step: int) -> int:

@@ -66,6 +66,23 @@ def test_readings_are_recorded_later_and_nothing_else_changes(tmp_path: Path) ->
     assert after == contents(tmp_path / "b")
 
 
+@pytest.mark.parametrize(
+    ("reasons", "told"),
+    [
+        ({}, {}),
+        ({"conv": None, "gate": "no integer form", "table": "no layer's"}, {"float_layers": "gate, table"}),
+        ({"conv": None, "head": None}, {"float_layers": ""}),
+        ({"conv": "not quantized", "head": "not quantized"}, {"float_layers": "all"}),
+    ],
+)
+def test_layers_that_compute_in_floats_are_named(
+    reasons: dict[str, str | None], told: dict[str, str], tmp_path: Path
+) -> None:
+    layers = {name: {"in_floats": reason} for name, reason in reasons.items()}
+    artifact.write(tmp_path, model_bytes(), plan=PLAN, seed=7, data_digest="tensors:abc", layers=layers)
+    assert artifact.layers_in_floats(tmp_path) == told
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "plan.yaml", "readings.json"])
 def test_an_altered_file_is_named_with_both_digests(name: str, tmp_path: Path) -> None:
     written(tmp_path)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.artifact import write
 from pipelines.export import to_onnx
 from pipelines.measure import measure
 from pipelines.meter import MeterBench, meter_of
@@ -21,6 +22,7 @@ from pipelines.meters.train_energy import TrainEnergy
 from pipelines.task import Metric, Task
 from pipelines.tasks.digits import correct, make
 from search_spaces.errors import TrialFailed, WrongInput
+from search_spaces.plan import Document, Plan
 from search_spaces.registry import METERS
 
 
@@ -45,7 +47,9 @@ def folders(task: Task, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         torch.manual_seed(width)
         folder = tmp_path_factory.mktemp(f"width{width}")
         model = make(width=width, hidden=8).new_model()
-        (folder / "model.onnx").write_bytes(to_onnx(model, task.example_input).SerializeToString())
+        layers: Document = {"conv1": {"in_floats": "not quantized"}, "head": {"in_floats": None}}
+        content = to_onnx(model, task.example_input).SerializeToString()
+        write(folder, content, plan=Plan(()), seed=0, data_digest="", layers=layers)
         made.append(folder)
     return made[0], made[1]
 
@@ -84,6 +88,7 @@ def test_all_meters_are_read_from_the_files(task: Task, folders: tuple[Path, Pat
     # wide bounds: seven times the width does eight to sixty times the multiplications
     assert 0.01 < found["latency"].value < 0.95
     assert found["latency"].details["seconds"] < found["latency"].details["baseline_seconds"]
+    assert found["latency"].details["float_layers"] == "conv1"
     assert found["accuracy"].value == pytest.approx(found["whole"].value)
     assert found["accuracy"].low < found["accuracy"].value < found["accuracy"].high
     assert (found["whole"].low, found["whole"].num_samples) == (None, len(task.validation))
@@ -98,6 +103,7 @@ def test_what_the_run_told_reaches_the_meters(task: Task, folders: tuple[Path, P
     assert found["train_cost"].value == 12.5
     # 8 x 8 pixels, 3 x 3 kernels, 1 -> 4 -> 8 channels; pooled to 2 x 2; 32 -> 8 -> 10
     assert found["macs"].value == 64 * 4 * 9 + 64 * 8 * 4 * 9 + 32 * 8 + 8 * 10
+    assert found["macs"].details["float_layers"] == "conv1"
     untold = measure(folders[0], None, task, split="test", meters=meters[:1])
     assert untold["train_cost"].value is None
 

@@ -4,17 +4,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from attention_models import Residual, Split, bench
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.utils.data import TensorDataset
 
 from pipelines.attention import Attention, unfold_attention
-from pipelines.bench import Bench, seeded
+from pipelines.bench import seeded
 from pipelines.export import to_onnx
-from pipelines.ranks import Ranks
 from pipelines.stages.prune import Prune
-from pipelines.task import Metric, Task
-from pipelines.tasks.digits import correct
 from search_spaces.errors import TrialFailed, WrongInput
 
 
@@ -52,20 +48,6 @@ class OwnAttention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(2))
 
 
-class FusedAttention(nn.Module):
-    """One layer makes queries, keys and values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.num_heads = 4
-        self.qkv, self.output = nn.Linear(6, 48), nn.Linear(16, 6)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        n, t, _ = tokens.shape
-        q, k, v = self.qkv(tokens).view(n, t, 3, self.num_heads, 4).permute(2, 0, 3, 1, 4)
-        return self.output(functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, 16))
-
-
 class Tokens(nn.Module):
     """Attention between two layers, over the rows of an image."""
 
@@ -76,14 +58,6 @@ class Tokens(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         tokens = images[:, 0]
         return self.head(self.hidden(self.attention(tokens)).relu().mean(1))
-
-
-def bench(make: Callable[[], nn.Module]) -> Bench:
-    data = TensorDataset(torch.randn(20, 1, 6, 6, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 3)
-    metrics = {"accuracy": Metric(correct)}
-    return Bench(
-        Task(make, data, data, data, functional.cross_entropy, metrics, torch.zeros(1, 1, 6, 6)), Ranks.alone()
-    )
 
 
 def fresh(make: Callable[[], nn.Module]) -> nn.Module:
@@ -165,11 +139,69 @@ def test_attention_with_a_fixed_width_fails_with_the_reason() -> None:
     assert model.head.in_features == 4
 
 
-def test_fused_projections_keep_their_width_and_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    model = Prune(sparsity=0.5).apply(fresh(lambda: Tokens(FusedAttention())), bench(lambda: Tokens(FusedAttention())))
-    assert model.attention.qkv.out_features == 48
-    assert "attention.qkv keep their width: the heads of this attention cannot be told apart" in caplog.text
-    assert model.head.in_features == 4
+@torch.no_grad()
+def silenced(whole: nn.Module, part: nn.Module) -> nn.Module:
+    """Let the channels and heads of `whole` say nothing that `part` has no more."""
+    stays = [any(torch.equal(row, left) for left in part.embedding.weight) for row in whole.embedding.weight]
+    gone = [not stay for stay in stays]
+    heads = part.attention.qkv.weight.chunk(3)[0].view(-1, 4, sum(stays))
+    for index, head in enumerate(whole.attention.qkv.weight[:16, stays].view(4, 4, -1)):
+        if not any(torch.equal(head, left) for left in heads):
+            whole.attention.output.weight[:, 4 * index : 4 * index + 4] = 0
+    for layer in (whole.embedding, whole.attention.output):
+        layer.weight[gone], layer.bias[gone] = 0, 0
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("split", "sparsity", "num_heads", "width"),
+    [
+        ("module", {"*qkv": 0.5}, 2, 16),
+        ("module", 0.3, 3, 12),
+        ("layer", {"*qkv": 0.25}, 3, 16),
+        ("layer", 0.5, 2, 8),
+        # its forward takes the width of the input for that of all heads: 11 channels would be no number of heads
+        ("input", 0.35, 3, 12),
+        ("input", 0.5, 2, 8),
+    ],
+)
+def test_heads_leave_a_fused_projection(
+    split: Split, sparsity: float | dict[str, float], num_heads: int, width: int
+) -> None:
+    images, (whole, model) = torch.randn(7, 1, 6, 6), (fresh(lambda: Residual(split)) for _ in range(2))
+    model = Prune(sparsity=sparsity).apply(model, bench(lambda: Residual(split)))
+    assert (model.attention.num_heads, model.embedding.out_features) == (num_heads, width)
+    assert tuple(model.attention.qkv.weight.shape) == (12 * num_heads, width)
+    assert torch.allclose(model(images), silenced(whole, model)(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("importance", ["l1", "activity", "taylor"])
+@pytest.mark.parametrize(("split", "sparsity"), [("layer", {"*qkv": 0.25}), ("input", 0.25)])
+def test_the_weakest_heads_leave_a_fused_projection(
+    split: Split, sparsity: float | dict[str, float], importance: str
+) -> None:
+    model = fresh(lambda: Residual(split))
+    with torch.no_grad():
+        model.attention.qkv.weight.view(3, 4, 4, 16)[:, 1] *= 0.01
+        model.attention.qkv.bias.view(3, 4, 4)[:, 1] *= 0.01
+    biases = model.attention.qkv.bias.view(3, 4, 4)[:, [0, 2, 3]].flatten().clone()
+    Prune(sparsity=sparsity, importance=importance).apply(model, bench(lambda: Residual(split)))
+    assert torch.equal(model.attention.qkv.bias, biases)
+
+
+@pytest.mark.parametrize("split", ["heads first", "fixed"])
+def test_a_fused_projection_that_cannot_lose_heads_keeps_its_width_and_is_named(
+    split: Split, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = Prune(sparsity=0.5).apply(fresh(lambda: Residual(split)), bench(lambda: Residual(split)))
+    assert (model.attention.num_heads, model.attention.qkv.out_features, model.embedding.out_features) == (4, 48, 8)
+    assert "attention.qkv keep their width: heads cannot be taken out of this attention" in caplog.text
+
+
+def test_heads_that_are_tied_to_the_width_of_the_input_are_among_its_names() -> None:
+    tied = "embedding, attention.output, attention.qkv"
+    with pytest.raises(WrongInput, match=rf"\*qkv matches only some of the layers whose widths are tied: {tied}"):
+        Prune(sparsity={"*qkv": 0.5}).apply(fresh(lambda: Residual("input")), bench(lambda: Residual("input")))
 
 
 def test_a_pattern_without_a_layer_is_named() -> None:

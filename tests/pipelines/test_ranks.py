@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from attention_models import Residual, bench
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -15,6 +16,7 @@ from pipelines.checkpoint import Checkpoint
 from pipelines.data_pass import activities, gradients
 from pipelines.ranks import Ranks
 from pipelines.stages.distill import teacher_scores
+from pipelines.stages.prune import Prune
 from pipelines.tasks.digits import make
 from pipelines.train import Batch, TrainSettings, fit
 from search_spaces.errors import TrialFailed
@@ -42,7 +44,7 @@ def test_shards_are_a_fair_partition(size: int, world_size: int) -> None:
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
-CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher", "data_pass", "resume"]
+CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher", "data_pass", "heads", "resume"]
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,18 @@ def check_data_pass(ranks: Ranks, folder: Path) -> bool:
     heard, all_heard = activities(model, here, 130), activities(model, alone, 130)
     same += [torch.allclose(heard[layer], values, atol=1e-6) for layer, values in all_heard.items()]
     return len(same) == 2 * 10 + 6 + 4 and all(same)
+
+
+def check_heads(ranks: Ranks, folder: Path) -> bool:
+    """Both ranks take the same heads out of a fused attention as one does."""
+
+    def pruned(ranks: Ranks) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = Residual("input").eval()
+        Prune(sparsity=0.5, importance="taylor").apply(model, bench(lambda: Residual("input"), ranks))
+        return [*model.state_dict().values()]
+
+    return all(map(torch.equal, pruned(ranks), pruned(Ranks.alone())))
 
 
 def check_resume(ranks: Ranks, folder: Path) -> bool:
