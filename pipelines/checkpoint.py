@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipelines.states import FILE_ERRORS, State, read_state, write_state
+from search_spaces.errors import first_line
 
 _log = logging.getLogger("paretta")
 
@@ -31,7 +32,7 @@ class Checkpoint:
         try:
             write_state(self._path(key), state)
         except FILE_ERRORS as error:
-            _log.warning("the checkpoint %s cannot be written (%s)", self._path(key).name, error)
+            _log.warning("the training goes on without saving its state (%s)", first_line(error))
 
     def load(self, key: str) -> Mapping[str, State] | None:
         """Return what was saved under `key`; None where there is nothing, or nothing that can be read."""
@@ -41,7 +42,7 @@ class Checkpoint:
         try:
             return read_state(path)
         except FILE_ERRORS as error:
-            _log.warning("the checkpoint %s cannot be read (%s); its training starts again", path.name, error)
+            _log.warning("a saved state cannot be read (%s); its training starts again", first_line(error))
             return None
 
     def _path(self, key: str) -> Path:

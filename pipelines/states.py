@@ -2,13 +2,14 @@
 
 import json
 import random
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias, Union, cast
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, uint8
 
 State: TypeAlias = Union[
     Tensor, bool, int, float, str, "Sequence[State]", "Mapping[str, State]", "Mapping[int, State]", None
@@ -24,7 +25,7 @@ def write_state(path: Path, state: Mapping[str, State]) -> None:
     partial = path.with_suffix(f".{random.SystemRandom().getrandbits(48):012x}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={"state": structure})
+        save_file(tensors, partial, metadata={"state": structure, "crc32": _checksum(structure, tensors)})
         partial.replace(path)
     except FILE_ERRORS:
         partial.unlink(missing_ok=True)
@@ -32,11 +33,13 @@ def write_state(path: Path, state: Mapping[str, State]) -> None:
 
 
 def read_state(path: Path) -> Mapping[str, State]:
-    """Return what `write_state` kept in `path`, sequences as lists. Raises `FILE_ERRORS`."""
+    """Return what `write_state` kept in `path`, sequences as lists; damage to any byte of it raises `FILE_ERRORS`."""
     with safe_open(path, framework="pt") as file:
         # copies lie where torch lays tensors; sums over a file's own pages round differently
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
         metadata = file.metadata() or {}
+    if metadata["crc32"] != _checksum(metadata["state"], tensors):
+        raise ValueError("it is damaged: its checksum is not that of its content")
     state = _read(json.loads(metadata["state"]), tensors)
     if not isinstance(state, Mapping):
         raise ValueError("not a state")
@@ -62,6 +65,15 @@ def copied(state: Mapping[str, State]) -> Mapping[str, State]:
     """Return `state` with copies of its tensors, on the CPU and contiguous, as reading it from a file would."""
     tensors: dict[str, Tensor] = {}
     return cast(Mapping[str, State], _read(_written(state, tensors), tensors))
+
+
+def _checksum(structure: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the CRC-32 of all that a file says; safetensors itself looks at no more than the sizes."""
+    seen = zlib.crc32(structure.encode())
+    for name, tensor in sorted(tensors.items()):
+        seen = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), seen)
+        seen = zlib.crc32(tensor.reshape(-1).view(uint8).numpy().data, seen)
+    return f"{seen:08x}"
 
 
 def _written(state: State, tensors: dict[str, Tensor]) -> object:

@@ -1,5 +1,6 @@
 """An interrupted training goes on from its last epoch and ends as an undisturbed one, to the last bit."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,14 +91,31 @@ def test_another_seed_or_setting_starts_anew(task: Task, tmp_path: Path) -> None
     assert len(told) == 3
 
 
-@pytest.mark.parametrize("content", [b"", b"not a tensor file", None])
+def flipped(content: bytes, place: int) -> bytes:
+    """Turn one bit over, as a bad disk does."""
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "nothing is left": lambda _: b"",
+    "another file": lambda _: b"not a tensor file",
+    "cut short": lambda content: content[:-7],
+    "a bit of a tensor": lambda content: flipped(content, len(content) - 7),
+    "a loss": lambda content: flipped(content, content.index(b"losses") + 12),
+    "a type": lambda content: content.replace(b'"dtype":"F32"', b'"dtype":"I32"', 1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_state_is_named_and_training_starts_again(
-    task: Task, tmp_path: Path, content: bytes | None, caplog: pytest.LogCaptureFixture
+    task: Task, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench = Bench(task, Ranks.alone(), seed=3, checkpoint=Checkpoint(tmp_path))
     expected, _ = trained(bench, TrainSettings())
     (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-7] if content is None else content)
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGES[damage](whole))
+    assert path.read_bytes() != whole
     again, _ = trained(bench, TrainSettings())
     assert "cannot be read" in caplog.text
     assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())
