@@ -9,9 +9,10 @@ from dashboards.now import MEASURING
 from orchestrator.files import SweepFiles
 from orchestrator.gauge import Gauge
 from orchestrator.lane import Job, LaneClient, opened
-from orchestrator.mailbox import Progress
+from orchestrator.mailbox import Progress, Update
 from orchestrator.order import Delivered, Order, TaskReference
 from orchestrator.seat import JobReturned, JobStopped
+from orchestrator.warned import warnings_in, with_warnings
 from search_spaces.errors import TrialFailed
 from search_spaces.objectives import Reading
 from search_spaces.plan import Json, Plan
@@ -88,14 +89,14 @@ def carry_out(trial: Trial, workshop: Workshop, *, by_products: Sequence[Plan] =
         update = workshop.lanes.wait(trial.uid, seen=seen, timeout_s=_NEWS_S)
         seen += len(update.progress)
         if update.outcome is None:
-            yield {**update.progress[-1], "where": update.where} if update.progress else {}
+            yield _latest(update) if update.progress else {}
             continue
         workshop.lanes.forget(trial.uid)
         if update.outcome.status != "returned":
             workshop.files.remove(checkpoint_of(trial.uid))
         try:
             delivered = cast(Delivered, opened(update.outcome))
-            yield {"state": MEASURING}
+            yield with_warnings({"state": MEASURING}, [*warnings_in(*update.progress), *delivered.warnings])
             for other, came in zip(more, delivered.by_products, strict=True):
                 yield _weighed(other, came, workshop)
             yield _measured(trial, delivered, workshop)
@@ -106,6 +107,11 @@ def carry_out(trial: Trial, workshop: Workshop, *, by_products: Sequence[Plan] =
         except JobStopped as error:
             yield replace(trial, status="pruned", reason=str(error), finished=time.time())
         return
+
+
+def _latest(update: Update) -> Progress:
+    """Return the last of the messages, with the warnings of all of them."""
+    return with_warnings({**update.progress[-1], "where": update.where}, warnings_in(*update.progress))
 
 
 def _by_product(parent: Trial, plan: Plan) -> Trial:

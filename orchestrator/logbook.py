@@ -5,6 +5,7 @@ from typing import Protocol
 
 from dashboards.journal import Ending, Journal, SweepRecord
 from orchestrator.files import SweepFiles
+from orchestrator.warned import warnings_in
 from search_spaces.errors import TrialFailed
 from search_spaces.objectives import Objective
 from search_spaces.plan import Document
@@ -37,6 +38,7 @@ class Logbook:
     files: SweepFiles
     record: SweepRecord = field(default_factory=SweepRecord)
     metrics: Metrics | None = None
+    warned: set[str] = field(default_factory=set)
 
     def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> None:
         """See `Journal.sweep`."""
@@ -56,7 +58,10 @@ class Logbook:
         self._take(self.journal.trial(trial))
 
     def progress(self, uid: str, message: Document) -> None:
-        """See `Journal.progress`."""
+        """See `Journal.progress`; what is warned of is shown, the same text once."""
+        for text in [text for text in warnings_in(message) if text not in self.warned]:
+            self.warned.add(text)
+            self.display.note(f"{uid}: {text}")
         self._take(self.journal.progress(uid, message))
 
     def front(self, uids: tuple[str, ...]) -> None:

@@ -81,6 +81,7 @@ class Delivered:
         by_products: what came of each; a reason stands for one that failed.
         layers: what became of each of its layers by name, see `pipelines.layers`.
         reused: what was not made again, in order: ``stages`` by kind, and the ``trial`` that made them.
+        warnings: since the last progress message.
     """
 
     words: str
@@ -90,6 +91,7 @@ class Delivered:
     by_products: tuple["Delivered | str", ...] = ()
     layers: dict[str, Json] = field(default_factory=dict)
     reused: tuple[Document, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @cache

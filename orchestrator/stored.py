@@ -91,14 +91,14 @@ class StoredCheckpoint(Checkpoint):
         try:
             self.files.send_now(f"{self.name}/{self._path(key).name}")
         except OSError as error:
-            _log.warning("the checkpoint %s cannot be sent to the storage (%s)", key, error)
+            _log.warning("the training goes on without its state in the storage (%s)", error)
 
     def load(self, key: str) -> Mapping[str, State] | None:
         """See `Checkpoint.load`; the storage's state goes before one that an earlier attempt left on this node."""
         try:
             self.files.bring_now(f"{self.name}/{self._path(key).name}")
         except OSError as error:
-            _log.warning("the checkpoint %s cannot be brought from the storage (%s)", key, error)
+            _log.warning("a saved state cannot be brought from the storage (%s)", error)
         return super().load(key)
 
 

@@ -1,7 +1,7 @@
 """What one rank of a lane does with a job: run a plan, and write the artifact from rank 0."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from itertools import groupby
 from typing import cast
@@ -11,6 +11,7 @@ from orchestrator.order import Delivered, Order
 from orchestrator.seat import Payload, Seat
 from orchestrator.shards import passes_of
 from orchestrator.stored import cache_of, checkpoint_of
+from orchestrator.warned import Warned, warned, with_warnings
 from pipelines.bench import Progress
 from pipelines.cache import Cache
 from pipelines.outcome import Outcome
@@ -22,15 +23,20 @@ from search_spaces.plan import Document, Json, Plan
 
 def fulfil(payload: Payload, seat: Seat) -> Delivered:
     """Run the order in ``payload["order"]`` on this rank; the handler of the sweep's lanes."""
-    order = cast(Order, payload["order"])
-    plan = Plan.from_document(order.plan)
+    with warned() as heard:
+        delivered = _carried_out(cast(Order, payload["order"]), seat, heard)
+        return replace(delivered, warnings=tuple(heard.take()))
 
+
+def _carried_out(order: Order, seat: Seat, heard: Warned) -> Delivered:
+    plan = Plan.from_document(order.plan)
     begun = time.perf_counter()
 
     def tell(progress: Progress) -> None:
         scores = {name: round(score, 6) for name, score in progress.scores.items()}
         seconds = round(time.perf_counter() - begun, 3)  # of the whole job
-        seat.progress({**asdict(progress), "loss": round(progress.loss, 6), "seconds": seconds, "scores": scores})
+        told = {**asdict(progress), "loss": round(progress.loss, 6), "seconds": seconds, "scores": scores}
+        seat.progress(with_warnings(told, heard.take()))
 
     task = order.task.load()
     files, ranks = order.files, Ranks.joined(seat.device)
