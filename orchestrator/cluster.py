@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-d
 
 from orchestrator.network import HOOK
 from orchestrator.slot import SLOT
-from search_spaces.errors import Problem, WrongInput
+from search_spaces.errors import Problem, WrongInput, first_line
 
 PACKAGES = ("search_spaces", "pipelines", "dashboards", "orchestrator")
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,78 +104,43 @@ def connect(
             yield cluster
 
 
-def require_capacity(
-    groups: int, workers: int, resources: Mapping[str, float], *, beside: float = 0.0, where: str = "cluster"
-) -> None:
-    """Check that `groups` worker groups of `workers` workers, each with `resources`, fit the cluster at once.
-
-    A worker lives on one node, so what counts is how many fit each node, not the sum over nodes. `beside` are CPUs of
-    the cluster that a group needs beside its workers, such as to read data.
-
-    Raises:
-        WrongInput: they do not fit even when the cluster is idle.
-    """
-    fit = capacity(resources)
-    if fit < groups * workers:
-        each = " + ".join(f"{amount:g} {name}" for name, amount in resources.items() if amount)
-        has = "; ".join(_listing(node, resources) for node in _nodes())
-        rule = f"needs {groups * workers} x {each} at once ({groups} lane(s) of {workers} worker(s))"
-        mend = "lower the lanes, the workers per lane or their resources, or add nodes"
-        raise WrongInput(Problem(where, f"{rule}; the cluster has room for {fit} ({has})", mend=mend))
-    needs = groups * (workers * resources.get("CPU", 0.0) + beside)
-    if beside and needs > _cpus():
-        rule = f"needs {needs:g} CPU: {groups} lane(s) of {workers} worker(s), each with {beside:g} CPU to read data"
-        mend = "lower the lanes, the workers per lane or their CPUs, or add nodes"
-        raise WrongInput(Problem(where, f"{rule}; the cluster has {_cpus():g}", mend=mend))
-
-
-def lanes_that_fit(workers: int, resources: Mapping[str, float], at_most: int, *, beside: float = 0.0) -> int:
-    """Count the groups that fit the cluster as it is now, see `require_capacity`; at least 1, at most `at_most`."""
-    room = int(_cpus() / (workers * resources["CPU"] + beside) + 1e-9) if beside else at_most
-    return max(1, min(capacity(resources) // workers, room, at_most))
-
-
-def _cpus() -> float:
-    return sum(node.get("CPU", 0.0) for node in _nodes())
-
-
-def capacity(resources: Mapping[str, float]) -> int:
-    """Count the workers with `resources` each that fit the cluster at once when it is idle."""
-    return sum(_fitting(node, resources) for node in _nodes())
-
-
-def _nodes() -> list[Mapping[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def _fitting(node: Mapping[str, float], resources: Mapping[str, float]) -> int:
-    rooms = [int(node.get(name, 0.0) / amount + 1e-9) for name, amount in resources.items() if amount > 0]
-    return min(rooms, default=10**9)
-
-
-def _listing(node: Mapping[str, float], resources: Mapping[str, float]) -> str:
-    return "a node with " + ", ".join(f"{node.get(name, 0.0):g} {name}" for name in resources)
-
-
 @contextmanager
 def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> Iterator[Cluster]:
     folder = short_temp_folder()
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": _python_path()}
     try:
         with _environment({**QUIET, **token}), _session(quiet):
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                num_gpus=num_gpus,
-                resources={SLOT: 1.0},
-                include_dashboard=dashboard,
-                log_to_driver=not quiet,
-                logging_level=logging.ERROR if quiet else logging.INFO,
-                _temp_dir=str(folder),
-            )
+            with _starting(num_cpus):
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus,
+                    num_gpus=num_gpus,
+                    resources={SLOT: 1.0},
+                    include_dashboard=dashboard,
+                    log_to_driver=not quiet,
+                    logging_level=logging.ERROR if quiet else logging.INFO,
+                    _temp_dir=str(folder),
+                )
             yield Cluster(ray.get_runtime_context().gcs_address, own=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _starting(num_cpus: int) -> Iterator[None]:
+    """Say what it means when Ray gives up on its own processes; how long it waits for most of them is fixed in it."""
+    begun = time.monotonic()
+    try:
+        yield
+    except Exception as error:
+        waited, load = time.monotonic() - begun, os.getloadavg()[0]
+        found = f"within {waited:.0f} s at a load of {load:.1f} on {num_cpus} CPU(s)"
+        rule = f"Ray's processes did not start {found} ({first_line(error)})"
+        mend = (
+            "launch again when the machine is less busy; a cluster that is started by hand has the time it needs: "
+            "`ray start --head`, then --address auto"
+        )
+        raise WrongInput(Problem("cluster", rule, mend=mend)) from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ray import cloudpickle
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.cluster import require_capacity
+from orchestrator.capacity import require_capacity
 from orchestrator.host import RESTARTS_IN_A_ROW, GroupSettings, Host
 from orchestrator.mailbox import Letter, Outcome, Patience, Update
 from orchestrator.post import PostOffice

@@ -7,8 +7,9 @@ from typing import cast
 
 from dashboards.journal import SweepRecord
 from dashboards.store import probe
+from orchestrator.capacity import lanes_that_fit, require_capacity
 from orchestrator.check import Checked, check
-from orchestrator.cluster import connect, lanes_that_fit, require_capacity
+from orchestrator.cluster import connect
 from orchestrator.files import Storage, below, check_storage, is_uri
 from orchestrator.home import Home
 from orchestrator.mirror import taken_home

@@ -21,8 +21,9 @@ from dashboards.store import without_password
 from dashboards.table import write_tables
 from orchestrator.by_products import by_products
 from orchestrator.candidate import CACHE, Workshop, artifact_of, carry_out, keep_readings, new_trial
+from orchestrator.capacity import lanes_that_fit
 from orchestrator.check import Checked
-from orchestrator.cluster import Cluster, lanes_that_fit
+from orchestrator.cluster import Cluster
 from orchestrator.confirm import News, confirm, repeats
 from orchestrator.files import SweepFiles, below
 from orchestrator.gauge import Gauge
