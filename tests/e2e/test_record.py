@@ -56,7 +56,9 @@ class Home:
         until(ready, self.sweep, driver)
 
     def kill_publisher(self) -> None:
-        os.kill(self._publishers()[0], signal.SIGKILL)
+        (publisher,) = self._publishers()
+        os.kill(publisher, signal.SIGKILL)
+        self.wait_for_publisher()
 
     def wait_for_publisher(self) -> None:
         deadline = time.monotonic() + 120
@@ -94,7 +96,7 @@ def test_a_killed_driver_and_publisher_lose_and_double_nothing(home: Home) -> No
     driver = home.launch("sweep.yaml")
     home.until(1, driver)
     driver.kill()
-    driver.wait()
+    driver.communicate()
     home.wait_for_publisher()  # it writes what the journal holds, and ends with its driver gone
     assert read_standing(home.sweep).behind == 0
     known = {run.data.tags.get("trial.uid", ""): run.info.run_id for run in home.runs()}
@@ -104,7 +106,7 @@ def test_a_killed_driver_and_publisher_lose_and_double_nothing(home: Home) -> No
     home.until(2, driver)
     home.kill_publisher()
     driver.kill()
-    driver.wait()
+    driver.communicate()
     assert publish(home.sweep, home.server).behind == 0  # from the journal alone
 
     driver = home.launch("--resume", "sweep")
