@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from ray_nodes import ancestors, commands
+
 from dashboards.journal import SweepRecord, events
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,11 @@ def until(ready: Callable[[SweepRecord], bool], sweep: Path, process: subprocess
         time.sleep(0.05)
     process.kill()
     raise AssertionError(process.communicate()[0])
+
+
+def below(driver: int, title: str) -> list[int]:
+    """Return the processes of the driver's own cluster whose title holds `title`, such as ``ray::RayTrainWorker``."""
+    return [pid for pid, line in commands() if title in line and driver in ancestors(pid)]
 
 
 def another_trains(count: int) -> Callable[[SweepRecord], bool]:

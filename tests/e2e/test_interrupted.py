@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import mlflow
 import pytest
-from disturbed import another_trains, endings, started, until, user_folder
+from disturbed import PATIENCE_S, another_trains, below, endings, started, until, user_folder
 
 from dashboards.journal import SweepRecord
 
@@ -23,7 +25,7 @@ space:
   - {kind: quantize, bits: {int: [2, 8]}}
   - {kind: train, epochs: 30, lr: 0.005, batch_size: 32}
 objectives: [size, accuracy]
-search: {sampler: nsga2, trials: 6, seed: 3}
+search: {sampler: nsga2, trials: 7, seed: 3}
 workers: {lanes: 1}
 """
 
@@ -35,42 +37,82 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def told(folder: Path) -> Mapping[str, str]:
-    """What was printed by each launch: one undisturbed, one killed, stopped, stopped at once and resumed to its end."""
-    undisturbed = started(folder, "sweep.yaml", "--name", "whole")
+    """What was printed by each launch: one undisturbed, and one that is ended in every way and resumed each time."""
+    undisturbed, sweep, told = started(folder, "sweep.yaml", "--name", "whole"), folder / "sweeps" / "broken", {}
+    launch = partial(started, folder, "--resume", "broken")
     killed = started(folder, "sweep.yaml", "--name", "broken")
-    until(another_trains(1), folder / "sweeps" / "broken", killed)
+    until(another_trains(1), sweep, killed)
     killed.kill()  # SIGKILL: the driver cleans up nothing
     killed.communicate()
-    stopped = started(folder, "--resume", "broken")
-    until(another_trains(2), folder / "sweeps" / "broken", stopped)
-    os.killpg(stopped.pid, signal.SIGINT)
-    told = {"stopped": stopped.communicate(timeout=300)[0]}
-    assert stopped.returncode == 130, told["stopped"]
-    assert SweepRecord.read(folder / "sweeps" / "broken").status == "stopped"
-    hurried = started(folder, "--resume", "broken")
-    until(another_trains(3), folder / "sweeps" / "broken", hurried)
-    hurried.send_signal(signal.SIGTERM)
-    hurried.send_signal(signal.SIGINT)  # another signal, since two equal ones may arrive as one
-    told["hurried"] = hurried.communicate(timeout=300)[0]
-    assert hurried.returncode == 130, told["hurried"]
-    resumed = started(folder, "--resume", "broken")
+
+    interrupted = launch()
+    until(another_trains(2), sweep, interrupted)
+    os.killpg(interrupted.pid, signal.SIGINT)  # as a terminal does
+    told["SIGINT"] = stopped(interrupted, sweep)
+    terminated = launch()
+    until(another_trains(3), sweep, terminated)
+    terminated.terminate()
+    told["SIGTERM"] = stopped(terminated, sweep)
+
+    hurried = launch()
+    until(another_trains(4), sweep, hurried)
+    os.kill(below(hurried.pid, "ray::RayTrainWorker")[0], signal.SIGSTOP)  # so that it cannot end between the two
+    os.killpg(hurried.pid, signal.SIGINT)
+    heard = read_until("SIGINT: what runs is finished first", hurried)
+    os.killpg(hurried.pid, signal.SIGINT)
+    told["SIGINT twice"] = heard + stopped(hurried, sweep)
+    (state,) = (sweep / "checkpoints").glob("*/*.safetensors")
+    flip_a_bit(state)
+
+    resumed = launch()
     for name, process in (("whole", undisturbed), ("resumed", resumed)):
-        told[name] = process.communicate(timeout=400)[0]
+        told[name] = process.communicate(timeout=PATIENCE_S)[0]
         assert process.returncode == 0, told[name]
-    return told
+    return {**told, "trained": state.parent.name}
 
 
-def test_a_stop_says_how_to_go_on_and_lets_what_runs_end(told: Mapping[str, str]) -> None:
-    assert "SIGINT: what runs is finished first" in told["stopped"]
-    assert "resume: paretta launch --resume broken" in told["stopped"]
-    assert "Traceback" not in told["stopped"]
-    assert "3 of 6 trials have ended" in told["stopped"]
+def stopped(process: subprocess.Popen[str], sweep: Path) -> str:
+    """Return what a launch printed that was stopped and says so."""
+    printed = process.communicate(timeout=PATIENCE_S)[0]
+    assert process.returncode == 130, printed
+    assert SweepRecord.read(sweep).status == "stopped"
+    assert "Traceback" not in printed
+    assert "resume: paretta launch --resume broken" in printed
+    return printed
 
 
-def test_a_second_signal_leaves_what_runs_for_another_day(told: Mapping[str, str]) -> None:
-    assert "resume: paretta launch --resume broken" in told["hurried"]
-    assert "Traceback" not in told["hurried"]
-    assert "3 of 6 trials have ended" in told["hurried"]
+def read_until(text: str, process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not lines or text not in lines[-1]:
+        lines.append(process.stdout.readline())
+        assert lines[-1], "".join(lines)
+    return "".join(lines)
+
+
+def flip_a_bit(state: Path) -> None:
+    """Damage a file as a bad disk does: its last byte is one of a tensor's, and nothing else shows it."""
+    content = state.read_bytes()
+    state.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(("signal_name", "ended"), [("SIGINT", 3), ("SIGTERM", 4)])
+def test_a_signal_lets_what_runs_end_and_says_how_to_go_on(
+    told: Mapping[str, str], signal_name: str, ended: int
+) -> None:
+    assert f"{signal_name}: what runs is finished first" in told[signal_name]
+    assert f"{ended} of 7 trials have ended" in told[signal_name]
+
+
+def test_a_second_one_leaves_what_runs_for_another_day(told: Mapping[str, str]) -> None:
+    assert "4 of 7 trials have ended" in told["SIGINT twice"]
+
+
+def test_a_damaged_state_is_told_and_its_training_starts_again(told: Mapping[str, str]) -> None:
+    told_of = (
+        f"{told['trained']}: a saved state cannot be read (it is damaged: its checksum is not that of its content)"
+    )
+    assert f"{told_of}; its training starts again" in told["resumed"]
 
 
 def test_the_front_is_as_if_nothing_had_happened(folder: Path, told: Mapping[str, str]) -> None:
@@ -94,7 +136,7 @@ def digest(folder: Path, sweep: str, uid: str) -> str:
 def test_no_trial_that_ended_was_trained_again(folder: Path, told: Mapping[str, str]) -> None:
     counts = endings(folder / "sweeps" / "broken")
     assert set(counts.values()) == {1}
-    assert len(counts) == 7
+    assert len(counts) == 8
 
 
 def test_every_trial_has_one_run_in_mlflow(folder: Path, told: Mapping[str, str]) -> None:

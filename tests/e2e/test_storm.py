@@ -4,11 +4,10 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from disturbed import PATIENCE_S, another_trains, endings, started, until, user_folder
+from disturbed import PATIENCE_S, another_trains, below, endings, started, until, user_folder
 
 from dashboards.journal import SweepRecord, events
 
@@ -29,25 +28,6 @@ objectives: [size, accuracy]
 search: {sampler: random, trials: 16, seed: 1}
 workers: {per_trial: 2, lanes: 1, cpus: 0.5, hung_after_s: 4, attempts: 6}
 """
-
-
-def below(driver: int, title: str) -> list[int]:
-    """Process ids of this sweep's own cluster whose title holds `title`."""
-    parents, found = {}, []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if title.encode() in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue  # it ended meanwhile
-    return [process for process in found if driver in ancestors(process, parents)]
-
-
-def ancestors(process: int, parents: Mapping[int, int]) -> Iterator[int]:
-    while process in parents:
-        process = parents[process]
-        yield process
 
 
 def kill(title: str) -> Callable[[int], None]:
