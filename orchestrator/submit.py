@@ -21,6 +21,12 @@ from search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean
 _SWEEP: Final = "sweep"  # the key of a job's metadata that names its sweep
 _STOP_S: Final = "86400"  # a stopped sweep lets what runs come to its end; by default Ray kills it after 3 s
 _LAST_LINES: Final = 5
+_ITS_FOLDER: Final = "${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}"  # on a node, while Ray installs what a job requires
+_CHATTY: Final = (
+    "ray.dashboard.modules.job.sdk",
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray._private.runtime_env.packaging",
+)
 
 
 class NotSubmitted(ParettaError):
@@ -61,7 +67,7 @@ def submit(
         address: of the cluster's Jobs API, such as ``http://10.0.0.5:8265``.
         home: folder of the sweeps there, which every node sees.
         name: of this sweep; by default the file's, for a new one numbered where a job has it.
-        requirements: a pip requirements file.
+        requirements: a pip requirements file; a line that begins with ``./`` is a file of the sweep's folder.
         storage: see `orchestrator.launcher.launch`.
         tracking_uri: of an MLflow store that the cluster reaches, without a password.
         resume: go on with the sweep of this name in `home`, with the task as it is in the file's folder.
@@ -90,16 +96,20 @@ def submit(
 
 
 def follow(submission: Submission, *, address: str, tell: Callable[[str], None]) -> bool:
-    """Pass on what the job prints until it ends; return whether it ended well.
+    """Pass on what the job waits for and what it prints until it ends; return whether it ended well.
 
     Raises:
-        NotSubmitted: the cluster has lost the job.
+        NotSubmitted: the cluster has lost the job, or could not begin it.
     """
     with _jobs(address) as jobs:
+        if (job := jobs.get_job_info(submission.job)).status == JobStatus.PENDING:
+            tell(f"{submission.name}: {_told_of(job)}\n")
         asyncio.run(_tail(jobs, submission.job, tell))
-        while not (status := jobs.get_job_status(submission.job)).is_terminal():
+        while not (job := jobs.get_job_info(submission.job)).status.is_terminal():
             time.sleep(0.5)  # the last lines come before the last word
-        return bool(status == JobStatus.SUCCEEDED)
+    if job.status == JobStatus.FAILED and job.driver_exit_code is None:
+        raise NotSubmitted(f"{submission.name}: {_told_of(job)}")
+    return bool(job.status == JobStatus.SUCCEEDED)
 
 
 def job_lines(sweep: str, *, address: str) -> list[str]:
@@ -107,8 +117,14 @@ def job_lines(sweep: str, *, address: str) -> list[str]:
     with _jobs(address) as jobs:
         job = _job_of(sweep, jobs)
         lines = [line for line in jobs.get_job_logs(str(job.submission_id)).splitlines() if line.strip()]
-    message = f" ({job.message.splitlines()[0]})" if job.message else ""
+    message = f" ({_told_of(job)})" if job.message else ""
     return [f"{sweep}: {job.status.lower()}{message}", *lines[-_LAST_LINES:]]
+
+
+def _told_of(job: JobDetails) -> str:
+    """Return what Ray says of a job; of a long report its first line and its last, which is the cause."""
+    lines = [line.strip() for line in (job.message or "").splitlines() if line.strip()]
+    return " ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))
 
 
 def submission_of(sweep: str, *, address: str) -> Submission:
@@ -128,7 +144,8 @@ def _jobs(address: str) -> Iterator[JobSubmissionClient]:
     if not address.startswith(("http://", "https://")):
         rule = "must be the address of the cluster's Jobs API"
         raise WrongInput(Problem("--address", rule, address, "write it like http://10.0.0.5:8265"))
-    logging.getLogger("ray").setLevel(logging.WARNING)  # which package is uploaded is nobody's concern
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)  # which package is uploaded is nobody's concern
     with authenticated():
         try:
             client = JobSubmissionClient(address)
@@ -173,4 +190,5 @@ def _lines(requirements: Path) -> list[str]:
         raise WrongInput(
             Problem("--requirements", f"the file cannot be read: {error.strerror}", str(requirements))
         ) from None
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    asked = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [f"{_ITS_FOLDER}/{line[2:]}" if line.startswith("./") else line for line in asked]
