@@ -45,6 +45,21 @@ def test_a_kubernetes_cluster_has_a_token_a_slot_and_a_shared_folder(name: str) 
     assert "--home /sweeps" in spec.get("entrypoint", "--home /sweeps")
 
 
+@pytest.mark.parametrize("name", ["rayjob", "raycluster"])
+def test_through_s3_a_cluster_is_the_same_with_keys_for_a_folder(name: str) -> None:
+    spec = document(f"{name}.yaml")["spec"]
+    cluster = spec.get("rayClusterSpec", spec)
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        pod = group["template"]["spec"]
+        del pod["volumes"]
+        for container in pod["containers"]:
+            del container["volumeMounts"]
+            container["envFrom"] = [{"secretRef": {"name": "paretta-s3"}}]
+    if "entrypoint" in spec:
+        spec["entrypoint"] = spec["entrypoint"].replace("/sweeps", "/tmp/sweeps --storage s3://BUCKET/sweeps")
+    assert document(f"{name}-s3.yaml")["spec"] == spec
+
+
 def test_the_store_is_published_on_loopback_and_has_no_password_of_its_own() -> None:
     services = document("compose.yaml")["services"]
     assert [port for service in services.values() for port in service.get("ports", [])] == ["127.0.0.1:5000:5000"]
