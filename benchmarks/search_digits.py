@@ -18,7 +18,6 @@ from typing import cast
 import numpy as np
 
 from dashboards.journal import SweepRecord, events
-from dashboards.summary import history
 from orchestrator.launcher import launch
 from orchestrator.sweep import Sweep
 from search_spaces.plan import Document
@@ -71,7 +70,7 @@ def _curve(folder: Path) -> list[list[float]]:
             epochs[str(event["uid"])] = cast(int, message["epoch"])
     own = {trial.uid for trial in record.trials.values() if trial.role == "trial"}
     spent, points = 0, []
-    for step in history(record):
+    for step in record.history():
         if step.uid in own:
             spent += epochs.get(step.uid, 0)
             points.append([float(spent), step.hypervolume])

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from dashboards.growth import Step
 from dashboards.influence import influence
 from dashboards.journal import SweepRecord
-from dashboards.summary import Step, history, reused_words, roles, total_cost
+from dashboards.summary import reused_words, roles, total_cost
 from search_spaces.documents import write_yaml
 from search_spaces.front import Front
 from search_spaces.limits import Limit
@@ -101,7 +102,7 @@ def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json
         "front": [trial.uid for trial in front],
         "plans": {trial.uid: write_yaml({"stages": list(trial.plan.stages)}) for trial in front},
         "layers": {trial.uid: dict(trial.layers) for trial in front if trial.layers},
-        "growth": _growth(history(record)),
+        "growth": _growth(record.history()),
         "influence": {meter: dict(shares) for meter, shares in influence(trials, front.objectives).items()},
         "cost": dict(total_cost(record)),
         "config": write_yaml(dict(record.config)),
@@ -177,7 +178,7 @@ def _seconds(reading: Reading | None) -> Json:
     return reading.value_in("s") if reading and reading.unit == "ratio" else None
 
 
-def _growth(steps: list[Step]) -> list[Json]:
+def _growth(steps: Sequence[Step]) -> list[Json]:
     """Keep the steps where the front changed, and the last: ``[trials ended, hypervolume, members]``."""
     kept = [step for before, step in zip([None, *steps], steps, strict=False) if before is None or _moved(before, step)]
     return [[s.number, float(f"{s.hypervolume:.6g}"), s.size] for s in [*kept, *steps[-1:]]]

@@ -4,12 +4,14 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias, cast
 
+from dashboards.growth import Growth, Step
 from search_spaces.errors import Problem, WrongInput
 from search_spaces.front import Front
 from search_spaces.limits import Limit, parse_limits
@@ -143,6 +145,8 @@ class SweepRecord:
     reason: str | None = None
     started: float = 0.0
     updated: float = 0.0
+    _growth: Growth | None = field(default=None, init=False, repr=False, compare=False)
+    _states: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
     @classmethod
     def read(cls, folder: Path) -> "SweepRecord":
@@ -173,6 +177,9 @@ class SweepRecord:
     def _take(self, trial: Trial) -> None:
         before = self.trials.get(trial.uid)
         self.trials[trial.uid] = trial
+        if trial.role == "trial":
+            self._states.update([trial.status])
+            self._states.subtract([before.status] if before else [])
         if trial.status != "running":
             self.progress.pop(trial.uid, None)
             if before is None or before.status != trial.status:
@@ -192,7 +199,16 @@ class SweepRecord:
 
     def count(self, *statuses: str) -> int:
         """Count the trials in the given states, the baseline left out."""
-        return sum(trial.status in statuses and trial.role == "trial" for trial in self.trials.values())
+        return sum(self._states[status] for status in statuses)
+
+    def history(self) -> Sequence[Step]:
+        """Return the front's growth, one step per ended trial, in the order of the journal."""
+        if self._growth is None:
+            front = Front.of((), self.objectives, limits=self.limits, reference=self.reference)
+            self._growth = Growth(front)
+        for time_of, trial in self.endings[len(self._growth.steps) :]:
+            self._growth.add(time_of, trial)
+        return self._growth.steps
 
 
 def limits_of(config: Document, section: str = "limits") -> tuple[Limit, ...]:

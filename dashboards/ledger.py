@@ -27,8 +27,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeGuard, cast
 
+from dashboards.growth import Step
 from dashboards.journal import SweepRecord
-from dashboards.summary import Step, reused_words, roles
+from dashboards.summary import reused_words, roles
 from search_spaces.front import Front
 from search_spaces.objectives import Reading
 from search_spaces.plan import Document, Json, canonical_json, digest

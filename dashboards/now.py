@@ -3,13 +3,14 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast, get_args
 
 from dashboards.journal import SweepRecord
 from search_spaces.plan import Document, Json
-from search_spaces.trial import Trial
+from search_spaces.trial import Status, Trial
 
 MEASURING = "measuring"
+_ENDED: Final = tuple(status for status in get_args(Status) if status != "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def doing(message: Document) -> str:
 
 def num_ended(record: SweepRecord) -> int:
     """Count the trials of the search that have ended, whatever became of them."""
-    return sum(trial.status != "running" and trial.role == "trial" for trial in record.trials.values())
+    return record.count(*_ENDED)
 
 
 def asked(record: SweepRecord) -> int | None:

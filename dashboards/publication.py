@@ -28,7 +28,6 @@ from dashboards.ledger import (
 from dashboards.mlflow_views import landing_note, write_views
 from dashboards.models import Models
 from dashboards.store import is_server, search_runs, store_errors
-from dashboards.summary import Growth, Step
 from dashboards.table import write_tables
 from dashboards.tail import Tail
 from search_spaces.front import Front
@@ -93,8 +92,6 @@ class Publication:
         self._doubtful: set[str] = set()
         self._written: dict[str, Trial] = {}
         self._refused: dict[str, str] = {}
-        self._steps: list[Step] = []
-        self._growth = Growth(Front.of((), ()))
         self._models = Models(client, self._write, served=is_server(client.tracking_uri))
 
     @property
@@ -221,13 +218,11 @@ class Publication:
 
     def _bring_steps(self) -> None:
         record, parent = self._tail.record, self._known[_SWEEP]
-        if not self._steps:
-            self._growth = Growth(Front.of((), record.objectives, limits=record.limits, reference=record.reference))
-        self._steps += [self._growth.add(when, trial) for when, trial in record.endings[len(self._steps) :]]
-        points = [point for step in self._steps[int(parent.tags.get(STEP_TAG, 0)) :] for point in step_points(step)]
+        steps = record.history()
+        points = [point for step in steps[int(parent.tags.get(STEP_TAG, 0)) :] for point in step_points(step)]
         for start in range(0, len(points), _METRICS):
             self._write(self._client.log_batch, parent.run_id, metrics_of(points[start : start + _METRICS]))
-        self._tag(parent, {STEP_TAG: str(len(self._steps))})
+        self._tag(parent, {STEP_TAG: str(len(steps))})
 
     def _bring_input(self, run: _Known) -> None:
         from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415

@@ -1,8 +1,7 @@
-"""What the record of a sweep comes to: the roles on its front, the front's growth, and the cost."""
+"""What the record of a sweep comes to: the roles on its front, and the cost."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, cast
 
 from dashboards.journal import SweepRecord
@@ -55,68 +54,6 @@ def alias(role: str) -> str:
     'most-accurate'
     """
     return re.sub(r"[^A-Za-z0-9_-]", "-", role)
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The front after a trial ended.
-
-    Args:
-        number: how many trials had ended, the baseline counted.
-        time: Unix time of the ending.
-        uid: the trial that ended.
-        hypervolume: see `Front.hypervolume`.
-        size: members of the front.
-        best: the best value so far by meter.
-    """
-
-    number: int
-    time: float
-    uid: str
-    hypervolume: float
-    size: int
-    best: Mapping[str, float]
-
-
-@dataclass(slots=True)
-class Growth:
-    """Follows the front from ending to ending; the hypervolume is worked out only where the front changed."""
-
-    front: Front
-    step: Step = Step(0, 0.0, "", 0.0, 0, {})
-
-    def add(self, time: float, trial: Trial) -> Step:
-        """Take in a trial that ended at `time` (Unix seconds) and return the step it makes."""
-        grown = _with(self.front, trial)
-        number = self.step.number + 1
-        if grown is self.front:
-            self.step = Step(number, time, trial.uid, self.step.hypervolume, self.step.size, self.step.best)
-        else:
-            self.front = grown
-            self.step = Step(number, time, trial.uid, grown.hypervolume, len(grown), _best(grown))
-        return self.step
-
-
-def history(record: SweepRecord) -> list[Step]:
-    """Return the front's growth, one step per ended trial, in the order of the journal."""
-    growth = Growth(Front.of((), record.objectives, limits=record.limits, reference=record.reference))
-    return [growth.add(time, trial) for time, trial in record.endings]
-
-
-def _with(front: Front, trial: Trial) -> Front:
-    """Return the front with one more trial, or the very same front where the trial does not belong to it."""
-    if trial.status != "complete" or trial.role == "confirmation":
-        return front
-    baseline = (front.baseline,) if front.baseline else ()
-    others = (t for t in front if t.role != "baseline" and t.uid != trial.uid)
-    everything = (*baseline, *others, trial)
-    grown = Front.of(everything, front.objectives, limits=front.limits, reference=front.reference)
-    return grown if trial.role == "baseline" or any(member is trial for member in grown) else front
-
-
-def _best(front: Front) -> dict[str, float]:
-    values = {o.meter: [v for t in front if (v := t.value(o.meter)) is not None] for o in front.objectives}
-    return {o.meter: (min if o.goal == "min" else max)(values[o.meter]) for o in front.objectives if values[o.meter]}
 
 
 def reused_words(trial: Trial) -> str:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import cast
 
 from dashboards.journal import SweepRecord
-from dashboards.summary import history
 from orchestrator.sweep import BudgetConfig
 
 _HOUR = 3600.0
@@ -74,7 +73,7 @@ def standing(record: SweepRecord) -> list[str]:
     began = min(trial.started for trial in trials)
     budget = Budget(config, held * cast(float, workers["cpus"]), held * cast(float, workers["gpus"]), began)
     own = {trial.uid for trial in trials}
-    steps = history(record) if config.gain is not None else []
+    steps = record.history() if config.gain is not None else []
     return budget.words([step.hypervolume for step in steps if step.uid in own])
 
 

@@ -86,7 +86,8 @@ def summary(record: SweepRecord, num_trials: int) -> str:
     failed, stopped = record.count("failed"), record.count("pruned")
     left = seconds_left(record, num_trials)
     parts = [counts, *([f"{stopped} stopped early"] if stopped else []), f"{failed} failed"]
-    parts += [f"hypervolume {record.front().hypervolume:.3f}", *standing(record)]
+    steps = record.history()
+    parts += [f"hypervolume {steps[-1].hypervolume if steps else 0.0:.3f}", *standing(record)]
     return ", ".join([*parts, *([f"about {_duration(left)} left"] if left is not None else [])])
 
 

@@ -14,7 +14,7 @@ from orchestrator.search import Search
 from orchestrator.stopper import Never, Stopper
 from search_spaces.holes import Choice, Hole, Int, Label
 from search_spaces.matching import knobs_of
-from search_spaces.pareto import hypervolume
+from search_spaces.pareto import hypervolume, non_dominated
 from search_spaces.plan import Plan
 from search_spaces.space import Recorder
 
@@ -93,7 +93,9 @@ class Suggester:
         stopper: what may stop a trial early.
         first: knobs to try before the strategy is asked.
         over: why the search ends before all trials were asked, once it does.
-        volumes: the hypervolume after each trial that ended, on the axes of `search_spaces.objectives.Objective.axis`.
+        best: losses that keep the limits and that no others beat.
+        volume: the hypervolume of all that is complete and keeps the limits; 0 without a baseline.
+        volumes: the same after each trial that ended, on the axes of `search_spaces.objectives.Objective.axis`.
     """
 
     search: Search
@@ -104,9 +106,11 @@ class Suggester:
     num_repeats: int = 0
     num_rejected: int = 0
     exhausted: bool = False
+    volume: float = 0.0
     volumes: list[float] = field(default_factory=list)
     asked: list[_Asked] = field(default_factory=list)
     known: dict[str, _Asked] = field(default_factory=dict)
+    best: list[tuple[float, ...]] = field(default_factory=list)
     draws: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -175,7 +179,7 @@ class Suggester:
         entry = self.asked[number]
         if entry.verdict is None:
             self._settle(entry, losses, pruned=pruned)
-            self.volumes.append(self._volume())
+            self.volumes.append(self.volume)
         assert entry.verdict is not None
         return entry.verdict
 
@@ -197,6 +201,7 @@ class Suggester:
         knobs = knobs_of(self.search.space, plan)
         if knobs is None:
             self.known[plan.fingerprint] = _Asked(-1, "complete", tuple(losses))
+            self._attained(tuple(losses))
             self.strategy.attain(losses)
             return
         proposal, _, _ = self.strategy.ask(knobs)
@@ -215,18 +220,24 @@ class Suggester:
         whole = losses is not None and len(losses) == len(self.search.objectives) and all(map(math.isfinite, losses))
         entry.verdict = "pruned" if pruned else "complete" if whole else "failed"
         entry.losses = tuple(losses) if losses is not None and entry.verdict == "complete" else None
+        if entry.losses is not None:
+            self._attained(entry.losses)
         self.strategy.tell(entry.proposal, entry.verdict, entry.losses)
         self.stopper.tell(entry.proposal, entry.losses, pruned=pruned)
 
+    def _attained(self, losses: tuple[float, ...]) -> None:
+        """Keep the losses if they keep the limits and none that is kept already beats them."""
+        if any(miss > 0 for miss in self.search.violations(losses).values()):
+            return
+        marks = non_dominated(np.array([*self.best, losses]))
+        if marks[-1]:
+            self.best = [point for point, kept in zip([*self.best, losses], marks, strict=True) if kept]
+            self.volume = self._volume() if self.search.baseline else 0.0
+
     def _volume(self) -> float:
-        """Return the hypervolume of all that is complete and keeps the limits; 0 without a baseline."""
-        search = self.search
-        complete = [entry.losses for entry in self.known.values() if entry.losses is not None]
-        kept = [losses for losses in complete if all(miss <= 0 for miss in search.violations(losses).values())]
-        if not kept or not search.baseline:
-            return 0.0
-        scales = search.scales
-        axes = [[s.known(v) for s, v in zip(scales, search.values(losses).values(), strict=True)] for losses in kept]
+        scales = self.search.scales
+        rows = (self.search.values(losses).values() for losses in self.best)
+        axes = [[scale.known(value) for scale, value in zip(scales, row, strict=True)] for row in rows]
         return hypervolume(np.array(axes), np.array([scale.reference for scale in scales]))
 
     def _new(self, proposal: int, plan: Plan, knobs: Mapping[str, Label], *, look: bool = True) -> Suggestion | None:

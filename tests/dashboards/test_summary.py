@@ -7,13 +7,13 @@ from synthetic_sweep import write_sweep
 
 from dashboards.influence import explained_share, influence
 from dashboards.picture import front_picture
-from dashboards.summary import history, roles, total_cost
+from dashboards.summary import roles, total_cost
 from search_spaces.front import Front
 
 
 def test_growth_ends_where_the_whole_front_is_and_never_falls(tmp_path: Path) -> None:
     record = write_sweep(tmp_path / "s", trials=60, artifacts=False)
-    steps = history(record)
+    steps = record.history()
     assert [step.number for step in steps] == list(range(1, 62))
     assert steps[-1].size == len(record.front())
     assert steps[-1].hypervolume == pytest.approx(record.front().hypervolume)

@@ -1,0 +1,61 @@
+"""How the front of a sweep grows from trial to trial."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from search_spaces.front import Front
+from search_spaces.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The front after a trial ended.
+
+    Args:
+        number: how many trials had ended, the baseline counted.
+        time: Unix time of the ending.
+        uid: the trial that ended.
+        hypervolume: see `Front.hypervolume`.
+        size: members of the front.
+        best: the best value so far by meter.
+    """
+
+    number: int
+    time: float
+    uid: str
+    hypervolume: float
+    size: int
+    best: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class Growth:
+    """Follows the front from ending to ending; the hypervolume is worked out only where the front changed."""
+
+    front: Front
+    steps: list[Step] = field(default_factory=list)
+
+    def add(self, time: float, trial: Trial) -> None:
+        """Take in a trial that ended at `time`, in Unix seconds."""
+        number, grown = len(self.steps) + 1, _with(self.front, trial)
+        if self.steps and grown is self.front:
+            self.steps.append(replace(self.steps[-1], number=number, time=time, uid=trial.uid))
+        else:
+            self.front = grown
+            self.steps.append(Step(number, time, trial.uid, grown.hypervolume, len(grown), _best(grown)))
+
+
+def _with(front: Front, trial: Trial) -> Front:
+    """Return the front with one more trial, or the very same front where the trial does not belong to it."""
+    if trial.status != "complete" or trial.role == "confirmation":
+        return front
+    baseline = (front.baseline,) if front.baseline else ()
+    others = (t for t in front if t.role != "baseline" and t.uid != trial.uid)
+    everything = (*baseline, *others, trial)
+    grown = Front.of(everything, front.objectives, limits=front.limits, reference=front.reference)
+    return grown if trial.role == "baseline" or any(member is trial for member in grown) else front
+
+
+def _best(front: Front) -> dict[str, float]:
+    values = {o.meter: [v for t in front if (v := t.value(o.meter)) is not None] for o in front.objectives}
+    return {o.meter: (min if o.goal == "min" else max)(values[o.meter]) for o in front.objectives if values[o.meter]}
