@@ -187,6 +187,7 @@ class SweepRecord:
 
     def _open(self, event: Document) -> None:
         self.started = self.started or self.updated
+        self._growth = None  # what was asked before the objectives were known counts nothing
         self.config, self.facts = cast(Document, event["config"]), cast(Document, event["facts"])
         self.limits, self.reference = limits_of(self.config), limits_of(self.config, "reference")
         goals = cast(list[Mapping[str, str]], event["objectives"])
