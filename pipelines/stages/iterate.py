@@ -12,6 +12,7 @@ from torch import nn
 from pipelines.bench import Bench, derived_seed
 from pipelines.schedules import cubic
 from pipelines.stage import Shape, Stage, stage_of
+from pipelines.stages.prune import Prune, Way
 from pipelines.validation import mean_loss
 from search_spaces.errors import WrongInput
 
@@ -36,8 +37,8 @@ class Iterate(Stage):
     After step k of n the sparsity is that of `prune` times ``k / n`` (linear) or ``1 - (1 - k / n)^3`` (cubic, Zhu and
     Gupta, 2017). A step after which the loss on validation data has risen by more than `max_rise` since before the
     first one is undone, and no other is tried (Han et al., 2015, prune and retrain so). Without `max_rise` every step
-    is kept, which prunes gradually during training: the later epochs train a smaller model and cost less; widths are
-    then rounded at the last step alone, so that they end where pruning at once would put them, up to a channel.
+    is kept, which prunes gradually during training: the later epochs train a smaller model and cost less. Widths end
+    where pruning at once would put them.
     """
 
     kind: Literal["iterate"] = "iterate"
@@ -68,18 +69,17 @@ class Iterate(Stage):
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return the model after the last step that was kept."""
         limit = None if self.max_rise is None else mean_loss(model, bench.task, bench.ranks) + self.max_rise
-        done = 0.0
+        done, parts = 0.0, dict[str, int]()
         for step in range(1, self.steps + 1):
-            share = self._share(step)
             before = deepcopy(model) if limit is not None else None
-            model = self._take(step, model, bench, done, share)
+            model = self._take(step, self._pruned(step, done, parts), model, bench)
             if limit is not None and before is not None:
                 loss = mean_loss(model, bench.task, bench.ranks)
                 # one decision for all ranks, which may not round alike
                 if bench.ranks.any(not loss <= limit):
                     _log.info("iterate: step %d is rolled back: loss %.4g is above %.4g", step, loss, limit)
                     return before
-            done = share
+            done = self._share(step)
         return model
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
@@ -116,12 +116,17 @@ class Iterate(Stage):
         progress = step / self.steps
         return cubic(progress) if self.curve == "cubic" else progress
 
-    def _take(self, step: int, model: nn.Module, bench: Bench, done: float, share: float) -> nn.Module:
+    def _pruned(self, step: int, done: float, parts: dict[str, int]) -> Stage:
+        """Return the stage that goes from the share `done` of the way to the end of `step`."""
+        share = self._share(step)
+        if isinstance(self.prune, Prune):
+            rounded = step == self.steps or self.max_rise is not None
+            return self.prune.step(Way(share, rounded, parts))
+        return _scaled(self.prune, done, share)
+
+    def _take(self, step: int, prune: Stage, model: nn.Module, bench: Bench) -> nn.Module:
         seed = derived_seed(bench.seed, "iterate", str(step))
         bench = replace(bench, seed=seed, stage=f"iterate-{step}", scored=False)
-        prune = _scaled(self.prune, done, share)
-        if self.round_to and self.max_rise is None and step < self.steps:
-            prune = prune.model_copy(update={"round_to": 1})
         model = prune.apply(model, bench)
         return model if self.retrain is None else self.retrain.apply(model, bench)
 

@@ -1,12 +1,13 @@
 """Remove whole channels, neurons and attention heads: the layers that remain are smaller, not masked."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import gcd, lcm
 from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -40,6 +41,21 @@ def _shares(value: object) -> object:
 Shares = Annotated[float | dict[str, float], BeforeValidator(_shares)]
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How far pruning goes that is done in steps.
+
+    Args:
+        progress: of the sparsity.
+        rounded: to the widths that are asked for; otherwise to where rounding can still end.
+        parts: how many parts each group had at the start, by the name of its first layer; filled at the first step.
+    """
+
+    progress: float = 1.0
+    rounded: bool = True
+    parts: dict[str, int] = field(default_factory=dict)
+
+
 class Prune(Stage):
     """Remove the least important output channels of convolutions, neurons of linear layers and heads of attention.
 
@@ -61,6 +77,7 @@ class Prune(Stage):
     scope: Scope = Field("layer", description="layer (the same share of each) or global")
     round_to: int = Field(1, ge=1, description="the divisor that remaining widths shall have, such as 8")
     num_samples: int = Field(256, ge=1, description="the training samples for scores that need data, such as 256")
+    _way: Way | None = PrivateAttr(None)
 
     @field_validator("importance")
     @classmethod
@@ -93,6 +110,12 @@ class Prune(Stage):
         _check_output(model, bench)
         return model
 
+    def step(self, way: Way) -> Self:
+        """Return the stage that goes only so far."""
+        step = self.model_copy()
+        step._way = way
+        return step
+
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
         """Channels go before anything is held by the layers."""
         holders = [stage.kind for stage in earlier if stage.holds_values]
@@ -122,15 +145,28 @@ class Prune(Stage):
 
     def _doomed(self, groups: Sequence[ChannelGroup]) -> list[Tensor]:
         """Choose the parts to remove from each group."""
-        return [
-            _lowest(group.scores, num_removed(len(group.scores), share, self._step(group)))
-            for group, share in zip(groups, self._shares(groups), strict=True)
-        ]
+        way = self._way or Way()
+        starts = [way.parts.setdefault(group.names[0], len(group.scores)) for group in groups]
+        ends = self._left(groups, starts, 1.0, [self._step(group) for group in groups])
+        if way.progress < 1:
+            steps = [self._step(group) if way.rounded else group.step for group in groups]
+            ends = list(map(max, ends, self._left(groups, starts, way.progress, steps)))
+        return [_lowest(group.scores, len(group.scores) - end) for group, end in zip(groups, ends, strict=True)]
 
-    def _shares(self, groups: Sequence[ChannelGroup]) -> list[float]:
-        if isinstance(self.sparsity, dict):
-            return shares_by_pattern(self.sparsity, [group.names for group in groups])
-        return [self.sparsity] * len(groups) if self.scope == "layer" else _global_shares(groups, self.sparsity)
+    def _left(
+        self, groups: Sequence[ChannelGroup], starts: Sequence[int], progress: float, steps: Sequence[int]
+    ) -> list[int]:
+        """Return how many parts of each group are left so far on the way, in multiples of `steps`."""
+        if self.scope == "global":
+            assert not isinstance(self.sparsity, dict)
+            shares = _global_shares(groups, starts, progress * self.sparsity)
+        elif isinstance(self.sparsity, dict):
+            shares = shares_by_pattern(self.sparsity, [group.names for group in groups])
+            shares = [progress * share for share in shares]
+        else:
+            shares = [progress * self.sparsity] * len(groups)
+        counts = zip(groups, starts, shares, steps, strict=True)
+        return [min(start - num_removed(start, share, step), len(group.scores)) for group, start, share, step in counts]
 
     def _step(self, group: ChannelGroup) -> int:
         """Return the divisor of the number of parts that makes the layer's width a multiple of `round_to`."""
@@ -165,12 +201,14 @@ def _matches_all(pattern: str, names: Sequence[str]) -> bool:
     return all(fnmatchcase(name, pattern) for name in names)
 
 
-def _global_shares(groups: Sequence[ChannelGroup], sparsity: float) -> list[float]:
-    """Return the share of each group that is among the lowest scores of all."""
+def _global_shares(groups: Sequence[ChannelGroup], starts: Sequence[int], sparsity: float) -> list[float]:
+    """Return what share of each group's start is gone when the lowest scores of all are, and what went before."""
     everything = torch.cat([group.scores for group in groups]) if groups else torch.empty(0)
     doomed = torch.zeros(len(everything))
-    doomed[_lowest(everything, num_dropped(len(everything), sparsity))] = 1.0
-    return [float(part.mean()) for part in torch.split(doomed, [len(group.scores) for group in groups])]
+    gone = sum(starts) - len(everything)
+    doomed[_lowest(everything, max(num_dropped(sum(starts), sparsity) - gone, 0))] = 1.0
+    parts = torch.split(doomed, [len(group.scores) for group in groups])
+    return [1 - (len(part) - float(part.sum())) / start for part, start in zip(parts, starts, strict=True)]
 
 
 def _lowest(scores: Tensor, count: int) -> Tensor:

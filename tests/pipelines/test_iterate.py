@@ -60,6 +60,23 @@ def test_widths_are_rounded_at_the_end_or_wherever_it_may_end(
     assert widths == expected
 
 
+@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize(
+    ("width", "settings"),
+    [(32, {"sparsity": 0.6, "round_to": 8}), (4, {"sparsity": 0.5}), (30, {"sparsity": 0.33, "round_to": 4})],
+)
+def test_widths_end_where_pruning_at_once_puts_them(width: int, settings: dict[str, object], scope: str) -> None:
+    def made() -> nn.Module:
+        with seeded(0):
+            return nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 3))
+
+    data = TensorDataset(torch.randn(8, 6), torch.arange(8) % 3)
+    task = Task(made, data, data, data, functional.cross_entropy, {"accuracy": Metric(correct)}, torch.zeros(1, 6))
+    bench, prune = Bench(task, Ranks.alone()), {"kind": "prune", "scope": scope, **settings}
+    at_once = stage_of(prune).apply(made(), bench)[0].out_features
+    assert Iterate(prune=prune, steps=4).apply(made(), bench)[0].out_features == at_once < width
+
+
 def test_a_step_too_far_is_rolled_back(bench: Bench) -> None:
     model = Train(epochs=40, lr=0.02, batch_size=40).apply(net(), bench)
     before = mean_loss(model, bench.task, bench.ranks)
