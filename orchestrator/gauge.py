@@ -97,6 +97,7 @@ class _Gauge:
         self.task = task.load()
         self.meters = [meter_of(objective, self.task.metrics) for objective in objectives]
         self.foreseen: dict[str, dict[str, Reading] | None] = {}
+        self.timed: dict[str, Reading] = {}
 
     def read(
         self, artifact: str, baseline: str, split: str, answers_only: bool, facts: dict[str, float]
@@ -119,7 +120,8 @@ class _Gauge:
             readable = [meter for meter in self.meters if meter.label in meters]
             try:
                 with self.slot.taken():
-                    found = foresee(plan, self.task, readable, baseline=self.files.bring(baseline))
+                    reference = self.files.bring(baseline)
+                    found = foresee(plan, self.task, readable, baseline=reference, timed=self.timed)
                 self.foreseen[key] = {meter: foreseen.reading for meter, foreseen in found.items()}
             except (TrialFailed, WrongInput):
                 self.foreseen[key] = None  # its trial would fail as well

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 
 from pipelines.workload import CONVOLUTIONS, macs_of
+from search_spaces.plan import digest
 
 Shapes: TypeAlias = "list[dict[str, list[int]]]"
 
@@ -72,6 +73,15 @@ def integer_kernels(model_path: Path) -> KernelCounts:
         weights=sum(weights for _, _, weights in layers),
         integer_weights=sum(weights for name, _, weights in layers if name in _INTEGER),
     )
+
+
+def kernels_digest(model_path: Path) -> str:
+    """Name what one inference runs: models of equal names run the same kernels on the same shapes, in the same time.
+
+    Widths of stored weights are not part of it, since ONNX Runtime unpacks them when it loads the model.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return digest(list(_profile(model_path, Path(folder))))
 
 
 def _profile(model_path: Path, folder: Path) -> Iterator[tuple[str, Shapes, Shapes]]:

@@ -13,6 +13,7 @@ from pipelines.run import run
 from pipelines.stage import stages_of
 from pipelines.task import Task
 from pipelines.tasks.digits import make
+from search_spaces.objectives import Reading
 from search_spaces.plan import Document, Plan
 
 TRAIN: Document = {"kind": "train", "epochs": 1, "lr": 0.01, "batch_size": 64}
@@ -67,6 +68,19 @@ def test_what_reads_structure_is_that_of_the_trained_artifact(task: Task, tmp_pa
     # the intervals, widened by a tenth, meet; a layer more or less would take half as long again
     assert before.low / 1.1 < after.high * 1.1
     assert after.low / 1.1 < before.high * 1.1
+
+
+def test_what_runs_the_same_kernels_is_timed_once(task: Task) -> None:
+    meters = [meter_of({"kind": "latency", "budget_seconds": 0.2}, {}), meter_of("size", {})]
+    timed: dict[str, Reading] = {}
+    wide, narrow, pruned = (
+        foresee(Plan((TRAIN,), stages), task, meters, timed=timed)
+        for stages in (({**BITS, "bits": 8},), ({**BITS, "bits": 2},), (LAYERS, BITS))
+    )
+    assert narrow["latency"].reading is wide["latency"].reading
+    assert pruned["latency"].reading is not wide["latency"].reading
+    assert list(timed.values()) == [wide["latency"].reading, pruned["latency"].reading]
+    assert len({found["size"].reading.value for found in (wide, narrow, pruned)}) == 3
 
 
 @pytest.mark.parametrize(
