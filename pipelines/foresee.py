@@ -71,8 +71,8 @@ def foresee(
         meters: what to read, by label in the result.
         seed: of the untrained weights.
         baseline: the uncompressed model's artifact, where there is one; otherwise an untrained one is made.
-        timed: readings of earlier calls with the same task, meters and baseline, which this one adds its own to. What runs
-            the same kernels on the same shapes is not timed again, such as a plan that differs in bit-widths alone.
+        timed: readings of earlier calls with the same task, meters and baseline, which this one adds its own to. What
+            runs the same kernels on the same shapes is not timed again, such as where only bit-widths differ.
 
     Raises:
         WrongInput, TrialFailed: the plan cannot be carried out on this model.
