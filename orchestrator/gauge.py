@@ -34,7 +34,8 @@ class Gauge:
     def start(cls, task: TaskReference, objectives: Sequence[Document], slot: Slot, files: SweepFiles) -> Self:
         """Start the actor on the slot's node; it takes no CPU from the workers."""
         there = NodeAffinitySchedulingStrategy(slot.node, soft=False)
-        light = ray.remote(num_cpus=0, max_restarts=2, max_task_retries=2)(_Gauge).options(scheduling_strategy=there)
+        # begun anew as often as it must be: where memory is short Ray kills it first; a measurement has three attempts
+        light = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=2)(_Gauge).options(scheduling_strategy=there)
         return cls(cast("ActorHandle[_Gauge]", light.remote(task, list(objectives), slot, files)))
 
     def read(

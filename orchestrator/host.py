@@ -10,7 +10,7 @@ from ray.actor import ActorHandle
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from orchestrator.post import PostOffice
-from orchestrator.seat import answer, serve
+from orchestrator.seat import DEATHS, answer, serve
 from orchestrator.shards import NAME
 from search_spaces.errors import out_of_memory
 
@@ -47,8 +47,8 @@ class Host:
             try:
                 trainer().fit()
                 reason = "it was sent home"
-            except (TrainingFailedError, ray.exceptions.RayActorError) as error:
-                lost += isinstance(error, ray.exceptions.RayActorError)  # the controller itself died
+            except (TrainingFailedError, *DEATHS) as error:
+                lost += isinstance(error, DEATHS)  # the controller itself died
                 if answer(self.post.served.remote(self.lane)) > served:
                     lost = 0
                     continue

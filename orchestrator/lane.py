@@ -8,19 +8,19 @@ life, and how a group whose ranks are stuck in a collective is told to start ane
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self
 
 import ray
 from ray import cloudpickle
 from ray.actor import ActorHandle
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.capacity import require_capacity
-from orchestrator.host import RESTARTS_IN_A_ROW, GroupSettings, Host
+from orchestrator.host import GroupSettings
+from orchestrator.hosts import Hosts, light_actor
 from orchestrator.mailbox import Letter, Outcome, Patience, Update
 from orchestrator.post import PostOffice
 from orchestrator.seat import Handler, JobReturned, JobStopped, Payload, Seat, answer, sealed
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 __all__ = ["Handler", "Job", "JobStopped", "LaneClient", "Lanes", "Payload", "Seat", "opened"]
-
-A = TypeVar("A")
 
 # Ray Train's settings for a group that is not restarted per trial: notice a death in half a second, no process per
 # group that watches for spot-instance notices (a lost worker's job is delivered again), no time-series, no chdir.
@@ -175,23 +173,22 @@ class Lanes:
             "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": str(hung_after_s),
         }
         self.beside = cpus_beside(streams=dataset is not None)
-        self.hosts: dict[int, ActorHandle[Host]] = {}
-        self.runs: list[ray.ObjectRef[None]] = []
+        self.hosts: Hosts | None = None
 
     def __enter__(self) -> Self:
         """Check the resources and set the worker groups going; jobs may be submitted at once."""
         require_capacity(self.num_lanes, self.group.workers, self.group.resources, beside=self.beside)
-        self.post = _actor(PostOffice, {}, self.num_lanes, self.patience)
-        self.client = LaneClient(self.post)
+        self.post = light_actor(PostOffice, {}, self.num_lanes, self.patience)
+        self.client, self.hosts = LaneClient(self.post), Hosts(self.post, self.group, self.environment)
         for lane in range(self.num_lanes):
-            self._start(lane)
+            self.hosts.begin(lane)
         return self
 
     def grow(self, num_lanes: int) -> bool:
         """Add a lane where fewer than `num_lanes` are left or were started, such as for a node that joined."""
         missing = num_lanes > answer(self.post.alive.remote())
-        if missing:
-            self._start(answer(self.post.add_lane.remote()))
+        if missing and self.hosts is not None:
+            self.hosts.begin(answer(self.post.add_lane.remote()))
         return missing
 
     def lost(self) -> str:
@@ -199,28 +196,22 @@ class Lanes:
         why: str = answer(self.post.lost.remote())
         return why
 
-    def _start(self, lane: int) -> None:
-        self.hosts[lane] = _actor(Host, self.environment, restarts=RESTARTS_IN_A_ROW)
-        self.runs.append(self.hosts[lane].run.remote(lane, self.post, self.group))
-
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """End the worker groups, running jobs included, and every actor; soon where something went wrong."""
         self.close(timeout_s=20.0 if error is None else 5.0)
 
     def close(self, *, timeout_s: float = 20.0) -> None:
         """Send the ranks home, wait for their groups to end, and kill what is left after `timeout_s`."""
-        if not self.hosts:
+        if self.hosts is None:
             return
         try:
             answer(self.post.close.remote(), 5.0)
-            ray.wait(self.runs, num_returns=len(self.runs), timeout=timeout_s)
+            self.hosts.close(timeout_s)
         except (ray.exceptions.RayError, TimeoutError):
-            pass  # a post office that is gone closes nothing, and its lanes end by the kill below
+            self.hosts.close(0.0)  # a post office that is gone closes nothing
         finally:
-            for host in self.hosts.values():
-                ray.kill(host)
             ray.kill(self.post)
-            self.hosts, self.runs = {}, []
+            self.hosts = None
 
     def submit(self, job: Job) -> None:
         """Queue `job`, see `LaneClient.submit`."""
@@ -229,23 +220,6 @@ class Lanes:
     def result(self, uid: str, *, timeout_s: float) -> object:
         """Wait for a job's value, see `LaneClient.result`."""
         return self.client.result(uid, timeout_s=timeout_s)
-
-
-def _actor(kind: type[A], environment: Mapping[str, str], *arguments: object, restarts: int = 0) -> ActorHandle[A]:
-    """Start an actor without CPU on this process' node, so that it never takes a worker's place.
-
-    Were the affinity soft, Ray would put an actor that needs nothing on any node, whose death would then end it.
-    After each of the `restarts` that its process may need, its unfinished calls are made again.
-    """
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    remote = ray.remote(kind).options(
-        num_cpus=0,
-        max_restarts=restarts,
-        max_task_retries=restarts,
-        scheduling_strategy=here,
-        runtime_env={"env_vars": dict(environment)} if environment else None,
-    )
-    return cast(ActorHandle[A], remote.remote(*arguments))
 
 
 def _resolve(name: str) -> Handler:

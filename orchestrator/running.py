@@ -1,18 +1,14 @@
 """A sweep that runs: baseline, search, test readings and confirmations, each from wherever the journal left it."""
 
-import logging
 import math
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-
-from ray import tune
-from ray.exceptions import RayActorError
 
 from dashboards.front_page import write_report
 from dashboards.journal import Journal, SweepRecord
@@ -27,7 +23,7 @@ from orchestrator.cluster import Cluster
 from orchestrator.confirm import News, confirm, repeats
 from orchestrator.files import SweepFiles, below
 from orchestrator.gauge import Gauge
-from orchestrator.lane import LaneClient, Lanes
+from orchestrator.lane import Lanes
 from orchestrator.logbook import Display, Logbook
 from orchestrator.metrics import SweepMetrics
 from orchestrator.mirror import mirrored
@@ -35,22 +31,23 @@ from orchestrator.order import TaskReference
 from orchestrator.progress import display
 from orchestrator.result import REPORT_FILE, SweepFront, how_to_resume
 from orchestrator.resume import caught_up, history
-from orchestrator.scheduler import RungScheduler
 from orchestrator.scribe import Pace, Scribe
 from orchestrator.searcher import TuneSearcher
 from orchestrator.searching import budget_of, remember, suggester_of
+from orchestrator.seat import DEATHS
 from orchestrator.shards import cpus_beside, source_of
 from orchestrator.slot import Slot
 from orchestrator.stopping import Stopping, SweepStopped, write_driver
 from orchestrator.sweep import Sweep
-from orchestrator.trial import CandidateTrial, trial_of
+from orchestrator.tuning import tuned
 from orchestrator.warm_start import Earlier, taken_over
 from pipelines.artifact import verify
-from search_spaces.errors import DamagedArtifact, ParettaError
+from search_spaces.errors import MEMORY_MEND, DamagedArtifact, ParettaError, out_of_memory
 from search_spaces.plan import Json
 from search_spaces.trial import Trial
 
 NODES_S = 10.0  # between two looks at the cluster's nodes
+NO_MEMORY = "out of memory: Ray has ended processes of the sweep"
 
 
 class SweepFailed(ParettaError):
@@ -149,9 +146,10 @@ class RunningSweep:
             log.end("stopped", "interrupted")
             self._write_results()
             raise SweepStopped(how_to_resume(self.folder, self.record)) from None
-        except RayActorError as error:
-            log.end("failed", "an actor that all trials need died")
-            raise SweepFailed(f"an actor died\n{how_to_resume(self.folder, self.record)}") from error
+        except DEATHS as error:
+            why = out_of_memory(error) or "an actor that all trials need died"
+            log.end("failed", why)
+            raise SweepFailed(f"{why}\n{how_to_resume(self.folder, self.record)}") from error
         except BaseException as error:
             log.end("failed", str(error).partition("\n")[0] or type(error).__name__)
             raise
@@ -266,10 +264,18 @@ class RunningSweep:
         if self.record.frozen is not None:
             return
         self._take_over(log)
+        look, ended, in_vain = Pace(NODES_S), len(self.record.endings), 0
+        while not self._searched(workshop, log, lanes, look):
+            in_vain = in_vain + 1 if len(self.record.endings) == ended else 0
+            if in_vain > workshop.attempts:
+                raise SweepFailed(f"{NO_MEMORY}; {MEMORY_MEND}\n{how_to_resume(self.folder, self.record)}")
+            ended = len(self.record.endings)
+            log.display.note(f"{NO_MEMORY}; the search goes on with what was running")
+
+    def _searched(self, workshop: Workshop, log: Logbook, lanes: Lanes, look: Pace) -> bool:
+        """Search from where the journal is to the end; False where memory ran out before, see `orchestrator.tuning`."""
         scribe = Scribe(log, workshop.seed)
         searcher = self._searcher(workshop, scribe, log)
-        cancel = partial(_cancel, lanes=workshop.lanes, seed=workshop.seed)
-        look = Pace(NODES_S)
 
         def each_step() -> None:
             if self._heed(workshop, log) or scribe.returned:
@@ -279,32 +285,15 @@ class RunningSweep:
                 log.display.note("a node has joined: one more lane is starting")
 
         scribe.each_step = each_step
-        body = tune.with_parameters(CandidateTrial, workshop=workshop)
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would say of a trial is in the journal
-        tune.Tuner(
-            tune.with_resources(body, self.cluster.trial_resources()),
-            tune_config=tune.TuneConfig(
-                search_alg=searcher,
-                scheduler=RungScheduler(searcher.suggester, cancel),
-                num_samples=self.sweep.config.search.trials,
-                reuse_actors=True,
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(self.folder / "ray"),
-                callbacks=[scribe],
-                # an actor that died is begun again, and finds its candidate where it was on its lane
-                failure_config=tune.FailureConfig(max_failures=workshop.attempts),
-                # a candidate is done when it is measured: there is nothing to save of the actor that waited for it
-                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-                verbose=0,
-            ),
-        ).fit()
+        trials, reserved = self.sweep.config.search.trials, self.cluster.trial_resources()
+        if not tuned(searcher, scribe, workshop, folder=self.folder / "ray", num_trials=trials, resources=reserved):
+            return False
         self._require_going_on(lanes)
         if scribe.returned:
             raise SweepFailed(f"the mailbox or the gauge died\n{how_to_resume(self.folder, self.record)}")
         if searcher.suggester.over is not None:
             log.display.note(f"the search ended early: {searcher.suggester.over}")
+        return True
 
     def _read_tests(self, workshop: Workshop, log: Logbook) -> None:
         """Freeze the front, and only then read the test split, once a member; it steers nothing any more."""
@@ -358,8 +347,3 @@ class RunningSweep:
             "own_cluster": self.cluster.own,
             "storage": self.storage,
         }
-
-
-def _cancel(config: Mapping[str, object], *, lanes: LaneClient, seed: int) -> None:
-    """End the job of a trial that was stopped; nobody will ask what came of it."""
-    lanes.cancel(trial_of(config, seed).uid, abandon=True)

@@ -24,6 +24,8 @@ T = TypeVar("T")
 ANSWER_S = 60.0  # the mailbox answers in milliseconds; a minute of silence means that it is gone
 ORDERS_S = 1.0  # between two signs of life of a rank
 TAKE_S = 10.0  # of one wait for the next job
+# what a call says whose actor died; the second where Ray ended the actor because its node ran short of memory
+DEATHS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 
 
 class JobStopped(ParettaError):

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from ray import tune
-from ray.exceptions import RayActorError
 
 from orchestrator.candidate import Workshop, carry_out, new_trial
 from orchestrator.mailbox import Progress
 from orchestrator.searcher import DELIVERED, PROGRESS, RETURNED, STATUS
+from orchestrator.seat import DEATHS
 from search_spaces.plan import Document, Json, Plan
 from search_spaces.trial import Trial
 
@@ -39,7 +39,7 @@ class CandidateTrial(tune.Trainable):
         """Wait for the next news; a candidate is not to blame for the death of an actor that all of them need."""
         try:
             news = next(self.news)
-        except RayActorError:
+        except DEATHS:
             return {STATUS: RETURNED, "done": True}
         if not isinstance(news, Trial):
             return {STATUS: "running", PROGRESS: json.dumps(dict(news)), "done": False}

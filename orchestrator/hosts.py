@@ -1,0 +1,100 @@
+"""The hosts of a sweep's lanes: begun, begun anew where one dies, and ended with the sweep."""
+
+import threading
+from collections.abc import Mapping
+from typing import Final, TypeVar, cast
+
+import ray
+from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from orchestrator.host import RESTARTS_IN_A_ROW, GroupSettings, Host
+from orchestrator.post import PostOffice
+from orchestrator.seat import answer
+from search_spaces.errors import first_line
+
+A = TypeVar("A")
+
+_LOOK_S: Final = 0.5  # between two looks at whether the hosts live
+
+
+class Hosts:
+    """Keeps one host a lane, in a thread of the driver.
+
+    Ray would begin them anew by itself, but where a node's memory is short it kills first what it may begin anew, and a
+    lane whose host dies loses its workers with it, whichever lane took the memory.
+
+    Args:
+        post: of all lanes.
+        group: what each lane's worker group is made of.
+        environment: of the hosts' processes, which their workers inherit.
+    """
+
+    def __init__(self, post: ActorHandle[PostOffice], group: GroupSettings, environment: Mapping[str, str]) -> None:
+        self.post, self.group, self.environment = post, group, environment
+        self.actors: dict[int, ActorHandle[Host]] = {}
+        self.runs: dict[int, ray.ObjectRef[None]] = {}
+        self.losses: dict[int, tuple[int, int]] = {}
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._watch, name="paretta-hosts", daemon=True)
+        self.thread.start()
+
+    def begin(self, lane: int) -> None:
+        """Start the host of a lane."""
+        self.actors[lane] = light_actor(Host, self.environment)
+        self.runs[lane] = self.actors[lane].run.remote(lane, self.post, self.group)
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for the hosts to end, whose lanes have been sent home, and kill what is left after `timeout_s`."""
+        self.over.set()
+        self.thread.join(timeout_s)
+        try:
+            if self.runs:
+                ray.wait(list(self.runs.values()), num_returns=len(self.runs), timeout=timeout_s)
+        finally:
+            for host in self.actors.values():
+                ray.kill(host)
+
+    def _watch(self) -> None:
+        while not self.over.wait(_LOOK_S):
+            try:
+                for lane, run in list(self.runs.items()):
+                    if why := _death(run):
+                        self._mend(lane, why)
+            except (ray.exceptions.RayError, TimeoutError):
+                return  # the post office is gone, and with it the sweep
+
+    def _mend(self, lane: int, why: str) -> None:
+        """Begin a host anew, unless it died again and again while its lane served no job."""
+        served: int = answer(self.post.served.remote(lane))
+        lost, before = self.losses.get(lane, (0, served))
+        self.losses[lane] = (lost + 1 if served == before else 1, served)
+        if self.losses[lane][0] <= RESTARTS_IN_A_ROW:
+            self.begin(lane)
+        else:
+            del self.runs[lane]
+            answer(self.post.lane_ended.remote(lane, f"its host died again and again ({why})"))
+
+
+def _death(run: "ray.ObjectRef[None]") -> str:
+    """Say what a host died of; nothing while it lives, or where its lane was sent home."""
+    ended, _ = ray.wait([run], timeout=0)
+    try:
+        ray.get(ended)
+    except ray.exceptions.RayError as error:
+        return first_line(error)
+    return ""
+
+
+def light_actor(kind: type[A], environment: Mapping[str, str], *arguments: object) -> ActorHandle[A]:
+    """Start an actor without CPU on this process' node, so that it never takes a worker's place.
+
+    Were the affinity soft, Ray would put an actor that needs nothing on any node, whose death would then end it.
+    """
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    remote = ray.remote(kind).options(
+        num_cpus=0,
+        scheduling_strategy=here,
+        runtime_env={"env_vars": dict(environment)} if environment else None,
+    )
+    return cast(ActorHandle[A], remote.remote(*arguments))
