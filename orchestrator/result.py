@@ -76,7 +76,8 @@ def how_to_resume(folder: Path, record: SweepRecord) -> str:
     """Say how far an interrupted sweep is and what goes on with it."""
     asked = cast(Mapping[str, object], record.config["search"])["trials"]
     done = f"{record.count('complete', 'failed', 'pruned')} of {asked} trials have ended"
-    return f"{folder.name} is stopped: {done}\nresume: {_program()} launch --resume {folder.name}{_at(folder)}"
+    joined = "" if record.facts.get("own_cluster", True) else " --address ADDRESS"
+    return f"{folder.name} is stopped: {done}\nresume: {_program()} launch --resume {folder.name}{_at(folder)}{joined}"
 
 
 def _at(folder: Path) -> str:
