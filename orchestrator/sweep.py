@@ -35,7 +35,7 @@ class TaskConfig(_Section):
 class SearchConfig(_Section):
     """How candidates are suggested, and how many."""
 
-    sampler: str = Field(default="tpe", description="one of `paretta list samplers`")
+    sampler: str = Field(default="grey_box", description="one of `paretta list samplers`")
     stopper: str = Field(default="none", description="one of `paretta list stoppers`")
     trials: int = Field(default=16, ge=1, description="a whole number of at least 1")
     seed: int = Field(default=0, ge=0, lt=2**32, description="a whole number from 0")
