@@ -23,16 +23,20 @@ from ray import tune
 
 from dashboards.journal import Journal, SweepRecord
 from orchestrator.cluster import connect
+from orchestrator.files import SweepFiles
 from orchestrator.lane import Job, LaneClient, Lanes, Seat
 from orchestrator.logbook import Logbook
+from orchestrator.metrics import SweepMetrics
 from orchestrator.progress import display
 from orchestrator.resume import caught_up, history
+from orchestrator.scheduler import RungScheduler
 from orchestrator.scribe import Scribe
+from orchestrator.search import Search
 from orchestrator.searcher import STATUS, TuneSearcher
-from orchestrator.suggest import Search, Strategy, Suggester
-from orchestrator.sweep import SAMPLERS
+from orchestrator.suggest import Strategy, Suggester
 from orchestrator.trial import TRIAL, trial_of
 from search_spaces.objectives import Objective, Reading
+from search_spaces.registry import SAMPLERS
 from search_spaces.space import Space
 from search_spaces.trial import Trial
 
@@ -67,17 +71,16 @@ def made_up(trial: Trial) -> Trial:
     return replace(trial, status="complete", readings=readings, finished=time.time())
 
 
-class NoWork(tune.Trainable):  # type: ignore[misc]
+class NoWork(tune.Trainable):
     """A candidate that hands one empty job to the lane and reports.
 
-    No trial ends before all actors are there, as part of the warm-up: a trial that ends sooner than the next actor
-    starts lends its own, and Tune throws away the process that it has begun to start, trial after trial.
+    No trial ends before Tune has all actors at work, as part of the warm-up: a trial that ends sooner than the next
+    actor starts lends its own, and Tune throws away the process that it has begun to start, trial after trial.
     """
 
     def setup(self, config: dict[str, object], client: LaneClient, actors: Path) -> None:
-        """Keep the way to the lane, and be counted."""
+        """Keep the way to the lane."""
         self.client, self.actors = client, actors
-        (actors / str(os.getpid())).touch()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, object]) -> bool:
@@ -87,6 +90,7 @@ class NoWork(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, object]:
         """Run the job and report."""
+        (self.actors / str(os.getpid())).touch()
         self.client.submit(Job(self.trial.uid, {}))
         self.client.result(self.trial.uid, timeout_s=60.0)
         while len([*self.actors.iterdir()]) < MAX_RUNNING:
@@ -117,7 +121,8 @@ def measure(num_trials: int, sampler_name: str) -> dict[str, float]:
         ):
             lanes.submit(Job("warm-up", {}))
             lanes.result("warm-up", timeout_s=170.0)
-            log = Stamping(journal, shown, SweepRecord(name="scale", folder=folder))
+            record = SweepRecord(name="scale", folder=folder)
+            log = Stamping(journal, shown, SweepFiles(folder), record, SweepMetrics())
             log.sweep(name="scale", config={"search": {"trials": num_trials}}, objectives=OBJECTIVES, facts={})
             scribe = Scribe(log, 0)
             actors = folder / "actors"
@@ -126,11 +131,17 @@ def measure(num_trials: int, sampler_name: str) -> dict[str, float]:
             def make() -> TuneSearcher:
                 return TuneSearcher(Suggester(search, sampler(search)), max_running=MAX_RUNNING, asked=scribe.asked)
 
+            searcher = make()
             tune.Tuner(
                 tune.with_resources(
                     tune.with_parameters(NoWork, client=lanes.client, actors=actors), cluster.trial_resources()
                 ),
-                tune_config=tune.TuneConfig(search_alg=make(), num_samples=num_trials, reuse_actors=True),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    scheduler=RungScheduler(searcher.suggester, lambda _: None),
+                    num_samples=num_trials,
+                    reuse_actors=True,
+                ),
                 run_config=tune.RunConfig(
                     name="tune",
                     storage_path=str(folder / "ray"),

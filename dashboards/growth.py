@@ -1,9 +1,10 @@
 """How the front of a sweep grows from trial to trial."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from search_spaces.front import Front
+from search_spaces.objectives import Objective
 from search_spaces.trial import Trial
 
 
@@ -49,11 +50,19 @@ def _with(front: Front, trial: Trial) -> Front:
     """Return the front with one more trial, or the very same front where the trial does not belong to it."""
     if trial.status != "complete" or trial.role == "confirmation":
         return front
+    if not front.best_effort and any(_beats(member, trial, front.objectives) for member in front):
+        return front
     baseline = (front.baseline,) if front.baseline else ()
     others = (t for t in front if t.role != "baseline" and t.uid != trial.uid)
     everything = (*baseline, *others, trial)
     grown = Front.of(everything, front.objectives, limits=front.limits, reference=front.reference)
     return grown if trial.role == "baseline" or any(member is trial for member in grown) else front
+
+
+def _beats(member: Trial, trial: Trial, objectives: Sequence[Objective]) -> bool:
+    """Say whether a member is better in every objective, which spares most trials the making of a front."""
+    pairs = ((o, member.value(o.meter), trial.value(o.meter)) for o in objectives)
+    return all(ours is not None and its is not None and o.loss(ours) < o.loss(its) for o, ours, its in pairs)
 
 
 def _best(front: Front) -> dict[str, float]:

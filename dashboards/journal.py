@@ -127,7 +127,7 @@ class SweepRecord:
         frozen: uids of the final front, None while the sweep runs.
         endings: each trial at the moment it ended, with the Unix time of the event; a trial tried again ends again.
         status: ``running`` until an ending is written.
-        updated: Unix time of the last event.
+        updated: Unix time of the last event; began: when the first trial of the search started, None before.
     """
 
     name: str = ""
@@ -145,6 +145,7 @@ class SweepRecord:
     reason: str | None = None
     started: float = 0.0
     updated: float = 0.0
+    began: float | None = None
     _growth: Growth | None = field(default=None, init=False, repr=False, compare=False)
     _states: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
@@ -178,6 +179,7 @@ class SweepRecord:
         before = self.trials.get(trial.uid)
         self.trials[trial.uid] = trial
         if trial.role == "trial":
+            self.began = trial.started if self.began is None else min(self.began, trial.started)
             self._states.update([trial.status])
             self._states.subtract([before.status] if before else [])
         if trial.status != "running":

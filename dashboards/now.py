@@ -102,11 +102,10 @@ def asked(record: SweepRecord) -> int | None:
 
 def seconds_left(record: SweepRecord, num_trials: int, now: float | None = None) -> float | None:
     """Expect the trials to come to take as long as those that ended, side by side as they ran; None before one did."""
-    trials, ended = [t for t in record.trials.values() if t.role == "trial"], num_ended(record)
-    if not ended:
+    ended = num_ended(record)
+    if not ended or record.began is None:
         return None
-    begun = min(trial.started for trial in trials)
-    return ((time.time() if now is None else now) - begun) / ended * max(num_trials - ended, 0)
+    return ((time.time() if now is None else now) - record.began) / ended * max(num_trials - ended, 0)
 
 
 def now_document(record: SweepRecord, standing: str) -> dict[str, Json]:

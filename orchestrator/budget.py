@@ -65,14 +65,18 @@ class Budget:
 def standing(record: SweepRecord) -> list[str]:
     """Say how much of its budget a running sweep has used, by its record."""
     config = BudgetConfig.model_validate(record.config.get("budget", {}))
-    trials = [trial for trial in record.trials.values() if trial.role == "trial"]
     workers, lanes = record.config.get("workers"), record.facts.get("lanes")
-    if config == BudgetConfig() or not trials or not isinstance(workers, Mapping) or not isinstance(lanes, int):
+    if (
+        config == BudgetConfig()
+        or record.began is None
+        or not isinstance(workers, Mapping)
+        or not isinstance(lanes, int)
+    ):
         return []
     held = lanes * cast(int, workers["per_trial"])
-    began = min(trial.started for trial in trials)
-    budget = Budget(config, held * cast(float, workers["cpus"]), held * cast(float, workers["gpus"]), began)
-    own = {trial.uid for trial in trials}
+    cpus, gpus = (held * cast(float, workers[name]) for name in ("cpus", "gpus"))
+    budget = Budget(config, cpus, gpus, record.began)
+    own = {trial.uid for trial in record.trials.values() if trial.role == "trial"}
     steps = record.history() if config.gain is not None else []
     return budget.words([step.hypervolume for step in steps if step.uid in own])
 

@@ -35,6 +35,12 @@ class RungScheduler(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self.suggester, self.cancel = suggester, cancel
 
+    def choose_trial_to_run(self, tune_controller: "TuneController") -> TuneTrial | None:
+        """Return the waiting trial that was suggested first; Tune's own way is through all trials there ever were."""
+        live: set[TuneTrial] = tune_controller.get_live_trials()  # type: ignore[no-untyped-call]
+        waiting = [trial for trial in live if trial.status == TuneTrial.PENDING]
+        return min(waiting, key=lambda trial: int(trial.config["number"]), default=None)
+
     def on_trial_result(self, tune_controller: "TuneController", trial: TuneTrial, result: Mapping[str, object]) -> str:
         """Decide at each rung; between rungs a trial goes on."""
         message = json.loads(str(result.get(PROGRESS, "{}")))
