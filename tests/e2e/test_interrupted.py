@@ -75,10 +75,16 @@ def stopped(process: subprocess.Popen[str], sweep: Path) -> str:
     """Return what a launch printed that was stopped and says so."""
     printed = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 130, printed
-    assert SweepRecord.read(sweep).status == "stopped"
+    record = SweepRecord.read(sweep)
+    assert record.status == "stopped"
+    assert f"{record.count('complete', 'failed')} of 7 trials have ended" in printed
     assert "Traceback" not in printed
     assert "resume: paretta launch --resume broken" in printed
     return printed
+
+
+def num_ended(printed: str) -> int:
+    return int(printed.partition(" of 7 trials have ended")[0].rpartition(" ")[2])
 
 
 def read_until(text: str, process: subprocess.Popen[str]) -> str:
@@ -101,11 +107,11 @@ def test_a_signal_lets_what_runs_end_and_says_how_to_go_on(
     told: Mapping[str, str], signal_name: str, ended: int
 ) -> None:
     assert f"{signal_name}: what runs is finished first" in told[signal_name]
-    assert f"{ended} of 7 trials have ended" in told[signal_name]
+    assert num_ended(told[signal_name]) >= ended  # a busy machine lets more end between two looks at the journal
 
 
 def test_a_second_one_leaves_what_runs_for_another_day(told: Mapping[str, str]) -> None:
-    assert "4 of 7 trials have ended" in told["SIGINT twice"]
+    assert 4 <= num_ended(told["SIGINT twice"]) < 7
 
 
 def test_a_damaged_state_is_told_and_its_training_starts_again(told: Mapping[str, str]) -> None:
