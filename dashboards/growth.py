@@ -50,7 +50,11 @@ def _with(front: Front, trial: Trial) -> Front:
     """Return the front with one more trial, or the very same front where the trial does not belong to it."""
     if trial.status != "complete" or trial.role == "confirmation":
         return front
-    if not front.best_effort and any(_beats(member, trial, front.objectives) for member in front):
+    if (
+        trial.role != "baseline"
+        and not front.best_effort
+        and any(_beats(member, trial, front.objectives) for member in front)
+    ):
         return front
     baseline = (front.baseline,) if front.baseline else ()
     others = (t for t in front if t.role != "baseline" and t.uid != trial.uid)

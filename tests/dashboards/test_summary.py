@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 from scipy.stats import f_oneway
 from synthetic_sweep import write_sweep
 
+from dashboards.growth import Growth
 from dashboards.influence import explained_share, influence
 from dashboards.picture import front_picture
 from dashboards.summary import roles, total_cost
@@ -23,6 +25,19 @@ def test_growth_ends_where_the_whole_front_is_and_never_falls(tmp_path: Path) ->
     for count in (1, 7, 23):
         whole = Front.of(ended[:count], record.objectives)
         assert (steps[count - 1].size, steps[count - 1].hypervolume) == (len(whole), pytest.approx(whole.hypervolume))
+
+
+def test_growth_takes_a_baseline_that_ends_after_a_trial_that_beats_it(tmp_path: Path) -> None:
+    record = write_sweep(tmp_path / "s", trials=4, artifacts=False)
+    baseline, trial = record.trials["baseline"], next(t for t in record.trials.values() if t.role == "trial")
+    worse = {meter: replace(reading, value=0.5) for meter, reading in baseline.readings.items()}
+    better = {**worse, **{o.meter: replace(worse[o.meter], value=0.5 - o.loss(0.1)) for o in record.objectives}}
+    growth = Growth(Front.of((), record.objectives))
+    growth.add(1.0, replace(trial, status="complete", readings=better))
+    growth.add(2.0, replace(baseline, readings=worse))
+    assert growth.front.baseline is not None
+    assert (growth.steps[0].hypervolume, growth.steps[1].size) == (0.0, 1)
+    assert growth.steps[1].hypervolume > 0
 
 
 def test_roles_name_the_knee_and_the_best_of_each_objective(tmp_path: Path) -> None:
