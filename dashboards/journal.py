@@ -127,7 +127,8 @@ class SweepRecord:
         frozen: uids of the final front, None while the sweep runs.
         endings: each trial at the moment it ended, with the Unix time of the event; a trial tried again ends again.
         status: ``running`` until an ending is written.
-        updated: Unix time of the last event; began: when the first trial of the search started, None before.
+        updated: Unix time of the last event.
+        began: Unix time at which the first trial of the search started; None before.
     """
 
     name: str = ""

@@ -76,9 +76,8 @@ def standing(record: SweepRecord) -> list[str]:
     held = lanes * cast(int, workers["per_trial"])
     cpus, gpus = (held * cast(float, workers[name]) for name in ("cpus", "gpus"))
     budget = Budget(config, cpus, gpus, record.began)
-    own = {trial.uid for trial in record.trials.values() if trial.role == "trial"}
     steps = record.history() if config.gain is not None else []
-    return budget.words([step.hypervolume for step in steps if step.uid in own])
+    return budget.words([step.hypervolume for step in steps if record.trials[step.uid].role == "trial"])
 
 
 def gain(volumes: Sequence[float], over: int) -> float | None:

@@ -156,10 +156,10 @@ def _fused_attentions(
     groups: Sequence["torch_pruning.Group"], model: nn.Module, example: Tensor
 ) -> Iterator[tuple["torch_pruning.Group", FusedAttention]]:
     """Yield the groups that are fused attentions which can lose heads."""
-    found = {made.qkv: group for group in groups if (made := fused_attention(model, _makers(group), _readers(group)))}
-    shapes = [fused_attention(model, _makers(group), _readers(group)) for group in found.values()]
-    for attention in proven(model, example, [shape for shape in shapes if shape]):
-        group, inner = found[attention.qkv], attention.output.in_features
+    looks = ((group, fused_attention(model, _makers(group), _readers(group))) for group in groups)
+    found = {attention.qkv: (group, attention) for group, attention in looks if attention}
+    for attention in proven(model, example, [attention for _, attention in found.values()]):
+        (group, _), inner = found[attention.qkv], attention.output.in_features
         for index, item in enumerate(group):
             if item.dep.target.module is attention.output:
                 # DepGraph does not follow three parts into one

@@ -15,6 +15,16 @@ from dashboards.journal import SweepRecord, events
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 600  # a busy machine needs minutes for what takes seconds on an idle one
+SMALL_SWEEP = """
+task: {use: "./mytask.py:make"}
+baseline: [{kind: train, epochs: 3, lr: 0.01, batch_size: 32}]
+space:
+  - {kind: prune, sparsity: {float: [0.0, 0.8]}}
+  - {kind: train, epochs: 20, lr: 0.005, batch_size: 32}
+objectives: [size, accuracy]
+search: {sampler: random, trials: 5, seed: 3}
+workers: {lanes: 1}
+"""
 
 
 def user_folder(folder: Path, sweep: str) -> Path:

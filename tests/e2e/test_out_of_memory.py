@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from disturbed import PATIENCE_S, another_trains, endings, started, until, user_folder
+from disturbed import PATIENCE_S, SMALL_SWEEP, another_trains, endings, started, until, user_folder
 from ray._private.utils import get_system_memory, get_used_memory
 
 from dashboards.journal import SweepRecord
@@ -11,16 +11,7 @@ from dashboards.journal import SweepRecord
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 ROOM = 5 * 2**30  # that the sweep has before Ray thinks that memory is short
-SWEEP = """
-task: {use: "./mytask.py:make"}
-baseline: [{kind: train, epochs: 3, lr: 0.01, batch_size: 32}]
-space:
-  - {kind: prune, sparsity: {float: [0.0, 0.8]}}
-  - {kind: train, epochs: 20, lr: 0.005, batch_size: 32}
-objectives: [size, accuracy]
-search: {sampler: random, trials: 5, seed: 3}
-workers: {lanes: 1, attempts: 2}
-"""
+SWEEP = SMALL_SWEEP.replace("lanes: 1", "lanes: 1, attempts: 2")
 GREEDY = """
 from pathlib import Path
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from disturbed import started, until, user_folder
+from disturbed import SMALL_SWEEP, started, until, user_folder
 from mlflow.entities import Run
 
 from dashboards.board import open_mlflow
@@ -20,17 +20,6 @@ from dashboards.publisher import publish
 from dashboards.standing import read_standing
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # a busy machine needs minutes for three launches
-
-SWEEP = """
-task: {use: "./mytask.py:make"}
-baseline: [{kind: train, epochs: 3, lr: 0.01, batch_size: 32}]
-space:
-  - {kind: prune, sparsity: {float: [0.0, 0.8]}}
-  - {kind: train, epochs: 20, lr: 0.005, batch_size: 32}
-objectives: [size, accuracy]
-search: {sampler: random, trials: 5, seed: 3}
-workers: {lanes: 1}
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +75,7 @@ class Home:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     folder = tmp_path_factory.mktemp("record")
-    user_folder(folder, SWEEP)
+    user_folder(folder, SMALL_SWEEP)
     (folder / "server").mkdir()
     with open_mlflow(folder / "server") as server:
         yield Home(folder, server)
