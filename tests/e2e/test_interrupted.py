@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -46,13 +46,13 @@ def told(folder: Path) -> Mapping[str, str]:
     killed.communicate()
 
     interrupted = launch()
-    until(another_trains(2), sweep, interrupted)
+    going = until(another_trains(2), sweep, interrupted).progress
     os.killpg(interrupted.pid, signal.SIGINT)  # as a terminal does
-    told["SIGINT"] = stopped(interrupted, sweep)
+    told["SIGINT"] = stopped(interrupted, sweep, going)
     terminated = launch()
-    until(another_trains(3), sweep, terminated)
+    going = until(another_trains(3), sweep, terminated).progress
     terminated.terminate()
-    told["SIGTERM"] = stopped(terminated, sweep)
+    told["SIGTERM"] = stopped(terminated, sweep, going)
 
     hurried = launch()
     until(another_trains(4), sweep, hurried)
@@ -62,6 +62,7 @@ def told(folder: Path) -> Mapping[str, str]:
     os.killpg(hurried.pid, signal.SIGINT)
     told["SIGINT twice"] = heard + stopped(hurried, sweep)
     (state,) = (sweep / "checkpoints").glob("*/*.safetensors")
+    assert SweepRecord.read(sweep).trials[state.parent.name].status == "running"  # it is left for another day
     flip_a_bit(state)
 
     resumed = launch()
@@ -71,12 +72,13 @@ def told(folder: Path) -> Mapping[str, str]:
     return {**told, "trained": state.parent.name}
 
 
-def stopped(process: subprocess.Popen[str], sweep: Path) -> str:
-    """Return what a launch printed that was stopped and says so."""
+def stopped(process: subprocess.Popen[str], sweep: Path, finished: Iterable[str] = ()) -> str:
+    """Return what a launch printed that was stopped and says so, once the trials in `finished` had ended."""
     printed = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 130, printed
     record = SweepRecord.read(sweep)
     assert record.status == "stopped"
+    assert {record.trials[uid].status for uid in finished} <= {"complete"}
     assert f"{record.count('complete', 'failed')} of 7 trials have ended" in printed
     assert "Traceback" not in printed
     assert "resume: paretta launch --resume broken" in printed
