@@ -12,10 +12,10 @@ import pandas as pd
 
 from orchestrator.policy.problem import Known, Learned, Rungs
 from orchestrator.policy.replay import Table
+from orchestrator.searching import SETUP_EPOCHS, rungs_of
 from search_spaces.holes import Choice, Label
 from search_spaces.space import Knob
 
-SETUP_EPOCHS = 0.25
 POINTS = 0.10  # the reference point is the baseline's accuracy minus ten points
 MEASURED = ("val_acc", "test_acc", "prefix_", "size_bytes", "latency")
 DEFAULTS: dict[str, dict[str, float]] = {
@@ -31,10 +31,10 @@ def read_tables(folder: Path) -> list[Table]:
 
 
 def read_table(path: Path) -> Table:
-    """Read one table: all columns that are not measurements and vary are knobs, rungs are those with a test column.
+    """Read one table: all columns that are not measurements and vary are knobs.
 
-    A report before the first epoch counts as a rung only where a prefix was trained before it: an untrained error says
-    little about a trained one.
+    Rungs are the epochs with a test column, from a ninth of the training on as in a sweep. A report before the first
+    epoch counts as one only where a prefix was trained before it: an untrained error says little about a trained one.
     """
     frame = pd.read_parquet(path)
     sidecar = path.with_suffix(".json")
@@ -45,7 +45,8 @@ def read_table(path: Path) -> Table:
     names = [c for c in frame.columns if not c.startswith(MEASURED) and frame[c].nunique() > 1]
     knobs = tuple(_knob(frame, names, name) for name in names)
     epochs = sorted(int(c.removeprefix("test_acc_e")) for c in frame.columns if c.startswith("test_acc_e"))
-    epochs = epochs if "prefix_val_acc" in frame else [epoch for epoch in epochs if epoch]
+    looks = {0.0} if "prefix_val_acc" in frame else set()
+    epochs = [epoch for epoch in epochs if epoch in looks.union(rungs_of(epochs[-1]).fidelities)]
     validation = np.stack([1.0 - frame[f"val_acc_e{e}"].to_numpy(np.float64) for e in epochs], axis=1)
     prefixes = _prefixes(frame, names) if "prefix_val_acc" in frame else None
     references = 1.0 - baseline["validation"] + POINTS, 1.0 - baseline["test"] + POINTS

@@ -13,7 +13,7 @@ from orchestrator.losses import LossScale, scales_of
 from orchestrator.policy.features import Config, Coordinates
 from orchestrator.policy.problem import Rungs
 from orchestrator.policy.replay import Table
-from orchestrator.searching import SETUP_EPOCHS
+from orchestrator.searching import SETUP_EPOCHS, rungs_of
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.holes import Choice, Float, Hole, Int, Label, Tree
 from search_spaces.limits import Limit
@@ -180,7 +180,8 @@ def _curves(
             if isinstance(scores, Mapping) and scores and isinstance(epoch, int) and epoch != message["num_epochs"]:
                 told[str(event["uid"])][epoch] = scores
     common = sorted(set.intersection(*(set(epochs) for epochs in told.values())))
-    chosen = [epoch for epoch in common if epoch in (1, 3, 9, 27, 81)]
+    looks = rungs_of(max(common, default=0) + 1).fidelities
+    chosen = [epoch for epoch in common if epoch in looks]
     curves = {}
     for meter in learned:
         early = [[cast(float, told[trial.uid][epoch].get(meter, np.nan)) for epoch in chosen] for trial in trials]

@@ -31,6 +31,7 @@ class Look(Protocol):
 
 SETUP_EPOCHS = 0.25  # what a trial costs before its first epoch
 _ETA = 3
+_FIRST_LOOK = 1 / 9  # of a training
 
 
 def suggester_of(sweep: Sweep, checked: Checked, baseline: Mapping[str, Reading], look: Look) -> Suggester:
@@ -61,13 +62,17 @@ def suggester_of(sweep: Sweep, checked: Checked, baseline: Mapping[str, Reading]
 
 
 def rungs_of(epochs: int) -> Rungs:
-    """Return the rungs of a training: after 1, 3, 9, ... epochs and at its end.
+    """Return the rungs of a training: after a ninth of it, after three times as much, and at its end.
 
+    Earlier reports tell bad from good but hardly good from best: what learns slowly and ends well would be stopped.
+
+    >>> rungs_of(27).fidelities
+    (3.0, 9.0, 27.0)
     >>> rungs_of(6).fidelities
     (1.0, 3.0, 6.0)
     """
-    powers = (_ETA**power for power in range(16))
-    early = [float(epoch) for epoch in powers if epoch <= epochs / 2]
+    first = max(1, round(epochs * _FIRST_LOOK))
+    early = [float(epoch) for epoch in (first, first * _ETA) if epoch <= epochs / 2]
     at = (*early, float(max(epochs, 1)))
     return Rungs(at, tuple(epoch + SETUP_EPOCHS for epoch in at))
 

@@ -53,13 +53,13 @@ def test_a_sweep_is_replayed_with_what_its_trials_told(tmp_path: Path) -> None:
             readings = {"size": Reading(100.0 - 5 * number, "B"), "accuracy": Reading(0.9 + number / 100, "share")}
             role = "trial" if number else "baseline"
             trial = Trial(str(number), number, plan, 0, "complete", role=role, knobs=knobs, readings=readings)
-            for epoch in (1, 2, 3, 4):
-                message = {"epoch": epoch, "num_epochs": 4, "scores": {"accuracy": 0.8 + epoch / 50}}
+            for epoch in range(1, 10):
+                message = {"epoch": epoch, "num_epochs": 9, "scores": {"accuracy": 0.8 + epoch / 50}}
                 journal.progress(trial.uid, message)
             journal.trial(trial)
     results = results_of_sweep(tmp_path, frozenset({"size"}))
     assert len(results.configs) == 9
-    assert results.rungs.fidelities == (1.0, 3.0, 4.0)
+    assert results.rungs.fidelities == (1.0, 3.0, 9.0)
     assert results.curves["accuracy"][0].tolist() == pytest.approx([0.82, 0.86, 0.91])
     (curve,) = compare(results, ["tpe+index"], num_seeds=2, budget=5)
     assert curve.shares.shape == (2, 60)

@@ -11,6 +11,7 @@ from orchestrator.policy.problem import Rungs
 from orchestrator.samplers.random import make
 from orchestrator.scheduler import RungScheduler, rung_of
 from orchestrator.search import Search
+from orchestrator.searching import rungs_of
 from orchestrator.suggest import Suggester
 from search_spaces.objectives import Objective
 from search_spaces.space import Space
@@ -71,3 +72,11 @@ def test_a_trial_is_asked_for_once_a_rung_and_its_job_is_cancelled() -> None:
 )
 def test_rungs_are_shares_of_the_way(message: dict[str, Any], rung: int | None) -> None:
     assert rung_of(RUNGS, message) == rung
+
+
+@pytest.mark.parametrize(
+    ("epochs", "fidelities"),
+    [(1, (1,)), (2, (1, 2)), (5, (1, 5)), (9, (1, 3, 9)), (18, (2, 6, 18)), (27, (3, 9, 27)), (100, (11, 33, 100))],
+)
+def test_a_training_is_looked_at_after_a_ninth_and_a_third(epochs: int, fidelities: tuple[int, ...]) -> None:
+    assert rungs_of(epochs).fidelities == fidelities
