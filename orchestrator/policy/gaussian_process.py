@@ -110,7 +110,7 @@ def fit(x: Array, u: Array, y: Array, start: Hyperparameters | None = None) -> H
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxiter": 60 if start is None else 25},
+        options={"maxiter": 60 if start is None else 10},
     )
     return Hyperparameters(result.x if np.isfinite(result.fun) else begin)
 

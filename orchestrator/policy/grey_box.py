@@ -37,7 +37,7 @@ class Settings:
             of hundreds of uncertain candidates is overestimated.
         num_random: random candidates that a decision looks at, beside the neighbours of good ones; a quarter is new,
             the others were looked at before, so that what is known of them need not be computed again.
-        num_good: finished trials whose neighbours are looked at, the latest ones.
+        num_good: trials of the front whose neighbours are looked at, the latest ones.
         num_polished: candidates whose own neighbours are looked at in a second round.
         most_looks: candidates that a decision looks at to know what it has only estimated.
         most_rows, most_rows_fitted: reports that the model holds, and fits its hyper-parameters to, at most.
@@ -53,7 +53,7 @@ class Settings:
     most_looks: int = 4
     most_rows: int = 400
     most_rows_fitted: int = 160
-    refit_growth: float = 1.2
+    refit_growth: float = 1.03
 
 
 @dataclass(slots=True)
@@ -359,8 +359,8 @@ class GreyBox:
         return np.vstack([self._space.neighbours(self._catalogue.codes[place], self._rng) for place in places])
 
     def _good(self) -> Places:
-        finished = [run.place for run in self._runs if run.state == "finished"]
-        return np.array(finished[-self.settings.num_good :], dtype=np.intp)
+        places, losses = self._finished()
+        return places[non_dominated(losses)][-self.settings.num_good :]
 
     def _gain(self, places: Places) -> Array:
         """Return the expected hypervolume improvement, [n]; until a trial keeps the limits, the chance to keep them."""
@@ -395,12 +395,17 @@ class GreyBox:
                 return None
         return self._outlook_now
 
-    def _near_front(self) -> list[int]:
-        """Return the places of the finished trials; of many, only of the two best layers, by their losses as told."""
+    def _finished(self) -> tuple[Places, Array]:
+        """Return places [n] of the finished trials, the latest last, and losses [n, known + learned] as told."""
         finished = [run for run in self._runs if run.state == "finished"]
         places = np.array([run.place for run in finished], dtype=np.intp)
+        told = np.array([run.readings[-1][1] for run in finished]).reshape(len(finished), len(self.problem.learned))
+        return places, np.hstack([self._catalogue.known[places], told])
+
+    def _near_front(self) -> list[int]:
+        """Return the places of the finished trials; of many, only of the two best layers, by their losses as told."""
+        places, losses = self._finished()
         if len(places) > _MANY:
-            losses = np.hstack([self._catalogue.known[places], np.array([run.readings[-1][1] for run in finished])])
             first = non_dominated(losses)
             first[~first] = non_dominated(losses[~first])
             places = places[first]
