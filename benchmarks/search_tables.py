@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from orchestrator.policy.problem import Known, Learned, Rungs
+from orchestrator.policy.problem import Known, Learned
 from orchestrator.policy.replay import Table
-from orchestrator.searching import SETUP_EPOCHS, rungs_of
+from orchestrator.searching import rungs_at, rungs_of
 from search_spaces.holes import Choice, Label
 from search_spaces.space import Knob
 
@@ -61,7 +61,7 @@ def read_table(path: Path) -> Table:
         validation=validation[:, :, None],
         test=1.0 - frame[f"test_acc_e{epochs[-1]}"].to_numpy(np.float64)[:, None],
         test_reference=np.array([0.0, 0.0, references[1]]),
-        rungs=Rungs(tuple(map(float, epochs)), tuple(e + SETUP_EPOCHS for e in epochs)),
+        rungs=rungs_at(epochs),
         prefixes=prefixes,
         prefix_cost=baseline.get("prefix_epochs", 5.0) if prefixes else 0.0,
     )

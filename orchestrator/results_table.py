@@ -13,7 +13,7 @@ from orchestrator.losses import LossScale, scales_of
 from orchestrator.policy.features import Config, Coordinates
 from orchestrator.policy.problem import Rungs
 from orchestrator.policy.replay import Table
-from orchestrator.searching import SETUP_EPOCHS, rungs_of
+from orchestrator.searching import rungs_at, rungs_of
 from search_spaces.errors import Problem, WrongInput, did_you_mean
 from search_spaces.holes import Choice, Float, Hole, Int, Label, Tree
 from search_spaces.limits import Limit
@@ -188,8 +188,7 @@ def _curves(
         curves[meter] = np.hstack([np.array(early).reshape(len(trials), len(chosen)), values[meter][:, None]])
     if not chosen or any(np.isnan(curve).any() for curve in curves.values()):
         return Rungs(), {meter: values[meter][:, None] for meter in learned}
-    at = (*map(float, chosen), float(max(common) + 1))
-    return Rungs(at, tuple(epoch + SETUP_EPOCHS for epoch in at)), curves
+    return rungs_at([*chosen, max(common) + 1]), curves
 
 
 def _columns_of_curves(
@@ -202,8 +201,7 @@ def _columns_of_curves(
         name: np.column_stack([*(frame[f"{name}@{epoch:g}"] for epoch in complete), values[name]]).astype(np.float64)
         for name in learned
     }
-    at = (*complete, complete[-1] * 3) if complete else (1.0,)
-    return Rungs(at, tuple(epoch + SETUP_EPOCHS for epoch in at) if complete else (1.0,)), curves
+    return rungs_at([*complete, complete[-1] * 3]) if complete else Rungs(), curves
 
 
 def _frame(path: Path) -> "DataFrame":

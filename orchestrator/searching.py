@@ -29,9 +29,8 @@ class Look(Protocol):
         """Look at one plan."""
 
 
-SETUP_EPOCHS = 0.25  # what a trial costs before its first epoch
+_SETUP_EPOCHS = 0.25  # what a trial costs before its first epoch
 _ETA = 3
-_FIRST_LOOK = 1 / 9  # of a training
 
 
 def suggester_of(sweep: Sweep, checked: Checked, baseline: Mapping[str, Reading], look: Look) -> Suggester:
@@ -71,10 +70,15 @@ def rungs_of(epochs: int) -> Rungs:
     >>> rungs_of(6).fidelities
     (1.0, 3.0, 6.0)
     """
-    first = max(1, round(epochs * _FIRST_LOOK))
-    early = [float(epoch) for epoch in (first, first * _ETA) if epoch <= epochs / 2]
-    at = (*early, float(max(epochs, 1)))
-    return Rungs(at, tuple(epoch + SETUP_EPOCHS for epoch in at))
+    first = max(1, round(epochs / _ETA**2))
+    early = [epoch for epoch in (first, first * _ETA) if epoch <= epochs / 2]
+    return rungs_at([*early, max(epochs, 1)])
+
+
+def rungs_at(epochs: Sequence[float]) -> Rungs:
+    """Return rungs after the given epochs, rising; each costs the epochs until then and the start of a trial."""
+    at = tuple(map(float, epochs))
+    return Rungs(at, tuple(epoch + _SETUP_EPOCHS for epoch in at))
 
 
 def remember(suggester: Suggester, earlier: Earlier) -> int:
