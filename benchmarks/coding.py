@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, numpy_helper
 
-from pipelines.coding.container import pack, unpack
-from pipelines.coding.loose import loosened
-from pipelines.ranks import Ranks
-from pipelines.run import run
-from pipelines.tasks.digits import make
-from search_spaces.plan import Document, Plan
+from paretta.pipelines.coding.container import decode_model, encode_model
+from paretta.pipelines.coding.loose import loosened
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.run import run
+from paretta.pipelines.tasks.digits import make
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.space.plan import Plan
 
 
 def histogram_bytes(model: bytes) -> float:
@@ -50,9 +51,9 @@ def trained(folder: Path) -> Path:
 def report(path: Path) -> None:
     model = path.read_bytes()
     begun = time.process_time()
-    coded = pack(model)
+    coded = encode_model(model)
     packed = time.process_time()
-    assert unpack(coded.content) == model
+    assert decode_model(coded.content) == model
     unpacked = time.process_time()
     parts = "  ".join(f"{part} {size:.0f}" for part, size in coded.parts.items())
     print(

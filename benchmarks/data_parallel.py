@@ -18,13 +18,13 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from orchestrator.cluster import ROOT, connect
-from orchestrator.lane import Job, Lanes, Seat
-from pipelines.bench import Bench
-from pipelines.ranks import Ranks
-from pipelines.task import num_samples
-from pipelines.tasks.digits import make
-from pipelines.train import TrainSettings, fit
+from paretta.orchestrator.cluster.connect import PACKAGE, connect
+from paretta.orchestrator.lanes.pool import Job, LanePool, Seat
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.samples import num_samples
+from paretta.pipelines.tasks.digits import make
+from paretta.pipelines.training.train import TrainSettings, fit
 
 EXPECTED = 0.95  # of torchrun's samples a second
 EPOCHS, BATCH, WIDTH = 9, 128, 64
@@ -42,16 +42,16 @@ def samples_per_second(ranks: Ranks) -> float:
     return samples / (stamps[-1] - stamps[0])
 
 
-def on_lane(payload: Mapping[str, object], seat: Seat) -> float:
+def on_lane(payload: Mapping[str, object], rank: Seat) -> float:
     """Train on the ranks of a lane."""
-    return samples_per_second(Ranks.joined(seat.device))
+    return samples_per_second(Ranks.joined(rank.device))
 
 
 def torchrun(num_ranks: int) -> float:
     """Train in processes that torchrun starts; with one rank there is no process group."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
     command += ["-m", "benchmarks.data_parallel", "--rank"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE.parent)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return float(next(line for line in done.stdout.splitlines() if line.startswith("samples/s")).split()[1])
 
@@ -62,7 +62,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
     with (
         tempfile.TemporaryDirectory() as folder,
         connect(num_cpus=2),
-        Lanes(on_lane, storage=Path(folder), workers_per_lane=2, start_timeout_s=170.0) as lanes,
+        LanePool(on_lane, storage=Path(folder), workers_per_lane=2, start_timeout_s=170.0) as lanes,
     ):
         lanes.submit(Job("warm-up", {}))
         lanes.result("warm-up", timeout_s=300.0)

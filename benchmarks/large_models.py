@@ -18,17 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from pipelines import artifact
-from pipelines.bench import Bench
-from pipelines.export import to_bytes
-from pipelines.kernels import integer_kernels
-from pipelines.measure import measure
-from pipelines.meter import meter_of
-from pipelines.ranks import Ranks
-from pipelines.serving import machine
-from pipelines.stage import stage_of
-from pipelines.task import Metric, Task
-from search_spaces.plan import Document, Plan
+from paretta.pipelines import artifact
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.export.to_onnx import to_bytes
+from paretta.pipelines.measuring.measure import measure
+from paretta.pipelines.measuring.ort_kernels import integer_kernels
+from paretta.pipelines.measuring.served_meter import machine
+from paretta.pipelines.meter import meter_of
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.stage import stage_of
+from paretta.pipelines.task import Metric, Task
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.space.plan import Plan
 
 PRUNE: Document = {"kind": "prune", "sparsity": 0.5, "importance": "l2", "round_to": 8}
 INT8: Document = {"kind": "quantize", "bits": 8, "calibration_samples": 16}

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.meter import MeterBench
-from pipelines.meters.latency import Latency
-from pipelines.runtime import open_call
-from pipelines.timing import NUM_WARM_UPS
+from paretta.pipelines.measuring.ort_session import open_call
+from paretta.pipelines.measuring.timing import NUM_WARM_UPS
+from paretta.pipelines.meter import MeterBench
+from paretta.pipelines.meters.latency import Latency
 
 EXPECTED_ERROR = 0.02  # chosen before the measurement
 NAIVE_CALLS = 20
@@ -56,8 +56,8 @@ def export(folder: Path) -> None:
     """Write the untrained digits network and its inputs."""
     import torch  # noqa: PLC0415 - the measuring processes stay light
 
-    from pipelines.export import to_bytes  # noqa: PLC0415
-    from pipelines.tasks.digits import make  # noqa: PLC0415
+    from paretta.pipelines.export.to_onnx import to_bytes  # noqa: PLC0415
+    from paretta.pipelines.tasks.digits import make  # noqa: PLC0415
 
     task = make()
     torch.manual_seed(0)

@@ -18,16 +18,17 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from pipelines.cache import Cache
-from pipelines.measure import measure
-from pipelines.meter import meter_of
-from pipelines.outcome import Outcome
-from pipelines.ranks import Ranks
-from pipelines.run import run
-from pipelines.stage import stage_of
-from pipelines.tasks.digits import make
-from search_spaces.objectives import Reading
-from search_spaces.plan import Document, Json, Plan, canonical_json
+from paretta.pipelines.measuring.measure import measure
+from paretta.pipelines.meter import meter_of
+from paretta.pipelines.outcome import RunOutcome
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.run import run
+from paretta.pipelines.stage import stage_of
+from paretta.pipelines.state.cache import Cache
+from paretta.pipelines.tasks.digits import make
+from paretta.search_spaces.canonical import Document, Json, canonical_json
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.space.plan import Plan
 
 SEEDS = (0, 1, 2)
 BASELINE: Document = {"kind": "train", "epochs": 12, "lr": 0.003, "batch_size": 64}
@@ -159,7 +160,7 @@ class Laboratory:
             round(statistics.mean(outcome.facts["train_cpu_s"] for outcome in outcomes), 1),
         )
 
-    def _run(self, stages: list[Document], seed: int) -> Outcome:
+    def _run(self, stages: list[Document], seed: int) -> RunOutcome:
         self.count += 1
         plan, folder = Plan((BASELINE,), tuple(stages)), self.home / str(self.count)
         return run(plan, self.task, seed=seed, ranks=Ranks.alone(), folder=folder, cache=self.cache)

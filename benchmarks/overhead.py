@@ -20,16 +20,16 @@ from ray import tune
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from orchestrator.cluster import Cluster, connect
-from orchestrator.lane import Job, LaneClient, Lanes, Seat
+from paretta.orchestrator.cluster.connect import Cluster, connect
+from paretta.orchestrator.lanes.pool import Job, LaneClient, LanePool, Seat
 
 EXPECTED = 20.0  # times less per trial; chosen before the measurement
 NUM_WORKERS = 2
 
 
-def no_op(payload: Mapping[str, object], seat: Seat) -> int:
+def no_op(payload: Mapping[str, object], rank: Seat) -> int:
     """Train nothing, on every rank."""
-    return seat.rank
+    return rank.rank
 
 
 class LaneTrial(tune.Trainable):  # type: ignore[misc]
@@ -86,7 +86,7 @@ def measure(lane_trials: int, nested_trials: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder, connect(num_cpus=NUM_WORKERS) as cluster:
         storage = Path(folder)
         begun = time.perf_counter()
-        with Lanes(no_op, storage=storage, workers_per_lane=NUM_WORKERS) as lanes:
+        with LanePool(no_op, storage=storage, workers_per_lane=NUM_WORKERS) as lanes:
             lanes.submit(Job("warm-up", {}))
             lanes.result("warm-up", timeout_s=170.0)
             start = time.perf_counter() - begun
@@ -105,7 +105,7 @@ def measure(lane_trials: int, nested_trials: int) -> dict[str, float]:
     }
 
 
-def direct(lanes: Lanes, num_jobs: int) -> float:
+def direct(lanes: LanePool, num_jobs: int) -> float:
     """Return the median seconds of one job that is submitted without Tune."""
     seconds = []
     for number in range(num_jobs):

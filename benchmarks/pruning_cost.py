@@ -16,13 +16,14 @@ from pathlib import Path
 
 import torch
 
-from pipelines.measure import measure
-from pipelines.meter import meter_of
-from pipelines.ranks import Ranks
-from pipelines.run import run
-from pipelines.task import Task
-from pipelines.tasks.digits import make
-from search_spaces.plan import Document, Plan
+from paretta.pipelines.measuring.measure import measure
+from paretta.pipelines.meter import meter_of
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.run import run
+from paretta.pipelines.task import Task
+from paretta.pipelines.tasks.digits import make
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.space.plan import Plan
 
 EPOCHS = 18
 EXPECTED_SAVING = 0.30

@@ -16,12 +16,13 @@ from pathlib import Path
 
 from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-from dashboards.board import open_mlflow
-from dashboards.fetch import read_front
-from dashboards.journal import Journal, SweepRecord
-from dashboards.ledger import allowed_name
-from dashboards.publisher import publish
-from dashboards.store import default_uri, open_store
+from paretta.dashboards.journal.journal import Journal
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.server.board import open_mlflow
+from paretta.dashboards.tracking.publisher import publish_sweep
+from paretta.dashboards.tracking.reader import read_front
+from paretta.dashboards.tracking.schema import allowed_name
+from paretta.dashboards.tracking.store import default_uri, open_store
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "dashboards"))
 from synthetic_sweep import write_sweep
@@ -82,7 +83,7 @@ def publishing(scratch: Path, count: int) -> tuple[float, float]:
     home = scratch / "many"
     write_sweep(home / "many", trials=count, artifacts=False)
     open_store(default_uri(home))  # making the tables is not publishing
-    spent = _seconds(lambda: publish(SweepRecord.read(home / "many"), patience=600.0))
+    spent = _seconds(lambda: publish_sweep(SweepRecord.read(home / "many"), patience=600.0))
     return (count + 2) / spent, _seconds(lambda: read_front(default_uri(home), "many"))
 
 

@@ -21,24 +21,27 @@ from typing import cast
 
 from ray import tune
 
-from dashboards.journal import Journal, SweepRecord
-from orchestrator.cluster import connect
-from orchestrator.files import SweepFiles
-from orchestrator.lane import Job, LaneClient, Lanes, Seat
-from orchestrator.logbook import Logbook
-from orchestrator.metrics import SweepMetrics
-from orchestrator.progress import display
-from orchestrator.resume import caught_up, history
-from orchestrator.scheduler import RungScheduler
-from orchestrator.scribe import Scribe
-from orchestrator.search import Search
-from orchestrator.searcher import STATUS, TuneSearcher
-from orchestrator.suggest import Strategy, Suggester
-from orchestrator.trial import TRIAL, trial_of
-from search_spaces.objectives import Objective, Reading
-from search_spaces.registry import SAMPLERS
-from search_spaces.space import Space
-from search_spaces.trial import Trial
+from paretta.dashboards.journal.journal import Journal
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.orchestrator.cluster.connect import connect
+from paretta.orchestrator.lanes.pool import Job, LaneClient, LanePool, Seat
+from paretta.orchestrator.monitor.event_log import EventLog
+from paretta.orchestrator.monitor.prometheus import SweepMetrics
+from paretta.orchestrator.monitor.terminal import display
+from paretta.orchestrator.search.interfaces import Strategy
+from paretta.orchestrator.search.spec import Search
+from paretta.orchestrator.search.suggester import Suggester
+from paretta.orchestrator.storage.sweep_files import SweepFiles
+from paretta.orchestrator.tune.callback import JournalCallback
+from paretta.orchestrator.tune.resume import history, replay_history
+from paretta.orchestrator.tune.scheduler import RungScheduler
+from paretta.orchestrator.tune.search_alg import STATUS_KEY, TuneSearcher
+from paretta.orchestrator.tune.trainable import TRIAL, trial_from_config
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.registry import SAMPLERS
+from paretta.search_spaces.results.trial import Trial
+from paretta.search_spaces.space.space import Space
 
 SPACE = Space.parse(
     [], [{"kind": "prune", "sparsity": {"float": [0.0, 0.9]}}, {"kind": "quantize", "bits": {"int": [2, 8]}}]
@@ -53,9 +56,9 @@ MAX_RUNNING = 2
 EXPECTED = {"s_per_trial": 0.2, "last_to_first": 1.5, "driver_mb": 1000.0, "restart_s": 10.0}
 
 
-def no_op(payload: Mapping[str, object], seat: Seat) -> int:
+def no_op(payload: Mapping[str, object], rank: Seat) -> int:
     """Train nothing, on every rank."""
-    return seat.rank
+    return rank.rank
 
 
 def made_up(trial: Trial) -> Trial:
@@ -85,7 +88,7 @@ class NoWork(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, object]) -> bool:
         """Take the next candidate."""
-        self.trial = trial_of(new_config, 0)
+        self.trial = trial_from_config(new_config, 0)
         return True
 
     def step(self) -> dict[str, object]:
@@ -97,14 +100,14 @@ class NoWork(tune.Trainable):
             time.sleep(0.1)
         done = made_up(self.trial)
         values = {meter: reading.value for meter, reading in done.readings.items()}
-        return {**values, STATUS: "complete", TRIAL: json.dumps(done.to_document()), "done": True}
+        return {**values, STATUS_KEY: "complete", TRIAL: json.dumps(done.to_document()), "done": True}
 
 
 def measure(num_trials: int, sampler_name: str) -> dict[str, float]:
     """Run the trials, then bring the searcher back; return the figures."""
     stamps: list[tuple[float, float]] = []
 
-    class Stamping(Logbook):
+    class Stamping(EventLog):
         def trial(self, trial: Trial) -> None:
             super().trial(trial)
             if trial.status == "complete":
@@ -115,7 +118,7 @@ def measure(num_trials: int, sampler_name: str) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name, connect(num_cpus=1) as cluster:
         folder = Path(name)
         with (
-            Lanes(no_op, storage=folder / "ray", workers_per_lane=1, start_timeout_s=170.0) as lanes,
+            LanePool(no_op, storage=folder / "ray", workers_per_lane=1, start_timeout_s=170.0) as lanes,
             Journal(folder) as journal,
             display(num_trials, io.StringIO()) as shown,
         ):
@@ -124,12 +127,12 @@ def measure(num_trials: int, sampler_name: str) -> dict[str, float]:
             record = SweepRecord(name="scale", folder=folder)
             log = Stamping(journal, shown, SweepFiles(folder), record, SweepMetrics())
             log.sweep(name="scale", config={"search": {"trials": num_trials}}, objectives=OBJECTIVES, facts={})
-            scribe = Scribe(log, 0)
+            callback = JournalCallback(log, 0)
             actors = folder / "actors"
             actors.mkdir()
 
             def make() -> TuneSearcher:
-                return TuneSearcher(Suggester(search, sampler(search)), max_running=MAX_RUNNING, asked=scribe.asked)
+                return TuneSearcher(Suggester(search, sampler(search)), max_running=MAX_RUNNING, asked=callback.asked)
 
             searcher = make()
             tune.Tuner(
@@ -145,14 +148,14 @@ def measure(num_trials: int, sampler_name: str) -> dict[str, float]:
                 run_config=tune.RunConfig(
                     name="tune",
                     storage_path=str(folder / "ray"),
-                    callbacks=[scribe],
+                    callbacks=[callback],
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     verbose=0,
                 ),
             ).fit()
         begun = time.perf_counter()
         SweepRecord.read(folder)
-        searcher, same = caught_up(make, tuple(history(folder)))
+        searcher, same = replay_history(make, tuple(history(folder)))
         restart = time.perf_counter() - begun
         assert same
         assert len(searcher.suggester.asked) == num_trials == len(stamps)

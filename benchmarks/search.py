@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from benchmarks.search_optuna import OptunaSearch
 from benchmarks.search_tables import nas_bench_201, read_tables
-from orchestrator.policy.grey_box import GreyBox
-from orchestrator.policy.model_free import RandomSearch
-from orchestrator.policy.replay import Replay, Searcher, Table, replay
-from orchestrator.policy.successive_halving import SuccessiveHalving
+from paretta.orchestrator.offline.random_search import RandomSearch
+from paretta.orchestrator.offline.simulator import Searcher, Simulation, Table, simulate
+from paretta.orchestrator.policy.grey_box import GreyBox
+from paretta.orchestrator.policy.successive_halving import SuccessiveHalving
 
 Array: TypeAlias = NDArray[np.float64]
 Maker: TypeAlias = Callable[[Table, int], Searcher]
@@ -92,7 +92,7 @@ def _tables(folder: Path, only: list[str]) -> list[Table]:
 def _curve(table: Table, policy: str, seed: int) -> Array:
     budget = BUDGETS.get(policy, OURS if table.rungs.last else 60)
     workers = 8 if policy == "grey_box_8_workers" else 1
-    result: Replay = replay(MAKERS[policy](table, seed), table, budget, workers=workers)
+    result: Simulation = simulate(MAKERS[policy](table, seed), table, budget, workers=workers)
     return result.shares(table, np.arange(STEP, budget + STEP / 2, STEP))
 
 

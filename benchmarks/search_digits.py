@@ -17,10 +17,11 @@ from typing import cast
 
 import numpy as np
 
-from dashboards.journal import SweepRecord, events
-from orchestrator.launcher import launch
-from orchestrator.sweep import Sweep
-from search_spaces.plan import Document
+from paretta.dashboards.journal.journal import events
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.orchestrator.sweeps.launcher import launch
+from paretta.search_spaces.canonical import Document
 
 SEARCHES = ("tpe+none", "grey_box+none", "grey_box+index")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import optuna
 
-from orchestrator.policy.problem import Candidate, Problem
-from search_spaces.holes import Choice, Int, Label
+from paretta.orchestrator.policy.problem import Candidate, SearchProblem
+from paretta.search_spaces.space.holes import Choice, Int, Label
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -22,7 +22,7 @@ class OptunaSearch:
             those that the values so far ask for.
     """
 
-    def __init__(self, problem: Problem, sampler: optuna.samplers.BaseSampler, *, flat: bool = False) -> None:
+    def __init__(self, problem: SearchProblem, sampler: optuna.samplers.BaseSampler, *, flat: bool = False) -> None:
         self._problem, self._flat = problem, flat
         count = len(problem.known) + len(problem.learned)
         self._study = optuna.create_study(sampler=sampler, directions=["minimize"] * count)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from orchestrator.policy.problem import Known, Learned
-from orchestrator.policy.replay import Table
-from orchestrator.searching import rungs_at, rungs_of
-from search_spaces.holes import Choice, Label
-from search_spaces.space import Knob
+from paretta.orchestrator.offline.simulator import Table
+from paretta.orchestrator.policy.problem import Known, Learned
+from paretta.orchestrator.search.build import rungs_at, rungs_of
+from paretta.search_spaces.space.holes import Choice, Label
+from paretta.search_spaces.space.space import Knob
 
 POINTS = 0.10  # the reference point is the baseline's accuracy minus ten points
 MEASURED = ("val_acc", "test_acc", "prefix_", "size_bytes", "latency")

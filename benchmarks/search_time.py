@@ -12,11 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.policy.features import Config, Coordinates
-from orchestrator.policy.grey_box import GreyBox
-from orchestrator.policy.problem import Known, Learned, Problem
-from search_spaces.holes import Choice, Float
-from search_spaces.space import Knob
+from paretta.orchestrator.policy.encoding import Configuration, Coordinates
+from paretta.orchestrator.policy.grey_box import GreyBox
+from paretta.orchestrator.policy.problem import Known, Learned, SearchProblem
+from paretta.search_spaces.space.holes import Choice, Float
+from paretta.search_spaces.space.space import Knob
 
 LIMITS_MS = {250: 30.0, 2000: 200.0}
 KNOBS = (
@@ -28,20 +28,20 @@ KNOBS = (
 SPACE = Coordinates(KNOBS)
 
 
-def known_losses(configs: Sequence[Config]) -> NDArray[np.float64]:
+def known_losses(configs: Sequence[Configuration]) -> NDArray[np.float64]:
     keep = np.array([[config[f"keep{layer}"] for layer in range(4)] for config in configs], dtype=np.float64)
     bits = np.array([[config[f"bits{layer}"] for layer in range(4)] for config in configs], dtype=np.float64)
     return np.stack([(keep * bits).mean(axis=1) / 8.0, keep.mean(axis=1)], axis=1)
 
 
-def error(config: Config, rng: np.random.Generator) -> float:
+def error(config: Configuration, rng: np.random.Generator) -> float:
     inputs = SPACE.inputs(SPACE.encode(config)[None])[0]
     return float(0.05 + 0.3 * np.exp(-3.0 * inputs[:8].mean()) + (inputs[8] - 0.4) ** 2 + 0.01 * rng.random())
 
 
 def decision_ms(num_observations: int, num_decisions: int = 60) -> float:
     rng = np.random.default_rng(0)
-    problem = Problem(
+    problem = SearchProblem(
         KNOBS,
         (Known("size", 1.0), Known("latency", 1.0)),
         (Learned("error", 0.5, scale="log"),),

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from dashboards.journal import SweepRecord
-from search_spaces.trial import Trial
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.search_spaces.results.trial import Trial
 
 EXPECTED = 0.5  # of all executions saved
 

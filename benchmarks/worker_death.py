@@ -14,23 +14,23 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from orchestrator.cluster import connect
-from orchestrator.lane import Job, LaneClient, Lanes, Seat
+from paretta.orchestrator.cluster.connect import connect
+from paretta.orchestrator.lanes.pool import Job, LaneClient, LanePool, Seat
 
 EXPECTED = 15.0  # seconds
 STAGES = ("until its successor's process", "until that is at work", "in all")
 
 
-def at_work(payload: Mapping[str, object], seat: Seat) -> str:
+def at_work(payload: Mapping[str, object], rank: Seat) -> str:
     """Load what a training loads, tell who is at work, and wait for the end on the first attempt."""
     import torch.distributed as dist  # noqa: PLC0415
 
-    import orchestrator.work  # noqa: F401, PLC0415
+    import paretta.orchestrator.trials.handler  # noqa: F401, PLC0415
 
     dist.barrier()
     born = time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - _started_s())
-    seat.progress({"pid": os.getpid(), "attempt": seat.attempt, "born": born})
-    while seat.attempt == 1:
+    rank.progress({"pid": os.getpid(), "attempt": rank.attempt, "born": born})
+    while rank.attempt == 1:
         time.sleep(0.1)
         dist.barrier()
     return "done"
@@ -74,7 +74,7 @@ def main() -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         connect(num_cpus=2),
-        Lanes(at_work, storage=Path(folder), workers_per_lane=2, start_timeout_s=170.0) as lanes,
+        LanePool(at_work, storage=Path(folder), workers_per_lane=2, start_timeout_s=170.0) as lanes,
     ):
         found = [killed(lanes.client, str(number)) for number in range(arguments.kills)]
     if arguments.json is not None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from docs.method_pages import method_pages
-from orchestrator.catalogue import REGISTRIES, entries
-from orchestrator.status import status_document
-from orchestrator.sweep import (
+from paretta.orchestrator.config.catalogue import REGISTRIES, entries
+from paretta.orchestrator.config.sweep import (
     BudgetConfig,
     DeliverConfig,
     GainConfig,
@@ -19,6 +18,7 @@ from orchestrator.sweep import (
     TaskConfig,
     WorkersConfig,
 )
+from paretta.orchestrator.monitor.status import status_document
 
 PAGE = Path(__file__).with_name("reference.md")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.catalogue import REGISTRIES
+from paretta.orchestrator.config.catalogue import REGISTRIES
 
 FOLDER = Path(__file__).with_name("methods")
 EFFECTS: dict[str, Any] = json.loads(Path(__file__).with_name("effects.json").read_text(encoding="utf-8"))

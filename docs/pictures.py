@@ -10,10 +10,11 @@ from pathlib import Path
 from PIL import Image
 from selenium.webdriver import Chrome
 
-from dashboards.board import open_board, open_mlflow
-from dashboards.journal import JOURNAL_FILE, SweepRecord
-from dashboards.mlflow_views import view_link
-from dashboards.standing import read_standing
+from paretta.dashboards.journal.journal import JOURNAL_FILE
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.server.board import open_board, open_mlflow
+from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.dashboards.tracking.views import view_link
 from tests.e2e.chromium import WIDTH, close_assistant, open_chromium, picture, wait, wait_for_text
 
 HERE = Path(__file__).parent
@@ -34,7 +35,7 @@ def main() -> None:
         sys.exit(f"{HOME} is in the way: remove it first")
     HOME.mkdir(parents=True)
     sweep = HOME / "digits"
-    command = [sys.executable, "-m", "orchestrator", "launch", "digits", "--home", str(HOME)]
+    command = [sys.executable, "-m", "paretta", "launch", "digits", "--home", str(HOME)]
     with subprocess.Popen(command) as launch:  # noqa: S603  our own command
         while not (sweep / JOURNAL_FILE).exists() and launch.poll() is None:
             time.sleep(0.5)

@@ -8,10 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from search_spaces.documents import read_yaml, write_yaml
-from search_spaces.errors import DamagedArtifact
-from search_spaces.objectives import Reading
-from search_spaces.plan import Document, Plan
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.errors import DamagedArtifact
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.yaml_io import read_yaml, write_yaml
 
 # Opening and verifying must stay light, for a fresh measuring process; only a session needs the runtime.
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def write(
         seed: the trial's seed.
         data_digest: names the data the model was trained on.
         readings: by objective, as far as they are known; see `record`.
-        layers: what became of each layer, by its name, see `pipelines.layers`; the manifest keeps it.
+        layers: what became of each layer, by its name, see `quantization.layer_facts`; the manifest keeps it.
         origin: what else it takes to run the plan again, such as task and number of workers; leads plan.yaml.
     """
     recipe: Document = {**(origin or {}), "seed": seed, **plan.to_document()}
@@ -93,7 +94,7 @@ def write(
 
 def record(folder: Path, readings: Mapping[str, Reading]) -> Artifact:
     """Verify the folder, put `readings` in the place of those it holds, and return it. Raises `DamagedArtifact`."""
-    manifest = verify(folder)
+    manifest = verify_files(folder)
     contents = {name: (folder / name).read_bytes() for name in FILES} | {READINGS: _readings(readings)}
     _write(folder, contents, manifest)
     return open_artifact(folder)
@@ -111,7 +112,7 @@ def _write(folder: Path, contents: Mapping[str, bytes], manifest: Document) -> N
 
 def open_artifact(folder: Path) -> Artifact:
     """Verify a delivered folder and read it. Raises `DamagedArtifact`."""
-    manifest = verify(folder)
+    manifest = verify_files(folder)
     document = cast(Document, read_yaml(folder / PLAN).data)
     readings = json.loads((folder / READINGS).read_text(encoding="utf-8"))
     return Artifact(
@@ -125,7 +126,7 @@ def open_artifact(folder: Path) -> Artifact:
     )
 
 
-def verify(folder: Path) -> Document:
+def verify_files(folder: Path) -> Document:
     """Recompute the SHA-256 of every file and return the manifest.
 
     Raises:

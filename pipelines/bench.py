@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipelines.cache import Cache
-from pipelines.checkpoint import Checkpoint
-from pipelines.ranks import Ranks
-from pipelines.states import State
-from pipelines.stream import Passes
-from pipelines.task import Task
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.state.cache import Cache
+from paretta.pipelines.state.checkpoint import Checkpoint
+from paretta.pipelines.state.state_file import State
+from paretta.pipelines.stream import Passes
+from paretta.pipelines.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainingProgress:
     """What a stage tells after an epoch.
 
     Args:
@@ -40,10 +40,10 @@ class Progress:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
-Report: TypeAlias = Callable[[Progress], None]
+ProgressReport: TypeAlias = Callable[[TrainingProgress], None]
 
 
-def silent(_: Progress) -> None:
+def silent(_: TrainingProgress) -> None:
     """Ignore the progress."""
 
 
@@ -72,7 +72,7 @@ class Bench:
     teacher: nn.Module | None = None
     teacher_key: str = ""
     cache: Cache = field(default_factory=Cache)
-    report: Report = silent
+    report: ProgressReport = silent
     stage: str = ""
     scored: bool = False
     checkpoint: Checkpoint | None = None

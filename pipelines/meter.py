@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipelines.artifact import MODEL, session
-from search_spaces.errors import Problem, WrongInput, did_you_mean
-from search_spaces.objectives import Goal, Reading
-from search_spaces.plan import Document
-from search_spaces.registry import METERS
+from paretta.pipelines.artifact import MODEL, session
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.objectives.objective import Goal
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.registry import METERS
 
 if TYPE_CHECKING:  # torch stays out of the measuring process, which imports this file
-    from pipelines import task
+    from paretta.pipelines import task
 
 RUN_BATCH = 256
 
@@ -88,7 +89,7 @@ def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *,
         raise WrongInput(Problem(where, did_you_mean(str(name), known, "meter or metric")))
     meter_class = METERS.load(kind)
     if not (isinstance(meter_class, type) and issubclass(meter_class, Meter)):
-        raise WrongInput(Problem(where, "must name a subclass of pipelines.meter.Meter", kind))
+        raise WrongInput(Problem(where, "must name a subclass of paretta.pipelines.meter.Meter", kind))
     try:
         return meter_class.model_validate(settings)
     except ValidationError as error:

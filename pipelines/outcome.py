@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pipelines.energy_counters import nvml, rapl
-from pipelines.layers import LayerFacts
-from pipelines.ranks import Ranks
+from paretta.pipelines.measuring.energy_counters import nvml, rapl
+from paretta.pipelines.quantization.layer_facts import LayerFacts
+from paretta.pipelines.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Reused:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """What a run delivered. Equal on all ranks, but for `seconds`.
 
     Args:
@@ -67,7 +67,7 @@ class Outcome:
     folder: Path
     costs: tuple[StageCost, ...]
     baseline_key: str
-    by_products: tuple["Outcome | str", ...] = ()
+    by_products: tuple["RunOutcome | str", ...] = ()
     layers: Mapping[str, LayerFacts] = field(default_factory=dict)
     reused: tuple[Reused, ...] = ()
 
@@ -106,7 +106,7 @@ class Outcome:
         return self.costs[-1].num_parameters
 
 
-class Clock:
+class StageClock:
     """Wall and CPU time and energy since it was made."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from search_spaces.errors import TrialFailed
+from paretta.search_spaces.errors import TrialFailed
 
 
 def use_threads(count: int) -> None:

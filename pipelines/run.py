@@ -9,21 +9,23 @@ from typing import TypeAlias
 
 from torch import nn
 
-from pipelines import artifact
-from pipelines.bench import Bench, Report, derived_seed, seeded, silent
-from pipelines.cache import Cache
-from pipelines.checkpoint import Checkpoint
-from pipelines.layers import LayerFacts, layer_facts
-from pipelines.outcome import Clock, Outcome, Reused, StageCost
-from pipelines.prefixes import Prefix, packed, prefix_keys, unpacked
-from pipelines.ranks import Ranks
-from pipelines.stage import Stage, stages_of
-from pipelines.states import State
-from pipelines.stream import Passes
-from pipelines.task import Task, data_digest
-from pipelines.train import TrainSettings
-from search_spaces.errors import ParettaError, TrialFailed, WrongInput, out_of_memory
-from search_spaces.plan import Document, Plan
+from paretta.pipelines import artifact
+from paretta.pipelines.bench import Bench, ProgressReport, derived_seed, seeded, silent
+from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.outcome import Reused, RunOutcome, StageClock, StageCost
+from paretta.pipelines.quantization.layer_facts import LayerFacts, layer_facts
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.reuse.prefixes import Prefix, packed, prefix_keys, unpacked
+from paretta.pipelines.stage import Stage, stages_of
+from paretta.pipelines.state.cache import Cache
+from paretta.pipelines.state.checkpoint import Checkpoint
+from paretta.pipelines.state.state_file import State
+from paretta.pipelines.stream import Passes
+from paretta.pipelines.task import Task
+from paretta.pipelines.training.train import TrainSettings
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.errors import ParettaError, TrialFailed, WrongInput, out_of_memory
+from paretta.search_spaces.space.plan import Plan
 
 Layers: TypeAlias = Mapping[str, LayerFacts]
 
@@ -36,14 +38,14 @@ def run(
     ranks: Ranks,
     folder: Path,
     cache: Cache | None = None,
-    report: Report = silent,
+    report: ProgressReport = silent,
     scored: bool = False,
     checkpoint: Checkpoint | None = None,
     origin: Document | None = None,
     passes: Passes | None = None,
     by_products: Sequence[tuple[Plan, Path]] = (),
     name: str = "",
-) -> Outcome:
+) -> RunOutcome:
     """Train and compress one model, and write its artifact (collective).
 
     The longest beginning of the plan that the cache has is fetched from it. Every stage is seeded by `seed` and the
@@ -56,7 +58,7 @@ def run(
         ranks: the workers of this run; all call this function with equal arguments.
         folder: where rank 0 writes the artifact.
         cache: shared by the runs of a sweep.
-        report: told after each epoch, see `pipelines.bench.Bench`.
+        report: told after each epoch, see `paretta.pipelines.bench.Bench`.
         scored: let the last stage that trains tell after each epoch how good the model is on the validation split.
         checkpoint: where trainings keep their states; a run with equal arguments goes on from them.
         origin: how this run's task is made; kept with the plan in the artifact.
@@ -133,7 +135,7 @@ class _Job:
 
     def _fetched(self, num_stages: int, state: Mapping[str, State] | None) -> nn.Module | None:
         """Return the model after the first stages where every rank can have it."""
-        clock, ranks, done = Clock(), self.bench.ranks, len(self.makers)
+        clock, ranks, done = StageClock(), self.bench.ranks, len(self.makers)
         prefix = unpacked(state, self.new_model)
         if ranks.any(prefix is None) or prefix is None:
             return None
@@ -162,7 +164,7 @@ class _Job:
             return model
 
     def apply(self, index: int, model: nn.Module) -> nn.Module:
-        stage, clock = self.stages[index], Clock()
+        stage, clock = self.stages[index], StageClock()
         seed = derived_seed(self.seed, self.plan.prefixes()[index])
         last = last_training(self.stages, len(self.plan.baseline))
         bench = replace(self.bench, seed=seed, stage=stage.kind, scored=self.scored and index == last)
@@ -173,7 +175,7 @@ class _Job:
         self.spent.append(self.costs[-1])
         return model
 
-    def go_on(self, model: nn.Module, plan: Plan, folder: Path) -> Outcome | str:
+    def go_on(self, model: nn.Module, plan: Plan, folder: Path) -> RunOutcome | str:
         """Carry out what `plan` has beyond this job's, and deliver it; the reason where that fails (collective)."""
         done = len(self.stages)
         try:
@@ -183,20 +185,20 @@ class _Job:
             return str(error)
         return longer.outcome(folder, layers)
 
-    def outcome(self, folder: Path, layers: Layers, by_products: tuple[Outcome | str, ...] = ()) -> Outcome:
+    def outcome(self, folder: Path, layers: Layers, by_products: tuple[RunOutcome | str, ...] = ()) -> RunOutcome:
         key = self.keys[len(self.plan.baseline)]
-        return Outcome(folder, tuple(self.costs), key, by_products, layers, tuple(self.reused))
+        return RunOutcome(folder, tuple(self.costs), key, by_products, layers, tuple(self.reused))
 
     def deliver(self, model: nn.Module, folder: Path) -> Layers:
         """Let rank 0 write the artifact, and return what became of each layer (collective)."""
-        ranks, clock = self.bench.ranks, Clock()
+        ranks, clock = self.bench.ranks, StageClock()
         layers = layer_facts(model, self.bench.task.example_input)
         ranks.first_does(lambda: self._write(model, layers, folder), "export: rank 0 could not write the artifact")
         self.costs.append(clock.cost("export", "write the artifact", model, ranks))
         return layers
 
     def _write(self, model: nn.Module, layers: Layers, folder: Path) -> None:
-        from pipelines.export import to_bytes  # noqa: PLC0415 - a second of CPU, on the first rank alone and at the end
+        from paretta.pipelines.export.to_onnx import to_bytes  # noqa: PLC0415 - a second of CPU, on the first rank alone and at the end
 
         task = self.bench.task
         with _naming("export"):

@@ -7,11 +7,12 @@ from typing import Literal, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
-from pipelines.bench import Bench
-from search_spaces.errors import Problem, WrongInput, did_you_mean
-from search_spaces.plan import Document, Plan
-from search_spaces.registry import STAGES
-from search_spaces.validation import problems_of
+from paretta.pipelines.bench import Bench
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.pydantic_errors import problems_of
+from paretta.search_spaces.registry import STAGES
+from paretta.search_spaces.space.plan import Plan
 
 Shape: TypeAlias = Literal["kept", "settled", "stored by value", "widths by value", "chosen by value"]
 
@@ -101,7 +102,7 @@ def stage_of(document: Document, *, where: str = "stage") -> Stage:
         raise WrongInput(Problem(f"{where}.kind", did_you_mean(kind, STAGES.names(), "stage")))
     stage_class = STAGES.load(kind)
     if not (isinstance(stage_class, type) and issubclass(stage_class, Stage)):
-        raise WrongInput(Problem(f"{where}.kind", "must name a subclass of pipelines.stage.Stage", kind))
+        raise WrongInput(Problem(f"{where}.kind", "must name a subclass of paretta.pipelines.stage.Stage", kind))
     settings = {name: value for name, value in document.items() if name != "kind"}
     try:
         return stage_class.model_validate(settings)

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from torch import Tensor
 
-from search_spaces.errors import TrialFailed
+from paretta.search_spaces.errors import TrialFailed
 
 Batches: TypeAlias = "Iterator[tuple[Tensor, Tensor]]"
 # passes(batch_size, seed) reads this rank's share once: batches (inputs, targets) of just that size

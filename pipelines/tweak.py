@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, ValidationError
 from torch import Tensor, nn
 
-from pipelines.bench import Bench
-from search_spaces.errors import WrongInput, did_you_mean
-from search_spaces.registry import TWEAKS
-from search_spaces.validation import problems_of
+from paretta.pipelines.bench import Bench
+from paretta.search_spaces.errors import WrongInput, did_you_mean
+from paretta.search_spaces.pydantic_errors import problems_of
+from paretta.search_spaces.registry import TWEAKS
 
 
 class Tweak:
@@ -47,7 +47,7 @@ class TweakSettings(BaseModel, ABC):
 
     @property
     def holds_values(self) -> bool:
-        """Whether layers hold single weights to something afterwards, see `pipelines.stage.Stage.holds_values`."""
+        """Whether layers hold single weights to something afterwards, see `Stage.holds_values`."""
         return False
 
     def words(self) -> str:
@@ -67,7 +67,7 @@ def tweak_of(document: Mapping[str, Any]) -> TweakSettings:
     except WrongInput as error:
         raise ValueError(str(error)) from None
     if not (isinstance(tweak_class, type) and issubclass(tweak_class, TweakSettings)):
-        raise ValueError(f"{kind} must name a subclass of pipelines.tweak.TweakSettings")
+        raise ValueError(f"{kind} must name a subclass of paretta.pipelines.tweak.TweakSettings")
     try:
         return tweak_class.model_validate({key: value for key, value in document.items() if key != "kind"})
     except ValidationError as error:

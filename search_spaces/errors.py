@@ -35,9 +35,9 @@ class Problem:
 class WrongInput(ParettaError):
     """The input cannot be used. All problems found are reported together.
 
-    >>> raise WrongInput(Problem("sweep.yaml:4 space[0].sparsity", "must be below 1", 1.2, "use a share such as 0.5"))
+    >>> raise WrongInput(Problem("sweep.yaml:4 space[0].sparsity", "must be below 1", 1.2, "use a share"))
     Traceback (most recent call last):
-    search_spaces.errors.WrongInput: sweep.yaml:4 space[0].sparsity: must be below 1; got 1.2; use a share such as 0.5
+    paretta.search_spaces.errors.WrongInput: sweep.yaml:4 space[0].sparsity: must be below 1; got 1.2; use a share
     """
 
     def __init__(self, *problems: Problem) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Registry:
         package: the dotted package whose files are scanned.
         attribute: the name every file offers its object under; by default the file's own name in CamelCase.
 
-    >>> Registry("preset", "search_spaces.presets").group
+    >>> Registry("preset", "paretta.search_spaces.presets").group
     'paretta.preset'
     """
 
@@ -84,12 +84,12 @@ class Registry:
 
 
 # What a sweep file may name, known here without importing any of it; each is used by the package that it lists.
-STAGES = Registry("stage", "pipelines.stages")
-IMPORTANCES = Registry("importance", "pipelines.importance")
-QUANTIZERS = Registry("quantizer", "pipelines.quantizers")
-SENSITIVITIES = Registry("sensitivity", "pipelines.sensitivities")
-TWEAKS = Registry("tweak", "pipelines.tweaks")
-METERS = Registry("meter", "pipelines.meters")
-SAMPLERS = Registry("sampler", "orchestrator.samplers", attribute="make")
-STOPPERS = Registry("stopper", "orchestrator.stoppers", attribute="make")
-TASKS = Registry("task", "pipelines.tasks", attribute="make")
+STAGES = Registry("stage", "paretta.pipelines.stages")
+IMPORTANCES = Registry("importance", "paretta.pipelines.importance")
+QUANTIZERS = Registry("quantizer", "paretta.pipelines.quantizers")
+SENSITIVITIES = Registry("sensitivity", "paretta.pipelines.sensitivities")
+TWEAKS = Registry("tweak", "paretta.pipelines.tweaks")
+METERS = Registry("meter", "paretta.pipelines.meters")
+SAMPLERS = Registry("sampler", "paretta.orchestrator.samplers", attribute="make")
+STOPPERS = Registry("stopper", "paretta.orchestrator.stoppers", attribute="make")
+TASKS = Registry("task", "paretta.pipelines.tasks", attribute="make")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from docs.build import pages
-from orchestrator.sweep import Sweep
-from search_spaces.documents import parse_yaml
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.search_spaces.yaml_io import parse_yaml
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -20,17 +20,18 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from orchestrator.sweep import Sweep
-from pipelines.bench import Progress
-from pipelines.cache import Cache
-from pipelines.measure import measure
-from pipelines.meter import meter_of
-from pipelines.outcome import Outcome
-from pipelines.ranks import Ranks, use_threads
-from pipelines.run import run
-from pipelines.task import Split, Task, load_task
-from search_spaces.objectives import Reading
-from search_spaces.plan import Plan
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.pipelines.bench import TrainingProgress
+from paretta.pipelines.loading.load_task import load_task
+from paretta.pipelines.measuring.measure import measure
+from paretta.pipelines.meter import meter_of
+from paretta.pipelines.outcome import RunOutcome
+from paretta.pipelines.ranks import Ranks, use_threads
+from paretta.pipelines.run import run
+from paretta.pipelines.state.cache import Cache
+from paretta.pipelines.task import Split, Task
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.space.plan import Plan
 
 ROWS = sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
 SIZES = ("size", "coded_size")
@@ -78,7 +79,7 @@ def ladder(sweep: Sweep, seed: int, cache: Cache) -> list[Model]:
         return [_model(name, outcome, task) for name, outcome in outcomes.items()]
 
 
-def _outcomes(plan: Plan, run_in: Callable[..., Outcome], folder: Path) -> dict[str, Outcome]:
+def _outcomes(plan: Plan, run_in: Callable[..., RunOutcome], folder: Path) -> dict[str, RunOutcome]:
     first = run_in(plan.baseline_plan(), folder=folder / "baseline")
     if plan.stages[0]["kind"] != "student":
         return {UNCOMPRESSED: first, "compressed": run_in(plan, folder=folder / "compressed")}
@@ -91,7 +92,7 @@ def _outcomes(plan: Plan, run_in: Callable[..., Outcome], folder: Path) -> dict[
     return {"teacher": first, UNCOMPRESSED: outcome, "compressed": compressed}
 
 
-def _model(name: str, outcome: Outcome, task: Task) -> Model:
+def _model(name: str, outcome: RunOutcome, task: Task) -> Model:
     validation = _read(outcome, task, "validation", *SIZES, "accuracy")
     test = _read(outcome, task, "test", "accuracy")
     on_validation, on_test = (100 * (1 - _value(readings["accuracy"])) for readings in (validation, test))
@@ -99,7 +100,7 @@ def _model(name: str, outcome: Outcome, task: Task) -> Model:
     return Model(name, outcome.num_parameters, size, coded_size, on_validation, on_test, outcome.cpu_seconds)
 
 
-def _read(outcome: Outcome, task: Task, split: Split, *names: str) -> dict[str, Reading]:
+def _read(outcome: RunOutcome, task: Task, split: Split, *names: str) -> dict[str, Reading]:
     meters = [meter_of(name, task.metrics) for name in names]
     return measure(outcome.folder, None, task, split=split, meters=meters)
 
@@ -109,7 +110,7 @@ def _value(reading: Reading) -> float:
     return reading.value
 
 
-def _tell(progress: Progress) -> None:
+def _tell(progress: TrainingProgress) -> None:
     told = f"{progress.stage}: epoch {progress.epoch} of {progress.num_epochs}, loss {progress.loss:.4f}"
     print(f"\r{told:60}", end="", file=sys.stderr, flush=True)
 

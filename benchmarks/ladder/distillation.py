@@ -21,15 +21,17 @@ from tempfile import TemporaryDirectory
 
 from torch import nn
 
-from pipelines.bench import Bench, seeded
-from pipelines.cache import Cache
-from pipelines.measure import measure
-from pipelines.meter import meter_of
-from pipelines.ranks import Ranks, use_threads
-from pipelines.run import run
-from pipelines.stage import stage_of
-from pipelines.task import Split, Task, load_task
-from search_spaces.plan import Document, Plan
+from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.loading.load_task import load_task
+from paretta.pipelines.measuring.measure import measure
+from paretta.pipelines.meter import meter_of
+from paretta.pipelines.ranks import Ranks, use_threads
+from paretta.pipelines.run import run
+from paretta.pipelines.stage import stage_of
+from paretta.pipelines.state.cache import Cache
+from paretta.pipelines.task import Split, Task
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.space.plan import Plan
 
 MNIST = str(Path(__file__).parents[2] / "examples" / "mnist" / "task.py") + ":make"
 TEACHER = {"net": "mlp", "widths": {"first": 1200, "second": 1200, "dropout": 0.2}, "jitter": 2}

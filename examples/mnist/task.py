@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, TensorDataset
 
-from pipelines.task import Metric, Task
+from paretta import Metric, Task
 
 
 def lenet_300_100(*, first: int = 300, second: int = 100) -> nn.Module:

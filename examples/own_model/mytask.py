@@ -7,7 +7,7 @@ from sklearn.datasets import load_wine
 from torch import nn
 from torch.utils.data import TensorDataset, random_split
 
-from pipelines.task import Metric, Task
+from paretta import Metric, Task
 
 
 def make(hidden: int = 64) -> Task:

@@ -2,7 +2,7 @@
 
 import click
 
-from orchestrator.cli import artifacts, results, sweeps, words
+from paretta.orchestrator.cli import artifacts, results, sweeps, words
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

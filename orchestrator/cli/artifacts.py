@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli.shared import DONE, FAILED, exits, home_option, store_option
-from orchestrator.home import Home
-from search_spaces.errors import Problem, WrongInput
+from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, store_option
+from paretta.orchestrator.storage.home import Home
+from paretta.search_spaces.errors import Problem, WrongInput
 
 _artifact_option = click.option(
     "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the artifact."
@@ -22,7 +22,7 @@ _artifact_option = click.option(
 @click.option("--at-most", multiple=True, metavar="METER=VALUE", help="Upper limit, such as size=50kB or latency=2ms.")
 @_artifact_option
 @exits
-def pull(
+def pull_command(
     sweep: str,
     home: str | None,
     tracking_uri: str | None,
@@ -36,9 +36,9 @@ def pull(
     SWEEP is a name, a folder, or a URI such as s3://bucket/NAME. It may name a role, such as digits@smallest, or be a
     model of MLflow's registry, such as models:/digits@knee.
     """
-    from orchestrator.pull import pull as pull_from_home
-    from orchestrator.pull import pull_from_store, pull_registered
-    from search_spaces.wish import Wish
+    from paretta.orchestrator.delivery.pull import pull as pull_from_home
+    from paretta.orchestrator.delivery.pull import pull_from_store, pull_registered
+    from paretta.search_spaces.objectives.wish import Wish
 
     if sweep.startswith("models:"):
         if prefer != "knee" or at_least or at_most:
@@ -66,9 +66,9 @@ def pull(
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--port", type=int, default=8080, show_default=True)
 @exits
-def serve(folder: Path, port: int) -> int:
+def serve_command(folder: Path, port: int) -> int:
     """Answer /invocations with a pulled model, on this machine's loopback address; Ctrl-C ends it."""
-    from orchestrator.serve import serve as serve_folder
+    from paretta.orchestrator.delivery.serve import serve as serve_folder
 
     serve_folder(folder, port=port)
     return DONE
@@ -80,11 +80,11 @@ def serve(folder: Path, port: int) -> int:
     "--task", metavar="USE", help="Its task here, such as ./mytask.py:make.  [default: a registered one it names]"
 )
 @exits
-def verify(folder: Path, task: str | None) -> int:
+def verify_command(folder: Path, task: str | None) -> int:
     """Look again at an artifact in a process without paretta's code: files, size, and accuracy with its task."""
-    from orchestrator.verify import verify as verify_artifact
+    from paretta.orchestrator.delivery.verify import verify_folder
 
-    findings = verify_artifact(folder, task=task)
+    findings = verify_folder(folder, task=task)
     for finding in findings:
         click.echo(str(finding))
     return FAILED if any(finding.outcome == "mismatch" for finding in findings) else DONE
@@ -96,10 +96,10 @@ def verify(folder: Path, task: str | None) -> int:
     "--to", type=click.Path(path_type=Path), required=True, metavar="FILE", help="New file, such as best.prt."
 )
 @exits
-def pack(model: Path, to: Path) -> int:
+def pack_command(model: Path, to: Path) -> int:
     """Write a model in its fewest bytes, to store or send: MODEL is a pulled folder or an ONNX file."""
-    from orchestrator.coded import pack as pack_model
-    from search_spaces.quantities import format_quantity
+    from paretta.orchestrator.delivery.pack import pack as pack_model
+    from paretta.search_spaces.quantities import format_quantity
 
     coded, size = pack_model(model, to)
     parts = ", ".join(f"{part} {round(number)} B" for part, number in coded.parts.items())
@@ -114,9 +114,9 @@ def pack(model: Path, to: Path) -> int:
     "--to", type=click.Path(path_type=Path), required=True, metavar="DIR", help="New folder for the model.onnx."
 )
 @exits
-def unpack(file: Path, to: Path) -> int:
+def unpack_command(file: Path, to: Path) -> int:
     """Give back, bit for bit, the model.onnx that was packed into FILE."""
-    from orchestrator.coded import unpack as unpack_model
+    from paretta.orchestrator.delivery.pack import unpack as unpack_model
 
     click.echo(f"{unpack_model(file, to)}: as it was packed, by its SHA-256")
     return DONE
@@ -131,9 +131,9 @@ def unpack(file: Path, to: Path) -> int:
     help="Ray cluster, or auto.  [default: one worker runs here, more on a cluster of their own]",
 )
 @exits
-def run(plan: Path, to: Path, address: str | None) -> int:
+def run_command(plan: Path, to: Path, address: str | None) -> int:
     """Run one plan: PLAN is an artifact's plan.yaml. The same seed on one worker gives the same bytes."""
-    from orchestrator.rerun import rerun
+    from paretta.orchestrator.delivery.rerun import rerun
 
     click.echo(f"{to}: {rerun(plan, to, address=address)}")
     return DONE

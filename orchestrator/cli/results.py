@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli.shared import DONE, FAILED, exits, home_option, json_option, store_option
-from orchestrator.home import Home
+from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, json_option, store_option
+from paretta.orchestrator.storage.home import Home
 
 
 @click.command()
@@ -14,18 +14,18 @@ from orchestrator.home import Home
 @home_option
 @json_option
 @exits
-def front(sweep: str, home: str | None, as_json: bool) -> int:
+def front_command(sweep: str, home: str | None, as_json: bool) -> int:
     """Print the front of a sweep, running or finished: SWEEP is a name, a folder, or a URI such as s3://bucket/NAME."""
-    from dashboards.journal import SweepRecord
-    from orchestrator.mirror import found
+    from paretta.dashboards.journal.record import SweepRecord
+    from paretta.orchestrator.storage.mirror import found
 
     points = SweepRecord.read(found(Home.at(home), sweep).root).front()
     if as_json:
-        from dashboards.table import front_document
+        from paretta.dashboards.report.table import front_document
 
         click.echo(json.dumps(front_document(points), indent=2))
     else:
-        from orchestrator.progress import print_front
+        from paretta.orchestrator.monitor.terminal import print_front
 
         print_front(points)
     return DONE
@@ -39,9 +39,9 @@ def front(sweep: str, home: str | None, as_json: bool) -> int:
 )
 @click.option("--port", type=int, default=5000, show_default=True, help="Of the live pages; 0 finds a free one.")
 @exits
-def board(home: str | None, tracking_uri: str | None, host: str, port: int) -> int:
+def board_command(home: str | None, tracking_uri: str | None, host: str, port: int) -> int:
     """Serve live pages of the sweeps, and the MLflow UI over their store beside them; Ctrl-C ends both."""
-    from dashboards.board import serve_board
+    from paretta.dashboards.server.board import serve_board
 
     place = Home.at(home)
     serve_board(place.path, tracking_uri or place.tracking_uri(), host=host, port=port)
@@ -53,9 +53,9 @@ def board(home: str | None, tracking_uri: str | None, host: str, port: int) -> i
 @home_option
 @store_option
 @exits
-def publish(sweep: str, home: str | None, tracking_uri: str | None) -> int:
+def publish_command(sweep: str, home: str | None, tracking_uri: str | None) -> int:
     """Bring MLflow to what the sweep's journal says: writes what is missing, changes nothing that is there."""
-    from dashboards.publisher import publish as publish_sweep
+    from paretta.dashboards.tracking.publisher import publish_sweep
 
     place = Home.at(home)
     standing = publish_sweep(place.find(sweep), tracking_uri or place.tracking_uri())
@@ -72,7 +72,7 @@ def publish(sweep: str, home: str | None, tracking_uri: str | None) -> int:
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="The front, as .png or .svg.")
 @click.option("--optuna", type=click.Path(path_type=Path), metavar="FILE", help="A study for optuna-dashboard, SQLite.")
 @exits
-def export(
+def export_command(
     sweep: str,
     *,
     home: str | None,
@@ -83,7 +83,7 @@ def export(
     optuna: Path | None,
 ) -> int:
     """Write a sweep, running or finished, to files that other tools read."""
-    from orchestrator.export import export as export_sweep
+    from paretta.orchestrator.delivery.export import export_sweep
 
     given = {"json": json, "csv": csv, "parquet": parquet, "picture": picture, "optuna": optuna}
     wanted = {kind: path for kind, path in given.items() if path is not None}
@@ -104,7 +104,7 @@ def export(
 @click.option("--known", multiple=True, metavar="COLUMN", help="An objective of a file that is known before training.")
 @click.option("--to", type=click.Path(path_type=Path), metavar="PNG", help="Draw the curves into this file.")
 @exits
-def replay(
+def replay_command(
     results: str,
     home: str | None,
     samplers: tuple[str, ...],
@@ -117,15 +117,15 @@ def replay(
     to: Path | None,
 ) -> int:
     """Compare samplers by re-running them over results: RESULTS is a finished sweep, or a .parquet or .csv table."""
-    from orchestrator.replay import compare, plot, report
-    from orchestrator.results_table import KNOWN_METERS, results_of_file, results_of_sweep
+    from paretta.orchestrator.offline.compare import compare, comparison_text, plot
+    from paretta.orchestrator.offline.results_table import KNOWN_METERS, results_of_file, results_of_sweep
 
     if results.endswith((".parquet", ".csv")):
         found = results_of_file(Path(results), known=known, minimise=minimise, maximise=maximise)
     else:
         found = results_of_sweep(Home.at(home).find(results), KNOWN_METERS)
     curves = compare(found, samplers or ("random", "tpe", "grey_box"), num_seeds=seeds, budget=budget, workers=workers)
-    click.echo(report(found, curves))
+    click.echo(comparison_text(found, curves))
     if to is not None:
         plot(found, curves, to)
         click.echo(f"curves: {to}")

@@ -7,8 +7,8 @@ from typing import ParamSpec
 
 import click
 
-from orchestrator.home import HOME_VARIABLE
-from search_spaces.errors import ParettaError, WrongInput
+from paretta.orchestrator.storage.home import HOME_VARIABLE
+from paretta.search_spaces.errors import ParettaError, WrongInput
 
 P = ParamSpec("P")
 
@@ -40,7 +40,7 @@ def exits(body: Callable[P, int]) -> Callable[P, None]:
             click.echo(f"error: {error}", err=True)
             code = WRONG_INPUT
         except ParettaError as error:
-            from orchestrator.stopping import SweepStopped
+            from paretta.orchestrator.sweeps.signals import SweepStopped
 
             stopped = isinstance(error, SweepStopped)
             click.echo(str(error) if stopped else f"error: {error}", err=True)

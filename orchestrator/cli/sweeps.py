@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from orchestrator.cli.shared import DONE, FAILED, exits, home_option, json_option, storage_option, store_option
-from orchestrator.home import Home
-from search_spaces.errors import Problem, WrongInput
+from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, json_option, storage_option, store_option
+from paretta.orchestrator.storage.home import Home
+from paretta.search_spaces.errors import Problem, WrongInput
 
 
 @click.command()
@@ -24,7 +24,7 @@ from search_spaces.errors import Problem, WrongInput
 @click.option("--confirm", type=int, metavar="N", help="Train the front again with N fresh seeds.")
 @click.option("--resume", "again", is_flag=True, help="Go on with SWEEP: name, folder or URI of one that was stopped.")
 @exits
-def launch(
+def launch_command(
     sweep: str,
     *,
     again: bool,
@@ -43,9 +43,9 @@ def launch(
 
     Ctrl-C or SIGTERM lets what runs come to its end, a second one stops at once; --resume goes on after either.
     """
-    from orchestrator.launcher import launch as run_sweep
-    from orchestrator.launcher import resume
-    from orchestrator.result import print_result
+    from paretta.orchestrator.sweeps.launcher import launch as run_sweep
+    from paretta.orchestrator.sweeps.launcher import resume
+    from paretta.orchestrator.sweeps.result import print_result
 
     if again:
         _refuse_with_resume(
@@ -73,17 +73,17 @@ def launch(
 @click.command()
 @click.argument("sweep")
 @exits
-def check(sweep: str) -> int:
+def check_command(sweep: str) -> int:
     """Find what is wrong with a sweep before any compute: every branch of the space, one batch through the task."""
-    from orchestrator.check import check as check_sweep
-    from orchestrator.check import report
-    from orchestrator.foresee import look_ahead
-    from orchestrator.sweep import Sweep
+    from paretta.orchestrator.config.check import check as check_sweep
+    from paretta.orchestrator.config.check import check_report
+    from paretta.orchestrator.config.outlook import look_ahead
+    from paretta.orchestrator.config.sweep import Sweep
 
     read = Sweep.read(sweep)
     checked = check_sweep(read)
     outlook = look_ahead(read, checked)
-    click.echo(report(read, checked))
+    click.echo(check_report(read, checked))
     click.echo(outlook)
     return DONE
 
@@ -99,7 +99,7 @@ def check(sweep: str) -> int:
 @click.option("--resume", "again", is_flag=True, help="Go on with the sweep of this name in the home folder.")
 @click.option("--detach", is_flag=True, help="Do not follow the log.")
 @exits
-def submit(
+def submit_command(
     sweep: str,
     *,
     address: str,
@@ -112,9 +112,9 @@ def submit(
     detach: bool,
 ) -> int:
     """Send a sweep to a Ray cluster as a job, and follow its log; Ctrl-C detaches, the sweep goes on."""
-    from orchestrator.submit import submit as send
+    from paretta.orchestrator.cluster.jobs import submit_sweep
 
-    sent = send(
+    sent = submit_sweep(
         sweep,
         address=address,
         home=home,
@@ -134,10 +134,10 @@ def submit(
 @click.option("--address", metavar="URL", help="Jobs API of the cluster that it was submitted to.")
 @click.option("--now", is_flag=True, help="Do not wait for what runs; it is begun again when the sweep is resumed.")
 @exits
-def stop(sweep: str, home: str | None, address: str | None, now: bool) -> int:
+def stop_command(sweep: str, home: str | None, address: str | None, now: bool) -> int:
     """Stop a running sweep: what runs comes to its end, and the sweep can be resumed."""
     if address:
-        from orchestrator.submit import stop_job
+        from paretta.orchestrator.cluster.jobs import stop_job
 
         if now:
             raise WrongInput(
@@ -146,9 +146,9 @@ def stop(sweep: str, home: str | None, address: str | None, now: bool) -> int:
         running = stop_job(sweep, address=address)
         click.echo(f"{sweep}: {'what runs comes to its end first' if running else 'had ended'}")
     else:
-        from orchestrator.stopping import stop as stop_process
+        from paretta.orchestrator.storage.driver_file import stop_driver
 
-        stop_process(Home.at(home).find(sweep), now=now)
+        stop_driver(Home.at(home).find(sweep), now=now)
         click.echo(f"{sweep}: {'stops now' if now else 'what runs comes to its end first'}")
     return DONE
 
@@ -160,7 +160,7 @@ def stop(sweep: str, home: str | None, address: str | None, now: bool) -> int:
 @click.option("--address", metavar="URL", help="Jobs API of the cluster that it was submitted to.")
 @click.option("--follow", is_flag=True, help="Follow the log of a submitted sweep; Ctrl-C ends that.")
 @exits
-def status(sweep: str, *, home: str | None, as_json: bool, address: str | None, follow: bool) -> int:
+def status_command(sweep: str, *, home: str | None, as_json: bool, address: str | None, follow: bool) -> int:
     """Say how far a sweep is: trials by state, failures with their reasons, hypervolume.
 
     SWEEP is a name, a folder, or a URI such as s3://bucket/NAME.
@@ -168,12 +168,12 @@ def status(sweep: str, *, home: str | None, as_json: bool, address: str | None, 
     if address and follow:
         return _follow(sweep, address)
     if address:
-        from orchestrator.submit import job_lines
+        from paretta.orchestrator.cluster.jobs import job_lines
 
         click.echo("\n".join(job_lines(sweep, address=address)))
         return DONE
-    from orchestrator.mirror import found
-    from orchestrator.status import status_document, status_lines
+    from paretta.orchestrator.monitor.status import status_document, status_lines
+    from paretta.orchestrator.storage.mirror import found
 
     document = status_document(found(Home.at(home), sweep))
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(status_lines(document)))
@@ -181,10 +181,12 @@ def status(sweep: str, *, home: str | None, as_json: bool, address: str | None, 
 
 
 def _follow(sweep: str, address: str) -> int:
-    from orchestrator.submit import follow, submission_of
+    from paretta.orchestrator.cluster.jobs import follow_job, submission_of
 
     try:
-        good = follow(submission_of(sweep, address=address), address=address, tell=lambda t: click.echo(t, nl=False))
+        good = follow_job(
+            submission_of(sweep, address=address), address=address, tell=lambda t: click.echo(t, nl=False)
+        )
     except KeyboardInterrupt:
         asking = f"paretta status {sweep} --address {address}"
         click.echo(

@@ -4,8 +4,8 @@ import json
 
 import click
 
-from orchestrator.cli.shared import DONE, exits
-from search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.orchestrator.cli.shared import DONE, exits
+from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
 _NOUNS = (
     "stages",
@@ -21,12 +21,12 @@ _NOUNS = (
 )
 
 
-@click.command(name="list")
+@click.command()
 @click.argument("noun", metavar="|".join(_NOUNS))
 @exits
-def list_names(noun: str) -> int:
+def list_command(noun: str) -> int:
     """List what a sweep file may name."""
-    from orchestrator.catalogue import entries
+    from paretta.orchestrator.config.catalogue import entries
 
     if noun not in _NOUNS:
         raise WrongInput(Problem("list", did_you_mean(noun, _NOUNS, "list")))
@@ -39,9 +39,9 @@ def list_names(noun: str) -> int:
 
 @click.command()
 @exits
-def schema() -> int:
+def schema_command() -> int:
     """Print the JSON schema of the sweep file, for editors and checks."""
-    from orchestrator.sweep import SweepConfig
+    from paretta.orchestrator.config.sweep import SweepConfig
 
     click.echo(json.dumps(SweepConfig.model_json_schema(), indent=2))
     return DONE

@@ -10,15 +10,13 @@ where u is 0 at full fidelity and 1 at none, and the d inputs have about mean 0 
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky
 from scipy.linalg.lapack import dtrtri
 from scipy.optimize import minimize
 
-Array: TypeAlias = NDArray[np.float64]
+from paretta.orchestrator.policy.array import Array
 
 _ROOT5 = 5.0**0.5
 _JITTER = 1e-8
@@ -95,7 +93,7 @@ class GaussianProcess:
         return self.shift + self.scale * mean, self.scale * np.sqrt(variance)
 
 
-def fit(x: Array, u: Array, y: Array, start: Hyperparameters | None = None) -> Hyperparameters:
+def fit_hyperparameters(x: Array, u: Array, y: Array, start: Hyperparameters | None = None) -> Hyperparameters:
     """Maximise the log marginal likelihood plus the log prior by L-BFGS-B from `start`, with analytic gradients."""
     outputs = (y - y.mean()) / (y.std() or 1.0)
     squares = ((x.T[:, :, None] - x.T[:, None, :]) ** 2).reshape(x.shape[1], -1)

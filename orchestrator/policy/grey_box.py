@@ -7,27 +7,26 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from orchestrator.policy.catalogue import Catalogue, Places
-from orchestrator.policy.features import Config, Coordinates
-from orchestrator.policy.gaussian_process import GaussianProcess, Hyperparameters
-from orchestrator.policy.improvement import Attained, exact, improvement_of_many, improvement_of_one
-from orchestrator.policy.problem import Candidate, Problem
-from orchestrator.policy.successive_halving import SuccessiveHalving
-from orchestrator.policy.surrogate import Posterior, Rows, Surrogate
-from search_spaces.pareto import non_dominated
+from paretta.orchestrator.policy.array import Array
+from paretta.orchestrator.policy.candidate_table import CandidateTable, Places
+from paretta.orchestrator.policy.encoding import Configuration, Coordinates
+from paretta.orchestrator.policy.expected_improvement import Attained, exact, improvement_of_many, improvement_of_one
+from paretta.orchestrator.policy.gaussian_process import GaussianProcess, Hyperparameters
+from paretta.orchestrator.policy.problem import Candidate, SearchProblem
+from paretta.orchestrator.policy.successive_halving import SuccessiveHalving
+from paretta.orchestrator.policy.surrogate import Posterior, Surrogate, SurrogateRows
+from paretta.search_spaces.objectives.pareto import non_dominated
 
-Array: TypeAlias = NDArray[np.float64]
 _MANY = 200  # finished trials beyond which only those near the front are smoothed
 _MOST_ROWS_KEPT = 20_000  # configurations looked at and not started are forgotten beyond this
 _LEAST_SURVIVAL = 0.01  # no configuration is thought to fail for sure
 
-State: TypeAlias = Literal["running", "finished", "stopped", "failed"]
+RunState: TypeAlias = Literal["running", "finished", "stopped", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class GreyBoxSettings:
     """What may be chosen; `benchmarks/LOG.md` says how the defaults were.
 
     Args:
@@ -61,7 +60,7 @@ class _Run:
     """One trial as far as it has come: its place in the catalogue and the losses at each rung reported."""
 
     place: int
-    state: State = "running"
+    state: RunState = "running"
     ranks_high: bool = True
     readings: list[tuple[int, Array]] = field(default_factory=list)
 
@@ -91,10 +90,10 @@ class GreyBox:
     and order of calls give the same answers; the object can be pickled between any two calls.
     """
 
-    def __init__(self, problem: Problem, *, seed: int = 0, settings: Settings | None = None) -> None:
-        self.problem, self.settings = problem, settings or Settings()
+    def __init__(self, problem: SearchProblem, *, seed: int = 0, settings: GreyBoxSettings | None = None) -> None:
+        self.problem, self.settings = problem, settings or GreyBoxSettings()
         self._space = Coordinates(problem.knobs)
-        self._catalogue = Catalogue(problem, self._space)
+        self._catalogue = CandidateTable(problem, self._space)
         self._menu = None if problem.menu is None else np.array([self._space.encode(c) for c in problem.menu])
         self._rng = np.random.default_rng(seed)
         self._surrogate = Surrogate(
@@ -124,7 +123,7 @@ class GreyBox:
             self._forget()
         return None
 
-    def start(self, config: Config) -> int:
+    def start(self, config: Configuration) -> int:
         """Count a configuration that someone else chose as a running trial, and return its number."""
         return self._start(self._place(config), math.nan).number
 
@@ -200,7 +199,7 @@ class GreyBox:
 
     def learn(
         self,
-        config: Config,
+        config: Configuration,
         fidelity: float,
         losses: Mapping[str, float],
         *,
@@ -224,7 +223,7 @@ class GreyBox:
         self._runs.append(run)
         self._catalogue.taken[place] |= attained
 
-    def _place(self, config: Config) -> int:
+    def _place(self, config: Configuration) -> int:
         return int(self._catalogue.look(self._space.encode(config)[None])[0])
 
     def _choice(self) -> tuple[int, float] | None:
@@ -415,7 +414,9 @@ class GreyBox:
         catalogue, problem = self._catalogue, self.problem
         seen = [(run.place, rung, losses) for run in self._runs for rung, losses in run.readings]
         u = np.array([1.0 - problem.rungs.position(rung) for _, rung, _ in seen])
-        rows = Rows(catalogue.inputs[[place for place, _, _ in seen]], u, np.array([losses for _, _, losses in seen]))
+        rows = SurrogateRows(
+            catalogue.inputs[[place for place, _, _ in seen]], u, np.array([losses for _, _, losses in seen])
+        )
         running = [run.place for run in self._runs if run.state == "running"]
         finished = self._near_front()
         posterior = self._surrogate.posterior(rows, catalogue.inputs[running])

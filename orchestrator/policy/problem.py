@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from orchestrator.policy.features import Config
-from orchestrator.policy.improvement import Scale
-from search_spaces.space import Knob
+from paretta.orchestrator.policy.array import Array
+from paretta.orchestrator.policy.encoding import Configuration
+from paretta.orchestrator.policy.expected_improvement import Scale
+from paretta.search_spaces.space.space import Knob
 
-Array: TypeAlias = NDArray[np.float64]
-Facts: TypeAlias = Callable[[Sequence[Config]], Array]
-Look: TypeAlias = Callable[[Config], Array | None]
+Facts: TypeAlias = Callable[[Sequence[Configuration]], Array]
+LearnedLook: TypeAlias = Callable[[Configuration], Array | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class Rungs:
 
 
 @dataclass(frozen=True, slots=True)
-class Prefix:
+class SharedPrefix:
     """Work that trials may share: whoever comes first pays `cost`, the others find it done."""
 
     uid: str
@@ -84,7 +83,7 @@ class Prefix:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class SearchProblem:
     """A search problem, in losses only: directions are turned and axes scaled before they come here.
 
     Args:
@@ -105,11 +104,11 @@ class Problem:
     learned: tuple[Learned, ...]
     rungs: Rungs = field(default_factory=Rungs)
     known_losses: Facts | None = None
-    foresee: Look | None = None
+    foresee: LearnedLook | None = None
     features: Facts | None = None
-    prefix: Callable[[Config], Prefix | None] | None = None
-    menu: tuple[Config, ...] | None = None
-    warm_start: tuple[Config, ...] = ()
+    prefix: Callable[[Configuration], SharedPrefix | None] | None = None
+    menu: tuple[Configuration, ...] | None = None
+    warm_start: tuple[Configuration, ...] = ()
 
     @property
     def reference(self) -> Array:
@@ -130,6 +129,6 @@ class Candidate:
     """
 
     number: int
-    config: Config
-    prefix: Prefix | None = None
+    config: Configuration
+    prefix: SharedPrefix | None = None
     index: float = math.nan

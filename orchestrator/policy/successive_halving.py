@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.pareto import hypervolume_contributions, non_dominated
+from paretta.orchestrator.policy.array import Array
+from paretta.search_spaces.objectives.pareto import hypervolume_contributions, non_dominated
 
-Array: TypeAlias = NDArray[np.float64]
 Rank: TypeAlias = Literal["contribution", "spread"]
 
 

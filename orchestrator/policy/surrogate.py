@@ -2,23 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from orchestrator.policy.gaussian_process import GaussianProcess, Hyperparameters, fit
-from orchestrator.policy.problem import Learned
-
-Array: TypeAlias = NDArray[np.float64]
+from paretta.orchestrator.policy.array import Array
+from paretta.orchestrator.policy.gaussian_process import GaussianProcess, Hyperparameters, fit_hyperparameters
+from paretta.orchestrator.policy.problem import Learned
 
 _SMALLEST = 1e-12  # losses on a log scale are held above this
 _WORTHLESS = 0.3  # how far beyond the reference, on the scale of the model, losses begin to count as alike
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class SurrogateRows:
     """What was observed.
 
     Args:
@@ -29,9 +27,9 @@ class Rows:
     u: Array
     losses: Array
 
-    def take(self, index: NDArray[np.intp]) -> "Rows":
+    def take(self, index: NDArray[np.intp]) -> "SurrogateRows":
         """Return some of the rows."""
-        return Rows(self.x[index], self.u[index], self.losses[index])
+        return SurrogateRows(self.x[index], self.u[index], self.losses[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Surrogate:
         self._hyperparameters: list[Hyperparameters | None] = [None] * len(learned)
         self._num_fitted = 0
 
-    def posterior(self, rows: Rows, running: Array) -> Posterior:
+    def posterior(self, rows: SurrogateRows, running: Array) -> Posterior:
         """Condition on `rows`; trials still `running` [r, d] count as if they had come to their predicted means.
 
         Raises:
@@ -101,7 +99,7 @@ class Surrogate:
         processes = self._processes(np.vstack([rows.x, running]), u, np.vstack([outputs, means]))
         return Posterior(self._learned, processes, from_scale(means, self._learned))
 
-    def _outputs(self, rows: Rows) -> Array:
+    def _outputs(self, rows: SurrogateRows) -> Array:
         """Return what the processes are conditioned on, [n, l]: losses on their scale, compressed where worthless.
 
         Beyond the reference point all losses are worth the same, so a model need not tell a bad loss from a worse one,
@@ -116,15 +114,15 @@ class Surrogate:
         fitted = [hyper or Hyperparameters.typical(x.shape[1]) for hyper in self._hyperparameters]
         return tuple(GaussianProcess.of(x, u, y, hyper) for y, hyper in zip(outputs.T, fitted, strict=True))
 
-    def _fit(self, rows: Rows) -> None:
+    def _fit(self, rows: SurrogateRows) -> None:
         self._num_fitted = len(rows.u)
         if len(rows.u) > self._most_rows_fitted:
             rows = rows.take(np.sort(self._rng.choice(len(rows.u), self._most_rows_fitted, replace=False)))
         outputs = self._outputs(rows)
         starts = zip(outputs.T, self._hyperparameters, strict=True)
-        self._hyperparameters = [fit(rows.x, rows.u, y, start) for y, start in starts]
+        self._hyperparameters = [fit_hyperparameters(rows.x, rows.u, y, start) for y, start in starts]
 
-    def _thinned(self, rows: Rows) -> Rows:
+    def _thinned(self, rows: SurrogateRows) -> SurrogateRows:
         excess = len(rows.u) - self._most_rows
         if excess <= 0:
             return rows

@@ -8,10 +8,10 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from orchestrator.advisor import Advisor
-from orchestrator.search import Search
-from orchestrator.study import OptunaStrategy, distribution, parameter
-from orchestrator.suggest import Strategy
+from paretta.orchestrator.search.advisor import Advisor
+from paretta.orchestrator.search.interfaces import Strategy
+from paretta.orchestrator.search.optuna_strategy import OptunaStrategy, distribution, parameter
+from paretta.orchestrator.search.spec import Search
 
 
 def make(search: Search) -> Strategy:

@@ -11,11 +11,11 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from orchestrator.search import Search
-from orchestrator.study import OptunaStrategy, distribution, parameter
-from orchestrator.suggest import Strategy
-from search_spaces.holes import Choice, Float, Hole, Int, Label, Tree, count
-from search_spaces.space import Recorder
+from paretta.orchestrator.search.interfaces import Strategy
+from paretta.orchestrator.search.optuna_strategy import OptunaStrategy, distribution, parameter
+from paretta.orchestrator.search.spec import Search
+from paretta.search_spaces.space.holes import Choice, Float, Hole, Int, Label, Tree, count
+from paretta.search_spaces.space.space import Recorder
 
 _MOST_VALUES = 32
 _MOST_PLANS = 10**15

@@ -2,9 +2,9 @@
 
 from optuna.samplers import RandomSampler
 
-from orchestrator.search import Search
-from orchestrator.study import OptunaStrategy
-from orchestrator.suggest import Strategy
+from paretta.orchestrator.search.interfaces import Strategy
+from paretta.orchestrator.search.optuna_strategy import OptunaStrategy
+from paretta.orchestrator.search.spec import Search
 
 
 def make(search: Search) -> Strategy:

@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator.advisor import Advisor
-from orchestrator.search import Search
-from orchestrator.stopper import Stopper
-from orchestrator.suggest import Strategy
-from search_spaces.holes import Label
+from paretta.orchestrator.search.advisor import Advisor
+from paretta.orchestrator.search.interfaces import Stopper, Strategy
+from paretta.orchestrator.search.spec import Search
+from paretta.search_spaces.space.holes import Label
 
 
 def make(search: Search, strategy: Strategy) -> Stopper:
-    """Make the stop rule of `orchestrator.policy.grey_box`: expected hypervolume improvement per remaining cost.
+    """Make the stop rule of `policy.grey_box`: expected hypervolume improvement per remaining cost.
 
     With the sampler ``grey_box`` both look through one model; with any other one it has a model of its own, which
     learns of every trial. Until there is data for a model, successive halving decides.

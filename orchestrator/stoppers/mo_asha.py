@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from orchestrator.policy.successive_halving import SuccessiveHalving
-from orchestrator.search import Search
-from orchestrator.stopper import Stopper
-from orchestrator.suggest import Strategy
-from search_spaces.holes import Label
+from paretta.orchestrator.policy.successive_halving import SuccessiveHalving
+from paretta.orchestrator.search.interfaces import Stopper, Strategy
+from paretta.orchestrator.search.spec import Search
+from paretta.search_spaces.space.holes import Label
 
 
 def make(search: Search, strategy: Strategy) -> Stopper:

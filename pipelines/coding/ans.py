@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Integers: TypeAlias = NDArray[np.int64]
 
 model, stack = constriction.stream.model, constriction.stream.stack
-Step: TypeAlias = Callable[[Any], None]
+CoderStep: TypeAlias = Callable[[Any], None]
 
 CHANCE_BITS = 16
 _WORD_BYTES = 4
@@ -43,7 +43,7 @@ class Writer:
     def __init__(self) -> None:
         """Begin an empty stream."""
         self.part = ""
-        self._steps: list[tuple[str, Step]] = []
+        self._steps: list[tuple[str, CoderStep]] = []
 
     def bits(self, chances: Integers, values: Integers | None) -> Integers:
         """Take bits, see `Coder`."""

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.coding.ans import Coder, Integers
-from pipelines.coding.integers import code_histogram, code_number
-from pipelines.coding.mixture import Mixture, level, share
+from paretta.pipelines.coding.ans import Coder, Integers
+from paretta.pipelines.coding.integers import code_histogram, code_number
+from paretta.pipelines.coding.mixture import Mixture, level, share
 
 _LANES = 32
 _LENGTHS = 17  # bit lengths of sizes up to 16 bits

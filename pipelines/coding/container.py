@@ -10,15 +10,15 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto
 from onnx.defs import SchemaError
 
-from pipelines.coding.ans import Reader, Writer
-from pipelines.coding.loose import loosened
-from pipelines.coding.skeleton import anonymous, named
-from pipelines.coding.tensors import code_tensor, is_streamed, part_of
-from pipelines.coding.text import code_text
-from pipelines.coding.typical import TYPICAL
-from pipelines.compact import tighten
-from pipelines.runtime import REFUSALS
-from search_spaces.errors import DamagedArtifact
+from paretta.pipelines.coding.ans import Reader, Writer
+from paretta.pipelines.coding.loose import loosened
+from paretta.pipelines.coding.skeleton import anonymous, named
+from paretta.pipelines.coding.tensors import code_tensor, is_streamed, part_of
+from paretta.pipelines.coding.text import code_text
+from paretta.pipelines.coding.typical import TYPICAL
+from paretta.pipelines.export.graph_passes import tighten
+from paretta.pipelines.measuring.ort_session import REFUSALS
+from paretta.search_spaces.errors import DamagedArtifact
 
 VERSION = 1
 _MAGIC = b"prt"
@@ -42,8 +42,8 @@ class Coded:
     parts: dict[str, float]
 
 
-def pack(model: bytes, *, where: str = "model") -> Coded:
-    """Return the coded form of an ONNX file; that `unpack` gives back the same bytes has been tried.
+def encode_model(model: bytes, *, where: str = "model") -> Coded:
+    """Return the coded form of an ONNX file; that `decode_model` gives back the same bytes has been tried.
 
     Args:
         model: the file's bytes.
@@ -66,7 +66,7 @@ def pack(model: bytes, *, where: str = "model") -> Coded:
     raise AssertionError("a file as a whole always comes back")
 
 
-def unpack(content: bytes, *, where: str = "coded file") -> bytes:
+def decode_model(content: bytes, *, where: str = "coded file") -> bytes:
     """Return the ONNX file that was packed.
 
     Args:
@@ -149,7 +149,7 @@ def _read(stream: bytes) -> bytes:
 
 def _gives_back(content: bytes, model: bytes) -> bool:
     try:
-        return unpack(content) == model
+        return decode_model(content) == model
     except DamagedArtifact:
         return False
 

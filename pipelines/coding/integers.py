@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipelines.coding.ans import Coder, Integers
+from paretta.pipelines.coding.ans import Coder, Integers
 
 _FIRST_BLOCK = 8
 _SHORT = 15

@@ -13,7 +13,7 @@ Makers = Mapping[str, NodeProto]
 def loosened(model: ModelProto) -> ModelProto:
     """Return `model` with plain tensors in place of what unpacks the integers of its quantised layers.
 
-    `pipelines.compact.tighten` is the way back for a model that it made.
+    `paretta.pipelines.export.graph_passes.tighten` is the way back for a model that it made.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
     values = _evaluated(model, _unpacked(model, makers))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from pipelines.coding.ans import CHANCE_BITS, Coder, Integers
+from paretta.pipelines.coding.ans import CHANCE_BITS, Coder, Integers
 
 SHARE_BITS = 12  # fixed point of a share such as "ones among the bits seen"
 ODDS_BITS = 8  # fixed point of log odds

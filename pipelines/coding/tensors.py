@@ -5,10 +5,10 @@ from math import prod
 import numpy as np
 from onnx import TensorProto
 
-from pipelines.coding.ans import Coder, Integers, Writer
-from pipelines.coding.codes import Way, code_codes, ways
-from pipelines.coding.integers import code_wide
-from pipelines.packing import pack_fields
+from paretta.pipelines.coding.ans import Coder, Integers, Writer
+from paretta.pipelines.coding.codes import Way, code_codes, ways
+from paretta.pipelines.coding.integers import code_wide
+from paretta.pipelines.export.integer_packing import pack_fields
 
 _SMALL = 8  # tensors of fewer numbers stay in the graph
 _FIELDS: dict[int, tuple[int, bool]] = {

@@ -4,9 +4,9 @@ from functools import cache
 
 import numpy as np
 
-from pipelines.coding.ans import CHANCE_BITS, Coder
-from pipelines.coding.integers import code_number
-from pipelines.coding.mixture import LARGEST_ODDS, ODDS_BITS, SHARE_BITS, SQUASH, STRETCH, WEIGHT_BITS
+from paretta.pipelines.coding.ans import CHANCE_BITS, Coder
+from paretta.pipelines.coding.integers import code_number
+from paretta.pipelines.coding.mixture import LARGEST_ODDS, ODDS_BITS, SHARE_BITS, SQUASH, STRETCH, WEIGHT_BITS
 
 # which of the bytes before it, 1 the last, each context looks at
 _CONTEXTS = ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4, 5, 6), (2, 3), (3, 4))
@@ -22,7 +22,7 @@ def code_text(coder: Coder, text: bytes | None, *, known: bytes = b"") -> bytes:
 
 
 class _Context:
-    """A logistic mixture as in `pipelines.coding.mixture`, for one bit at a time, which is faster without arrays."""
+    """A logistic mixture as in `coding.mixture`, for one bit at a time, which is faster without arrays."""
 
     def __init__(self) -> None:
         self.past = [0] * 8

@@ -3,7 +3,7 @@
 import zlib
 from base64 import b85decode
 
-# A quantised residual net, a perceptron and LeNet-5 as `pipelines.coding.skeleton` writes them, without numbers.
+# A quantised residual net, a perceptron and LeNet-5 as `coding.skeleton` writes them, without numbers.
 TYPICAL = zlib.decompress(
     b85decode(
         "c-qxg%Wo4$825PX-O1-XHYP!?Xo8hcHQHbvabDP)DhZS%PNL@F7KsCB6OXVJ$9DZ_C`hz-gqlN7Afa%911H3#t;8*t_5x~=azLO6^<SW>xU{n~"

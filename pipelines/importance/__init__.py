@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from search_spaces.errors import Problem, WrongInput, did_you_mean
-from search_spaces.registry import IMPORTANCES
+from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.registry import IMPORTANCES
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def importance_of(name: str, where: str) -> Importance:
     """Load the score called `name`. Raises `WrongInput`."""
     importance_class = IMPORTANCES.load(name)
     if not (isinstance(importance_class, type) and issubclass(importance_class, Importance)):
-        raise WrongInput(Problem(where, "must name a subclass of pipelines.importance.Importance", name))
+        raise WrongInput(Problem(where, "must name a subclass of paretta.pipelines.importance.Importance", name))
     return importance_class()
 
 

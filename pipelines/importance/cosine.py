@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.importance import Importance, Rows
+from paretta.pipelines.importance import Importance, Rows
 
 
 def cosine(weight: Tensor) -> Tensor:

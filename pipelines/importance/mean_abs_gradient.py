@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from pipelines.importance import Importance, Rows
+from paretta.pipelines.importance import Importance, Rows
 
 
 class MeanAbsGradient(Importance):

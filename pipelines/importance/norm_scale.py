@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
-from pipelines.importance import Importance, Rows
-from pipelines.importance.l2 import l2
+from paretta.pipelines.importance import Importance, Rows
+from paretta.pipelines.importance.l2 import l2
 
 
 class NormScale(Importance):

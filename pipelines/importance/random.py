@@ -2,7 +2,7 @@
 
 from torch import Generator, Tensor, rand
 
-from pipelines.importance import Importance, Rows
+from paretta.pipelines.importance import Importance, Rows
 
 
 def random(num_channels: int, generator: Generator) -> Tensor:

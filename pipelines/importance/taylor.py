@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipelines.importance import Importance, Rows
+from paretta.pipelines.importance import Importance, Rows
 
 
 class Taylor(Importance):

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pipelines.workload import LayerWork, WorkMeter
-from search_spaces.objectives import Detail
+from paretta.pipelines.measuring.mac_count import LayerWork, WorkMeter
+from paretta.search_spaces.objectives.reading import Detail
 
 
 class Bops(WorkMeter):

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pipelines.artifact import MODEL
-from pipelines.coding.container import pack
-from pipelines.meter import Meter, MeterBench
-from search_spaces.objectives import Reading
+from paretta.pipelines.artifact import MODEL
+from paretta.pipelines.coding.container import encode_model
+from paretta.pipelines.meter import Meter, MeterBench
+from paretta.search_spaces.objectives.reading import Reading
 
 
 class CodedSize(Meter):
@@ -22,6 +22,6 @@ class CodedSize(Meter):
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
         """Return the bytes, with what each part of the model takes of them beside it."""
-        coded = pack((artifact / MODEL).read_bytes())
+        coded = encode_model((artifact / MODEL).read_bytes())
         parts = {f"{part}_bytes": round(size, 1) for part, size in coded.parts.items()}
         return Reading(float(len(coded.content)), self.unit, details=parts)

@@ -7,12 +7,12 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from pipelines.energy_counters import Joules, nvml, rapl
-from pipelines.meter import MeterBench
-from pipelines.serving import ServedMeter
-from pipelines.statistics import bootstrap_interval
-from pipelines.timing import Clock, Protocol, sample
-from search_spaces.objectives import Reading
+from paretta.pipelines.measuring.energy_counters import Joules, nvml, rapl
+from paretta.pipelines.measuring.intervals import bootstrap_interval
+from paretta.pipelines.measuring.served_meter import ServedMeter
+from paretta.pipelines.measuring.timing import Clock, TimingProtocol, sample
+from paretta.pipelines.meter import MeterBench
+from paretta.search_spaces.objectives.reading import Reading
 
 # RAPL renews its counter about every millisecond, NVML every 20 to 100 ms
 SIDE_SECONDS = {"rapl": 0.25, "nvml": 2.0, "cpu_seconds x W": 0.030}
@@ -40,7 +40,7 @@ class Energy(ServedMeter):
         source, joules = self.counter()
         if joules is None:
             return Reading.not_measured(self.unit, source)
-        protocol = Protocol(side_seconds=SIDE_SECONDS[source], budget_seconds=self.budget_seconds)
+        protocol = TimingProtocol(side_seconds=SIDE_SECONDS[source], budget_seconds=self.budget_seconds)
         rounds, calls = sample(self.opener(artifact, bench), protocol, cpu=time.perf_counter, counters=(joules,))
         values = rounds[:, 0] / self.batch_size
         low, high = bootstrap_interval(values)

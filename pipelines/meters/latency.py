@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipelines.artifact import MODEL, layers_in_floats
-from pipelines.kernels import integer_kernels
-from pipelines.meter import MeterBench
-from pipelines.runtime import Call
-from pipelines.serving import ServedMeter
-from pipelines.timing import Opener, Protocol, Rounds, interleave
-from search_spaces.objectives import Detail, Reading
+from paretta.pipelines.artifact import MODEL, layers_in_floats
+from paretta.pipelines.measuring.ort_kernels import integer_kernels
+from paretta.pipelines.measuring.ort_session import RuntimeCall
+from paretta.pipelines.measuring.served_meter import ServedMeter
+from paretta.pipelines.measuring.timing import Opener, Rounds, TimingProtocol, interleave
+from paretta.pipelines.meter import MeterBench
+from paretta.search_spaces.objectives.reading import Detail, Reading
 
 MAX_WALL_CALLS = 200
 MAX_WALL_SECONDS = 1.0
@@ -43,7 +43,7 @@ class Latency(ServedMeter):
         if missing := self.unavailable(artifact, bench):
             return missing
         candidate, reference = self.opener(artifact, bench), self.opener(bench.baseline, bench)
-        protocol = Protocol(budget_seconds=self.budget_seconds)
+        protocol = TimingProtocol(budget_seconds=self.budget_seconds)
         rounds = interleave(candidate, reference, protocol, cpu=self.clock()[1])
         low, high = rounds.interval()
         ratio = float(np.median(rounds.ratios()))
@@ -70,7 +70,7 @@ def _times(rounds: Rounds, candidate: Opener) -> dict[str, Detail]:
     }
 
 
-def _wall_times(call: Call) -> NDArray[np.float64]:
+def _wall_times(call: RuntimeCall) -> NDArray[np.float64]:
     """Return the wall seconds of single calls; fewer of slow ones."""
     call()
     started, found = time.perf_counter(), list[float]()

@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.serving import FreshStartMeter
-from search_spaces.objectives import Detail
+from paretta.pipelines.measuring.served_meter import FreshStartMeter
+from paretta.search_spaces.objectives.reading import Detail
 
 
 class LoadTime(FreshStartMeter):

@@ -6,9 +6,10 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
-from pipelines.meter import Meter, MeterBench
-from pipelines.statistics import mean_interval
-from search_spaces.objectives import Goal, Reading
+from paretta.pipelines.measuring.intervals import mean_interval
+from paretta.pipelines.meter import Meter, MeterBench
+from paretta.search_spaces.objectives.objective import Goal
+from paretta.search_spaces.objectives.reading import Reading
 
 
 class Metric(Meter):

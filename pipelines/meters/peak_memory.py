@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.fresh_start import STATUS, memory_bytes
-from pipelines.meter import MeterBench
-from pipelines.serving import FreshStartMeter
-from search_spaces.objectives import Detail, Reading
+from paretta.pipelines.measuring.cold_start import PROC_STATUS, memory_bytes
+from paretta.pipelines.measuring.served_meter import FreshStartMeter
+from paretta.pipelines.meter import MeterBench
+from paretta.search_spaces.objectives.reading import Detail, Reading
 
 
 class PeakMemory(FreshStartMeter):
@@ -28,8 +28,8 @@ class PeakMemory(FreshStartMeter):
 
     def unavailable(self, artifact: Path, bench: MeterBench) -> Reading | None:
         """Ask the kernel too."""
-        if memory_bytes(STATUS, "VmHWM") is None:
-            return Reading.not_measured(self.unit, f"the kernel tells no VmHWM in {STATUS}")
+        if memory_bytes(PROC_STATUS, "VmHWM") is None:
+            return Reading.not_measured(self.unit, f"the kernel tells no VmHWM in {PROC_STATUS}")
         return super().unavailable(artifact, bench)
 
     def beside(self, told: Mapping[str, NDArray[np.float64]]) -> dict[str, Detail]:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pipelines.artifact import MODEL
-from pipelines.meter import Meter, MeterBench
-from search_spaces.objectives import Reading
+from paretta.pipelines.artifact import MODEL
+from paretta.pipelines.meter import Meter, MeterBench
+from paretta.search_spaces.objectives.reading import Reading
 
 
 class Size(Meter):

@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from pipelines.meter import MeterBench
-from pipelines.serving import ServedMeter
-from pipelines.statistics import bootstrap_interval
-from pipelines.timing import Protocol, sample
-from search_spaces.objectives import Reading
+from paretta.pipelines.measuring.intervals import bootstrap_interval
+from paretta.pipelines.measuring.served_meter import ServedMeter
+from paretta.pipelines.measuring.timing import TimingProtocol, sample
+from paretta.pipelines.meter import MeterBench
+from paretta.search_spaces.objectives.reading import Reading
 
 
 class Throughput(ServedMeter):
@@ -32,7 +32,7 @@ class Throughput(ServedMeter):
         if missing := self.unavailable(artifact, bench):
             return missing
         clock = self.clock()[1]
-        protocol = Protocol(side_seconds=0.030, budget_seconds=self.budget_seconds)
+        protocol = TimingProtocol(side_seconds=0.030, budget_seconds=self.budget_seconds)
         counters = (clock, time.perf_counter)
         seconds, _ = sample(self.opener(artifact, bench), protocol, cpu=clock, counters=counters)
         rates = self.batch_size / seconds  # [rounds, (computing, wall)]

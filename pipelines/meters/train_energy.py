@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipelines.meter import Meter, MeterBench
-from search_spaces.objectives import Reading
+from paretta.pipelines.meter import Meter, MeterBench
+from paretta.search_spaces.objectives.reading import Reading
 
 
 class TrainEnergy(Meter):

@@ -8,11 +8,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from pipelines.grid import Grid
-from search_spaces.errors import Problem, WrongInput
-from search_spaces.registry import Registry
+from paretta.pipelines.grid import Grid
+from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.registry import Registry
 
-QUANTIZERS = Registry("quantizer", "pipelines.quantizers")
+QUANTIZERS = Registry("quantizer", "paretta.pipelines.quantizers")
 RangeRule = Literal["minmax", "percentile", "mse"]
 # lows [rows], highs [rows] -> the grid of as many rows that covers them
 Cover: TypeAlias = Callable[[Tensor, Tensor], Grid]
@@ -90,5 +90,7 @@ def quantizer_of(name: str, *, bits: int, axis: int | None, range: RangeRule) ->
     """Return the quantizer called `name` with its settings. Raises `WrongInput`."""
     found = QUANTIZERS.load(name)
     if not (isinstance(found, type) and issubclass(found, Quantizer)):
-        raise WrongInput(Problem("quantize.weights", "must name a subclass of pipelines.quantizers.Quantizer", name))
+        raise WrongInput(
+            Problem("quantize.weights", "must name a subclass of paretta.pipelines.quantizers.Quantizer", name)
+        )
     return found(bits=bits, axis=axis, range=range)

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.grid import Grid
-from pipelines.quantizers import Quantizer
-from pipelines.quantizers.symmetric import symmetric_grid
+from paretta.pipelines.grid import Grid
+from paretta.pipelines.quantizers import Quantizer
+from paretta.pipelines.quantizers.symmetric import symmetric_grid
 
 _STEP_BITS = 8
 

@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipelines.grid import Grid
-from pipelines.quantizers import Quantizer
-from pipelines.quantizers.symmetric import symmetric_grid
+from paretta.pipelines.grid import Grid
+from paretta.pipelines.quantizers import Quantizer
+from paretta.pipelines.quantizers.symmetric import symmetric_grid
 
 
 def fixed_point_grid(low: Tensor, high: Tensor, bits: int) -> Grid:

@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipelines.grid import Grid
-from pipelines.quantizers import Quantizer
+from paretta.pipelines.grid import Grid
+from paretta.pipelines.quantizers import Quantizer
 
 
 def symmetric_grid(low: Tensor, high: Tensor, bits: int) -> Grid:

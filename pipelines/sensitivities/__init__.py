@@ -8,8 +8,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from pipelines.bench import Bench
-from pipelines.task import draw, take
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.samples import draw, take
 
 WIDTHS: Final = tuple(range(2, 9))
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from pipelines.bench import Bench
-from pipelines.sensitivities import Sensitivity, Subject
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.sensitivities import Sensitivity, Subject
 
 
 class Fisher(Sensitivity):

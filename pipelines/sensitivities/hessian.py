@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pipelines.bench import Bench, derived_seed
-from pipelines.sensitivities import Sensitivity, Subject
+from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.sensitivities import Sensitivity, Subject
 
 PROBES = 8
 

@@ -5,9 +5,9 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional
 
-from pipelines.bench import Bench
-from pipelines.sensitivities import WIDTHS, Sensitivity, Subject
-from search_spaces.errors import Problem, WrongInput
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.sensitivities import WIDTHS, Sensitivity, Subject
+from paretta.search_spaces.errors import Problem, WrongInput
 
 
 class Kl(Sensitivity):

@@ -8,14 +8,14 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
-from pipelines.attention import unfold_attention
-from pipelines.bench import Bench
-from pipelines.layer_graph import fold_batch_norms
-from pipelines.patterns import by_pattern
-from pipelines.shared_values import attach_shared_values, centroids_of, nearest_places
-from pipelines.stage import Shape, Stage
-from pipelines.survey import survey
-from search_spaces.errors import Problem, WrongInput
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.model.attention import unfold_attention
+from paretta.pipelines.model.name_patterns import by_pattern
+from paretta.pipelines.model.quantizable import survey
+from paretta.pipelines.quantization.layer_graph import fold_batch_norms
+from paretta.pipelines.quantization.weight_sharing import attach_shared_values, centroids_of, nearest_places
+from paretta.pipelines.stage import Shape, Stage
+from paretta.search_spaces.errors import Problem, WrongInput
 
 _RULE = "must be a whole number from 2 to 256"
 

@@ -10,13 +10,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from pipelines.bench import Bench
-from pipelines.features import FeaturePairs
-from pipelines.stage import Shape, Stage
-from pipelines.task import num_samples
-from pipelines.train import Batch, BatchLoss, TrainSettings, fit, task_loss
-from pipelines.validation import answers
-from search_spaces.errors import Problem, WrongInput
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.model.feature_distance import FeaturePairs
+from paretta.pipelines.samples import num_samples
+from paretta.pipelines.stage import Shape, Stage
+from paretta.pipelines.training.evaluate import split_answers
+from paretta.pipelines.training.train import Batch, BatchLoss, TrainSettings, fit, task_loss
+from paretta.search_spaces.errors import Problem, WrongInput
 
 Ask: TypeAlias = Callable[[Batch], Tensor]
 
@@ -86,7 +86,7 @@ def soft_divergence(scores: Tensor, teacher_scores: Tensor, temperature: float) 
 
 
 def distillation_loss(bench: Bench, settings: Distill, pairs: FeaturePairs | None = None) -> BatchLoss:
-    """Return the loss of `settings` for `pipelines.train.fit` (collective).
+    """Return the loss of `settings` for `paretta.pipelines.training.train.fit` (collective).
 
     Without feature pairs the teacher's scores are those of each training sample as it is now: a dataset that gives
     another random view of a sample each time is compared with the scores of one view.
@@ -132,11 +132,11 @@ def teacher_scores(bench: Bench) -> Tensor:
     """
     teacher, key = _teacher(bench), f"teacher-{bench.teacher_key}"
     if not bench.teacher_key:
-        return answers(teacher, bench.task.train, bench.ranks)
+        return split_answers(teacher, bench.task.train, bench.ranks)
     with bench.sharing(key) as known:
         if known is not None:
             return cast(Tensor, known["scores"])
-        scores = answers(teacher, bench.task.train, bench.ranks)
+        scores = split_answers(teacher, bench.task.train, bench.ranks)
         bench.cache.store(key, {"scores": scores}, write=bench.ranks.is_first)
         return scores
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 from torch import nn
 
-from pipelines.bench import Bench
-from pipelines.layer_graph import fold_batch_norms
-from pipelines.stage import Shape, Stage
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.quantization.layer_graph import fold_batch_norms
+from paretta.pipelines.stage import Shape, Stage
 
 
 class FoldNorms(Stage):

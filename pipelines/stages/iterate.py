@@ -9,12 +9,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, model_validator
 from torch import nn
 
-from pipelines.bench import Bench, derived_seed
-from pipelines.schedules import cubic
-from pipelines.stage import Shape, Stage, stage_of
-from pipelines.stages.prune import Prune, Way
-from pipelines.validation import mean_loss
-from search_spaces.errors import WrongInput
+from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.pruning.schedules import cubic
+from paretta.pipelines.stage import Shape, Stage, stage_of
+from paretta.pipelines.stages.prune import Prune, Way
+from paretta.pipelines.training.evaluate import mean_loss
+from paretta.search_spaces.errors import WrongInput
 
 _log = logging.getLogger("paretta")
 

@@ -11,15 +11,15 @@ from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pipelines.attention import unfold_attention
-from pipelines.bench import Bench
-from pipelines.channel_groups import ChannelGroup, channel_groups
-from pipelines.importance import importance_of, known_importance
-from pipelines.masks import num_dropped
-from pipelines.patterns import by_pattern
-from pipelines.sparsity import Scope
-from pipelines.stage import Shape, Stage
-from search_spaces.errors import Problem, TrialFailed, WrongInput
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.importance import importance_of, known_importance
+from paretta.pipelines.model.attention import unfold_attention
+from paretta.pipelines.model.masks import num_dropped
+from paretta.pipelines.model.name_patterns import by_pattern
+from paretta.pipelines.pruning.channel_groups import ChannelGroup, channel_groups
+from paretta.pipelines.pruning.sparsity import Scope
+from paretta.pipelines.stage import Shape, Stage
+from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 
 
 def _share(value: object) -> float:

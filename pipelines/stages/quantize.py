@@ -8,18 +8,18 @@ from typing import Literal, Self
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from pipelines.attention import unfold_attention
-from pipelines.bench import Bench
-from pipelines.calibration import calibrate
-from pipelines.fake_quantize import attach_weight_quantizer, detach_activation_quantizers
-from pipelines.layer_graph import fold_batch_norms, plain_copy
-from pipelines.patterns import by_pattern
-from pipelines.quantizers import QUANTIZERS, Quantizer, RangeRule, quantizer_of
-from pipelines.sensitivities import WIDTHS, Subject
-from pipelines.stage import Shape, Stage
-from pipelines.survey import survey
-from pipelines.widths import Budget, Widths, found_widths
-from search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.model.attention import unfold_attention
+from paretta.pipelines.model.name_patterns import by_pattern
+from paretta.pipelines.model.quantizable import survey
+from paretta.pipelines.quantization.bit_widths import WidthBudget, Widths, found_widths
+from paretta.pipelines.quantization.calibration import calibrate
+from paretta.pipelines.quantization.fake_quantize import attach_weight_quantizer, detach_activation_quantizers
+from paretta.pipelines.quantization.layer_graph import fold_batch_norms, plain_copy
+from paretta.pipelines.quantizers import QUANTIZERS, Quantizer, RangeRule, quantizer_of
+from paretta.pipelines.sensitivities import WIDTHS, Subject
+from paretta.pipelines.stage import Shape, Stage
+from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
 _log = logging.getLogger("paretta")
 
@@ -92,11 +92,13 @@ class Quantize(Stage):
     @property
     def shape(self) -> Shape:
         """Biases and rows of few values take the bytes that their values need; widths may follow from values, too."""
-        return "widths by value" if isinstance(self.bits, Budget) else "stored by value"
+        return "widths by value" if isinstance(self.bits, WidthBudget) else "stored by value"
 
     def sketch(self) -> Self:
         """Calibrate on little, and share the budget by what needs no data."""
-        bits = self.bits.model_copy(update={"sensitivity": "error"}) if isinstance(self.bits, Budget) else self.bits
+        bits = (
+            self.bits.model_copy(update={"sensitivity": "error"}) if isinstance(self.bits, WidthBudget) else self.bits
+        )
         return self.model_copy(update={"bits": bits, "calibration_samples": min(self.calibration_samples, 64)})
 
     def words(self) -> str:
@@ -105,7 +107,7 @@ class Quantize(Stage):
         how += ", weights only" if self.activation_bits == 32 else ""
         if isinstance(self.bits, int):
             return f"quantize to {self.bits} bits{how}"
-        if isinstance(self.bits, Budget):
+        if isinstance(self.bits, WidthBudget):
             return f"quantize to {self.bits.words()}{how}"
         return "quantize " + ", ".join(f"{pattern} to {bits}" for pattern, bits in self.bits.items()) + f" bits{how}"
 
@@ -119,7 +121,7 @@ class Quantize(Stage):
         able = [name for name, obstacle in verdicts.items() if obstacle is None]
         if not able:
             raise WrongInput(Problem("quantize.bits", "no layer of the model can be quantised", _listed(verdicts)))
-        if isinstance(self.bits, Budget):
+        if isinstance(self.bits, WidthBudget):
             wanted = dict.fromkeys(verdicts, WIDTHS[0]) | self._found(self.bits, model, able, bench)
         else:
             patterns = {"*": self.bits} if isinstance(self.bits, int) else self.bits
@@ -131,8 +133,8 @@ class Quantize(Stage):
             raise WrongInput(Problem("quantize.bits", "no layer of the model can be quantised", _listed(verdicts)))
         return chosen
 
-    def _found(self, budget: Budget, model: nn.Module, names: Sequence[str], bench: Bench) -> dict[str, int]:
-        from pipelines.export import to_bytes  # noqa: PLC0415 - a second of CPU that only a budget needs
+    def _found(self, budget: WidthBudget, model: nn.Module, names: Sequence[str], bench: Bench) -> dict[str, int]:
+        from paretta.pipelines.export.to_onnx import to_bytes  # noqa: PLC0415 - a second of CPU that only a budget needs
 
         def rounded(weight: Tensor, bits: int) -> Tensor:
             return self._quantizer(bits).fit(weight).nearest(weight)

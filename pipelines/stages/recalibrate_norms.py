@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipelines.bench import Bench, derived_seed
-from pipelines.stage import Shape, Stage
-from pipelines.task import draw, take
+from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.samples import draw, take
+from paretta.pipelines.stage import Shape, Stage
 
 BATCH = 128
 

@@ -7,15 +7,15 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
-from pipelines.attention import unfold_attention
-from pipelines.bench import Bench, derived_seed
-from pipelines.data_pass import Gradients, gradients
-from pipelines.importance import Importance, Rows, importance_of, known_importance
-from pipelines.masks import attach_mask
-from pipelines.sparsity import Amounts, Scope, check_scope, chosen_weights, masks_for, told
-from pipelines.stage import Shape, Stage
-from pipelines.weights import Weight
-from search_spaces.registry import IMPORTANCES
+from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.importance import Importance, Rows, importance_of, known_importance
+from paretta.pipelines.model.attention import unfold_attention
+from paretta.pipelines.model.masks import attach_mask
+from paretta.pipelines.model.weights import Weight
+from paretta.pipelines.pruning.gradient_pass import Gradients, gradients
+from paretta.pipelines.pruning.sparsity import Amounts, Scope, check_scope, chosen_weights, masks_for, told
+from paretta.pipelines.stage import Shape, Stage
+from paretta.search_spaces.registry import IMPORTANCES
 
 
 class Sparsify(Stage):

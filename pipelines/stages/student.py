@@ -8,9 +8,9 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from pipelines.bench import Bench, seeded
-from pipelines.stage import Shape, Stage
-from search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.stage import Shape, Stage
+from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
 Variant = nn.Module | Callable[..., nn.Module]
 Option = bool | int | float | str

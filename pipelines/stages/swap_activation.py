@@ -6,9 +6,9 @@ from typing import Final, Literal, TypeAlias
 from pydantic import Field
 from torch import nn
 
-from pipelines.bench import Bench
-from pipelines.stage import Shape, Stage
-from search_spaces.errors import Problem, WrongInput
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.stage import Shape, Stage
+from paretta.search_spaces.errors import Problem, WrongInput
 
 Name: TypeAlias = Literal["relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hardswish", "tanh"]
 

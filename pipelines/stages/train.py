@@ -4,9 +4,9 @@ from typing import Literal
 
 from torch import nn
 
-from pipelines.bench import Bench
-from pipelines.stage import Shape, Stage
-from pipelines.train import TrainSettings, fit
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.stage import Shape, Stage
+from paretta.pipelines.training.train import TrainSettings, fit
 
 
 class Train(TrainSettings, Stage):

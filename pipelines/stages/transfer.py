@@ -8,11 +8,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipelines.bench import Bench, seeded
-from pipelines.patterns import by_pattern
-from pipelines.sources import Source, matching, source_parameters
-from pipelines.stage import Shape, Stage
-from search_spaces.errors import Problem, WrongInput
+from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.model.name_patterns import by_pattern
+from paretta.pipelines.model.pretrained import Source, matching, source_parameters
+from paretta.pipelines.stage import Shape, Stage
+from paretta.search_spaces.errors import Problem, WrongInput
 
 _log = logging.getLogger("paretta")
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from pipelines.task import Metric, Task
+from paretta.pipelines.task import Metric, Task
 
 
 class DigitsNet(nn.Module):

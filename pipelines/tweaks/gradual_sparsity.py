@@ -6,13 +6,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from pipelines.attention import unfold_attention
-from pipelines.bench import Bench
-from pipelines.masks import attach_mask, mask_of
-from pipelines.schedules import cubic
-from pipelines.sparsity import Amount, Amounts, Scope, check_scope, chosen_weights, masks_for, told
-from pipelines.tweak import Tweak, TweakSettings
-from pipelines.weights import Weight
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.model.attention import unfold_attention
+from paretta.pipelines.model.masks import attach_mask, mask_of
+from paretta.pipelines.model.weights import Weight
+from paretta.pipelines.pruning.schedules import cubic
+from paretta.pipelines.pruning.sparsity import Amount, Amounts, Scope, check_scope, chosen_weights, masks_for, told
+from paretta.pipelines.tweak import Tweak, TweakSettings
 
 
 class GradualSparsity(TweakSettings):

@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pipelines.bench import Bench
-from pipelines.tweak import Tweak, TweakSettings
-from pipelines.weights import weights_of
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.model.weights import weights_of
+from paretta.pipelines.tweak import Tweak, TweakSettings
 
 
 class L1Penalty(TweakSettings):

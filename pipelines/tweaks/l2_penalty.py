@@ -6,9 +6,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipelines.bench import Bench
-from pipelines.tweak import Tweak, TweakSettings
-from pipelines.weights import weights_of
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.model.weights import weights_of
+from paretta.pipelines.tweak import Tweak, TweakSettings
 
 
 class L2Penalty(TweakSettings):

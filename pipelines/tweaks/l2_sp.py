@@ -6,11 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipelines.bench import Bench
-from pipelines.sources import Source, matching, source_parameters
-from pipelines.tweak import Tweak, TweakSettings
-from pipelines.weights import plain_name
-from search_spaces.errors import Problem, WrongInput
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.model.pretrained import Source, matching, source_parameters
+from paretta.pipelines.model.weights import plain_name
+from paretta.pipelines.tweak import Tweak, TweakSettings
+from paretta.search_spaces.errors import Problem, WrongInput
 
 
 class L2Sp(TweakSettings):

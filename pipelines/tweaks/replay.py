@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from pipelines.bench import Bench, derived_seed
-from pipelines.task import Samples, num_samples, take
-from pipelines.tweak import Tweak, TweakSettings
-from search_spaces.errors import Problem, WrongInput
+from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.samples import Samples, num_samples, take
+from paretta.pipelines.tweak import Tweak, TweakSettings
+from paretta.search_spaces.errors import Problem, WrongInput
 
 
 class Replay(TweakSettings):

@@ -7,10 +7,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from pipelines.bench import Bench, derived_seed
-from pipelines.layer_graph import bake_parametrizations
-from pipelines.tweak import Tweak, TweakSettings
-from pipelines.weights import Weight, shared_weights, weights_of
+from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.model.weights import Weight, shared_weights, weights_of
+from paretta.pipelines.quantization.layer_graph import bake_parametrizations
+from paretta.pipelines.tweak import Tweak, TweakSettings
 
 
 class TargetedDropout(TweakSettings):

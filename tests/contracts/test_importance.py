@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipelines.importance import Importance, Rows
-from search_spaces.registry import IMPORTANCES
+from paretta.pipelines.importance import Importance, Rows
+from paretta.search_spaces.registry import IMPORTANCES
 
 NAMES = IMPORTANCES.names()
 

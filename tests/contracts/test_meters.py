@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.export import to_onnx
-from pipelines.meter import Meter, MeterBench, answers, meter_of
-from pipelines.serving import ServedMeter
-from pipelines.tasks.digits import make
-from search_spaces.objectives import Goal, Reading
-from search_spaces.registry import METERS
+from paretta.pipelines.export.to_onnx import to_onnx
+from paretta.pipelines.measuring.served_meter import ServedMeter
+from paretta.pipelines.meter import Meter, MeterBench, answers, meter_of
+from paretta.pipelines.tasks.digits import make
+from paretta.search_spaces.objectives.objective import Goal
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.registry import METERS
 
 TASK = make(width=4, hidden=8)
 # a metric is a meter by its own name; the others are named as their files

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipelines.quantizers import QUANTIZERS, Quantizer, quantizer_of
+from paretta.pipelines.quantizers import QUANTIZERS, Quantizer, quantizer_of
 
 WEIGHT = torch.randn(6, 40, generator=torch.Generator().manual_seed(0))
 

@@ -8,18 +8,19 @@ from typing import cast
 import numpy as np
 import pytest
 
-from orchestrator.foresight import Foresight
-from orchestrator.losses import scales_of
-from orchestrator.policy.problem import Rungs
-from orchestrator.search import Search
-from orchestrator.stopper import Stopper
-from orchestrator.suggest import Strategy, Suggester
-from search_spaces.limits import Limit
-from search_spaces.objectives import Objective, Reading
-from search_spaces.pareto import non_dominated
-from search_spaces.plan import Plan
-from search_spaces.registry import SAMPLERS, STOPPERS, Registry
-from search_spaces.space import Space
+from paretta.orchestrator.policy.problem import Rungs
+from paretta.orchestrator.search.interfaces import Stopper, Strategy
+from paretta.orchestrator.search.known_objectives import KnownObjectives
+from paretta.orchestrator.search.losses import scales_of
+from paretta.orchestrator.search.spec import Search
+from paretta.orchestrator.search.suggester import Suggester
+from paretta.search_spaces.objectives.limits import Limit
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.pareto import non_dominated
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.registry import SAMPLERS, STOPPERS, Registry
+from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.space.space import Space
 
 SPACE = Space.parse(
     [{"kind": "train", "epochs": 1}],
@@ -64,7 +65,7 @@ def suggester(
         seed,
         baseline=BASELINE,
         limits=limits,
-        foresight=Foresight(SPACE, known, look, SPACE.knobs()),
+        foresight=KnownObjectives(SPACE, known, look, SPACE.knobs()),
         rungs=Rungs((1.0, 3.0, 9.0), (1.0, 3.0, 9.0)),
     )
     strategy = cast(Strategy, SAMPLERS.load(name)(search))  # type: ignore[operator]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from quantized_models import bench_of, chain, images
 
-from pipelines.quantizers.symmetric import Symmetric
-from pipelines.sensitivities import WIDTHS, Sensitivity, Subject
-from search_spaces.registry import SENSITIVITIES
+from paretta.pipelines.quantizers.symmetric import Symmetric
+from paretta.pipelines.sensitivities import WIDTHS, Sensitivity, Subject
+from paretta.search_spaces.registry import SENSITIVITIES
 
 NAMES = SENSITIVITIES.names()
 LAYERS = ("0", "4", "9")

@@ -12,17 +12,18 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 from two_ranks import be_a_rank, run_on_two_ranks
 
-from pipelines.bench import Bench, seeded
-from pipelines.ranks import Ranks
-from pipelines.snapshot import restored, snapshot
-from pipelines.stage import Stage, stage_of
-from pipelines.states import read_state, write_state
-from pipelines.task import Task
-from pipelines.tasks.digits import make
-from pipelines.train import TrainSettings, fit
-from pipelines.tweak import TweakSettings
-from search_spaces.plan import Document, Plan
-from search_spaces.registry import STAGES, TWEAKS
+from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.reuse.model_snapshot import restored, snapshot
+from paretta.pipelines.stage import Stage, stage_of
+from paretta.pipelines.state.state_file import read_state, write_state
+from paretta.pipelines.task import Task
+from paretta.pipelines.tasks.digits import make
+from paretta.pipelines.training.train import TrainSettings, fit
+from paretta.pipelines.tweak import TweakSettings
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.registry import STAGES, TWEAKS
+from paretta.search_spaces.space.plan import Plan
 
 NAMES = (*STAGES.names(), *(f"train with {name}" for name in TWEAKS.names()))
 # of outputs of size 1: float32 sums in another order, amplified by a few optimiser steps

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
-from pipelines.task import check_task, data_digest, load_task
-from search_spaces.registry import TASKS
+from paretta.pipelines.loading.check_task import check_task
+from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.loading.load_task import load_task
+from paretta.search_spaces.registry import TASKS
 
 
 @pytest.mark.parametrize("name", TASKS.names())

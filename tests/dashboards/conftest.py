@@ -1,16 +1,13 @@
 """Invented sweeps and an empty MLflow store, each made once and copied for the tests that write."""
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from dashboards.store import default_uri, open_store
-
-sys.path.insert(0, str(Path(__file__).parent))  # tests are imported by file, so a neighbour has to be made findable
 from synthetic_sweep import write_sweep
+
+from paretta.dashboards.tracking.store import default_uri, open_store
 
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that is on its way out.
 _MLFLOW_WARNING = "ignore:The ``noload`` loader strategy is deprecated:DeprecationWarning"

@@ -11,10 +11,13 @@ from unittest.mock import patch
 
 from onnx import TensorProto, helper
 
-from dashboards.journal import Journal, SweepRecord
-from search_spaces.objectives import Objective, Reading
-from search_spaces.plan import Document, Json, Plan, canonical_json
-from search_spaces.trial import Status, Trial
+from paretta.dashboards.journal.journal import Journal
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.search_spaces.canonical import Document, Json, canonical_json
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.results.trial import Status, Trial
+from paretta.search_spaces.space.plan import Plan
 
 OBJECTIVES = (
     Objective("size", "min", "B"),

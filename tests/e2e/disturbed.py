@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ray_nodes import ancestors, commands
 
-from dashboards.journal import SweepRecord, events
+from paretta.dashboards.journal.journal import events
+from paretta.dashboards.journal.record import SweepRecord
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 600  # a busy machine needs minutes for what takes seconds on an idle one
@@ -36,8 +37,8 @@ def user_folder(folder: Path, sweep: str) -> Path:
 
 def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start a launch in a process group of its own, as a terminal does."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
-    command = [sys.executable, "-m", "orchestrator", "launch", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "HOME": str(folder)}
+    command = [sys.executable, "-m", "paretta", "launch", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload, no-any-return]
 

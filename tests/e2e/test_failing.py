@@ -9,15 +9,15 @@ import pytest
 from disturbed import PATIENCE_S, another_trains, endings, started, until, user_folder
 from optuna.trial import TrialState
 
-from dashboards.journal import SweepRecord
-from orchestrator.check import check
-from orchestrator.resume import caught_up, history
-from orchestrator.searcher import TuneSearcher
-from orchestrator.searching import suggester_of
-from orchestrator.study import STATES, OptunaStrategy
-from orchestrator.sweep import Sweep
-from pipelines.artifact import verify
-from search_spaces.trial import Trial
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.orchestrator.config.check import check
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.orchestrator.search.build import suggester_of
+from paretta.orchestrator.search.optuna_strategy import STATES, OptunaStrategy
+from paretta.orchestrator.tune.resume import history, replay_history
+from paretta.orchestrator.tune.search_alg import TuneSearcher
+from paretta.pipelines.artifact import verify_files
+from paretta.search_spaces.results.trial import Trial
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -95,7 +95,7 @@ def test_the_sweep_ends_and_each_failure_has_its_reason(swept: Swept) -> None:
             assert f"trial {trial.number}: {trial.reason}" in swept.printed
         else:
             assert trial.artifact is not None
-            verify(swept.record.folder / trial.artifact)
+            verify_files(swept.record.folder / trial.artifact)
     assert set(endings(swept.record.folder).values()) == {1}
     assert "Traceback" not in swept.printed
 
@@ -107,7 +107,7 @@ def test_the_sampler_is_told_of_a_failure_and_of_no_number(swept: Swept) -> None
     def make() -> TuneSearcher:
         return TuneSearcher(suggester_of(sweep, checked, baseline, lambda *_, **__: None), max_running=2)
 
-    searcher, same = caught_up(make, tuple(history(swept.record.folder)))
+    searcher, same = replay_history(make, tuple(history(swept.record.folder)))
     assert same  # the sampler of the sweep asked what one asks that was told of these failures as failures
     strategy = searcher.suggester.strategy
     assert isinstance(strategy, OptunaStrategy)

@@ -12,7 +12,7 @@ import mlflow
 import pytest
 from disturbed import PATIENCE_S, another_trains, below, endings, started, until, user_folder
 
-from dashboards.journal import SweepRecord
+from paretta.dashboards.journal.record import SweepRecord
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # a busy machine needs minutes for three launches
 

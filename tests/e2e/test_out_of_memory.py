@@ -6,7 +6,7 @@ import pytest
 from disturbed import PATIENCE_S, SMALL_SWEEP, another_trains, endings, started, until, user_folder
 from ray._private.utils import get_system_memory, get_used_memory
 
-from dashboards.journal import SweepRecord
+from paretta.dashboards.journal.record import SweepRecord
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

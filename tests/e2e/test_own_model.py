@@ -12,7 +12,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from dashboards.journal import SweepRecord
+from paretta.dashboards.journal.record import SweepRecord
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model"
 # one of the two learning rates is hopeless, so that the sweep has trials that fail
@@ -39,8 +39,8 @@ said: list[str] = []
 
 
 def paretta(*arguments: str, folder: Path, code: int = 0) -> str:
-    command = [sys.executable, "-m", "orchestrator", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(folder / "home"), **SECRETS}
+    command = [sys.executable, "-m", "paretta", *arguments]
+    environment = {**os.environ, "HOME": str(folder / "home"), **SECRETS}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=280
     )
@@ -203,7 +203,8 @@ def test_no_secret_of_the_environment_was_written_or_said(folder: Path, launched
 
 
 def _validation() -> tuple[np.ndarray, np.ndarray]:
-    from pipelines.task import batches, load_task
+    from paretta.pipelines.loading.load_task import load_task
+    from paretta.pipelines.samples import batches
 
     ((inputs, targets),) = batches(load_task("./mytask.py:make", {}, EXAMPLE).validation)
     return inputs.numpy(), targets.numpy()

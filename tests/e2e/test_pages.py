@@ -1,27 +1,23 @@
 """The pages in a real browser, with a picture of each in ``screenshots/``."""
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import CHROMIUM, DRIVER, close_assistant, open_chromium, picture, wait, wait_for_text
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-
-from dashboards.board import open_board, open_mlflow
-from dashboards.front_page import write_report
-from dashboards.journal import SweepRecord
-from dashboards.mlflow_views import plain_link, run_link, view_link
-from dashboards.publisher import publish
-from dashboards.standing import read_standing
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "dashboards"))
-from chromium import CHROMIUM, DRIVER, close_assistant, open_chromium, picture, wait, wait_for_text
 from synthetic_sweep import write_sweep
+
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.report.html_report import write_report
+from paretta.dashboards.server.board import open_board, open_mlflow
+from paretta.dashboards.tracking.publisher import publish_sweep
+from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.dashboards.tracking.views import plain_link, run_link, view_link
 
 PICTURES = Path(__file__).parents[2] / "screenshots"
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that is on its way out.
@@ -119,7 +115,7 @@ def test_live_page_takes_in_what_happens_and_keeps_what_was_chosen(browser: Chro
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SweepRecord, str]]:
     home = tmp_path_factory.mktemp("home")
     record = write_sweep(home / "digits", trials=30)
-    publish(record)
+    publish_sweep(record)
     with open_mlflow(home) as server:
         yield record, server
 

@@ -13,11 +13,11 @@ import pytest
 from disturbed import SMALL_SWEEP, started, until, user_folder
 from mlflow.entities import Run
 
-from dashboards.board import open_mlflow
-from dashboards.fetch import read_back
-from dashboards.journal import SweepRecord
-from dashboards.publisher import publish
-from dashboards.standing import read_standing
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.server.board import open_mlflow
+from paretta.dashboards.tracking.publisher import publish_sweep
+from paretta.dashboards.tracking.reader import read_back
+from paretta.dashboards.tracking.sync_status import read_standing
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # a busy machine needs minutes for three launches
 
@@ -62,7 +62,7 @@ class Home:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue  # it ended meanwhile
-            if b"dashboards.publisher" in words and str(self.sweep).encode() in words:
+            if b"paretta.dashboards.tracking.publisher" in words and str(self.sweep).encode() in words:
                 found.append(int(entry.name))
         return found
 
@@ -96,7 +96,7 @@ def test_a_killed_driver_and_publisher_lose_and_double_nothing(home: Home) -> No
     home.kill_publisher()
     driver.kill()
     driver.communicate()
-    assert publish(home.sweep, home.server).behind == 0  # from the journal alone
+    assert publish_sweep(home.sweep, home.server).behind == 0  # from the journal alone
 
     driver = home.launch("--resume", "sweep")
     told, _ = driver.communicate(timeout=400)

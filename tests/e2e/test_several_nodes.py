@@ -12,7 +12,8 @@ import pytest
 from disturbed import endings, user_folder
 from ray_nodes import Host, Node, Nodes, ray_nodes
 
-from dashboards.journal import SweepRecord, events
+from paretta.dashboards.journal.journal import events
+from paretta.dashboards.journal.record import SweepRecord
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -44,7 +45,7 @@ def cluster() -> Iterator[Nodes]:
 def swept(cluster: Nodes, folder: Path, workers: str, blow: Callable[[Nodes], None]) -> SweepRecord:
     """Launch a sweep on the cluster and strike once it has ended two trials and trains another."""
     user_folder(folder, SWEEP.format(workers=workers))
-    command = [sys.executable, "-m", "orchestrator", "launch", "sweep.yaml", "--address", cluster.address]
+    command = [sys.executable, "-m", "paretta", "launch", "sweep.yaml", "--address", cluster.address]
     environment = {**os.environ, **cluster.environment, "HOME": str(folder)}
     with (folder / "log").open("w") as log:
         driver = subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 from disturbed import PATIENCE_S, another_trains, below, endings, started, until, user_folder
 
-from dashboards.journal import SweepRecord, events
+from paretta.dashboards.journal.journal import events
+from paretta.dashboards.journal.record import SweepRecord
 
 pytestmark = [
     pytest.mark.faults,
@@ -43,7 +44,7 @@ BLOWS: dict[str, Callable[[int], None]] = {
     "the lane's controller": kill("ray::TrainController"),
     "the lane's host": kill("ray::Host"),
     "a Tune trial": kill("ray::ResourceTrainable"),
-    "the gauge": kill("ray::_Gauge"),
+    "the measuring actor": kill("ray::_Gauge"),
     "a worker that hangs": freeze,
 }
 

@@ -13,8 +13,8 @@ import pytest
 from disturbed import user_folder
 from ray_nodes import Host, Nodes, free_port, ray_nodes
 
-from dashboards.journal import SweepRecord
-from pipelines.artifact import verify
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.pipelines.artifact import verify_files
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -67,7 +67,7 @@ class Bench:
 
     def command(self, *arguments: str) -> Sequence[str]:
         """Return what calls paretta on the first host."""
-        return [*self.nodes.nodes[0].host.enter, sys.executable, "-m", "orchestrator", *arguments]
+        return [*self.nodes.nodes[0].host.enter, sys.executable, "-m", "paretta", *arguments]
 
     def paretta(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Call it from a folder that holds no sweep."""
@@ -134,7 +134,7 @@ def test_workers_of_one_trial_on_two_hosts_that_share_no_disk(bench: Bench) -> N
     assert (record.status, record.count("complete")) == ("done", 4)
     for trial in record.trials.values():
         assert trial.artifact is not None
-        verify(record.folder / trial.artifact)
+        verify_files(record.folder / trial.artifact)
     seen_there = Path(f"/proc/{nodes[1].raylet()}/root{folder}")
     assert list(seen_there.iterdir()) == []
 
@@ -146,7 +146,7 @@ def test_workers_of_one_trial_on_two_hosts_that_share_no_disk(bench: Bench) -> N
     assert all(trial.uid in shown.stdout for trial in record.front().members), shown.stderr
     pulled = bench.paretta("pull", where, "--to", "best")
     assert pulled.returncode == 0, pulled.stderr
-    verify(folder / "elsewhere" / "best")
+    verify_files(folder / "elsewhere" / "best")
     taken = bench.paretta("launch", "--resume", where)
     assert taken.returncode == 0, taken.stderr
     assert SweepRecord.read(folder / "elsewhere" / "sweeps" / "sweep").front() == record.front()

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.cluster import QUIET, ROOT, short_temp_folder
+from paretta.orchestrator.cluster.connect import PACKAGE, QUIET, short_temp_folder
 
 STARTED_S = 120.0  # for a node to answer on a loaded machine
 
@@ -119,7 +119,7 @@ def ray_nodes() -> Iterator[Nodes]:
     """Give an empty cluster; all nodes that are added end with the block, their folders too."""
     home = short_temp_folder()
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    cluster = Nodes(home, free_port(), {**os.environ, **QUIET, **token, "PYTHONPATH": str(ROOT)})
+    cluster = Nodes(home, free_port(), {**os.environ, **QUIET, **token, "PYTHONPATH": str(PACKAGE.parent)})
     try:
         yield cluster
     finally:

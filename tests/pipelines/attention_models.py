@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from pipelines.bench import Bench
-from pipelines.ranks import Ranks
-from pipelines.task import Metric, Task
-from pipelines.tasks.digits import correct
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.task import Metric, Task
+from paretta.pipelines.tasks.digits import correct
 
 Split = Literal["module", "layer", "input", "heads first", "fixed"]
 

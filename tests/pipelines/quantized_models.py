@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from pipelines.bench import Bench
-from pipelines.fake_quantize import weight_quantizer
-from pipelines.ranks import Ranks
-from pipelines.stages.quantize import Quantize
-from pipelines.task import Metric, Samples, Task
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.quantization.fake_quantize import weight_quantizer
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.samples import Samples
+from paretta.pipelines.stages.quantize import Quantize
+from paretta.pipelines.task import Metric, Task
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:

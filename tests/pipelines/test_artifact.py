@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from pipelines import artifact
-from search_spaces.errors import DamagedArtifact
-from search_spaces.objectives import Reading
-from search_spaces.plan import Plan
+from paretta.pipelines import artifact
+from paretta.search_spaces.errors import DamagedArtifact
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.space.plan import Plan
 
 PLAN = Plan(({"kind": "train", "epochs": 2},), ({"kind": "quantize", "bits": {"conv*": 4, "*": 8}},))
 READINGS = {"size": Reading(1234, "B"), "accuracy": Reading(0.5, "share", low=0.4, high=0.6, num_samples=10)}
@@ -92,7 +92,7 @@ def test_an_altered_file_is_named_with_both_digests(name: str, tmp_path: Path) -
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(DamagedArtifact) as error:
-        artifact.verify(tmp_path)
+        artifact.verify_files(tmp_path)
     assert name in str(error.value)
     assert expected in str(error.value)
     assert hashlib.sha256(data).hexdigest() in str(error.value)
@@ -107,7 +107,7 @@ def test_missing_and_added_files_are_all_named(tmp_path: Path) -> None:
     (tmp_path / "plan.yaml").unlink()
     (tmp_path / "weights.pkl").write_bytes(b"")
     with pytest.raises(DamagedArtifact, match=r"(?s)weights\.pkl: .*does not know.*plan\.yaml: .*no such file"):
-        artifact.verify(tmp_path)
+        artifact.verify_files(tmp_path)
 
 
 def test_a_folder_where_a_file_should_be_is_named(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_folder_where_a_file_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").unlink()
     (tmp_path / "model.onnx").mkdir()
     with pytest.raises(DamagedArtifact, match=r"model\.onnx"):
-        artifact.verify(tmp_path)
+        artifact.verify_files(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_broken_manifest_is_explained(text: str | None, match: str, tmp_path: 
     if text is not None:
         (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(DamagedArtifact, match=match):
-        artifact.verify(tmp_path)
+        artifact.verify_files(tmp_path)
 
 
 def test_the_manifest_names_libraries_and_no_time(tmp_path: Path) -> None:
@@ -148,13 +148,10 @@ def test_the_manifest_names_libraries_and_no_time(tmp_path: Path) -> None:
 def test_opening_and_verifying_need_no_heavy_library(tmp_path: Path) -> None:
     written(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from pipelines import artifact\n"
+        "import sys; from pathlib import Path; from paretta.pipelines import artifact\n"
         "artifact.verify(Path(sys.argv[1])); artifact.open_artifact(Path(sys.argv[1]))\n"
         "heavy = {'torch', 'onnx', 'onnxruntime', 'onnxscript', 'ray', 'mlflow', 'pandas'} & set(sys.modules)\n"
         "print(sorted(heavy))"
     )
-    root = Path(artifact.__file__).parents[1]
-    found = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, cwd=root
-    )
+    found = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from torch import nn
 from two_ranks import be_a_rank, run_on_two_ranks
 
-from pipelines.bench import Bench, Progress, Report, silent
-from pipelines.cache import Cache
-from pipelines.checkpoint import Checkpoint
-from pipelines.data_pass import activities, gradients
-from pipelines.ranks import Ranks
-from pipelines.stages.distill import teacher_scores
-from pipelines.stages.prune import Prune
-from pipelines.tasks.digits import make
-from pipelines.train import Batch, TrainSettings, fit
-from search_spaces.errors import TrialFailed
+from paretta.pipelines.bench import Bench, ProgressReport, TrainingProgress, silent
+from paretta.pipelines.pruning.gradient_pass import activities, gradients
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.stages.distill import teacher_scores
+from paretta.pipelines.stages.prune import Prune
+from paretta.pipelines.state.cache import Cache
+from paretta.pipelines.state.checkpoint import Checkpoint
+from paretta.pipelines.tasks.digits import make
+from paretta.pipelines.training.train import Batch, TrainSettings, fit
+from paretta.search_spaces.errors import TrialFailed
 
 
 def test_alone_every_collective_is_the_identity() -> None:
@@ -161,11 +161,11 @@ def check_resume(ranks: Ranks, folder: Path) -> bool:
     class Stopped(Exception):
         pass
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: TrainingProgress) -> None:
         if progress.epoch == 1:
             raise Stopped
 
-    def trained(report: Report, checkpoint: Checkpoint | None) -> list[torch.Tensor]:
+    def trained(report: ProgressReport, checkpoint: Checkpoint | None) -> list[torch.Tensor]:
         torch.manual_seed(0)
         model = task.new_model()
         fit(model, Bench(task, ranks, report=report, checkpoint=checkpoint), settings)

@@ -10,19 +10,21 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import Subset, TensorDataset
 
-from pipelines.artifact import open_artifact, verify
-from pipelines.bench import Progress
-from pipelines.cache import Cache
-from pipelines.checkpoint import Checkpoint
-from pipelines.meter import answers
-from pipelines.outcome import Outcome
-from pipelines.prefixes import baseline_key
-from pipelines.ranks import Ranks
-from pipelines.run import run
-from pipelines.task import Task, data_digest
-from pipelines.tasks.digits import make
-from search_spaces.errors import ParettaError, TrialFailed, WrongInput
-from search_spaces.plan import Document, Plan
+from paretta.pipelines.artifact import open_artifact, verify_files
+from paretta.pipelines.bench import TrainingProgress
+from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.meter import answers
+from paretta.pipelines.outcome import RunOutcome
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.reuse.prefixes import baseline_key
+from paretta.pipelines.run import run
+from paretta.pipelines.state.cache import Cache
+from paretta.pipelines.state.checkpoint import Checkpoint
+from paretta.pipelines.task import Task
+from paretta.pipelines.tasks.digits import make
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.errors import ParettaError, TrialFailed, WrongInput
+from paretta.search_spaces.space.plan import Plan
 
 BASELINE: tuple[Document, ...] = ({"kind": "train", "epochs": 2, "lr": 0.01, "batch_size": 64},)
 SMALLER: tuple[Document, ...] = (
@@ -36,16 +38,16 @@ def task() -> Task:
     return make(width=4, hidden=16)
 
 
-def ran(task: Task, folder: Path, plan: Plan | None = None, **settings: object) -> Outcome:
+def ran(task: Task, folder: Path, plan: Plan | None = None, **settings: object) -> RunOutcome:
     return run(plan or Plan(BASELINE, SMALLER), task, seed=3, ranks=Ranks.alone(), folder=folder, **settings)
 
 
-def model_bytes(outcome: Outcome) -> bytes:
+def model_bytes(outcome: RunOutcome) -> bytes:
     return (outcome.folder / "model.onnx").read_bytes()
 
 
 def test_a_plan_becomes_an_artifact_with_its_costs(task: Task, tmp_path: Path) -> None:
-    told: list[Progress] = []
+    told: list[TrainingProgress] = []
     outcome = ran(task, tmp_path / "a", report=told.append)
     assert [cost.kind for cost in outcome.costs] == ["train", "prune", "distill", "export"]
     assert outcome.costs[0].num_parameters > outcome.costs[1].num_parameters == outcome.num_parameters
@@ -54,7 +56,9 @@ def test_a_plan_becomes_an_artifact_with_its_costs(task: Task, tmp_path: Path) -
     delivered = open_artifact(tmp_path / "a")
     assert (delivered.plan, delivered.seed) == (Plan(BASELINE, SMALLER), 3)
     assert delivered.data_digest == data_digest(task)
-    assert verify(tmp_path / "a")["layers"] == {name: facts.to_document() for name, facts in outcome.layers.items()}
+    assert verify_files(tmp_path / "a")["layers"] == {
+        name: facts.to_document() for name, facts in outcome.layers.items()
+    }
     assert {facts.in_floats for facts in outcome.layers.values()} == {"its weight is not quantized"}
     assert [(progress.stage, progress.epoch) for progress in told] == [
         ("train", 1),
@@ -65,7 +69,7 @@ def test_a_plan_becomes_an_artifact_with_its_costs(task: Task, tmp_path: Path) -
 
 
 def test_equal_beginnings_of_plans_are_carried_out_once_and_lead_to_the_same_bytes(task: Task, tmp_path: Path) -> None:
-    def shared(name: str, *stages: Document) -> Outcome:
+    def shared(name: str, *stages: Document) -> RunOutcome:
         return ran(task, tmp_path / name, Plan(BASELINE, stages), cache=Cache(tmp_path / "cache"), name=name)
 
     quantize: Document = {"kind": "quantize", "bits": 4}
@@ -104,7 +108,7 @@ def test_a_model_that_cannot_be_kept_is_made_each_time(task: Task, tmp_path: Pat
 def test_a_file_that_a_stage_reads_counts_by_its_content(task: Task, tmp_path: Path) -> None:
     file = tmp_path / "weights.safetensors"
 
-    def kept(value: float) -> Outcome:
+    def kept(value: float) -> RunOutcome:
         save_file({"fc2.bias": torch.full((10,), value)}, file)
         plan = Plan(BASELINE, ({"kind": "transfer", "source": str(file)},))
         return ran(task, tmp_path / "a", plan, cache=Cache(tmp_path / "cache"))
@@ -120,7 +124,7 @@ def test_a_by_product_equals_its_plan_run_alone_and_fails_alone(task: Task, tmp_
     outcome = ran(task, tmp_path / "a", by_products=list(zip(longer, places, strict=True)))
     assert model_bytes(outcome) == model_bytes(ran(task, tmp_path / "b"))
     eight, failed = outcome.by_products
-    assert isinstance(eight, Outcome)
+    assert isinstance(eight, RunOutcome)
     assert [cost.kind for cost in eight.costs] == ["quantize", "export"]
     assert model_bytes(eight) == model_bytes(ran(task, tmp_path / "c", longer[0]))
     assert open_artifact(places[0]).plan == longer[0]
@@ -211,7 +215,7 @@ def test_who_is_told_may_stop_the_run(task: Task, tmp_path: Path) -> None:
     class Enough(ParettaError):
         pass
 
-    def report(progress: Progress) -> None:
+    def report(progress: TrainingProgress) -> None:
         raise Enough
 
     with pytest.raises(Enough):
@@ -234,7 +238,7 @@ def test_a_run_that_was_killed_goes_on_and_delivers_the_same_bytes(task: Task, t
     steps: Document = {"kind": "iterate", "prune": SMALLER[0], "retrain": {"kind": "train"}, "steps": 2}
     plan, told = Plan(BASELINE, (steps, SMALLER[1])), []
 
-    def report(progress: Progress) -> None:
+    def report(progress: TrainingProgress) -> None:
         told.append((progress.stage, progress.epoch))
         if told == [*undisturbed[:5]]:
             raise Killed

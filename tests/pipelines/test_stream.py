@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from pipelines.bench import Bench, Progress
-from pipelines.ranks import Ranks
-from pipelines.stream import Stream
-from pipelines.task import Metric, Task, check_task, data_digest
-from pipelines.train import TrainSettings, fit
-from search_spaces.errors import TrialFailed, WrongInput
+from paretta.pipelines.bench import Bench, TrainingProgress
+from paretta.pipelines.loading.check_task import check_task
+from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.stream import Stream
+from paretta.pipelines.task import Metric, Task
+from paretta.pipelines.training.train import TrainSettings, fit
+from paretta.search_spaces.errors import TrialFailed, WrongInput
 
 WEIGHTS = torch.tensor([1.0, -2.0, 0.5])
 
@@ -49,7 +51,7 @@ SETTINGS = TrainSettings(epochs=20, batch_size=8, optimizer="adam", lr=0.05)
 
 
 def test_a_model_learns_from_the_stream_and_not_from_the_sample() -> None:
-    told: list[Progress] = []
+    told: list[TrainingProgress] = []
     model = nn.Linear(3, 1)
     losses = fit(model, Bench(task_of(), Ranks.alone(), report=told.append, passes=passes), SETTINGS)
     assert len(losses) == len(told) == 20

@@ -9,12 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from pipelines.task import Metric, Task, batches, check_task, data_digest, load_task, take
-from pipelines.tasks.digits import correct, make
-from search_spaces.errors import WrongInput
+from paretta.pipelines.loading.check_task import check_task
+from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.loading.load_task import load_task
+from paretta.pipelines.samples import batches, take
+from paretta.pipelines.task import Metric, Task
+from paretta.pipelines.tasks.digits import correct, make
+from paretta.search_spaces.errors import WrongInput
 
 MAKER = """
-from pipelines.tasks.digits import make as digits
+from paretta.pipelines.tasks.digits import make as digits
 def make(width=4): return digits(width=width, hidden=8)
 number = 3
 def wrong(): return 7

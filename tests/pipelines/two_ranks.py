@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from pipelines.ranks import Ranks
+from paretta.pipelines.ranks import Ranks
 
 
 def run_on_two_ranks(script: str, folder: Path) -> None:

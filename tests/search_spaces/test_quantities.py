@@ -2,7 +2,7 @@
 
 import pytest
 
-from search_spaces.quantities import format_quantity, parse_quantity
+from paretta.search_spaces.quantities import format_quantity, parse_quantity
 
 
 @pytest.mark.parametrize(

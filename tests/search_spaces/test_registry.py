@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces.errors import WrongInput
-from search_spaces.registry import Registry
+from paretta.search_spaces.errors import WrongInput
+from paretta.search_spaces.registry import Registry
 
 
 @pytest.fixture

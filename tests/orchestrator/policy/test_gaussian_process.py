@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import check_grad
 
-from orchestrator.policy import gaussian_process as module
-from orchestrator.policy.gaussian_process import GaussianProcess, Hyperparameters, fit
+from paretta.orchestrator.policy import gaussian_process as module
+from paretta.orchestrator.policy.gaussian_process import GaussianProcess, Hyperparameters, fit_hyperparameters
 
 
 def _data(size: int = 25) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -48,7 +48,7 @@ def test_fitting_finds_the_input_that_matters_and_predicts() -> None:
     rng = np.random.default_rng(1)
     x = rng.random((60, 2))
     y = np.sin(6 * x[:, 0])
-    fitted = fit(x, np.zeros(60), y)
+    fitted = fit_hyperparameters(x, np.zeros(60), y)
     assert fitted.lengthscale[0] < fitted.lengthscale[1]
     new = rng.random((20, 2))
     mean, _ = GaussianProcess.of(x, np.zeros(60), y, fitted).predict(new)

@@ -7,12 +7,12 @@ from typing import cast
 import numpy as np
 import pytest
 
-from orchestrator.policy.grey_box import GreyBox, Settings
-from orchestrator.policy.model_free import RandomSearch
-from orchestrator.policy.problem import Known, Learned, Problem, Rungs
-from orchestrator.policy.replay import replay
-from search_spaces.holes import Choice, Float
-from search_spaces.space import Knob
+from paretta.orchestrator.offline.random_search import RandomSearch
+from paretta.orchestrator.offline.simulator import simulate
+from paretta.orchestrator.policy.grey_box import GreyBox, GreyBoxSettings
+from paretta.orchestrator.policy.problem import Known, Learned, Rungs, SearchProblem
+from paretta.search_spaces.space.holes import Choice, Float
+from paretta.search_spaces.space.space import Knob
 from tests.orchestrator.policy.toy import synthetic_table
 
 TABLE = synthetic_table()
@@ -20,27 +20,29 @@ TABLE = synthetic_table()
 
 def test_it_beats_random_search_by_far() -> None:
     budgets = np.array([10.0])
-    ours = [replay(GreyBox(TABLE.problem(), seed=s), TABLE, 10).shares(TABLE, budgets)[0] for s in range(3)]
-    chance = [replay(RandomSearch(TABLE.problem(), seed=s), TABLE, 10).shares(TABLE, budgets)[0] for s in range(10)]
+    ours = [simulate(GreyBox(TABLE.problem(), seed=s), TABLE, 10).shares(TABLE, budgets)[0] for s in range(3)]
+    chance = [simulate(RandomSearch(TABLE.problem(), seed=s), TABLE, 10).shares(TABLE, budgets)[0] for s in range(10)]
     assert min(ours) > np.mean(chance) + 0.03
 
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_equal_seed_and_completions_give_equal_plans(workers: int) -> None:
-    first, second = (replay(GreyBox(TABLE.problem(), seed=5), TABLE, 6, workers=workers) for _ in range(2))
+    first, second = (simulate(GreyBox(TABLE.problem(), seed=5), TABLE, 6, workers=workers) for _ in range(2))
     assert first.rows.tolist() == second.rows.tolist()
     assert first.num_started == second.num_started
 
 
 def test_a_pickled_search_goes_on_the_same() -> None:
     search = GreyBox(TABLE.problem(), seed=1)
-    replay(search, TABLE, 4)
+    simulate(search, TABLE, 4)
     copy = pickle.loads(pickle.dumps(search))
     assert [search.ask() for _ in range(3)] == [copy.ask() for _ in range(3)]
 
 
 def test_nothing_is_asked_twice_and_it_ends() -> None:
-    problem = Problem((Knob("bits", Choice((2, 4, 8))), Knob("width", Choice((1, 2)))), (), (Learned("loss", 1.0),))
+    problem = SearchProblem(
+        (Knob("bits", Choice((2, 4, 8))), Knob("width", Choice((1, 2)))), (), (Learned("loss", 1.0),)
+    )
     search, seen = GreyBox(problem, seed=0), []
     while (candidate := search.ask()) is not None:
         seen.append(tuple(candidate.config.values()))
@@ -50,7 +52,7 @@ def test_nothing_is_asked_twice_and_it_ends() -> None:
 
 def test_the_oldest_trial_goes_on_until_one_has_finished() -> None:
     rungs = Rungs((1.0, 3.0, 9.0), (1.25, 3.25, 9.25))
-    search = GreyBox(Problem((Knob("x", Float(0.0, 1.0)),), (), (Learned("loss", 1.0),), rungs), seed=0)
+    search = GreyBox(SearchProblem((Knob("x", Float(0.0, 1.0)),), (), (Learned("loss", 1.0),), rungs), seed=0)
     candidates = [search.ask() for _ in range(8)]
     first, *others = [candidate.number for candidate in candidates if candidate is not None]
     assert not all(search.report(number, 1.0, {"loss": 0.5 + 0.06 * number}) for number in others)
@@ -69,21 +71,21 @@ def test_known_limits_are_never_broken_and_warm_starts_come_first() -> None:
     assert first is not None
     assert first.config == good
     search.tell(first.number, {"error": 0.2})
-    result = replay(search, table, 5)
+    result = simulate(search, table, 5)
     assert (table.known[result.rows, 0] <= -1.5).all()
 
 
 def test_a_limit_on_a_learned_loss_is_sought_first() -> None:
     learned = (Learned("error", 0.3, limit=0.065, scale="log"),)
     problem = replace(TABLE, learned=learned).problem()
-    result = replay(GreyBox(problem, seed=2), TABLE, 8)
+    result = simulate(GreyBox(problem, seed=2), TABLE, 8)
     assert (TABLE.validation[result.rows, -1, 0] <= 0.065).any()
 
 
 def test_failures_are_kept_out_of_the_model_and_avoided() -> None:
     names = ("a", "b", "c", "d")
     knobs = (*(Knob(name, Float(0.0, 1.0)) for name in names), Knob("broken", Choice((False, True))))
-    search = GreyBox(Problem(knobs, (), (Learned("loss", 4.0),)), seed=0)
+    search = GreyBox(SearchProblem(knobs, (), (Learned("loss", 4.0),)), seed=0)
     failed = []
     for _ in range(30):
         candidate = search.ask()
@@ -98,8 +100,8 @@ def test_two_learned_objectives_without_known_ones() -> None:
     def losses(x: float) -> dict[str, float]:
         return {"a": x**2, "b": (x - 1) ** 2}
 
-    problem = Problem((Knob("x", Float(-2.0, 3.0)),), (), (Learned("a", 1.0), Learned("b", 1.0)))
-    search = GreyBox(problem, seed=0, settings=Settings(num_random=100))
+    problem = SearchProblem((Knob("x", Float(-2.0, 3.0)),), (), (Learned("a", 1.0), Learned("b", 1.0)))
+    search = GreyBox(problem, seed=0, settings=GreyBoxSettings(num_random=100))
     inside = 0
     for step in range(20):
         candidate = search.ask()
@@ -112,7 +114,7 @@ def test_two_learned_objectives_without_known_ones() -> None:
 
 def test_a_menu_is_kept_to() -> None:
     menu = tuple({"x": value} for value in (0.1, 0.35, 0.8))
-    problem = Problem((Knob("x", Float(0.0, 1.0)),), (), (Learned("loss", 2.0),), menu=menu)
+    problem = SearchProblem((Knob("x", Float(0.0, 1.0)),), (), (Learned("loss", 2.0),), menu=menu)
     search = GreyBox(problem, seed=0)
     asked = []
     while (candidate := search.ask()) is not None:
@@ -122,7 +124,9 @@ def test_a_menu_is_kept_to() -> None:
 
 
 def test_points_of_earlier_sweeps_are_learned_and_not_trained_again() -> None:
-    problem = Problem((Knob("bits", Choice((2, 4, 8))),), (), (Learned("loss", 1.0),), Rungs((1.0, 3.0), (1.0, 3.0)))
+    problem = SearchProblem(
+        (Knob("bits", Choice((2, 4, 8))),), (), (Learned("loss", 1.0),), Rungs((1.0, 3.0), (1.0, 3.0))
+    )
     search = GreyBox(problem, seed=0)
     search.learn({"bits": 4}, 3.0, {"loss": 0.2}, attained=True)
     search.learn({"bits": 8}, 1.0, {"loss": 0.4}, attained=False)

@@ -4,7 +4,7 @@ import moocore
 import numpy as np
 import pytest
 
-from search_spaces.pareto import hypervolume, non_dominated
+from paretta.search_spaces.objectives.pareto import hypervolume, non_dominated
 
 
 @pytest.mark.parametrize("num_objectives", [2, 3, 4])

@@ -4,10 +4,10 @@ from itertools import product
 
 import numpy as np
 
-from orchestrator.policy.problem import Known, Learned, Rungs
-from orchestrator.policy.replay import Table
-from search_spaces.holes import Choice
-from search_spaces.space import Knob
+from paretta.orchestrator.offline.simulator import Table
+from paretta.orchestrator.policy.problem import Known, Learned, Rungs
+from paretta.search_spaces.space.holes import Choice
+from paretta.search_spaces.space.space import Knob
 
 RUNGS = Rungs((1.0, 3.0, 9.0), (1.25, 3.25, 9.25))
 

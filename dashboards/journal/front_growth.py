@@ -1,0 +1,74 @@
+"""How the front of a sweep grows from trial to trial."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class GrowthStep:
+    """The front after a trial ended.
+
+    Args:
+        number: how many trials had ended, the baseline counted.
+        time: Unix time of the ending.
+        uid: the trial that ended.
+        hypervolume: see `Front.hypervolume`.
+        size: members of the front.
+        best: the best value so far by meter.
+    """
+
+    number: int
+    time: float
+    uid: str
+    hypervolume: float
+    size: int
+    best: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class Growth:
+    """Follows the front from ending to ending; the hypervolume is worked out only where the front changed."""
+
+    front: Front
+    steps: list[GrowthStep] = field(default_factory=list)
+
+    def add(self, time: float, trial: Trial) -> None:
+        """Take in a trial that ended at `time`, in Unix seconds."""
+        number, grown = len(self.steps) + 1, _with(self.front, trial)
+        if self.steps and grown is self.front:
+            self.steps.append(replace(self.steps[-1], number=number, time=time, uid=trial.uid))
+        else:
+            self.front = grown
+            self.steps.append(GrowthStep(number, time, trial.uid, grown.hypervolume, len(grown), _best(grown)))
+
+
+def _with(front: Front, trial: Trial) -> Front:
+    """Return the front with one more trial, or the very same front where the trial does not belong to it."""
+    if trial.status != "complete" or trial.role == "confirmation":
+        return front
+    if (
+        trial.role != "baseline"
+        and not front.best_effort
+        and any(_beats(member, trial, front.objectives) for member in front)
+    ):
+        return front
+    baseline = (front.baseline,) if front.baseline else ()
+    others = (t for t in front if t.role != "baseline" and t.uid != trial.uid)
+    everything = (*baseline, *others, trial)
+    grown = Front.of(everything, front.objectives, limits=front.limits, reference=front.reference)
+    return grown if trial.role == "baseline" or any(member is trial for member in grown) else front
+
+
+def _beats(member: Trial, trial: Trial, objectives: Sequence[Objective]) -> bool:
+    """Say whether a member is better in every objective, which spares most trials the making of a front."""
+    pairs = ((o, member.value(o.meter), trial.value(o.meter)) for o in objectives)
+    return all(ours is not None and its is not None and o.loss(ours) < o.loss(its) for o, ours, its in pairs)
+
+
+def _best(front: Front) -> dict[str, float]:
+    values = {o.meter: [v for t in front if (v := t.value(o.meter)) is not None] for o in front.objectives}
+    return {o.meter: (min if o.goal == "min" else max)(values[o.meter]) for o in front.objectives if values[o.meter]}

@@ -1,0 +1,50 @@
+"""What a running sweep tells a monitoring system: numbers by name, worked out from its record."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from paretta.dashboards.journal.activity import asked, doings, num_ended, seconds_left
+from paretta.dashboards.journal.record import SweepRecord
+
+# name -> what it says; Prometheus knows each as ray_<name>, with the sweep as a label
+GAUGES: Final = {
+    "paretta_trials": "trials by status, with the label status",
+    "paretta_trials_asked": "trials that the sweep's file asks for",
+    "paretta_front_size": "members of the front",
+    "paretta_hypervolume": "volume between front and baseline, in doublings and steps of ten points",
+    "paretta_best": "best value of an objective so far, in base units, with the label meter",
+    "paretta_trials_waiting": "running trials that wait for a lane or to be measured",
+    "paretta_seconds_left": "expected seconds to the last trial",
+    "paretta_last_event_timestamp_seconds": "Unix time of the journal's last event",
+}
+STATUSES: Final = ("running", "complete", "failed", "pruned", "infeasible", "duplicate")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One number: the gauge's name, its further labels, its value."""
+
+    name: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+def samples(record: SweepRecord) -> list[Sample]:
+    """Return every number that is known now; one that is not known yet is left out, never made up."""
+    front = record.front()
+    found = [Sample("paretta_trials", record.count(status), (("status", status),)) for status in STATUSES]
+    found.append(Sample("paretta_front_size", len(front)))
+    if front.baseline is not None:
+        found.append(Sample("paretta_hypervolume", front.hypervolume))
+    for objective in front.objectives:
+        if len(front):
+            best = front.pick(prefer=objective.meter).value(objective.meter)
+            found += [] if best is None else [Sample("paretta_best", best, (("meter", objective.meter),))]
+    found.append(Sample("paretta_trials_waiting", sum(said.waits for said in doings(record))))
+    found.append(Sample("paretta_last_event_timestamp_seconds", record.updated))
+    if (trials := asked(record)) is not None:
+        found.append(Sample("paretta_trials_asked", trials))
+        ended = num_ended(record)
+        left = seconds_left(record, trials, now=record.updated) if ended else None
+        found += [] if left is None else [Sample("paretta_seconds_left", left)]
+    return found

@@ -1,0 +1,108 @@
+"""The journal: every event of a sweep as one fsynced JSON line, the source from which all records are rebuilt."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self, TypeAlias, cast
+
+from paretta.search_spaces.canonical import Document, Json
+from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.results.trial import Trial
+
+JOURNAL_FILE: Final = "journal.jsonl"
+SCHEMA_VERSION: Final = 1
+SweepEnding: TypeAlias = Literal["done", "stopped", "failed"]
+
+
+class Journal:
+    """Appends events to a sweep's journal; an event is on the disk when the call returns it.
+
+    One process writes it at a time. A line that a crash cut short is dropped when the journal is opened again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open `folder`'s journal for appending, made where there is none.
+
+        Raises `WrongInput` while another process writes it; that right falls free with the process, however it ends.
+        """
+        path = folder / JOURNAL_FILE
+        self._file = path.open("ab")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            mend = "wait for it, or stop it first"
+            raise WrongInput(Problem(str(folder), "another process is running this sweep", mend=mend)) from None
+        _drop_torn_line(path)
+
+    def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> Document:
+        """Open the record: the resolved sweep document, the objectives, and facts such as digests and versions."""
+        goals: Json = [{"meter": o.meter, "goal": o.goal, "unit": o.unit} for o in objectives]
+        return self._append("sweep", name=name, config=config, objectives=goals, facts=facts, schema=SCHEMA_VERSION)
+
+    def resumed(self, facts: Document) -> Document:
+        """Record that the sweep goes on, and what is different from its start, such as versions."""
+        return self._append("resumed", facts=facts)
+
+    def trial(self, trial: Trial) -> Document:
+        """Record a trial as it stands now; the last record of a uid is the valid one."""
+        return self._append("trial", trial=trial.to_document())
+
+    def progress(self, uid: str, message: Document) -> Document:
+        """Record how far a running trial is: its stage, epoch and loss."""
+        return self._append("progress", uid=uid, message=message)
+
+    def front(self, uids: tuple[str, ...]) -> Document:
+        """Freeze the front: from here on its members carry test readings."""
+        return self._append("front", members=list(uids))
+
+    def end(self, status: SweepEnding, reason: str | None = None) -> Document:
+        """Close the record; a resumed sweep opens it again by its next event."""
+        return self._append("end", status=status, reason=reason)
+
+    def _append(self, event: str, **fields: Json) -> Document:
+        entry: Document = {"event": event, "time": time.time(), **fields}
+        self._file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return entry
+
+    def __enter__(self) -> Self:
+        """Use as a context manager: closes the file at the end."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def is_written(folder: Path) -> bool:
+    """Tell whether a process runs the sweep in `folder`: one that was killed leaves its journal open and unlocked."""
+    with (folder / JOURNAL_FILE).open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
+def _drop_torn_line(path: Path) -> None:
+    with path.open("r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
+def events(folder: Path, start: int = 0) -> Iterator[tuple[Document, int]]:
+    """Yield each event from byte `start` on with the position behind it; a line still being written is left out."""
+    with (folder / JOURNAL_FILE).open("rb") as file:
+        file.seek(start)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            start += len(line)
+            yield cast(Document, json.loads(line)), start

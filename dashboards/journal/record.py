@@ -1,0 +1,128 @@
+"""A sweep as its journal tells it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+from paretta.dashboards.journal.front_growth import Growth, GrowthStep
+from paretta.dashboards.journal.journal import SweepEnding, events
+from paretta.search_spaces.canonical import Document, Json
+from paretta.search_spaces.objectives.limits import Limit, parse_limits
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.wish import Wish
+from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.trial import Trial
+
+
+@dataclass(slots=True)
+class SweepRecord:
+    """A sweep as its journal tells it.
+
+    Args:
+        config: the resolved sweep document.
+        facts: digests, versions and settings found at the start.
+        limits: what the front's members must keep to; reference: what moves the hypervolume's reference point.
+        trials: the last state of each trial by uid, baseline included.
+        progress: the last message of each running trial by uid.
+        frozen: uids of the final front, None while the sweep runs.
+        endings: each trial at the moment it ended, with the Unix time of the event; a trial tried again ends again.
+        status: ``running`` until an ending is written.
+        updated: Unix time of the last event.
+        began: Unix time at which the first trial of the search started; None before.
+    """
+
+    name: str = ""
+    folder: Path = Path()
+    config: Document = field(default_factory=dict)
+    facts: Document = field(default_factory=dict)
+    objectives: tuple[Objective, ...] = ()
+    limits: tuple[Limit, ...] = ()
+    reference: tuple[Limit, ...] = ()
+    trials: dict[str, Trial] = field(default_factory=dict)
+    progress: dict[str, Document] = field(default_factory=dict)
+    frozen: tuple[str, ...] | None = None
+    endings: list[tuple[float, Trial]] = field(default_factory=list)
+    status: Literal["running", "done", "stopped", "failed"] = "running"
+    reason: str | None = None
+    started: float = 0.0
+    updated: float = 0.0
+    began: float | None = None
+    _growth: Growth | None = field(default=None, init=False, repr=False, compare=False)
+    _states: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
+
+    @classmethod
+    def read(cls, folder: Path) -> "SweepRecord":
+        """Read the journal of the sweep in `folder`. Raises `FileNotFoundError` where there is none."""
+        record = cls(name=folder.name, folder=folder)
+        for event, _ in events(folder):
+            record.apply(event)
+        return record
+
+    def apply(self, event: Document) -> None:
+        """Take one event into account."""
+        self.updated = cast(float, event["time"])
+        if event["event"] != "end":
+            self.status, self.reason = "running", None
+        match event["event"]:
+            case "sweep":
+                self._open(event)
+            case "trial":
+                self._take(Trial.from_document(cast(Document, event["trial"])))
+            case "progress":
+                self.progress[str(event["uid"])] = cast(Document, event["message"])
+            case "front":
+                self.frozen = tuple(cast(list[str], event["members"]))
+            case "end":
+                self.status = cast(SweepEnding, event["status"])
+                self.reason = cast(str | None, event["reason"])
+
+    def _take(self, trial: Trial) -> None:
+        before = self.trials.get(trial.uid)
+        self.trials[trial.uid] = trial
+        if trial.role == "trial":
+            self.began = trial.started if self.began is None else min(self.began, trial.started)
+            self._states.update([trial.status])
+            self._states.subtract([before.status] if before else [])
+        if trial.status != "running":
+            self.progress.pop(trial.uid, None)
+            if before is None or before.status != trial.status:
+                self.endings.append((self.updated, trial))
+
+    def _open(self, event: Document) -> None:
+        self.started = self.started or self.updated
+        self._growth = None  # what was asked before the objectives were known counts nothing
+        self.config, self.facts = cast(Document, event["config"]), cast(Document, event["facts"])
+        self.limits, self.reference = limits_of(self.config), limits_of(self.config, "reference")
+        goals = cast(list[Mapping[str, str]], event["objectives"])
+        self.objectives = tuple(Objective(g["meter"], "max" if g["goal"] == "max" else "min", g["unit"]) for g in goals)
+
+    def front(self) -> Front:
+        """Return the front of what has finished so far."""
+        wishes = wishes_of(self.config)
+        return Front.of(self.trials.values(), self.objectives, self.name, self.limits, wishes, reference=self.reference)
+
+    def count(self, *statuses: str) -> int:
+        """Count the trials in the given states, the baseline left out."""
+        return sum(self._states[status] for status in statuses)
+
+    def history(self) -> Sequence[GrowthStep]:
+        """Return the front's growth, one step per ended trial, in the order of the journal."""
+        if self._growth is None:
+            front = Front.of((), self.objectives, limits=self.limits, reference=self.reference)
+            self._growth = Growth(front)
+        for time_of, trial in self.endings[len(self._growth.steps) :]:
+            self._growth.add(time_of, trial)
+        return self._growth.steps
+
+
+def limits_of(config: Document, section: str = "limits") -> tuple[Limit, ...]:
+    """Return the limits in a sweep's resolved document; none where it was written before there were any."""
+    return parse_limits(cast(list[Json], config.get(section, [])))
+
+
+def wishes_of(config: Document) -> dict[str, Wish]:
+    """Return the named wishes in a sweep's resolved document; none where it was written before there were any."""
+    wishes = cast(Mapping[str, Json], config.get("wishes", {}))
+    return {name: Wish.from_document(wish) for name, wish in wishes.items()}

@@ -1,0 +1,21 @@
+"""Tables and the picture of a sweep written to files of the user's choice."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.report.figure import front_picture
+from paretta.dashboards.report.table import write_csv, write_front_json, write_parquet
+
+_WRITERS: Final[Mapping[str, Callable[[SweepRecord, Path], None]]] = {
+    "json": lambda record, path: write_front_json(record.front(), path),
+    "csv": lambda record, path: write_csv(record.front().trials, path),
+    "parquet": lambda record, path: write_parquet(record.front().trials, path),
+    "picture": lambda record, path: front_picture(record.front(), path),
+}
+
+
+def write_files(record: SweepRecord, kind: str, path: Path) -> None:
+    """Write the front as ``json`` (``schemas/front.schema.json``) or ``picture``, trials as ``csv`` or ``parquet``."""
+    _WRITERS[kind](record, path)

@@ -1,0 +1,116 @@
+"""The trials of a sweep as a table: a pandas frame, CSV, Parquet, and `front.json` with its schema."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from paretta.dashboards.journal.summary import roles
+from paretta.search_spaces.canonical import Json
+from paretta.search_spaces.results.confirmation import confirmation_document
+from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.trial import Trial
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+FRONT_SCHEMA_VERSION: Final = 1
+FRONT_SCHEMA: Final = Path(__file__).parents[1] / "schemas" / "front.schema.json"
+
+
+def to_frame(trials: Front | Iterable[Trial]) -> "DataFrame":
+    """Return one row a trial.
+
+    Columns: ``uid, number, role, status, words``; per meter ``<meter>, <meter>_low, <meter>_high`` in base units and
+    ``test_<meter>`` where the test split was read; ``knob.<name>``; ``cost.<name>``; ``seed, artifact, reason``. A
+    front gives its members, with a column ``front_role``.
+    """
+    import pandas  # noqa: PLC0415  heavy
+
+    held = roles(trials) if isinstance(trials, Front) else None
+    rows = [
+        _row(trial) | ({} if held is None else {"front_role": ", ".join(held.get(trial.uid, ()))}) for trial in trials
+    ]
+    return pandas.DataFrame(rows)
+
+
+def _row(trial: Trial) -> dict[str, object]:
+    row: dict[str, object] = {
+        "uid": trial.uid,
+        "number": trial.number,
+        "role": trial.role,
+        "status": trial.status,
+        "words": trial.words,
+    }
+    for prefix, readings in (("", trial.readings), ("test_", trial.test_readings)):
+        for meter, reading in readings.items():
+            row[f"{prefix}{meter}"] = reading.value
+            if reading.low is not None or reading.high is not None:
+                row |= {f"{prefix}{meter}_low": reading.low, f"{prefix}{meter}_high": reading.high}
+    row |= {f"knob.{name}": value for name, value in trial.knobs.items()}
+    row |= {f"cost.{name}": amount for name, amount in trial.cost.items()}
+    row |= {"of": trial.of} if trial.of else {}
+    return row | {"seed": trial.seed, "artifact": trial.artifact, "reason": trial.reason}
+
+
+def front_document(front: Front) -> dict[str, Json]:
+    """Return the front as plain data; `schemas/front.schema.json` describes it."""
+    held = roles(front)
+    objectives: list[Json] = [{"meter": o.meter, "goal": o.goal, "unit": o.unit} for o in front.objectives]
+    members: list[Json] = [{"roles": list(held.get(trial.uid, ())), **_member(trial)} for trial in front]
+    tried = [trial for trial in front.trials if trial.role != "confirmation"]
+    statuses = sorted({trial.status for trial in tried})
+    counts: dict[str, Json] = {status: sum(t.status == status for t in tried) for status in statuses}
+    return {
+        "schema": FRONT_SCHEMA_VERSION,
+        "sweep": front.sweep,
+        "objectives": objectives,
+        "hypervolume": front.hypervolume,
+        "counts": counts,
+        "baseline": _member(front.baseline) if front.baseline else None,
+        "limits": [limit.to_document() for limit in front.limits],
+        "best_effort": front.best_effort,
+        "members": members,
+        "undecided": [_member(trial) for trial in front.undecided],
+        **confirmation_document(front),
+    }
+
+
+def _member(trial: Trial) -> dict[str, Json]:
+    document = trial.to_document()
+    kept = (
+        "uid",
+        "number",
+        "role",
+        "words",
+        "knobs",
+        "plan",
+        "fingerprint",
+        "seed",
+        "readings",
+        "test_readings",
+        "artifact",
+    )
+    return {name: document[name] for name in kept} | {"layers": dict(trial.layers)}
+
+
+def write_front_json(front: Front, path: Path) -> None:
+    """Write `front_document` as JSON."""
+    path.write_text(json.dumps(front_document(front), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(trials: Front | Iterable[Trial], path: Path) -> None:
+    """Write `to_frame` as CSV."""
+    to_frame(trials).to_csv(path, index=False)
+
+
+def write_parquet(trials: Front | Iterable[Trial], path: Path) -> None:
+    """Write `to_frame` as Parquet."""
+    to_frame(trials).to_parquet(path, index=False)
+
+
+def write_tables(front: Front, folder: Path) -> None:
+    """Write ``front.json``, ``front.csv`` and ``trials.csv`` into `folder`."""
+    write_front_json(front, folder / "front.json")
+    write_csv(front, folder / "front.csv")
+    write_csv(front.trials, folder / "trials.csv")

@@ -1,0 +1,1 @@
+"""Local web pages: the board, the live page, served models."""

@@ -1,0 +1,185 @@
+"""The report's page of every sweep of a home, served from the journals while they grow; MLflow is not asked."""
+
+import hmac
+import html
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.cookies import SimpleCookie
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from paretta.dashboards.journal.activity import asked, now_document, num_ended
+from paretta.dashboards.journal.journal import JOURNAL_FILE
+from paretta.dashboards.report.html_report import STATIC, live_page, report_data
+from paretta.dashboards.server.server_process import address, is_loopback
+from paretta.dashboards.tracking.journal_tail import Tail
+from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.search_spaces.canonical import Json
+
+_COOKIE: Final = "paretta_token"
+_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+
+
+class LiveSweep:
+    """A sweep's page data, kept up to date with its journal; one thread works it out at a time."""
+
+    def __init__(self, folder: Path, at: str | None) -> None:
+        """Nothing is read before the first question."""
+        self._folder, self._at = folder, at
+        self._tail, self._lock = Tail.of(folder), threading.Lock()
+        self._data: dict[str, Json] = {}
+
+    def line(self) -> tuple[str, ...]:
+        """Return what the list of sweeps says of it: state, trials ended and failed, size of the front, beginning."""
+        with self._lock:
+            self._take_in_news()
+            record = self._tail.record
+            ended = f"{num_ended(record)} of {asked(record) or 'any number'}"
+            began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.started)) if record.started else "not yet"
+            return record.status, ended, str(record.count("failed")), str(len(record.front())), began
+
+    def _take_in_news(self) -> None:
+        if self._tail.read():
+            self._data = {}
+
+    def data(self) -> dict[str, Json]:
+        """Return `report_data` of the sweep as it is now, with ``now``, see `now_document`, and ``version``.
+
+        ``version`` counts the bytes of the journal that are in it; what is in ``now`` goes on changing.
+        """
+        with self._lock:
+            self._take_in_news()
+            if not self._data:
+                self._data = report_data(self._tail.record, at=self._at)
+            now = now_document(self._tail.record, str(read_standing(self._folder)))
+            return {**self._data, "version": self._tail.position, "now": now}
+
+
+class LivePages:
+    """Every sweep of a home by its name; new ones are found as they begin."""
+
+    def __init__(self, home: Path, at: str | None, links: dict[str, str]) -> None:
+        """Look at no journal yet.
+
+        Args:
+            home: the folder of the sweeps.
+            at: see `report_data`.
+            links: further pages by their names.
+        """
+        self._home, self._at, self.links = home, at, links
+        self._sweeps: dict[str, LiveSweep] = {}
+        self._lock = threading.Lock()
+
+    def sweep(self, name: str) -> LiveSweep | None:
+        """Return the sweep called `name`, or None where the home has none."""
+        with self._lock:
+            if name not in self._sweeps and name in self.names():
+                self._sweeps[name] = LiveSweep(self._home / name, self._at)
+            return self._sweeps.get(name)
+
+    def names(self) -> list[str]:
+        """List the sweeps, the one with the latest news first."""
+        found = [(path.stat().st_mtime, path.parent.name) for path in self._home.glob(f"*/{JOURNAL_FILE}")]
+        return [name for _, name in sorted(found, reverse=True)]
+
+    def index(self) -> str:
+        """Return the page that lists the sweeps."""
+        rows = "".join(map(self._row, self.names())) or '<tr><td colspan="6">No sweep has begun here yet.</td></tr>'
+        links = "".join(f'<a href="{html.escape(url)}">{html.escape(text)}</a>' for text, url in self.links.items())
+        style = (STATIC / "report.css").read_text(encoding="utf-8")
+        return (STATIC / "sweeps.html").read_text(encoding="utf-8").format(style=style, rows=rows, links=links)
+
+    def _row(self, name: str) -> str:
+        sweep = self.sweep(name)
+        assert sweep is not None
+        link = f'<a href="/{html.escape(name)}/">{html.escape(name)}</a>'
+        return f"<tr><td>{link}</td>{''.join(f'<td>{cell}</td>' for cell in sweep.line())}</tr>"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: "_Server"
+
+    def do_GET(self) -> None:
+        """Answer a page or its data."""
+        url = urlsplit(self.path)
+        if not self._may_see(url.query):
+            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"the address lacks its token, or is not this machine's\n")
+            return
+        name, _, rest = url.path.strip("/").partition("/")
+        sweep = self.server.pages.sweep(name) if name else None
+        if not name:
+            self._send(HTTPStatus.OK, "text/html", self.server.pages.index().encode())
+        elif sweep is None:
+            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"no such sweep\n")
+        elif rest == "data.json":
+            data = sweep.data()
+            known = parse_qs(url.query).get("version", [""])[0]
+            shown = {"now": data["now"], "version": data["version"]} if known == str(data["version"]) else data
+            self._send(HTTPStatus.OK, "application/json", json.dumps(shown, allow_nan=False).encode())
+        elif not rest and url.path.endswith("/"):
+            page = live_page(sweep.data(), self.server.pages.links)
+            self._send(HTTPStatus.OK, "text/html", page.encode())
+        else:
+            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"no such page\n")
+
+    def _may_see(self, query: str) -> bool:
+        wanted = self.server.token
+        if not wanted:
+            # a page elsewhere may name this machine by a name of its own, and would read what it is answered
+            return is_loopback(urlsplit(f"//{self.headers.get('Host', '')}").hostname or "")
+        cookie = SimpleCookie(self.headers.get("Cookie", "")).get(_COOKIE)
+        given = parse_qs(query).get("token", [cookie.value if cookie else ""])[0]
+        return hmac.compare_digest(given.encode(), wanted.encode())
+
+    def _send(self, status: HTTPStatus, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        for header, value in _HEADERS.items():
+            self.send_header(header, value)
+        if self.server.token and status == HTTPStatus.OK:
+            self.send_header("Set-Cookie", f"{_COOKIE}={self.server.token}; HttpOnly; SameSite=Strict; Path=/")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the terminal for the links."""
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, host: str, port: int, pages: LivePages, token: str) -> None:
+        self.pages, self.token = pages, token
+        super().__init__((host, port), _Handler)
+
+
+@contextmanager
+def open_live(
+    home: Path, *, host: str, port: int, token: str = "", at: str | None = None, links: dict[str, str] | None = None
+) -> Iterator[str]:
+    """Serve the pages until the block ends, and give their URL.
+
+    Args:
+        home: the folder of the sweeps.
+        host: address to listen on.
+        port: 0 takes a free one.
+        token: what a browser has to give, in the address or as the cookie that the first answer leaves; empty for none.
+        at: see `report_data`.
+        links: further pages by their names.
+    """
+    with _Server(host, port, LivePages(home, at, {} if links is None else links), token) as server:
+        thread = threading.Thread(target=server.serve_forever, name="paretta-live", daemon=True)
+        thread.start()
+        try:
+            yield address(host, server.server_port)
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,70 @@
+"""MLflow's own model server over a delivered folder, on loopback."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from paretta.dashboards.server.server_process import (
+    LOOPBACK,
+    address,
+    ended_by_any_signal,
+    free_port,
+    require_loopback,
+    serving,
+)
+from paretta.dashboards.tracking.flavor import add_mlflow_files, copy_delivered
+from paretta.dashboards.tracking.store import ENVIRONMENT
+
+SERVING_PORT: Final = 8080
+# Nothing that is pickled is loaded: the model is ONNX.
+_ENVIRONMENT: Final = {**ENVIRONMENT, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+
+
+def serve_model(
+    folder: Path, *, host: str = LOOPBACK, port: int = SERVING_PORT, say: Callable[[str], object] = print
+) -> None:
+    """Answer ``/invocations`` with the model in `folder` until interrupted. Raises as `open_model_server` does."""
+    with ended_by_any_signal(), open_model_server(folder, host=host, port=port) as url:
+        say(f"{url}/invocations")
+        say(f"""try: curl -H 'Content-Type: application/json' -d '{{"inputs": [...]}}' {url}/invocations""")
+        say("Ctrl-C ends it.")
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            say("ended")
+
+
+@contextmanager
+def open_model_server(folder: Path, *, host: str = LOOPBACK, port: int = SERVING_PORT) -> Iterator[str]:
+    """Start the server, give its URL once it answers, and end it.
+
+    Args:
+        folder: of delivered files; they are copied, and nothing is written there.
+        host: a loopback address.
+        port: 0 takes a free one.
+
+    Raises:
+        WrongInput: the port is taken, or the host is not a loopback address.
+        DamagedArtifact: the files are not what their manifest says.
+        ParettaError: the server did not start.
+    """
+    require_loopback(host)
+    port = free_port(host, port)
+    with TemporaryDirectory(prefix="paretta-serve-") as scratch:
+        model = Path(scratch) / "model"
+        copy_delivered(folder, model)
+        add_mlflow_files(model)
+        command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
+        command += ["--env-manager", "local", "--host", host, "--port", str(port)]
+        url = address(host, port)
+        log = Path(scratch) / "server.log"
+        # MLflow starts uvicorn by its bare name, which is beside this interpreter even where no environment is active
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        environment = {**_ENVIRONMENT, "PATH": programs}
+        with serving(command, f"{url}/ping", log=log, cwd=Path(scratch), environment=environment):
+            yield url

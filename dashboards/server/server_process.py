@@ -1,0 +1,122 @@
+"""Server processes of ours on this machine: a free port, a start that is waited for, an end that takes all of it."""
+
+import ipaddress
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from paretta.search_spaces.errors import ParettaError, Problem, WrongInput
+
+LOOPBACK: Final = "127.0.0.1"
+_START_SECONDS: Final = 180.0
+_STOP_SECONDS: Final = 10.0
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches `host`.
+
+    >>> is_loopback("localhost"), is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
+    (True, True, False)
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def require_loopback(host: str) -> None:
+    """Raise `WrongInput` where others would reach pages that ask for no password."""
+    if not is_loopback(host):
+        mend = "use 127.0.0.1 and a tunnel: ssh -L 5000:127.0.0.1:5000 HOST"
+        rule = "the pages have no password, so they are served on loopback only"
+        raise WrongInput(Problem("--host", rule, host, mend))
+
+
+def free_port(host: str, port: int) -> int:
+    """Return `port`, or a free one for 0. Raises `WrongInput` where it cannot be used."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
+            return int(server.getsockname()[1])
+    except OSError as error:
+        mend = "--port 0 finds one"
+        raise WrongInput(Problem("--port", f"the port cannot be used: {error.strerror}", port, mend)) from None
+
+
+def address(host: str, port: int) -> str:
+    """Return the URL of a server.
+
+    >>> address("::1", 5000)
+    'http://[::1]:5000'
+    """
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+@contextmanager
+def ended_by_any_signal() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that the servers that run in it end with it.
+
+    One that is ignored, as `nohup` has it, stays so.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def serving(
+    command: Sequence[str], health: str, *, log: Path, cwd: Path, environment: Mapping[str, str]
+) -> Iterator[None]:
+    """Run a server until the block ends; it begins once the URL `health` answers.
+
+    Raises `ParettaError` with the end of `log` where the process ends before, or does not answer in three minutes.
+    """
+    with log.open("wb") as file:
+        process = subprocess.Popen(  # noqa: S603  our own command
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env={**os.environ, **environment},
+            start_new_session=True,  # so that the server and its workers end together
+        )
+    try:
+        _wait_until_it_answers(health, process, log)
+        yield
+    finally:
+        _end(process)
+
+
+def _wait_until_it_answers(health: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    until = time.monotonic() + _START_SECONDS
+    while process.poll() is None and time.monotonic() < until:
+        try:
+            with urlopen(health, timeout=5):  # noqa: S310  our own server
+                return
+        except (URLError, OSError):
+            time.sleep(0.2)
+    last = log.read_text(errors="replace").strip().splitlines()[-3:]
+    raise ParettaError(f"the MLflow server did not start; {log} says: {' | '.join(last)}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sign)
+            process.wait(_STOP_SECONDS)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue

@@ -1,0 +1,1 @@
+"""The MLflow record of a sweep."""

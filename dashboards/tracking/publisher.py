@@ -1,0 +1,239 @@
+"""Publishes a sweep to MLflow: once from its journal, or beside a running sweep from a process of its own."""
+
+import argparse
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.tracking.journal_tail import Tail
+from paretta.dashboards.tracking.store import (
+    StoreAway,
+    default_artifacts,
+    default_uri,
+    open_store,
+    probe,
+    without_password,
+)
+from paretta.dashboards.tracking.sync import Publication
+from paretta.dashboards.tracking.sync_status import Standing, read_standing, write_standing
+from paretta.search_spaces.errors import Problem, WrongInput
+
+LOCK_FILE: Final = "publisher.lock"
+LOG_FILE: Final = "publisher.log"
+_PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+_POLL: Final = 0.5
+_NICENESS: Final = 5  # training goes first
+
+
+def publish_sweep(
+    source: SweepRecord | Path,
+    tracking_uri: str | None = None,
+    *,
+    experiment: str | None = None,
+    patience: float = 60.0,
+) -> Standing:
+    """Write the record of a sweep to MLflow, from its journal alone; what is there already is left as it is.
+
+    Args:
+        source: the sweep, or its folder.
+        tracking_uri: any MLflow store; by default the SQLite file beside the sweep's folder.
+        experiment: its name; by default the task names it.
+        patience: seconds to go on trying while the store takes nothing at all.
+
+    Raises:
+        WrongInput: the store cannot be reached at the start, or another publisher is at work on the sweep.
+        StoreAway: the store stayed away for longer than `patience`.
+    """
+    folder = source.folder if isinstance(source, SweepRecord) else source
+    uri = tracking_uri or default_uri(folder.parent)
+    probe(uri)
+    with publisher_lock(folder):
+        tail = Tail.of(folder)
+        tail.read()
+        publication, backoff = _open(tail, uri, experiment), Backoff()
+        while True:
+            try:
+                publication.update()
+                return _note(folder, uri, tail, publication)
+            except StoreAway:
+                if backoff.waited >= patience:
+                    raise
+                backoff.wait(publication.writes)
+
+
+def _open(tail: Tail, tracking_uri: str, experiment: str | None) -> Publication:
+    artifacts = default_artifacts(tracking_uri, tail.record.folder.parent)
+    return Publication(tail, open_store(tracking_uri), experiment=experiment, artifacts=artifacts)
+
+
+@dataclass(slots=True)
+class Backoff:
+    """Waits longer after each failure in a row, up to a quarter of a minute; any progress starts it anew.
+
+    Args:
+        waited: seconds since the last progress.
+    """
+
+    waited: float = 0.0
+    _failures: int = 0
+    _progress: int = 0
+
+    def wait(self, progress: int) -> None:
+        """Wait after a failure; `progress` is any count that grows while things get done."""
+        if progress > self._progress:
+            self.waited, self._failures, self._progress = 0.0, 0, progress
+        pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        time.sleep(pause)
+        self.waited, self._failures = self.waited + pause, self._failures + 1
+
+
+@contextmanager
+def publisher_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the right to publish the sweep in `folder`; it falls free with the process, however that ends.
+
+    Raises `WrongInput` where another process holds it and `wait` is not wanted.
+    """
+    with (folder / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            mend = "it writes what is missing by itself; wait for it or end it"
+            raise WrongInput(Problem(str(folder), "another process publishes this sweep already", mend=mend)) from None
+        yield
+
+
+def follow_journal(
+    folder: Path, tracking_uri: str, *, experiment: str | None = None, driver: int | None = None
+) -> Standing:
+    """Publish a sweep while its journal grows, until it is over and all of it is in the store.
+
+    A store that stays away delays the record and nothing else. With `driver`, the id of the process that writes the
+    journal and started this one, it also ends once that process is gone and nothing is left to write.
+    """
+    with publisher_lock(folder, wait=True):
+        tail = Tail.of(folder)
+        publication: Publication | None = None
+        pending, backoff = True, Backoff()
+        while True:
+            alone = driver is not None and os.getppid() != driver
+            pending = tail.read() or pending
+            try:
+                publication = publication or _open(tail, tracking_uri, experiment)
+                if pending:
+                    publication.update()
+            except StoreAway as away:
+                uri = without_password(tracking_uri)
+                write_standing(folder, replace(read_standing(folder), tracking_uri=uri, away=str(away)))
+                backoff.wait(publication.writes if publication else 0)
+                continue
+            standing = _note(folder, tracking_uri, tail, publication)
+            if not pending and (alone or tail.record.status != "running"):
+                return standing
+            pending = False
+            time.sleep(_POLL)
+
+
+def _note(folder: Path, tracking_uri: str, tail: Tail, publication: Publication) -> Standing:
+    uri, ids = without_password(tracking_uri), (publication.experiment_id, publication.run_id)
+    write_standing(folder, Standing(uri, *ids, position=tail.position, refused=publication.refused))
+    return read_standing(folder)
+
+
+class Publisher:
+    """Runs `follow_journal` in a process of its own beside the sweep that is being driven.
+
+    The driver pays for starting a process and nothing more: MLflow is never imported in it, and no event waits for
+    the store. If the driver is killed, the process writes what the journal holds and ends.
+
+    Args:
+        folder: of the sweep; its journal exists.
+        tracking_uri: the store; by default the SQLite file beside the sweep's folder.
+        experiment: its name; by default the task names it.
+    """
+
+    def __init__(self, folder: Path, tracking_uri: str | None = None, *, experiment: str | None = None) -> None:
+        """Start following."""
+        self._folder = folder
+        self._tracking_uri = tracking_uri or default_uri(folder.parent)
+        self._arguments = [str(folder), *(["--experiment", experiment] if experiment else [])]
+        self._process = self._start()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        # -P and the explicit path: a folder of the user's that is called `paretta` must not hide this one.
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "paretta.dashboards.tracking.publisher",
+            *self._arguments,
+            "--driver",
+            str(os.getpid()),
+        ]
+        path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
+        with (self._folder / LOG_FILE).open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603  our own module
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the driver, which then writes the end into the journal
+                env={**os.environ, "PYTHONPATH": path},
+            )
+        assert process.stdin is not None
+        # not as an argument: everybody on the machine sees those, and a store's URI may hold a password
+        with suppress(BrokenPipeError), process.stdin as stdin:
+            stdin.write(f"{self._tracking_uri}\n".encode())
+        return process
+
+    def standing(self) -> Standing:
+        """Say how far the record is behind."""
+        return read_standing(self._folder)
+
+    def close(self, timeout: float = 60.0) -> Standing:
+        """Wait up to `timeout` seconds until all is in the store, then end the process; call it after the end event.
+
+        A process that died is started once more. What is still missing then, `publish_sweep` brings later.
+        """
+        until = time.monotonic() + timeout
+        if self._process.poll() not in (None, 0):
+            self._process = self._start()
+        try:
+            self._process.wait(max(until - time.monotonic(), 0.0))
+        except subprocess.TimeoutExpired:
+            self._process.terminate()
+            self._process.wait()
+        return self.standing()
+
+    def __enter__(self) -> Self:
+        """Use as a context manager: closes at the end."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close."""
+        self.close()
+
+
+def run_publisher(arguments: list[str] | None = None) -> None:
+    """Follow one sweep, from the command line; the store's URI is read from standard input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m paretta.dashboards.tracking.publisher", description=run_publisher.__doc__
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--experiment")
+    parser.add_argument("--driver", type=int, help="end when this parent process is gone and nothing is left to write")
+    given = parser.parse_args(arguments)
+    os.nice(_NICENESS)
+    follow_journal(given.folder, sys.stdin.readline().strip(), experiment=given.experiment, driver=given.driver)
+
+
+if __name__ == "__main__":
+    run_publisher()

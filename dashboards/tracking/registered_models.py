@@ -1,0 +1,256 @@
+"""The models of a sweep in MLflow: one logged model for each member of the front, registered versions for its roles."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar
+
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.journal.summary import alias, holders
+from paretta.dashboards.tracking.flavor import MANIFEST_FILE, MODEL_FILE, add_mlflow_files, copy_delivered
+from paretta.dashboards.tracking.schema import (
+    ARTIFACT_TAG,
+    allowed_name,
+    metrics_of,
+    objective_points,
+    sweep_id,
+    task_name,
+)
+from paretta.search_spaces.canonical import canonical_json
+from paretta.search_spaces.errors import DamagedArtifact
+from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.trial import Trial
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+_TAKEN: Final = "RESOURCE_ALREADY_EXISTS"
+_MISSING: Final = "RESOURCE_DOES_NOT_EXIST"
+
+
+class Write(Protocol):
+    """Makes one request that changes the store, and counts it once it is answered."""
+
+    def __call__(self, call: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs) -> _Result:
+        """Make the request."""
+
+
+@dataclass(slots=True)
+class _Logged:
+    """A logged model that is in the store: where, and the tags it is known to have."""
+
+    model_id: str
+    run_id: str
+    location: str
+    tags: dict[str, str]
+
+
+def _logged(model: "LoggedModel") -> _Logged:
+    return _Logged(model.model_id, str(model.source_run_id), model.artifact_location, dict(model.tags))
+
+
+@dataclass(slots=True)
+class Models:
+    """What the store holds of a sweep's models, and how to bring it to what the front says.
+
+    A model is found again by its tags ``sweep.id`` and ``trial.uid``, a registered name by its ``sweep.id``, so that a
+    creation whose answer was lost is not made twice. A member that leaves the front is tagged ``pareto=left`` and
+    stays; a role that finds a better holder moves its alias in one request, so there is always exactly one.
+
+    Args:
+        served: whether a server stands before the store.
+
+    Attributes:
+        name: of the registered model; empty before one is needed.
+    """
+
+    client: "MlflowClient"
+    write: Write
+    served: bool
+    name: str = ""
+    _logged: dict[str, _Logged] = field(default_factory=dict)
+    _versions: dict[str, str] = field(default_factory=dict)
+    _version_tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    _aliases: dict[str, str] = field(default_factory=dict)
+    _doubtful: set[str] = field(default_factory=set)
+    _brought: dict[str, Trial] = field(default_factory=dict)
+    _done: dict[tuple[str, str], set[str]] = field(default_factory=dict)
+
+    def adopt(self, record: SweepRecord, experiment_id: str) -> None:
+        """Find what the store holds already; of twins the first made is kept."""
+        logged: dict[str, _Logged] = {}
+        for model in self._search(record, experiment_id, ""):
+            uid = model.tags["trial.uid"]
+            if uid in logged:
+                self.write(self.client.delete_logged_model, model.model_id)
+            else:
+                logged[uid] = _logged(model)
+        self._logged = logged
+        mine = self.client.search_registered_models(f"tags.`sweep.id` = '{sweep_id(record)}'")
+        if mine:
+            self._adopt_versions(mine[0].name)
+
+    def _search(self, record: SweepRecord, experiment_id: str, wanted: str) -> "list[LoggedModel]":
+        found: list[LoggedModel] = []
+        token: str | None = None
+        order = [{"field_name": "creation_timestamp", "ascending": True}]
+        query = f"tags.`sweep.id` = '{sweep_id(record)}'{wanted}"
+        while True:
+            page = self.client.search_logged_models([experiment_id], query, order_by=order, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def _adopt_versions(self, name: str) -> None:
+        self.name = name
+        for known in sorted(self.client.search_model_versions(f"name = '{name}'"), key=lambda v: int(v.version)):
+            if uid := known.tags.get("trial.uid"):
+                self._versions.setdefault(uid, str(known.version))
+                self._version_tags[str(known.version)] = dict(known.tags)
+        self._aliases = dict(self.client.get_registered_model(name).aliases)
+
+    def bring(self, record: SweepRecord, front: Front, experiment_id: str, run_ids: Mapping[str, str]) -> None:
+        """Log the models of the front's members, re-tag those that left, and let each role's alias name its holder.
+
+        A member whose delivered files are not at hand is left out.
+        """
+        members = {trial.uid: trial for trial in front}
+        roles: dict[str, list[str]] = {}
+        for role, trial in holders(front).items():
+            roles.setdefault(trial.uid, []).append(alias(role))
+        for uid, trial in members.items():
+            self._bring_model(record, trial, experiment_id, run_ids[uid])
+        for uid, model in self._logged.items():
+            tags = {"pareto": "true" if uid in members else "left", "pareto.role": ", ".join(roles.get(uid, []))}
+            self._tag(model, tags)
+        wanted = {name: uid for uid, names in roles.items() for name in names if self._is_whole(uid)}
+        if wanted:
+            self._register(record, wanted)
+        self._mark_versions(members, roles)
+
+    def _is_whole(self, uid: str) -> bool:
+        return uid in self._logged and ARTIFACT_TAG in self._logged[uid].tags
+
+    def _bring_model(self, record: SweepRecord, trial: Trial, experiment_id: str, run_id: str) -> None:
+        folder = record.folder / trial.artifact if trial.artifact else None
+        if self._brought.get(trial.uid) is trial or folder is None or not (folder / MANIFEST_FILE).is_file():
+            return
+        with TemporaryDirectory(prefix="paretta-model-") as scratch:
+            copy = Path(scratch) / "model"
+            try:
+                digests = copy_delivered(folder, copy)
+            except DamagedArtifact:
+                return  # test readings are being added to it; the event that says so comes next
+            known = self._logged.get(trial.uid)
+            if known is None or known.tags.get(ARTIFACT_TAG) != digests[MANIFEST_FILE]:
+                self._log(record, trial, copy, digests, known or self._create(record, trial, experiment_id, run_id))
+        self._brought[trial.uid] = trial  # its files change only before an event that tells of it
+
+    def _create(self, record: SweepRecord, trial: Trial, experiment_id: str, run_id: str) -> _Logged:
+        left: list[LoggedModel] = []
+        if trial.uid in self._doubtful:
+            left = self._search(record, experiment_id, f" and tags.`trial.uid` = '{trial.uid}'")
+        self._doubtful.add(trial.uid)
+        tags = {"sweep.id": sweep_id(record), "sweep.name": record.name, "trial.uid": trial.uid, "format": "onnx"}
+        knobs = {allowed_name(name): canonical_json(value)[:500] for name, value in trial.knobs.items()}
+        create, name = self.client.create_logged_model, f"{record.name}-{trial.uid}"
+        model = left[0] if left else self.write(create, experiment_id, name, run_id, tags, knobs, "onnx")
+        self._doubtful.discard(trial.uid)
+        self._logged[trial.uid] = _logged(model)
+        return self._logged[trial.uid]
+
+    def _log(self, record: SweepRecord, trial: Trial, copy: Path, digests: Mapping[str, str], model: _Logged) -> None:
+        """Upload the files, say what was measured of them, and tag their digests last: until then it is not whole.
+
+        What was answered is not asked again, so that a store that loses answers still gets on.
+        """
+        from mlflow.entities import LoggedModelOutput  # noqa: PLC0415
+
+        add_mlflow_files(copy, model_id=model.model_id, run_id=model.run_id)
+        client, done = self.client, self._done.setdefault((trial.uid, digests[MANIFEST_FILE]), set())
+
+        def once(step: str, call: Callable[_Given, object], *given: _Given.args, **named: _Given.kwargs) -> None:
+            if step not in done:
+                self.write(call, *given, **named)
+                done.add(step)
+
+        for path in sorted(copy.iterdir()):
+            once(path.name, client.log_model_artifact, model.model_id, str(path))
+        measured = metrics_of(objective_points(record, trial), model_id=model.model_id)
+        once("metrics", client.log_batch, model.run_id, measured)
+        outputs = client.get_run(model.run_id).outputs  # to name one twice is an error
+        if outputs is None or model.model_id not in {known.model_id for known in outputs.model_outputs}:
+            once("output", client.log_outputs, model.run_id, [LoggedModelOutput(model.model_id, 0)])
+        once("ready", client.finalize_logged_model, model.model_id, "READY")
+        words = {"plan.words": trial.words[:5_000], "task": task_name(record) or record.name}
+        self._tag(model, {**words, "model.sha256": digests[MODEL_FILE], ARTIFACT_TAG: digests[MANIFEST_FILE]})
+
+    def _tag(self, model: _Logged, tags: Mapping[str, str]) -> None:
+        new = {key: value for key, value in tags.items() if model.tags.get(key) != value}
+        if new:
+            self.write(self.client.set_logged_model_tags, model.model_id, new)
+            model.tags |= new
+
+    def _register(self, record: SweepRecord, wanted: Mapping[str, str]) -> None:
+        """Give each role's holder a version, then move the aliases; those of roles that nobody holds are taken away."""
+        if not self.name:
+            self.name = self._free_name(record)
+        for uid in dict.fromkeys(wanted.values()):
+            if uid not in self._versions:
+                self._add_version(uid)
+        for name, uid in wanted.items():
+            if self._aliases.get(name) != self._versions[uid]:
+                self.write(self.client.set_registered_model_alias, self.name, name, self._versions[uid])
+                self._aliases[name] = self._versions[uid]
+        for name in self._aliases.keys() - wanted.keys():
+            self.write(self.client.delete_registered_model_alias, self.name, name)
+            del self._aliases[name]
+
+    def _free_name(self, record: SweepRecord) -> str:
+        """Register the sweep's name, or where another sweep of the store has it, the name that tells them apart."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        mine = sweep_id(record)
+        for name in (record.name, mine):
+            try:
+                self.write(self.client.create_registered_model, name, {"sweep.id": mine})
+            except MlflowException as error:
+                if error.error_code != _TAKEN:
+                    raise
+                if self.client.get_registered_model(name).tags.get("sweep.id") != mine:
+                    continue
+            return name
+        raise AssertionError(f"{mine} is registered for another sweep")
+
+    def _add_version(self, uid: str) -> None:
+        model, doubt = self._logged[uid], f"{uid} version"
+        if doubt in self._doubtful:
+            self._adopt_versions(self.name)
+        self._doubtful.add(doubt)
+        if uid not in self._versions:
+            tags = {"trial.uid": uid, "sweep.id": model.tags["sweep.id"]}
+            # given ``models:/ID``, a store without a server would ask the process's own default store for that id
+            source = f"models:/{model.model_id}" if self.served else model.location
+            create = self.client.create_model_version
+            made = self.write(create, self.name, source, model.run_id, tags, model_id=model.model_id)
+            self._versions[uid] = str(made.version)
+            self._version_tags[str(made.version)] = tags
+        self._doubtful.discard(doubt)
+
+    def _mark_versions(self, members: Mapping[str, Trial], roles: Mapping[str, list[str]]) -> None:
+        """Say on each version what it holds now and the digest of its files, which an upload may have changed."""
+        for uid, number in self._versions.items():
+            if uid not in self._logged:
+                continue
+            known, model = self._version_tags[number], self._logged[uid]
+            tags = {"pareto": "true" if uid in members else "left", "pareto.role": ", ".join(roles.get(uid, []))}
+            tags |= {name: model.tags[name] for name in ("model.sha256", ARTIFACT_TAG) if name in model.tags}
+            for key, value in tags.items():
+                if known.get(key) != value:
+                    self.write(self.client.set_model_version_tag, self.name, number, key, value)
+                    known[key] = value

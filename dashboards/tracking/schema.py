@@ -1,0 +1,339 @@
+"""The MLflow schema in one place: what the runs of a sweep hold, and how a trial is read out of its run again.
+
+====================  =========================================  ===================================================
+                      sweep (parent run)                         trial or baseline (child run)
+====================  =========================================  ===================================================
+tags                  sweep.id, sweep.name, sweep.kind=sweep,    sweep.id, sweep.name, sweep.kind=trial|baseline,
+                      sweep.status, sweep.spec.sha256, fact.*    trial.uid, trial.number, trial.status, trial.reason,
+                                                                 plan.words, plan.fingerprint, lineage.baseline,
+                                                                 lineage.trial, lineage.reused (who made which stages),
+                                                                 pareto=true|false, pareto.role
+params                the resolved sweep document, flattened     the knobs, and the seed
+dataset input         the task's data, by its digest
+metrics               front/hypervolume, front/size,             <meter>, <meter>_low, <meter>_high, <meter>_<detail>,
+                      best/<meter>; step = trials ended          test_<meter> ..., hp/<knob>, cost/<name>; all at step
+                                                                 0, and curves <stage>/<name> by epoch
+artifacts             report/                                    a logged model of each member of the front, as output
+====================  =========================================  ===================================================
+
+The logged models and their registered versions are in `paretta.dashboards.tracking.registered_models`.
+"""
+
+import base64
+import json
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeGuard, cast
+
+from paretta.dashboards.journal.front_growth import GrowthStep
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.journal.summary import reused_words, roles
+from paretta.search_spaces.canonical import Document, Json, canonical_json, digest
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.trial import Trial
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+TRIAL_TAG: Final = "mlflow.paretta.trial"  # tags below `mlflow.` are kept out of the pages people see
+SWEEP_TAG: Final = "mlflow.paretta.sweep"
+CONTENT_TAG: Final = "mlflow.paretta.content"  # written last: the digest of all that the run holds
+STEP_TAG: Final = "mlflow.paretta.step"
+REPORT_TAG: Final = "mlflow.paretta.report"
+INPUT_TAG: Final = "mlflow.paretta.input"
+ARTIFACT_TAG: Final = "artifact.sha256"  # of the manifest, which holds the digest of each file
+REPORT_PATH: Final = "report"
+
+_LONGEST_TAG: Final = 5_000
+_LONGEST_PARAM: Final = 500
+_LONGEST_DIGEST: Final = 36
+_COUNTERS: Final = (
+    "epoch",
+    "epochs",
+    "num_epochs",
+    "step",
+    "steps",
+    "num_steps",
+)  # say where a curve is, not how it goes
+_SAME_NAMES: Final = re.compile(r"[^\w\-. /:]")
+_STATUS: Final[Mapping[str, str]] = {
+    "running": "RUNNING",
+    "complete": "FINISHED",
+    "duplicate": "FINISHED",
+    "pruned": "KILLED",
+    "infeasible": "FAILED",
+    "failed": "FAILED",
+    "done": "FINISHED",
+    "stopped": "KILLED",
+}
+# Red and grey differ in lightness too, so the front stands out in print and to a colour-blind eye.
+_ON_FRONT, _OFF_FRONT = "#c1272d", "#b3b3b3"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of one metric; `time` in Unix milliseconds."""
+
+    key: str
+    value: float
+    time: int
+    step: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunContent:
+    """All that one MLflow run holds, apart from its artifacts and what changes with the front.
+
+    Args:
+        start, end: Unix milliseconds; an `end` of None means that it still runs.
+    """
+
+    name: str
+    status: str
+    start: int
+    end: int | None
+    params: Mapping[str, str]
+    points: tuple[Point, ...]
+    tags: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything in it."""
+        points: Json = [[point.key, point.value, point.time, point.step] for point in self.points]
+        return digest([self.name, self.status, self.start, self.end, self.params, points, self.tags])
+
+
+def sweep_id(record: SweepRecord) -> str:
+    """Return what names the sweep in a store that many share: its name and when it began."""
+    return f"{record.name}-{digest([record.name, record.started])[:8]}"
+
+
+def task_name(record: SweepRecord) -> str:
+    """Return what the sweep document calls its task; empty where it does not."""
+    task = record.config.get("task")
+    use = task.get("use") if isinstance(task, Mapping) else task
+    return use if isinstance(use, str) else ""
+
+
+def experiment_name(record: SweepRecord) -> str:
+    """Return the experiment: sweeps over the same task are comparable, so the task names it."""
+    return f"paretta {task_name(record)}".strip()
+
+
+def dataset_digest(record: SweepRecord) -> str:
+    """Return the digest of the task's data, cut to what MLflow keeps of one; empty where there is none."""
+    return str(record.facts.get("data_digest") or "").rpartition(":")[2][:_LONGEST_DIGEST]
+
+
+def trial_run(record: SweepRecord, trial: Trial, curve: Sequence[Point] = ()) -> RunContent:
+    """Say what the run of `trial` holds; `curve` is what it reported while it trained."""
+    time = _milliseconds(trial.finished or trial.started)
+    tags = {
+        "sweep.id": sweep_id(record),
+        "sweep.name": record.name,
+        "sweep.kind": trial.role,
+        "trial.uid": trial.uid,
+        "trial.number": str(trial.number),
+        "trial.status": trial.status,
+        "plan.words": trial.words,
+        "plan.fingerprint": trial.plan.fingerprint,
+        "mlflow.source.name": "paretta",
+        "mlflow.note.content": _trial_note(trial),
+        **({"trial.reason": trial.reason} if trial.reason else {}),
+        **{f"unmeasured.{meter}": r.reason or "" for meter, r in trial.readings.items() if r.value is None},
+        **_lineage(record, trial),
+        **split_document(TRIAL_TAG, trial.to_document()),
+    }
+    params = {**{name: _text(value) for name, value in trial.knobs.items()}, "seed": str(trial.seed)}
+    running = trial.status == "running"
+    return RunContent(
+        name="baseline" if trial.role == "baseline" else f"{trial.role} {trial.number}",
+        status=_STATUS[trial.status],
+        start=_milliseconds(trial.started),
+        end=None if running else time,
+        params=_named(params, _LONGEST_PARAM),
+        points=() if running else (*_final_points(trial, time), *curve),
+        tags=_named(tags, _LONGEST_TAG),
+    )
+
+
+def sweep_run(record: SweepRecord, note: str) -> RunContent:
+    """Say what the parent run holds, its curves apart; `note` is the landing text in Markdown."""
+    tags = {
+        "sweep.id": sweep_id(record),
+        "sweep.name": record.name,
+        "sweep.kind": "sweep",
+        "sweep.status": record.status,
+        "sweep.spec.sha256": digest(record.config),
+        "mlflow.source.name": "paretta",
+        "mlflow.note.content": note[:_LONGEST_TAG],
+        **({"sweep.reason": record.reason} if record.reason else {}),
+        **{f"fact.{name}": _text(value) for name, value in flatten(record.facts)},
+        **split_document(SWEEP_TAG, _sweep_document(record)),
+    }
+    params = {name: _text(value) for name, value in flatten(record.config)}
+    return RunContent(
+        name=record.name,
+        status=_STATUS[record.status],
+        start=_milliseconds(record.started),
+        end=None if record.status == "running" else _milliseconds(record.updated),
+        params=_named(params, _LONGEST_PARAM),
+        points=(),
+        tags=_named(tags, _LONGEST_TAG),
+    )
+
+
+def step_points(step: GrowthStep) -> list[Point]:
+    """Return the parent's metrics after one more trial ended."""
+    values = {"front/hypervolume": step.hypervolume, "front/size": float(step.size)}
+    values |= {f"best/{meter}": value for meter, value in step.best.items()}
+    return [Point(allowed_name(key), value, _milliseconds(step.time), step.number) for key, value in values.items()]
+
+
+def objective_points(record: SweepRecord, trial: Trial) -> list[Point]:
+    """Return what the sweep compares trials by, as the trial's run has it."""
+    meters = {allowed_name(objective.meter) for objective in record.objectives}
+    return [point for point in _final_points(trial, _milliseconds(trial.finished)) if point.key in meters]
+
+
+def metrics_of(points: Sequence[Point], *, model_id: str | None = None) -> "list[Metric]":
+    """Return the points as MLflow's own, said of a logged model if one is given."""
+    from mlflow.entities import Metric  # noqa: PLC0415
+
+    return [Metric(point.key, point.value, point.time, point.step, model_id) for point in points]
+
+
+def front_marks(front: Front) -> dict[str, dict[str, str]]:
+    """Return, by uid, the tags that say whether a trial is on the front, and as what."""
+    held, members = roles(front), {trial.uid for trial in front}
+    return {
+        trial.uid: {
+            "pareto": "true" if trial.uid in members else "false",
+            "pareto.role": ", ".join(held.get(trial.uid, ())),
+            "mlflow.runColor": _ON_FRONT if trial.uid in members else _OFF_FRONT,
+        }
+        for trial in front.trials
+    }
+
+
+def curve_points(event: Document, seen: int) -> list[Point]:
+    """Return the metrics of one progress event, scores included: each number but the epoch, below the stage's name."""
+    message = cast(Document, event["message"])
+    stage, epoch = str(message.get("stage", "progress")), message.get("epoch")
+    step = epoch if isinstance(epoch, int) else seen
+    time = _milliseconds(cast(float, event["time"]))
+    scores = cast(Document, message.get("scores", {}))
+    values = {key: value for key, value in {**message, **scores}.items() if key not in _COUNTERS}
+    return [
+        Point(allowed_name(f"{stage}/{key}"), float(value), time, step)
+        for key, value in values.items()
+        if _is_number(value)
+    ]
+
+
+def trial_from_run(tags: Mapping[str, str]) -> Trial:
+    """Read the trial out of its run's tags, exactly as it was recorded."""
+    return Trial.from_document(join_document(TRIAL_TAG, tags))
+
+
+def split_document(key: str, document: Json) -> dict[str, str]:
+    """Write a document into tags: plain where it fits one, else compressed and cut.
+
+    >>> split_document("t", {"a": 1})
+    {'t': '{"a":1}'}
+    """
+    text = json.dumps(document, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    if len(text) <= _LONGEST_TAG:
+        return {key: text}
+    text = "deflate;" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    parts = [text[start : start + _LONGEST_TAG] for start in range(0, len(text), _LONGEST_TAG)]
+    return {key if index == 0 else f"{key}.{index}": part for index, part in enumerate(parts)}
+
+
+def join_document(key: str, tags: Mapping[str, str]) -> Document:
+    """Read what `split_document` wrote."""
+    text, index = tags[key], 1
+    if text.startswith("deflate;"):
+        while len(text) == index * _LONGEST_TAG and f"{key}.{index}" in tags:
+            text, index = text + tags[f"{key}.{index}"], index + 1
+        text = zlib.decompress(base64.b64decode(text.removeprefix("deflate;"))).decode()
+    return cast(Document, json.loads(text))
+
+
+def flatten(document: Json, prefix: str = "") -> Iterable[tuple[str, Json]]:
+    """Yield each leaf of a document with its path.
+
+    >>> list(flatten({"search": {"trials": 16}, "objectives": ["size", "latency"]}))
+    [('search.trials', 16), ('objectives.0', 'size'), ('objectives.1', 'latency')]
+    """
+    if isinstance(document, Mapping) and document:
+        for key, value in document.items():
+            yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(document, Sequence) and not isinstance(document, str) and document:
+        for index, value in enumerate(document):
+            yield from flatten(value, f"{prefix}.{index}" if prefix else str(index))
+    else:
+        yield prefix or "value", document
+
+
+def _named(values: Mapping[str, str], longest: int) -> dict[str, str]:
+    return {allowed_name(key): value[:longest] for key, value in values.items()}
+
+
+def _final_points(trial: Trial, time: int) -> list[Point]:
+    values: dict[str, float] = {}
+    for prefix, readings in (("", trial.readings), ("test_", trial.test_readings)):
+        for meter, reading in readings.items():
+            values |= _reading_values(f"{prefix}{meter}", reading)
+    values |= {f"hp/{knob}": float(value) for knob, value in trial.knobs.items() if _is_number(value)}
+    values |= {f"cost/{name}": amount for name, amount in trial.cost.items()}
+    return [Point(allowed_name(key), value, time) for key, value in values.items()]
+
+
+def _reading_values(name: str, reading: Reading) -> dict[str, float]:
+    values = {name: reading.value, f"{name}_low": reading.low, f"{name}_high": reading.high}
+    details = {f"{name}_{key}": float(value) for key, value in reading.details.items() if _is_number(value)}
+    return {key: value for key, value in values.items() if value is not None} | details
+
+
+def _lineage(record: SweepRecord, trial: Trial) -> dict[str, str]:
+    """Say whose work this one went on from: the baseline's, another trial's training, and stages made before."""
+    baseline = next((other for other in record.trials.values() if other.role == "baseline"), None)
+    shared = baseline is not None and trial is not baseline and trial.plan.baseline == baseline.plan.baseline
+    told = {"lineage.baseline": baseline.uid} if baseline is not None and shared and trial.plan.baseline else {}
+    told |= {"lineage.reused": reused_words(trial)} if trial.reused else {}
+    return told | ({"lineage.trial": trial.of} if trial.of else {})
+
+
+def _trial_note(trial: Trial) -> str:
+    rows = [f"- {meter}: {reading}" for meter, reading in trial.readings.items()]
+    tested = [f"- {meter} on the test split: {reading}" for meter, reading in trial.test_readings.items()]
+    reason = [f"**{trial.status}**: {trial.reason}", ""] if trial.reason else []
+    detail = ["", "```", trial.detail[:2_000], "```"] if trial.detail else []
+    return "\n".join([trial.words, "", *reason, *rows, *tested, *detail])
+
+
+def _sweep_document(record: SweepRecord) -> dict[str, Json]:
+    goals: Json = [{"meter": o.meter, "goal": o.goal, "unit": o.unit} for o in record.objectives]
+    frozen = None if record.frozen is None else list(record.frozen)
+    return {"name": record.name, "objectives": goals, "config": record.config, "facts": record.facts, "frozen": frozen}
+
+
+def allowed_name(key: str) -> str:
+    """Return the nearest name that MLflow allows for a metric, param or tag."""
+    return _SAME_NAMES.sub("_", key)
+
+
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else canonical_json(value)
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -1,0 +1,230 @@
+"""The MLflow store: found, checked and opened with telemetry and hidden retries off; nothing is written outside it."""
+
+import fcntl
+import os
+import re
+import socket
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from paretta.search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean, first_line
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+DATABASE_FILE: Final = "mlflow.db"
+ARTIFACT_FOLDER: Final = "mlartifacts"
+DATABASES: Final = ("sqlite", "postgresql", "mysql", "mssql")
+SERVERS: Final = ("http", "https")
+PROBE_SECONDS: Final = 5.0
+_OLDEST_FIRST: Final = ["attributes.start_time ASC"]
+
+# A retried POST makes a second run, so the client never retries: whoever calls backs off and looks before it creates.
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ASYNC_LOGGING": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+class StoreAway(ParettaError):
+    """The store did not answer, or answered that it cannot now: nothing is lost, call again later."""
+
+
+@contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn what MLflow, its database or the network raise into `StoreAway`."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        # what it came from may name the store with its password, and would be told with it
+        raise StoreAway(without_password(first_line(error))) from None
+
+
+def default_uri(home: Path) -> str:
+    """Return the store of `home`: one SQLite file in it.
+
+    >>> default_uri(Path("/data/sweeps"))
+    'sqlite:////data/sweeps/mlflow.db'
+    """
+    return f"sqlite:///{home.absolute() / DATABASE_FILE}"
+
+
+def default_artifacts(tracking_uri: str, home: Path) -> str | None:
+    """Return where the artifacts of a new experiment go, as a URI; None leaves it to the server behind the store.
+
+    >>> default_artifacts("sqlite:////data/sweeps/mlflow.db", Path("/elsewhere"))
+    'file:///data/sweeps/mlartifacts'
+    >>> default_artifacts("http://127.0.0.1:5000", Path("/data/sweeps")) is None
+    True
+    """
+    if is_server(tracking_uri):
+        return None
+    database = _sqlite_path(tracking_uri)
+    return ((database.parent if database else home.absolute()) / ARTIFACT_FOLDER).as_uri()
+
+
+def is_server(tracking_uri: str) -> bool:
+    """Tell whether a server stands before the store.
+
+    >>> is_server("http://127.0.0.1:5000"), is_server("sqlite:///mlflow.db")
+    (True, False)
+    """
+    return _scheme(tracking_uri) in SERVERS
+
+
+def open_store(tracking_uri: str) -> "MlflowClient":
+    """Return a client of the store; a database that is new is created first, once, whoever else comes at that moment.
+
+    Imports MLflow, which costs seconds of CPU. Raises `StoreAway` where the database cannot be made.
+    """
+    os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
+    from mlflow import MlflowClient  # noqa: PLC0415  heavy
+
+    database = _sqlite_path(tracking_uri)
+    if database:
+        with store_errors():
+            _create_once(tracking_uri, database)
+    return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+
+def _create_once(tracking_uri: str, database: Path) -> None:
+    """Create or upgrade the tables under a lock: two processes doing so at once break an SQLite file for ever."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{database}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        SqlAlchemyStore(tracking_uri, (database.parent / ARTIFACT_FOLDER).as_uri())  # type: ignore[no-untyped-call]
+
+
+def search_runs(client: "MlflowClient", experiment_ids: Sequence[str], filter_string: str) -> "Iterator[Run]":
+    """Yield the active runs found, the first begun first.
+
+    Ordered by an attribute: a search ordered by a metric sorts all runs again for each page.
+    """
+    token: str | None = None
+    while True:
+        found = client.search_runs(list(experiment_ids), filter_string, 1, 1000, _OLDEST_FIRST, token)
+        yield from found
+        token = found.token
+        if not token:
+            return
+
+
+def probe(tracking_uri: str) -> None:
+    """Check within about ten seconds that the store can be reached; does not import MLflow and writes nothing.
+
+    Raises `WrongInput` naming the URI, what was found and the mend.
+    """
+    scheme = _scheme(tracking_uri)
+    if scheme in SERVERS:
+        _probe_server(tracking_uri)
+    elif scheme == "sqlite":
+        _probe_sqlite(tracking_uri)
+    elif scheme in DATABASES:
+        _probe_database(tracking_uri)
+    else:
+        known = did_you_mean(scheme, (*DATABASES, *SERVERS), "kind of store")
+        raise _unreachable(tracking_uri, known, "give sqlite:///FILE, postgresql+psycopg://... or http://HOST:PORT")
+
+
+def _probe_server(tracking_uri: str) -> None:
+    mend = "start `mlflow server` there, or leave out --tracking-uri to use a local file"
+    request = Request(f"{tracking_uri.rstrip('/')}/health")  # noqa: S310  http or https by its scheme
+    try:
+        with urlopen(request, timeout=PROBE_SECONDS) as answer:  # noqa: S310
+            answer.read(64)
+    except HTTPError as error:
+        if error.code in (401, 403):
+            mend = (
+                "give its user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or allow the host"
+            )
+        raise _unreachable(tracking_uri, f"it answers with HTTP {error.code} {error.reason}", mend) from None
+    except (URLError, OSError, ValueError) as error:
+        raise _unreachable(tracking_uri, str(getattr(error, "reason", error)), mend) from None
+
+
+def _probe_sqlite(tracking_uri: str) -> None:
+    database = _sqlite_path(tracking_uri)
+    if database is None:
+        raise _unreachable(tracking_uri, "an SQLite store needs a file", "give sqlite:///FILE")
+    folder = next(parent for parent in database.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise _unreachable(tracking_uri, f"{folder} cannot be written", "choose a folder of your own")
+    if not database.exists():
+        return
+    if not os.access(database, os.R_OK | os.W_OK):
+        raise _unreachable(tracking_uri, f"{database} cannot be written", "choose a file of your own")
+    try:
+        with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=PROBE_SECONDS) as connection:
+            tables = {name for (name,) in connection.execute("select name from sqlite_master where type='table'")}
+    except sqlite3.DatabaseError as error:
+        raise _unreachable(tracking_uri, f"{database}: {error}", "name another file") from None
+    if tables and "experiments" not in tables:
+        raise _unreachable(tracking_uri, f"{database} is a database of something else", "name another file")
+
+
+def _probe_database(tracking_uri: str) -> None:
+    from sqlalchemy import create_engine  # noqa: PLC0415
+    from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+
+    mend = "check host, port, user, password and database name, and that the server runs"
+    parts = urlsplit(tracking_uri)
+    try:
+        if parts.hostname:
+            port = parts.port or {"postgresql": 5432, "mysql": 3306, "mssql": 1433}[_scheme(tracking_uri)]
+            socket.create_connection((parts.hostname, port), timeout=PROBE_SECONDS).close()
+        create_engine(tracking_uri, pool_pre_ping=False).connect().close()
+    except ModuleNotFoundError as error:
+        raise _unreachable(tracking_uri, f"its driver is missing: {error}", "pip install 'psycopg[binary]'") from None
+    except (OSError, ValueError, SQLAlchemyError) as error:
+        raise _unreachable(tracking_uri, first_line(error), mend) from None
+
+
+def _unreachable(tracking_uri: str, found: str, mend: str) -> WrongInput:
+    rule = f"the store cannot be reached: {without_password(found)}"
+    return WrongInput(Problem("--tracking-uri", rule, without_password(tracking_uri), mend))
+
+
+def without_login(uri: str) -> str:
+    """Return the URI without the name and password that it may hold.
+
+    >>> without_login("https://ann:secret@mlflow.example:5000/?a=b")
+    'https://mlflow.example:5000/?a=b'
+    """
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def without_password(tracking_uri: str) -> str:
+    """Return the URI, or a text that names it, fit to be shown: also where the password has signs that break a URI.
+
+    >>> without_password("postgresql+psycopg://ann:sec/r@t@db:5432/mlflow?password=secret&sslmode=require")
+    'postgresql+psycopg://ann:***@db:5432/mlflow?password=***&sslmode=require'
+    """
+    hidden = re.sub(r"(://[^\s:/?#@]*:)\S*@", r"\1***@", tracking_uri)
+    return re.sub(r"([?&]\w*(?:password|passwd|token|secret)\w*=)[^\s&]*", r"\1***", hidden, flags=re.IGNORECASE)
+
+
+def _scheme(tracking_uri: str) -> str:
+    return urlsplit(tracking_uri).scheme.partition("+")[0]
+
+
+def _sqlite_path(tracking_uri: str) -> Path | None:
+    prefix, _, path = tracking_uri.partition(":///")
+    return Path(path) if prefix.partition("+")[0] == "sqlite" and path not in ("", ":memory:") else None

@@ -1,0 +1,250 @@
+"""What an MLflow store holds of one sweep, brought to what its journal says; doing it again changes nothing."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+
+from paretta.dashboards.report.html_report import write_report
+from paretta.dashboards.report.table import write_tables
+from paretta.dashboards.tracking.journal_tail import Tail
+from paretta.dashboards.tracking.registered_models import Models
+from paretta.dashboards.tracking.schema import (
+    CONTENT_TAG,
+    INPUT_TAG,
+    REPORT_PATH,
+    REPORT_TAG,
+    STEP_TAG,
+    RunContent,
+    dataset_digest,
+    experiment_name,
+    front_marks,
+    metrics_of,
+    step_points,
+    sweep_id,
+    sweep_run,
+    task_name,
+    trial_run,
+)
+from paretta.dashboards.tracking.store import is_server, search_runs, store_errors
+from paretta.dashboards.tracking.views import landing_note, write_views
+from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.trial import Trial
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, Run
+
+EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
+_SWEEP: Final = ""  # stands for the parent where runs are kept by trial uid
+_METRICS: Final = 700  # a request holds at most 1,000 things: metrics, params and tags together
+_PARAMS: Final = 100
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+@dataclass(slots=True)
+class _Known:
+    """A run that is in the store: its id, and what it is known to hold."""
+
+    run_id: str
+    status: str
+    tags: dict[str, str]
+    params: dict[str, str]
+
+
+def _known(run: "Run") -> _Known:
+    return _Known(run.info.run_id, run.info.status, dict(run.data.tags), dict(run.data.params))
+
+
+class Publication:
+    """What the store holds of one sweep, and how to bring it to what the journal says.
+
+    The store itself remembers how far it is: each run carries the digest of its content, written last. So a publisher
+    that was killed, or that meets an older one's work, only does what is missing. Every write but the creation of a
+    run may be repeated freely; a creation in doubt is looked up by its tag first.
+
+    Args:
+        tail: the journal; read by the caller.
+        client: of the store.
+        experiment: its name; by default the task names it.
+        artifacts: URI below which a new experiment keeps its files; None leaves it to the store.
+
+    Attributes:
+        experiment_id: empty before the store was asked for it.
+        writes: how many requests that change the store were answered.
+    """
+
+    def __init__(
+        self, tail: Tail, client: "MlflowClient", *, experiment: str | None = None, artifacts: str | None = None
+    ) -> None:
+        """Nothing is read or written before the first `update`."""
+        self._tail = tail
+        self._client = client
+        self._experiment = experiment
+        self._artifacts = artifacts
+        self.experiment_id = ""
+        self.writes = 0
+        self._experiment_tags: dict[str, str] = {}
+        self._known: dict[str, _Known] = {}
+        self._doubtful: set[str] = set()
+        self._written: dict[str, Trial] = {}
+        self._refused: dict[str, str] = {}
+        self._models = Models(client, self._write, served=is_server(client.tracking_uri))
+
+    @property
+    def run_id(self) -> str:
+        """Id of the sweep's parent run; empty before there is one."""
+        return self._known[_SWEEP].run_id if _SWEEP in self._known else ""
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """What the store will not take, as ``name: reason``."""
+        return tuple(f"{name}: {reason}" for name, reason in self._refused.items())
+
+    def update(self) -> None:
+        """Write what the store lacks. Raises `StoreAway` where it does not answer; call again later."""
+        record = self._tail.record
+        if not record.started:
+            return
+        with store_errors():
+            self._adopt()
+            front = record.front()
+            marks = front_marks(front)
+            if _SWEEP not in self._known:
+                self._create(_SWEEP, opening := sweep_run(record, ""), opening.tags)
+            for trial in record.trials.values():
+                self._bring_trial(trial, marks[trial.uid])
+            self._bring_steps()
+            runs = {uid: run.run_id for uid, run in self._known.items()}
+            self._models.bring(record, front, self.experiment_id, runs)
+            self._bring_sweep(front)
+
+    def _adopt(self) -> None:
+        """Find the experiment and the sweep's runs, once; of twins the first made is kept."""
+        if self.experiment_id:
+            return
+        experiment_id, known = self._find_experiment(), dict[str, _Known]()
+        for run in search_runs(self._client, [experiment_id], f"tags.`sweep.id` = '{sweep_id(self._tail.record)}'"):
+            uid = run.data.tags.get("trial.uid", _SWEEP)
+            if uid in known:
+                self._write(self._client.delete_run, run.info.run_id)
+            else:
+                known[uid] = _known(run)
+        self._models.adopt(self._tail.record, experiment_id)
+        self._known, self.experiment_id = known, experiment_id
+
+    def _find_experiment(self) -> str:
+        name = self._experiment or experiment_name(self._tail.record)
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            return str(self._client.create_experiment(name, self._artifacts, EXPERIMENT_TAGS))
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        self._experiment_tags = dict(found.tags)
+        return str(found.experiment_id)
+
+    def _create(self, uid: str, content: RunContent, tags: Mapping[str, str]) -> _Known:
+        """Create the run of `uid`, or adopt the one that an answer lost on its way left behind."""
+        sweep = f"tags.`sweep.id` = '{sweep_id(self._tail.record)}'"
+        wanted = f"tags.`trial.uid` = '{uid}'" if uid else "tags.`sweep.kind` = 'sweep'"
+        left: Run | None = None
+        if uid in self._doubtful:
+            left = next(search_runs(self._client, [self.experiment_id], f"{sweep} and {wanted}"), None)
+        self._doubtful.add(uid)
+        run = left or self._write(self._client.create_run, self.experiment_id, content.start, dict(tags), content.name)
+        self._doubtful.discard(uid)
+        self._known[uid] = _known(run)
+        return self._known[uid]
+
+    def _write(self, call: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs) -> _Result:
+        """Make one request that changes the store, and count it once it is answered."""
+        result = call(*given, **named)
+        self.writes += 1
+        return result
+
+    def _bring_trial(self, trial: Trial, marks: Mapping[str, str]) -> None:
+        run = self._known.get(trial.uid)
+        if run is not None and self._written.get(trial.uid) is trial:
+            self._tag(run, marks)
+            return
+        content = trial_run(self._tail.record, trial, self._tail.curves.get(trial.uid, ()))
+        tags = {**content.tags, **marks, "mlflow.parentRunId": self._known[_SWEEP].run_id}
+        self._bring(run or self._create(trial.uid, content, tags), content, tags)
+        self._written[trial.uid] = trial
+
+    def _bring(self, run: _Known, content: RunContent, tags: Mapping[str, str]) -> None:
+        """Write a run's content unless the store has it; the digest goes last, in the last request."""
+        from mlflow.entities import Param  # noqa: PLC0415
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        if run.tags.get(CONTENT_TAG) == content.digest:
+            self._tag(run, tags)
+            return
+        try:
+            self._set_status(run, content)
+            new = {key: value for key, value in content.params.items() if key not in run.params}  # never to be changed
+            params, metrics = [Param(key, value) for key, value in new.items()], metrics_of(content.points)
+            while len(params) > _PARAMS or len(metrics) > _METRICS:
+                self._write(self._client.log_batch, run.run_id, metrics[:_METRICS], params[:_PARAMS])
+                params, metrics = params[_PARAMS:], metrics[_METRICS:]
+            self._tag(run, {**tags, CONTENT_TAG: content.digest}, metrics, params)
+            run.params |= new
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            self._refused[content.name] = str(error)  # asking again would not help, and the journal still has it
+
+    def _set_status(self, run: _Known, content: RunContent) -> None:
+        if content.end is not None:
+            self._write(self._client.set_terminated, run.run_id, content.status, content.end)
+        elif run.status != content.status:
+            self._write(self._client.update_run, run.run_id, content.status)
+        run.status = content.status
+
+    def _tag(
+        self, run: _Known, tags: Mapping[str, str], metrics: Sequence["Metric"] = (), params: Sequence["Param"] = ()
+    ) -> None:
+        """Set the tags that are not set already, beside metrics and params, in one request."""
+        from mlflow.entities import RunTag  # noqa: PLC0415
+
+        new = {key: value for key, value in tags.items() if run.tags.get(key) != value}
+        if new or metrics or params:
+            tags_of_run = [RunTag(key, value) for key, value in new.items()]
+            self._write(self._client.log_batch, run.run_id, metrics, params, tags_of_run)
+            run.tags |= new
+
+    def _bring_steps(self) -> None:
+        record, parent = self._tail.record, self._known[_SWEEP]
+        steps = record.history()
+        points = [point for step in steps[int(parent.tags.get(STEP_TAG, 0)) :] for point in step_points(step)]
+        for start in range(0, len(points), _METRICS):
+            self._write(self._client.log_batch, parent.run_id, metrics_of(points[start : start + _METRICS]))
+        self._tag(parent, {STEP_TAG: str(len(steps))})
+
+    def _bring_input(self, run: _Known) -> None:
+        from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415
+
+        record, content = self._tail.record, dataset_digest(self._tail.record)
+        if not content or run.tags.get(INPUT_TAG) == content:
+            return
+        name = task_name(record) or record.name
+        data = Dataset(name=name, digest=content, source_type="paretta task", source=json.dumps({"task": name}))
+        self._write(self._client.log_inputs, run.run_id, [DatasetInput(data)])
+        self._tag(run, {INPUT_TAG: content})
+
+    def _bring_sweep(self, front: Front) -> None:
+        """Write the parent's content: its landing text, and once the sweep is over its report."""
+        record, run = self._tail.record, self._known[_SWEEP]
+        write_views(self._client, self.experiment_id, record, self._experiment_tags)
+        self._bring_input(run)
+        content = sweep_run(record, landing_note(record, front, self.experiment_id, run.run_id))
+        if record.status != "running" and run.tags.get(REPORT_TAG) != content.digest:
+            with TemporaryDirectory(prefix="paretta-report-") as folder:
+                write_tables(front, Path(folder))
+                write_report(record, Path(folder) / "report.html")
+                self._write(self._client.log_artifacts, run.run_id, folder, REPORT_PATH)
+            self._tag(run, {REPORT_TAG: content.digest})
+        self._bring(run, content, content.tags)

@@ -1,0 +1,81 @@
+"""How far the MLflow record of a sweep is behind its journal."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from paretta.dashboards.journal.journal import events
+from paretta.search_spaces.canonical import Document, Json
+
+STANDING_FILE: Final = "publisher.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the record of a sweep is, and how complete.
+
+    Args:
+        tracking_uri: the store, its password left out; empty where nothing was published yet.
+        experiment_id, run_id: of the sweep's parent run.
+        position: bytes of the journal that the store holds.
+        behind: trials with news that the store lacks.
+        away: why the store could not be written at the last attempt.
+        refused: what the store will not take, as ``name: reason``.
+    """
+
+    tracking_uri: str = ""
+    experiment_id: str = ""
+    run_id: str = ""
+    position: int = 0
+    behind: int = 0
+    away: str | None = None
+    refused: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        if not self.tracking_uri:
+            return "MLflow: nothing recorded yet"
+        state = "complete" if not self.behind else f"{self.behind} trial{'s' * (self.behind > 1)} behind"
+        away = f" ({self.away})" if self.away else ""
+        refused = f", {len(self.refused)} refused: {'; '.join(self.refused)}" if self.refused else ""
+        return f"MLflow: {state}{away}{refused}, {self.tracking_uri}"
+
+
+def read_standing(folder: Path) -> Standing:
+    """Return the standing of the sweep in `folder`, from what its publisher left there and from the journal."""
+    try:
+        document = cast(Document, json.loads((folder / STANDING_FILE).read_text()))
+    except FileNotFoundError:
+        document = {}
+    position = cast(int, document.get("position", 0))
+    return Standing(
+        tracking_uri=str(document.get("tracking_uri", "")),
+        experiment_id=str(document.get("experiment_id", "")),
+        run_id=str(document.get("run_id", "")),
+        position=position,
+        behind=len(_news(folder, position)),
+        away=cast(str | None, document.get("away")),
+        refused=tuple(cast(list[str], document.get("refused", []))),
+    )
+
+
+def _news(folder: Path, position: int) -> set[str]:
+    happened = (event for event, _ in events(folder, position) if event["event"] == "trial")
+    return {str(cast(Document, event["trial"])["uid"]) for event in happened}
+
+
+def write_standing(folder: Path, standing: Standing) -> None:
+    """Leave the standing where `read_standing` finds it, whole at every moment."""
+    document: dict[str, Json] = {
+        "tracking_uri": standing.tracking_uri,
+        "experiment_id": standing.experiment_id,
+        "run_id": standing.run_id,
+        "position": standing.position,
+        "away": standing.away,
+        "refused": list(standing.refused),
+    }
+    part = folder / f"{STANDING_FILE}.{os.getpid()}"
+    part.write_text(json.dumps(document, indent=1))
+    part.replace(folder / STANDING_FILE)

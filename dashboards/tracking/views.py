@@ -1,0 +1,187 @@
+"""What MLflow's own pages open on: preset views of a sweep, a landing text, and plain links that work without them."""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
+
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.journal.summary import roles
+from paretta.dashboards.tracking.schema import REPORT_PATH, allowed_name, sweep_id
+from paretta.search_spaces.canonical import Json
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.quantities import format_quantity
+from paretta.search_spaces.results.front import Front
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# The page's own saved views: not a documented format, so everything that knows it stands in this module.
+_WORKFLOW: Final = "machine_learning"  # MLflow opens on its pages for language models otherwise
+_VIEW_TAG: Final = "mlflow.sharedViewState"
+_VIEWS: Final[Mapping[str, str]] = {"front": "front", "trials": "all trials", "failures": "failures"}
+
+
+def view_link(record: SweepRecord, experiment_id: str, view: str, server: str = "") -> str:
+    """Return the page of the sweep's ``front``, ``trials`` or ``failures`` as `write_views` has set it up.
+
+    The `server`, such as ``http://127.0.0.1:5000``, is left out for a link from within MLflow. The link names the view
+    and nothing it holds: any filter or order beside it makes MLflow drop the view's charts.
+    """
+    mode = "TABLE" if view == "failures" else "CHART"
+    return _runs_link(experiment_id, server, {"viewStateShareKey": _view_key(record, view), "compareRunsMode": mode})
+
+
+def plain_link(record: SweepRecord, experiment_id: str, view: str, server: str = "") -> str:
+    """Return the same runs by MLflow's plain parameters, which hold where its saved views should not."""
+    key, ascending = _order(record, view)
+    order = {"orderByKey": key, "orderByAsc": str(ascending).lower()}
+    parameters = {"searchFilter": _filter(record, view), **order, "startTime": "ALL", "lifecycleFilter": "Active"}
+    return _runs_link(experiment_id, server, parameters)
+
+
+def _runs_link(experiment_id: str, server: str, parameters: Mapping[str, str]) -> str:
+    return f"{_page(experiment_id, server)}?{urlencode({'workflowType': _WORKFLOW, **parameters})}"
+
+
+def _page(experiment_id: str, server: str) -> str:
+    """Return the page of the runs: within MLflow a link of the page's own, which holds under any prefix."""
+    return f"{server}{'/' if server else ''}#/experiments/{experiment_id}/runs"
+
+
+def run_link(experiment_id: str, run_id: str, path: str = "", server: str = "") -> str:
+    """Return the page of a run, or of one of its artifacts."""
+    artifact = f"/artifacts/{path}" if path else ""
+    return f"{_page(experiment_id, server)}/{run_id}{artifact}?workflowType={_WORKFLOW}"
+
+
+def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: str) -> str:
+    """Return the text (Markdown) that opens the sweep's page: links first, then the roles on the front."""
+    links = [f"[{title}]({view_link(record, experiment_id, view)})" for view, title in _VIEWS.items()]
+    if record.status != "running":
+        links.insert(0, f"[**report**]({run_link(experiment_id, run_id, f'{REPORT_PATH}/report.html')})")
+    plain = [f"[{title}]({plain_link(record, experiment_id, view)})" for view, title in _VIEWS.items()]
+    counts = f"{record.count('complete')} complete, {record.count('failed')} failed of {record.count(*_ENDED)} trials"
+    lines = [
+        " · ".join(links),
+        "",
+        f"Sweep **{record.name}**, {record.status}: {counts}, {len(front)} on the front. "
+        f"Where a view shows nothing, as plain lists: {', '.join(plain)}.",
+        "",
+    ]
+    held = roles(front)
+    if held:
+        lines += ["| role | trial | " + " | ".join(o.meter for o in front.objectives) + " | plan |"]
+        lines += ["|---" * (len(front.objectives) + 3) + "|"]
+    for trial in front:
+        if trial.uid in held:
+            values = [_shown(trial.value(objective.meter), objective) for objective in front.objectives]
+            lines.append("| " + " | ".join([", ".join(held[trial.uid]), trial.uid, *values, trial.words]) + " |")
+    return "\n".join(lines)
+
+
+_ENDED: Final = ("complete", "failed", "pruned", "infeasible", "duplicate")
+
+
+def write_views(client: "MlflowClient", experiment_id: str, record: SweepRecord, tags: dict[str, str]) -> None:
+    """Put the sweep's views into the experiment's menu of saved views.
+
+    `tags` is what the experiment is known to carry: views that are in it are left alone, new ones are added to it.
+    """
+    for view, title in _VIEWS.items():
+        key, value = f"{_VIEW_TAG}.{_view_key(record, view)}", _view(record, view, f"{record.name}: {title}")
+        if tags.get(key) != value:
+            client.set_experiment_tag(experiment_id, key, value)
+            tags[key] = value
+
+
+def _view(record: SweepRecord, view: str, title: str) -> str:
+    time = round(record.started * 1000)
+    state = "deflate;" + base64.b64encode(zlib.compress(json.dumps(_state(record, view)).encode(), 9)).decode()
+    return json.dumps({"name": title, "createdAt": time, "updatedAt": time, "state": state})
+
+
+def _view_key(record: SweepRecord, view: str) -> str:
+    return f"{sweep_id(record)}-{view}".replace(".", "-")
+
+
+def _filter(record: SweepRecord, view: str) -> str:
+    sweep = f"tags.`sweep.id` = '{sweep_id(record)}' and tags.`sweep.kind` != 'sweep'"
+    match view:
+        case "front":
+            return f"{sweep} and tags.pareto = 'true'"
+        case "failures":
+            return f"{sweep} and tags.`trial.status` != 'complete'"
+        case _:
+            return sweep
+
+
+def _order(record: SweepRecord, view: str) -> tuple[str, bool]:
+    """Sorting by anything but the time of creation lays the tree flat, so that the trials show and not their parent."""
+    if view == "failures" or not record.objectives:
+        return "tags.`trial.uid`", True
+    return f"metrics.`{allowed_name(record.objectives[0].meter)}`", record.objectives[0].goal == "min"
+
+
+def _state(record: SweepRecord, view: str) -> dict[str, Json]:
+    key, ascending = _order(record, view)
+    meters = [allowed_name(objective.meter) for objective in record.objectives]
+    knobs = sorted({allowed_name(name) for trial in record.trials.values() for name in trial.knobs})[:8]
+    columns = ["tags.`trial.reason`", "tags.`trial.status`"] if view == "failures" else ["tags.`pareto.role`"]
+    columns += [] if view == "failures" else [f"metrics.`{meter}`" for meter in meters]
+    columns += ["tags.`plan.words`"] if view == "failures" else ["tags.`plan.words`", *(f"params.`{k}`" for k in knobs)]
+    charts = [] if view == "failures" else _charts(meters)
+    section: dict[str, Json] = dict.fromkeys(("isReordered", "deleted", "isGenerated"), False)
+    return {
+        "searchFilter": _filter(record, view),
+        "orderByKey": key,
+        "orderByAsc": ascending,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "selectedColumns": columns,
+        "runsHiddenMode": "SHOW_ALL",
+        "runsVisibilityMap": {},
+        "compareRunCharts": charts,
+        "compareRunSections": [{"uuid": "paretta", "name": "Front", "display": True, "columns": 2, **section}],
+        "isAccordionReordered": True,
+        "groupBy": None,
+    }
+
+
+def _charts(meters: Sequence[str]) -> list[Json]:
+    """Return a scatter of each pair of objectives, and one chart of parallel coordinates over all."""
+    pairs = [(first, second) for index, first in enumerate(meters) for second in meters[index + 1 :]]
+    pairs.sort(key=lambda pair: pair[1] != meters[-1])
+    common: dict[str, Json] = {
+        "runsCountToCompare": 1000,
+        "metricSectionId": "paretta",
+        "deleted": False,
+        "isGenerated": False,
+    }
+    scatters: list[Json] = [
+        {
+            "uuid": f"scatter-{x}-{y}",
+            "type": "SCATTER",
+            "xaxis": {"key": x, "type": "METRIC"},
+            "yaxis": {"key": y, "type": "METRIC"},
+            **common,
+        }
+        for x, y in pairs
+    ]
+    parallel: Json = {
+        "uuid": "parallel",
+        "type": "PARALLEL",
+        "selectedParams": [],
+        "selectedMetrics": list(meters),
+        "showAllRuns": True,
+        **common,
+    }
+    return [*scatters, parallel]
+
+
+def _shown(value: float | None, objective: Objective) -> str:
+    return "not measured" if value is None else format_quantity(value, objective.unit)

@@ -1,0 +1,1 @@
+"""The Ray cluster under a sweep."""

@@ -1,0 +1,60 @@
+"""What fits the cluster: how many workers, and how many groups of them."""
+
+from collections.abc import Mapping
+
+import ray
+
+from paretta.search_spaces.errors import Problem, WrongInput
+
+
+def require_capacity(
+    groups: int, workers: int, resources: Mapping[str, float], *, beside: float = 0.0, where: str = "cluster"
+) -> None:
+    """Check that `groups` worker groups of `workers` workers, each with `resources`, fit the cluster at once.
+
+    A worker lives on one node, so what counts is how many fit each node, not the sum over nodes. `beside` are CPUs of
+    the cluster that a group needs beside its workers, such as to read data.
+
+    Raises:
+        WrongInput: they do not fit even when the cluster is idle.
+    """
+    fit = capacity(resources)
+    if fit < groups * workers:
+        each = " + ".join(f"{amount:g} {name}" for name, amount in resources.items() if amount)
+        has = "; ".join(_listing(node, resources) for node in _nodes())
+        rule = f"needs {groups * workers} x {each} at once ({groups} lane(s) of {workers} worker(s))"
+        mend = "lower the lanes, the workers per lane or their resources, or add nodes"
+        raise WrongInput(Problem(where, f"{rule}; the cluster has room for {fit} ({has})", mend=mend))
+    needs = groups * (workers * resources.get("CPU", 0.0) + beside)
+    if beside and needs > _cpus():
+        rule = f"needs {needs:g} CPU: {groups} lane(s) of {workers} worker(s), each with {beside:g} CPU to read data"
+        mend = "lower the lanes, the workers per lane or their CPUs, or add nodes"
+        raise WrongInput(Problem(where, f"{rule}; the cluster has {_cpus():g}", mend=mend))
+
+
+def lanes_that_fit(workers: int, resources: Mapping[str, float], at_most: int, *, beside: float = 0.0) -> int:
+    """Count the groups that fit the cluster as it is now, see `require_capacity`; at least 1, at most `at_most`."""
+    room = int(_cpus() / (workers * resources["CPU"] + beside) + 1e-9) if beside else at_most
+    return max(1, min(capacity(resources) // workers, room, at_most))
+
+
+def _cpus() -> float:
+    return sum(node.get("CPU", 0.0) for node in _nodes())
+
+
+def capacity(resources: Mapping[str, float]) -> int:
+    """Count the workers with `resources` each that fit the cluster at once when it is idle."""
+    return sum(_fitting(node, resources) for node in _nodes())
+
+
+def _nodes() -> list[Mapping[str, float]]:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _fitting(node: Mapping[str, float], resources: Mapping[str, float]) -> int:
+    rooms = [int(node.get(name, 0.0) / amount + 1e-9) for name, amount in resources.items() if amount > 0]
+    return min(rooms, default=10**9)
+
+
+def _listing(node: Mapping[str, float], resources: Mapping[str, float]) -> str:
+    return "a node with " + ", ".join(f"{node.get(name, 0.0):g} {name}" for name in resources)

@@ -1,0 +1,284 @@
+"""The Ray cluster under a sweep: our own for the time of a `with`, or one that already runs."""
+
+import logging
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, without stubs
+
+from paretta.orchestrator.cluster.measuring_slot import SLOT
+from paretta.orchestrator.cluster.network import HOOK
+from paretta.search_spaces.errors import Problem, WrongInput, first_line
+
+PACKAGE = Path(__file__).parents[2]
+
+# Unix socket paths end at 107 bytes; Ray puts `/session_<date>_<pid>/sockets/plasma_store` (about 70) below its folder.
+LONGEST_TEMP_FOLDER = 30
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see paretta.orchestrator.sweeps.signals
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables even when it is told to be silent
+    "OMP_NUM_THREADS": "1",
+    # a sweep's actors mostly wait, so there are more of them than cores; Ray warns from four times this number
+    "RAY_worker_maximum_startup_concurrency": "16",
+}
+
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it where the driver is a job of the cluster
+LEFT_AT_HOME = ["/sweeps", "/mlruns", ".git", ".venv", "__pycache__"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A connected cluster.
+
+    Args:
+        address: ``host:port`` of its control store.
+        own: whether it lives only as long as the connection.
+    """
+
+    address: str
+    own: bool
+
+    def trial_resources(self) -> dict[str, float]:
+        """Return what a trial actor reserves: a sliver of memory, which every node has, and no CPU.
+
+        A trial actor only waits for its lane. If it held CPU, even a thousandth, it could keep a worker group of
+        the lane from ever starting.
+        """
+        return {"memory": 32 * 2.0**20}
+
+
+@contextmanager
+def connect(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    num_gpus: int | None = None,
+    dashboard: bool = False,
+    working_dir: Path | None = None,
+    timeout_s: float = 20.0,
+    quiet: bool = True,
+) -> Iterator[Cluster]:
+    """Connect this process to Ray and disconnect at the end, also after an exception.
+
+    Args:
+        address: None starts a cluster of our own on this machine, with a token nobody else knows and its files in
+            a temporary folder, all gone at the end. ``host:port`` or ``auto`` joins a running one.
+        num_cpus: CPUs of our own cluster; by default those this process may use.
+        num_gpus: GPUs of our own cluster; by default those Ray finds.
+        dashboard: start Ray's dashboard on our own cluster.
+        working_dir: the user's folder, sent to every node of a running cluster and first on its import path.
+        timeout_s: how long a running cluster may take to answer.
+        quiet: keep the workers' output in Ray's log files.
+
+    Raises:
+        WrongInput: nobody answers at `address`, the cluster refuses the token, or `working_dir` hides our package.
+    """
+    if ray.is_initialized():
+        raise WrongInput(
+            Problem("cluster", "this process is already connected to Ray", mend="call ray.shutdown() first")
+        )
+    check_working_dir((working_dir or Path.cwd()).resolve())
+    if address is None:
+        with _own(num_cpus or len(os.sched_getaffinity(0)), num_gpus, dashboard, quiet) as cluster:
+            yield cluster
+    else:
+        with _running(address, working_dir, timeout_s, quiet) as cluster:
+            yield cluster
+
+
+@contextmanager
+def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> Iterator[Cluster]:
+    folder = short_temp_folder()
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": _python_path()}
+    try:
+        with _environment({**QUIET, **token}), _session(quiet):
+            with _starting(num_cpus):
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus,
+                    num_gpus=num_gpus,
+                    resources={SLOT: 1.0},
+                    include_dashboard=dashboard,
+                    log_to_driver=not quiet,
+                    logging_level=logging.ERROR if quiet else logging.INFO,
+                    _temp_dir=str(folder),
+                )
+            yield Cluster(ray.get_runtime_context().gcs_address, own=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _starting(num_cpus: int) -> Iterator[None]:
+    """Say what it means when Ray gives up on its own processes; how long it waits for most of them is fixed in it."""
+    begun = time.monotonic()
+    try:
+        yield
+    except Exception as error:
+        waited, load = time.monotonic() - begun, os.getloadavg()[0]
+        found = f"within {waited:.0f} s at a load of {load:.1f} on {num_cpus} CPU(s)"
+        rule = f"Ray's processes did not start {found} ({first_line(error)})"
+        mend = (
+            "launch again when the machine is less busy; a cluster that is started by hand has the time it needs: "
+            "`ray start --head`, then --address auto"
+        )
+        raise WrongInput(Problem("cluster", rule, mend=mend)) from error
+
+
+@contextmanager
+def _running(address: str, working_dir: Path | None, timeout_s: float, quiet: bool) -> Iterator[Cluster]:
+    with _environment({**QUIET, "RAY_AUTH_MODE": _auth_mode()}), _session(quiet):
+        _probe(address, timeout_s)
+        ray.init(
+            address=address,
+            runtime_env=None if IN_A_JOB in os.environ else travelling(working_dir),
+            log_to_driver=not quiet,
+            logging_level=logging.ERROR if quiet else logging.INFO,
+        )
+        yield Cluster(ray.get_runtime_context().gcs_address, own=False)
+
+
+def travelling(working_dir: Path | None) -> dict[str, object]:
+    """Return the runtime environment that brings our package, and the user's folder, to every node.
+
+    Raises:
+        WrongInput: `working_dir` hides our package.
+    """
+    ours: dict[str, object] = {
+        "env_vars": dict(QUIET),
+        "py_modules": [str(PACKAGE)],
+        "worker_process_setup_hook": HOOK,
+    }
+    if working_dir is None:
+        return ours
+    check_working_dir(working_dir)
+    return {**ours, "working_dir": str(working_dir), "excludes": LEFT_AT_HOME}
+
+
+@contextmanager
+def authenticated() -> Iterator[None]:
+    """Show this process' token, where it has one, to whatever of Ray it speaks to inside the block."""
+    with _environment({"RAY_AUTH_MODE": _auth_mode()}):
+        _reread_environment()
+        yield
+
+
+@contextmanager
+def _session(quiet: bool) -> Iterator[None]:
+    """Make Ray see this environment's token, and forget it afterwards."""
+    _reread_environment()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, which the processes of our cluster inherit, and put the old ones back."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _reread_environment()
+
+
+def _reread_environment() -> None:
+    """Ray keeps mode and token from the first look; a process that connects twice must look again."""
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
+def _auth_mode() -> str:
+    """Use a token wherever the environment or the home folder has one; `ray.init(address=...)` alone would not."""
+    given = os.environ.get("RAY_AUTH_MODE")
+    has_token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    return given if given is not None else "token" if has_token else "disabled"
+
+
+def short_temp_folder() -> Path:
+    """Make a folder whose name leaves room for that of a Unix socket below it."""
+    parent = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="pa", dir=parent if len(parent) < LONGEST_TEMP_FOLDER else "/tmp"))  # noqa: S108
+
+
+def _python_path() -> str:
+    """Put the folder of our package on the workers' path, unless it is installed and on it anyway."""
+    known = os.environ.get("PYTHONPATH", "")
+    if str(PACKAGE.parent) == sysconfig.get_path("purelib"):
+        return known
+    return os.pathsep.join(filter(None, (str(PACKAGE.parent), known)))
+
+
+def check_working_dir(working_dir: Path) -> None:
+    """Refuse a folder that would hide our package.
+
+    A worker imports from the driver's folder, or from the one sent to it, before anything that is installed.
+    """
+    hiding = working_dir / PACKAGE.name
+    if hiding.exists() and hiding != PACKAGE:
+        rule = "the folder sent to the workers comes first on their import path and would hide ours"
+        mend = f"rename `{PACKAGE.name}` in it"
+        raise WrongInput(Problem("cluster.working_dir", rule, str(working_dir), mend))
+
+
+def _probe(address: str, timeout_s: float) -> None:
+    """Ask the cluster for a sign of life in a process that can be ended: `ray.init` may block for minutes."""
+    if address.startswith("ray://"):
+        mend = "run on the cluster (`ray job submit`) and give host:6379 or auto"
+        raise WrongInput(Problem("cluster.address", "Ray Client addresses cannot carry a sweep", address, mend))
+    if address != "auto":
+        _knock(address, timeout_s)
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        raise _silent(address, f"connected, but it gave no answer within {timeout_s:g} s") from None
+    if answer.returncode:
+        lines = [line for line in (answer.stderr or answer.stdout).splitlines() if line.strip()]
+        if "AuthenticationError" in answer.stderr:
+            mend = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's"
+            raise WrongInput(
+                Problem("cluster.address", "the cluster refuses this token, or the lack of one", address, mend)
+            )
+        raise _silent(address, lines[-1] if lines else f"the health check ended with {answer.returncode}")
+
+
+def _knock(address: str, timeout_s: float) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise WrongInput(
+            Problem("cluster.address", "must be host:port or auto", address, "write it like 10.0.0.5:6379")
+        )
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=min(timeout_s, 5.0)).close()
+    except OSError as error:
+        raise _silent(address, str(error)) from error
+
+
+def _silent(address: str, why: str) -> WrongInput:
+    mend = "start a head there (`ray start --head`), or leave the address out for a cluster of our own"
+    return WrongInput(Problem("cluster.address", f"no Ray cluster answers: {why}", address, mend))

@@ -1,0 +1,142 @@
+"""The exclusive slot: on which node a sweep measures, and that nothing else is measured there at the same time."""
+
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import ray
+from ray.util.placement_group import placement_group, remove_placement_group
+
+from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
+
+SLOT: Final = "latency_slot"  # a cluster's own name for it may be given in the sweep file
+WAIT_S: Final = 3600.0  # for the slot, when other sweeps measure on the node
+_NODE_LABEL: Final = "ray.io/node-id"
+_LOOK_S: Final = 0.02
+_RAYS_OWN: Final = "ray.io/"
+_ACCOUNTING: Final = ("node:", "object_store_memory", "memory")
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuringSlot:
+    """Where a sweep measures; can be pickled.
+
+    Args:
+        node: Ray's id of the node.
+        bundle: the resources that a measurement holds while it lasts; no CPU, so it can neither wait for a training
+            nor keep one waiting. Empty where the cluster offers no slot.
+        lock: a file on the node that a measurement locks while it lasts; it keeps sweeps apart that run on clusters of
+            their own, or on one that has no such resource.
+    """
+
+    node: str
+    bundle: Mapping[str, float] = field(default_factory=dict)
+    lock: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / f"paretta-{SLOT}.lock")
+
+    @contextmanager
+    def taken(self, wait_s: float = WAIT_S) -> Iterator[None]:
+        """Hold the slot inside the block; it is free again when the process ends, however it ends.
+
+        Raises:
+            TrialFailed: it was not free within `wait_s` seconds.
+        """
+        deadline = time.monotonic() + wait_s
+        with _reserved(self.node, self.bundle, deadline), _locked(self.lock, deadline):
+            yield
+
+
+def choose_slot(
+    resource: str = SLOT,
+    pins: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
+    *,
+    where: str = "measuring",
+) -> MeasuringSlot:
+    """Choose the node to measure on: one with all pins and labels, rather with the slot, rather the driver's.
+
+    Args:
+        resource: the Ray resource of which each node that may measure has 1.
+        pins: further resources that only the target nodes have, such as ``{"jetson": 1}``; also held while measuring.
+        labels: Ray labels that only the target nodes have, such as ``{"board": "jetson"}``.
+        where: the place of both in the sweep file.
+
+    Raises:
+        WrongInput: no node has them all; what the nodes have is named.
+    """
+    pins, labels, here = dict(pins or {}), dict(labels or {}), ray.get_runtime_context().get_node_id()
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    fitting = {node["NodeID"]: node["Resources"] for node in nodes if _fits(node, pins, labels)}
+    if not fitting:
+        wish = [*(f"{amount:g} {name}" for name, amount in pins.items()), *_words(labels)]
+        mend = (
+            f"start the target node with `ray start --resources` or `--labels`, or name what there is: {_offers(nodes)}"
+        )
+        raise WrongInput(Problem(where, f"no node of the cluster has {' + '.join(wish)} to measure on", mend=mend))
+    node = max(fitting, key=lambda name: (fitting[name].get(resource, 0) >= 1, name == here))
+    slot = {resource: 1.0} if fitting[node].get(resource, 0) >= 1 else {}
+    return MeasuringSlot(node, {**pins, **slot})
+
+
+def _fits(node: Mapping[str, Any], pins: Mapping[str, float], labels: Mapping[str, str]) -> bool:
+    has, called = node["Resources"], node["Labels"]
+    return all(has.get(pin, 0) >= amount for pin, amount in pins.items()) and labels.items() <= called.items()
+
+
+def _offers(nodes: Iterable[Mapping[str, Any]]) -> str:
+    """Say what each node has, without what Ray counts and calls by itself."""
+    offers = []
+    for node in nodes:
+        has = {name: amount for name, amount in node["Resources"].items() if not name.startswith(_ACCOUNTING)}
+        called = {name: value for name, value in node["Labels"].items() if not name.startswith(_RAYS_OWN)}
+        offers.append(", ".join([*(f"{amount:g} {name}" for name, amount in sorted(has.items())), *_words(called)]))
+    return "; ".join(f"a node with {offer}" for offer in offers)
+
+
+def _words(labels: Mapping[str, str]) -> list[str]:
+    return [f"label {name}={value}" for name, value in sorted(labels.items())]
+
+
+@contextmanager
+def _reserved(node: str, bundle: Mapping[str, float], deadline: float) -> Iterator[None]:
+    """Hold the resources by a placement group, which Ray takes back when its maker dies."""
+    if not bundle:
+        yield
+        return
+    group = placement_group([dict(bundle)], bundle_label_selector=[{_NODE_LABEL: node}])
+    try:
+        if not group.wait(max(deadline - time.monotonic(), _LOOK_S)):
+            raise TrialFailed(f"measure: {' + '.join(bundle)} did not become free on its node")
+        yield
+    finally:
+        remove_placement_group(group)
+
+
+@contextmanager
+def _locked(path: Path, deadline: float) -> Iterator[None]:
+    descriptor = _opened(path)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TrialFailed(f"measure: {path} did not become free: another sweep measures here") from None
+                time.sleep(_LOOK_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    """Open the lock file; another user's can be read, and that is enough to lock it."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,0 +1,174 @@
+"""Everything that can be known to be wrong with a sweep before the first second of compute."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from paretta.dashboards.journal.record import wishes_of
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.pipelines.loading.check_task import check_task
+from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.loading.load_task import load_task
+from paretta.pipelines.meter import Meter, meter_of
+from paretta.pipelines.run import last_training
+from paretta.pipelines.stage import stage_of, stages_of
+from paretta.pipelines.task import Task
+from paretta.pipelines.training.train import TrainSettings
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.space.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check finds out on the way.
+
+    Args:
+        task: the task, made once.
+        meters: what reads each objective, in the sweep's order.
+        objectives: what is compared.
+        data_digest: names the content of the task's splits.
+        num_corners: how many plans of the space were parsed.
+        epochs: of the longest last training in the space; 0 where nothing is trained.
+    """
+
+    task: Task
+    meters: tuple[Meter, ...]
+    objectives: tuple[Objective, ...]
+    data_digest: str
+    num_corners: int
+    epochs: int
+
+
+def check(sweep: Sweep) -> Checked:
+    """Parse every branch of the space, run one batch through the task, and resolve the objectives.
+
+    Raises:
+        WrongInput: with every problem found, placed in the sweep's file.
+    """
+    problems = [*_baseline_problems(sweep), *_space_problems(sweep)]
+    if problems:
+        raise WrongInput(*_once(problems))
+    corners = list(sweep.space.corners())
+    if problems := [problem for plan in corners for problem in _plan_problems(sweep, plan)]:
+        raise WrongInput(*_once(problems))
+    task = _task(sweep)
+    meters = _meters(sweep, task)
+    objectives = tuple(Objective(meter.label, meter.goal, meter.unit) for meter in meters)
+    problems = [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives), *_variant_problems(sweep)]
+    if problems:
+        raise WrongInput(*problems)
+    return Checked(task, meters, objectives, data_digest(task), len(corners), max(map(_epochs, corners)))
+
+
+def check_report(sweep: Sweep, checked: Checked) -> str:
+    """Say in words what a sound sweep will do."""
+    knobs, ways = sweep.space.knobs(), sweep.space.cardinality()
+    count = "no end of different plans" if math.isinf(ways) else f"{ways:.0f} different plans"
+    goals = ", ".join(f"{'smaller' if o.goal == 'min' else 'larger'} {o.meter}" for o in checked.objectives)
+    search, workers = sweep.config.search, sweep.config.workers
+    limits = f"limits: {'; '.join(map(str, sweep.limits))}"
+    return "\n".join(
+        [
+            f"{sweep.source.file} is sound",
+            f"task: {sweep.config.task.use}, data {checked.data_digest[:23]}",
+            f"space: {len(knobs)} knobs ({', '.join(knob.name for knob in knobs)}), {count}, "
+            f"{checked.num_corners} corner plans parsed",
+            f"search: {search.trials} trials by {search.sampler} for {goals}; stopper {search.stopper}",
+            *([limits] if sweep.limits else []),
+            f"each trial: {workers.per_trial} workers x {workers.cpus:g} CPU, {workers.gpus:g} GPU",
+        ]
+    )
+
+
+def _baseline_problems(sweep: Sweep) -> Iterator[Problem]:
+    for index, document in enumerate(sweep.space.baseline):
+        yield from _stage_problems(document, sweep.source.where(f"baseline[{index}]"))
+
+
+def _space_problems(sweep: Sweep) -> Iterator[Problem]:
+    """Parse each step's corners by themselves, so that a problem can be placed at its step."""
+    for index, step in enumerate(sweep.space.steps):
+        for plan in Space((), (step,)).corners():
+            for document in plan.stages:
+                yield from _stage_problems(document, sweep.source.where(f"space[{index}]"))
+
+
+def _plan_problems(sweep: Sweep, plan: Plan) -> Iterable[Problem]:
+    """Find stages that cannot follow each other, in a corner whose stages are each sound by themselves."""
+    try:
+        stages_of(plan)
+    except WrongInput as error:
+        place = sweep.source.where("space")
+        return [Problem(f"{place}: in a plan of it, {p.where}", p.rule, p.value, p.mend) for p in error.problems]
+    return ()
+
+
+def _limit_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[Problem]:
+    for section, limits in (("limits", sweep.limits), ("reference", sweep.reference)):
+        for index, limit in enumerate(limits):
+            yield from limit.check(objectives, sweep.source.where(f"{section}[{index}]"))
+
+
+def _variant_problems(sweep: Sweep) -> Iterator[Problem]:
+    for index, variant in enumerate(sweep.config.deliver.variants):
+        for step, document in enumerate(variant):
+            yield from _stage_problems(document, sweep.source.where(f"deliver.variants[{index}][{step}]"))
+
+
+def _epochs(plan: Plan) -> int:
+    """Return the epochs of the last training after the baseline, 0 where there is none."""
+    stages = stages_of(plan)
+    last = last_training(stages, len(plan.baseline))
+    stage = stages[last] if last is not None else None
+    return stage.epochs if isinstance(stage, TrainSettings) else 0
+
+
+def _wish_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[Problem]:
+    for name, wish in wishes_of(sweep.document()).items():
+        yield from wish.check(name, objectives, sweep.source.where(f"wishes.{name}"))
+
+
+def _stage_problems(document: Document, where: str) -> Iterable[Problem]:
+    try:
+        stage_of(document, where=where)
+    except WrongInput as error:
+        return error.problems
+    return ()
+
+
+def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
+    """Drop what several corners say alike."""
+    return {str(problem): problem for problem in problems}.values()
+
+
+def _task(sweep: Sweep) -> Task:
+    where = sweep.source.where("task.use")
+    try:
+        task = load_task(sweep.config.task.use, sweep.config.task.options, sweep.folder)
+        check_task(task)
+    except WrongInput as error:
+        raise WrongInput(
+            *(Problem(f"{where}: {p.where}", p.rule, p.value, p.mend) for p in error.problems)
+        ) from error.__cause__
+    return task
+
+
+def _meters(sweep: Sweep, task: Task) -> tuple[Meter, ...]:
+    meters: list[Meter] = []
+    problems: list[Problem] = []
+    for index, objective in enumerate(sweep.config.objectives):
+        where = sweep.source.where(f"objectives[{index}]")
+        try:
+            meter = meter_of(objective, task.metrics, where=where)
+        except WrongInput as error:
+            problems += error.problems
+            continue
+        if meter.label in [known.label for known in meters]:
+            problems.append(Problem(where, "an objective is named once", meter.label, "remove one"))
+        meters.append(meter)
+    if problems:
+        raise WrongInput(*problems)
+    return tuple(meters)

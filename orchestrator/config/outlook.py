@@ -1,0 +1,122 @@
+"""What is known of a whole space before the first second of training."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from paretta.orchestrator.config.check import Checked
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.pipelines.measuring.untrained import Foreseen, foresee, structure_key
+from paretta.pipelines.meter import meter_of
+from paretta.pipelines.stage import Stage, stages_of
+from paretta.pipelines.training.cost_estimate import training_seconds
+from paretta.pipelines.training.train import TrainSettings
+from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
+from paretta.search_spaces.quantities import format_quantity
+from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.space.variation import structural, varied
+
+MAX_KNOBS = 6  # whose two ends are exported to see what they do
+MAX_STRUCTURES = 12  # of which each takes an export, a second or more
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the corners of a space lead to.
+
+    Args:
+        sizes: of the model file of each different structure, in the order of the corners.
+        num_structures: how many different ones there are; where they are many, only some are exported.
+        dead: knobs that make no difference, each with the reason.
+        trial_s: seconds of training of the dearest corner, on one core; baseline_s: of the baseline.
+        num_trials: that will be run.
+    """
+
+    sizes: tuple[Foreseen, ...]
+    num_structures: int
+    dead: tuple[str, ...]
+    trial_s: float
+    baseline_s: float
+    num_trials: int
+
+    def __str__(self) -> str:
+        """Say it in a few lines."""
+        total = self.baseline_s + self.num_trials * self.trial_s
+        cost = (
+            f"cost: about {_time(self.trial_s)} of training a trial, {_time(total)} in all, on one core of this machine"
+        )
+        return "\n".join([self._size(), *(f"dead knob: {reason}" for reason in self.dead), cost])
+
+    def _size(self) -> str:
+        values = [cast(float, foreseen.reading.value) for foreseen in self.sizes]
+        about = "" if all(foreseen.certainty == "exact" for foreseen in self.sizes) else "about "
+        some = "" if len(self.sizes) == self.num_structures else f", {len(self.sizes)} of them exported"
+        ends = " to ".join(format_quantity(value, "B") for value in dict.fromkeys((min(values), max(values))))
+        return f"size: {about}{ends} at the corners, before training ({self.num_structures} structures{some})"
+
+
+def look_ahead(sweep: Sweep, checked: Checked) -> Outlook:
+    """Foresee the size at the corners of the space, what its knobs do, and what training costs.
+
+    Raises:
+        WrongInput: a corner's stages cannot be carried out on the task's model, which no check of settings shows.
+    """
+    structures: dict[str, Plan] = {}
+    corners = list(sweep.space.corners())
+    for plan in corners:
+        structures.setdefault(structure_key(plan), plan)
+    size, known = meter_of("size", {}), dict[str, Foreseen]()
+
+    def size_of(plan: Plan) -> Foreseen:
+        key = structure_key(plan)
+        if key not in known:
+            known[key] = foresee(plan, checked.task, [size])["size"]
+        return known[key]
+
+    try:
+        sizes = tuple(size_of(plan) for plan in _spread(list(structures.values())))
+        dead = tuple(_dead_knobs(sweep, lambda plan: size_of(plan).reading.value))
+    except TrialFailed as error:
+        raise WrongInput(Problem(sweep.source.where("space"), f"a corner of the space fails: {error}")) from error
+    split = len(sweep.space.baseline)
+    parsed = [stages_of(plan) for plan in corners]
+    trial_s = training_seconds(_longest(parsed, split)[split:], checked.task)
+    baseline_s = training_seconds(parsed[0][:split], checked.task)
+    return Outlook(sizes, len(structures), dead, trial_s, baseline_s, sweep.config.search.trials)
+
+
+def _dead_knobs(sweep: Sweep, size_of: Callable[[Plan], float | None]) -> Iterator[str]:
+    """Name the knobs that have one value, and of the structure's those that change no byte from end to end."""
+    changing = {knob.name for knob in structural(sweep.space, structure_key)}
+    looked = 0
+    for knob in sweep.space.knobs():
+        plans = varied(sweep.space, knob)
+        if len({plan.fingerprint for plan in plans}) == 1:
+            yield f"{knob.name} has one value"
+        elif knob.name in changing and looked < MAX_KNOBS:
+            looked += 1
+            if len({size_of(plan) for plan in plans}) == 1:
+                yield f"{knob.name} changes no byte of the model file between its ends"
+
+
+def _longest(plans: Sequence[Sequence[Stage]], split: int) -> Sequence[Stage]:
+    """Return the plan with the most epochs after the baseline."""
+
+    def epochs(plan: Sequence[Stage]) -> int:
+        return sum(stage.epochs for stage in plan[split:] if isinstance(stage, TrainSettings))
+
+    return max(plans, key=epochs)
+
+
+def _time(seconds: float) -> str:
+    """Write a duration as short as it can be read."""
+    if seconds < 90:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 5400 else f"{seconds / 3600:.3g} h"
+
+
+def _spread(plans: Sequence[Plan]) -> list[Plan]:
+    """Return at most `MAX_STRUCTURES` plans, evenly spaced, the first and the last among them."""
+    if len(plans) <= MAX_STRUCTURES:
+        return list(plans)
+    return [plans[round(step * (len(plans) - 1) / (MAX_STRUCTURES - 1))] for step in range(MAX_STRUCTURES)]

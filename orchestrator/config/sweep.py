@@ -1,0 +1,255 @@
+"""The sweep file: one YAML document, validated whole before anything starts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from paretta.search_spaces.canonical import Json
+from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.objectives.limits import Limit, parse_limits
+from paretta.search_spaces.pydantic_errors import problems_of
+from paretta.search_spaces.registry import SAMPLERS, STOPPERS
+from paretta.search_spaces.space.space import Space
+from paretta.search_spaces.yaml_io import Located, read_yaml
+
+PRESETS = "paretta.search_spaces.presets"
+
+
+class _Section(BaseModel):
+    """A part of the sweep file: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+
+class TaskConfig(_Section):
+    """Which task is compressed."""
+
+    use: str = Field(min_length=1, description="a task's name, `module:function` or `./file.py:function`")
+    options: dict[str, Any] = Field(default={}, description="keyword arguments of that function")
+
+
+class SearchConfig(_Section):
+    """How candidates are suggested, and how many."""
+
+    sampler: str = Field(default="grey_box", description="one of `paretta list samplers`")
+    stopper: str = Field(default="none", description="one of `paretta list stoppers`")
+    trials: int = Field(default=16, ge=1, description="a whole number of at least 1")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="a whole number from 0")
+    confirm: int = Field(default=0, ge=0, description="how many further seeds the front is trained with again; 0: none")
+    good_plans: bool = Field(
+        default=True, description="true to try first what the field knows to be good: int8, half the channels, both"
+    )
+    warm_start: list[str] = Field(
+        default=[], description="a list of earlier sweeps of the same task and baseline whose points are taken over"
+    )
+
+
+class GainConfig(_Section):
+    """When a search has stopped to gain."""
+
+    under: float = Field(gt=0, lt=1, description="the least share of the hypervolume that must be gained, such as 0.01")
+    over: int = Field(ge=1, description="the number of last trials that must gain it, such as 10")
+
+
+class BudgetConfig(_Section):
+    """What ends the search beside its number of trials, whichever comes first; running trials end by themselves."""
+
+    hours: float | None = Field(default=None, gt=0, description="the hours of wall time of the search")
+    cpu_hours: float | None = Field(default=None, gt=0, description="the hours of all CPUs that its workers hold")
+    gpu_hours: float | None = Field(default=None, gt=0, description="the hours of all GPUs that its workers hold")
+    gain: GainConfig | None = Field(default=None, description="a mapping such as {under: 0.01, over: 10}")
+
+
+class DeliverConfig(_Section):
+    """What is made of every trained candidate beside its own artifact."""
+
+    variants: list[list[dict[str, Any]]] = Field(
+        default=[], description="a list of lists of stages, such as [[{kind: quantize, bits: 8}]]"
+    )
+    at_most: int = Field(default=4, ge=1, description="the most by-products of one trial")
+
+
+class WorkersConfig(_Section):
+    """What one trial runs on."""
+
+    per_trial: int = Field(default=1, ge=1, description="how many data-parallel workers train one candidate")
+    cpus: float = Field(default=1, gt=0, description="CPUs of one worker")
+    gpus: float = Field(default=0, ge=0, description="GPUs of one worker; may be a fraction")
+    threads: int = Field(default=1, ge=1, description="torch threads of one worker")
+    lanes: int | Literal["auto"] = Field(
+        default="auto", description="how many candidates train at once: a whole number, or auto for what fits"
+    )
+
+    time_limit_s: float | None = Field(
+        default=None, gt=0, description="wall-clock seconds that one candidate may train; none by default"
+    )
+    attempts: int = Field(default=3, ge=1, description="how often a candidate is begun when its workers die under it")
+    start_timeout_s: float = Field(default=60, gt=0, description="seconds that a lane waits for its workers to start")
+    hung_after_s: float = Field(
+        default=60, gt=0, description="seconds without a sign of life after which a worker counts as dead"
+    )
+
+    def resources(self) -> dict[str, float]:
+        """Return what one worker reserves, by Ray's names."""
+        return {name: amount for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount}
+
+
+class MeasuringConfig(_Section):
+    """Where it is measured: on one node, one artifact at a time."""
+
+    resource: str = Field(
+        default="latency_slot",
+        min_length=1,
+        description="the Ray resource that keeps measurements apart; each node that may measure has 1 of it",
+    )
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default={}, description="resources that only the target node has, such as {jetson: 1}"
+    )
+    labels: dict[str, str] = Field(
+        default={}, description="Ray labels that only the target node has, such as {board: jetson}"
+    )
+
+
+class WishConfig(_Section):
+    """What a user asks of the front: the same that `paretta pull` takes."""
+
+    prefer: str = Field(default="knee", description="an objective's name, or knee")
+    at_least: dict[str, str | float] = Field(default={}, description="limits from below, such as {accuracy: 97%}")
+    at_most: dict[str, str | float] = Field(default={}, description="limits from above, such as {size: 50kB}")
+
+
+def _as_document(item: object) -> object:
+    """Let ``latency`` stand for ``{kind: latency}``."""
+    return {"kind": item} if isinstance(item, str) else item
+
+
+class SweepConfig(_Section):
+    """One sweep: a task, the plan of its baseline, the space of plans to search, and the rules of the search."""
+
+    task: TaskConfig = Field(description="a mapping with `use`")
+    baseline: list[dict[str, Any]] = Field(
+        default=[], description="the stages that train the uncompressed model; none if it comes trained"
+    )
+    space: list[Any] = Field(min_length=1, description="a list of stages with holes")
+    objectives: list[Annotated[dict[str, Any], BeforeValidator(_as_document)]] = Field(
+        default=[{"kind": "size"}, {"kind": "latency"}, {"kind": "accuracy"}],
+        min_length=1,
+        description="a list of meters or metrics of the task, such as [size, latency, accuracy]",
+    )
+    limits: list[dict[str, Any]] = Field(
+        default=[],
+        description="a list of limits such as {meter: size, at_most: 50kB}, {meter: latency, at_most: "
+        "{of_baseline: 0.5}} or {meter: accuracy, at_least: {below_baseline: 1%}}",
+    )
+    wishes: dict[str, WishConfig] = Field(
+        default={},
+        description="whom `paretta pull SWEEP@NAME` gets, such as phone: {prefer: accuracy, at_most: {size: 50kB}}",
+    )
+    reference: list[dict[str, Any]] = Field(
+        default=[],
+        description="a list like `limits`: from where hypervolume is measured; by default the baseline, ten points "
+        "less accurate",
+    )
+    search: SearchConfig = Field(
+        default=SearchConfig(), description="a mapping with sampler, stopper, trials, seed, confirm"
+    )
+    budget: BudgetConfig = Field(default=BudgetConfig(), description="a mapping with hours, cpu_hours, gpu_hours, gain")
+    deliver: DeliverConfig = Field(default=DeliverConfig(), description="a mapping with variants and at_most")
+    workers: WorkersConfig = Field(default=WorkersConfig(), description="a mapping with per_trial, cpus, gpus")
+    measuring: MeasuringConfig = Field(
+        default=MeasuringConfig(), description="a mapping with resource, resources, labels"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """A sweep file that was read and found to be sound by itself.
+
+    Args:
+        name: the file's own name, without its ending.
+        limits: what a model must keep to; reference: from where hypervolume is measured.
+        source: the document with the place of every value, for messages.
+        folder: where relative paths in it start.
+    """
+
+    name: str
+    config: SweepConfig
+    space: Space
+    source: Located
+    folder: Path
+    limits: tuple[Limit, ...] = ()
+    reference: tuple[Limit, ...] = ()
+
+    @classmethod
+    def read(cls, reference: str) -> "Sweep":
+        """Read a preset by its name, or a file by its path. Raises `WrongInput` with every problem found."""
+        path = _find(reference)
+        return cls.parse(read_yaml(path), path.stem, path.resolve().parent)
+
+    @classmethod
+    def parse(cls, source: Located, name: str, folder: Path) -> "Sweep":
+        """Validate a document that was read."""
+        if not isinstance(source.data, Mapping):
+            raise WrongInput(Problem(source.file, "a sweep file is a mapping with `task` and `space`", source.data))
+        try:
+            config = SweepConfig.model_validate(source.data)
+        except ValidationError as error:
+            raise WrongInput(*problems_of(error, SweepConfig, source.where)) from None
+        _check_names(config.search, lambda setting: source.where(f"search.{setting}"))
+        try:
+            space = Space.parse(config.baseline, config.space)
+            limits = parse_limits(config.limits)
+            reference = parse_limits(config.reference, "reference")
+        except WrongInput as error:
+            located = [Problem(source.where(p.where), p.rule, p.value, p.mend) for p in error.problems]
+            raise WrongInput(*located) from None
+        return cls(name, config, space, source, folder, limits, reference)
+
+    def changed(self, **settings: int | str | None) -> "Sweep":
+        """Return the sweep with other settings of its search; None leaves one as it is. Raises `WrongInput`."""
+        given = {name: value for name, value in settings.items() if value is not None}
+        try:
+            search = SearchConfig.model_validate({**self.config.search.model_dump(), **given})
+        except ValidationError as error:
+            raise WrongInput(*problems_of(error, SearchConfig, "--{}".format)) from None
+        _check_names(search, "--{}".format)
+        return replace(self, config=self.config.model_copy(update={"search": search}))
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether it ships with us, so that every node has it."""
+        return self.folder == Path(str(files(PRESETS))).resolve()
+
+    @property
+    def story(self) -> str:
+        """The file's opening comment: what the sweep is about, in one line."""
+        return self.source.opening
+
+    def document(self) -> dict[str, Json]:
+        """Return the whole configuration with its defaults, as plain data."""
+        return self.config.model_dump(mode="json")
+
+
+def presets() -> dict[str, str]:
+    """Return the shipped sweeps by name, each with the story in its first line."""
+    found = {file.name.removesuffix(".yaml"): file for file in files(PRESETS).iterdir() if file.name.endswith(".yaml")}
+    return {name: found[name].read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for name in sorted(found)}
+
+
+def _check_names(search: SearchConfig, where: Callable[[str], str]) -> None:
+    for registry, name in ((SAMPLERS, search.sampler), (STOPPERS, search.stopper)):
+        if name not in registry.names() and ":" not in name:
+            raise WrongInput(Problem(where(registry.noun), did_you_mean(name, registry.names(), registry.noun)))
+
+
+def _find(reference: str) -> Path:
+    if reference.endswith((".yaml", ".yml")):
+        return Path(reference)
+    if reference in presets():
+        return Path(str(files(PRESETS) / f"{reference}.yaml"))
+    rule = did_you_mean(reference, presets(), "preset")
+    raise WrongInput(Problem("sweep", rule, mend="name a preset, or a file that ends in .yaml"))

@@ -1,0 +1,1 @@
+"""What leaves the house: artifacts pulled, packed, verified, served, exported."""

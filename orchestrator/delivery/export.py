@@ -1,0 +1,53 @@
+"""Write a sweep to files that other tools read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.search_spaces.errors import Problem, WrongInput
+
+_PICTURES = (".png", ".svg")
+
+
+def export_sweep(folder: Path, wanted: Mapping[str, Path]) -> list[Path]:
+    """Write the sweep in `folder` to new files, by kind, and return them.
+
+    The kinds are ``json``, ``csv``, ``parquet``, ``picture`` (PNG or SVG by the file's ending) and ``optuna``.
+
+    Raises `WrongInput` with every problem where no file is wanted, one exists, its folder does not, or a picture cannot
+    be drawn.
+    """
+    if not wanted:
+        rule = "name at least one file"
+        raise WrongInput(Problem("export", rule, mend="such as --csv trials.csv or --optuna study.db"))
+    problems = [problem for kind, path in wanted.items() for problem in _problems(kind, path)]
+    if problems:
+        raise WrongInput(*problems)
+    record = SweepRecord.read(folder)
+    if "picture" in wanted and len(record.objectives) < 2:
+        rule = "the front of a single objective is one point, which needs no picture"
+        raise WrongInput(Problem("--picture", rule, mend="paretta front shows it"))
+    for kind, path in wanted.items():
+        _write(record, kind, path)
+    return list(wanted.values())
+
+
+def _write(record: SweepRecord, kind: str, path: Path) -> None:
+    if kind == "optuna":
+        from paretta.orchestrator.delivery.optuna_export import export_optuna  # noqa: PLC0415 - Optuna is loaded where it is asked for
+
+        export_optuna(record, path)
+    else:
+        from paretta.dashboards.report.files import write_files  # noqa: PLC0415 - pandas too
+
+        write_files(record, kind, path)
+
+
+def _problems(kind: str, path: Path) -> list[Problem]:
+    if path.exists():
+        return [Problem(f"--{kind}", "there is such a file already", str(path), "name a new one")]
+    if not path.parent.is_dir():
+        return [Problem(f"--{kind}", "there is no such folder", str(path.parent), "make it first")]
+    if kind == "picture" and path.suffix not in _PICTURES:
+        return [Problem("--picture", "the file's ending says how it is drawn", path.name, "name a .png or an .svg")]
+    return []

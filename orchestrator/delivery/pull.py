@@ -1,0 +1,113 @@
+"""Choose a point of a front by a wish and fetch its artifact, verified."""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.journal.summary import alias, holders
+from paretta.orchestrator.monitor.front_text import limits_note
+from paretta.orchestrator.storage.home import Home
+from paretta.orchestrator.storage.mirror import found
+from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.objectives.wish import Wish
+from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.trial import Trial
+
+if TYPE_CHECKING:
+    from paretta.pipelines.artifact import Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What was fetched, and what to know of the front that it was chosen from; None where there is nothing to say."""
+
+    trial: Trial
+    note: str | None = None
+
+
+def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Pulled:
+    """Copy the artifact that `wish` chooses from the sweep's folder to `to`, and return its trial.
+
+    `sweep` is a name, a folder or a URI in a storage, and may name a role: ``digits@smallest``, or a wish of its file,
+    ``digits@phone``. The copy is verified against its manifest and run once before it takes its name, so `to` holds a
+    whole artifact or nothing.
+
+    Raises:
+        WrongInput: no such sweep, a wish that nothing satisfies, or `to` is not free.
+        DamagedArtifact: the sweep's own copy is not what its manifest says.
+    """
+    name, _, role = sweep.partition("@")
+    files = found(home, name)
+    front = SweepRecord.read(files.root).front()
+    trial = _chosen(front, role, wish)
+    assert trial.artifact is not None
+    fetch(files.bring(trial.artifact), to)
+    return Pulled(trial, limits_note(front))
+
+
+def pull_from_store(tracking_uri: str, sweep: str, wish: Wish, to: Path) -> Pulled:
+    """Do the same from an MLflow store, where the sweep's folder is not at hand. Raises as `pull` does."""
+    from paretta.dashboards.tracking.reader import download, read_front  # noqa: PLC0415 - MLflow is loaded only where it is asked
+
+    check_free(to)
+    name, _, role = sweep.partition("@")
+    front = read_front(tracking_uri, name)
+    trial = _chosen(front, role, wish)
+    with tempfile.TemporaryDirectory(prefix="paretta-") as scratch:
+        fetch(download(tracking_uri, name, trial.uid, Path(scratch) / "artifact"), to)
+    return Pulled(trial, limits_note(front))
+
+
+def pull_registered(tracking_uri: str, uri: str, to: Path) -> "Artifact":
+    """Fetch a registered model, such as ``models:/digits@knee``, to `to`, verified, and return it.
+
+    Raises:
+        WrongInput: no such model, alias or version, or `to` is not free.
+        DamagedArtifact: the store's copy is not what was registered.
+    """
+    from paretta.dashboards.tracking.reader import download_registered  # noqa: PLC0415 - MLflow is loaded only where it is asked
+    from paretta.pipelines.artifact import open_artifact  # noqa: PLC0415
+
+    check_free(to)
+    with tempfile.TemporaryDirectory(prefix="paretta-") as scratch:
+        fetch(download_registered(tracking_uri, uri, Path(scratch) / "artifact"), to)
+    return open_artifact(to)
+
+
+def _chosen(front: Front, role: str, wish: Wish) -> Trial:
+    """Return the holder of a role such as ``knee`` or the name of a wish in the sweep file, else who meets `wish`."""
+    if not role:
+        return front.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
+    if wish != Wish():
+        raise WrongInput(Problem(f"{front.sweep}@{role}", "a role says all, so it takes no preference and no limits"))
+    held = {alias(name): trial for name, trial in holders(front).items()}
+    if role not in held:
+        raise WrongInput(Problem(f"{front.sweep}@{role}", did_you_mean(role, held, "role on the front")))
+    return held[role]
+
+
+def fetch(source: Path, to: Path) -> None:
+    """Copy the artifact folder `source` to `to`, verified and run once, all or nothing."""
+    from paretta.pipelines.artifact import verify_files  # noqa: PLC0415 - ONNX Runtime is loaded only to deliver
+    from paretta.pipelines.verification.smoke import require_answer  # noqa: PLC0415
+
+    check_free(to)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as scratch:
+        copy = Path(scratch) / "artifact"
+        shutil.copytree(source, copy)
+        verify_files(copy)
+        require_answer(copy)
+        if to.exists():
+            to.rmdir()
+        copy.rename(to)
+
+
+def check_free(to: Path) -> None:
+    """Raise `WrongInput` unless `to` is missing or an empty folder."""
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        rule = "an artifact is pulled into a new or an empty folder"
+        raise WrongInput(Problem("--to", rule, str(to), "name a folder that does not exist"))

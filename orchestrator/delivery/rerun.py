@@ -1,0 +1,85 @@
+"""Run the plan of an artifact again."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, cast
+
+from paretta.orchestrator.cluster.connect import connect
+from paretta.orchestrator.config.task_reference import TaskReference
+from paretta.orchestrator.delivery.pull import check_free, fetch
+from paretta.orchestrator.lanes.pool import Job, LanePool
+from paretta.orchestrator.lanes.stream_shards import source_of
+from paretta.orchestrator.lanes.worker import RankContext
+from paretta.orchestrator.storage.sweep_files import SweepFiles
+from paretta.orchestrator.trials.handler import handle
+from paretta.orchestrator.trials.request import TrialProduct, TrialRequest
+from paretta.pipelines.ranks import use_threads
+from paretta.pipelines.stage import stages_of
+from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.yaml_io import Located, read_yaml
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+DAY_S = 86_400.0
+
+
+def rerun(path: Path, to: Path, *, address: str | None = None) -> str:
+    """Run the plan.yaml at `path` with its own task, seed and workers, and return in words what was put into `to`.
+
+    The same versions on one worker give the same bytes. A task in a file is found relative to the current folder. A
+    plan of one worker runs in this process, where no `address` says otherwise; more workers need a cluster.
+
+    Raises:
+        WrongInput: the file is not a plan, or `to` is not free.
+        TrialFailed: the run failed.
+    """
+    source = read_yaml(path)
+    plan, seed, workers, task = _parse(source)
+    check_free(to)
+    stages_of(plan)
+    dataset = None if task.load().stream is None else source_of(task)
+    with TemporaryDirectory(prefix="paretta-") as scratch:
+        folder = Path(scratch) / "artifact"
+        order = TrialRequest(task, plan.to_document(), seed, SweepFiles(Path(scratch)), "artifact", "cache")
+        if workers == 1 and address is None and dataset is None:
+            delivered = _run_here(order)
+        else:
+            delivered = _run_on_lane(order, workers, address, Path(scratch) / "ray", dataset)
+        fetch(folder, to)
+    return delivered.words
+
+
+def _run_here(order: TrialRequest) -> TrialProduct:
+    """Do what the one rank of a lane would do, with as many threads as it has by default."""
+    use_threads(1)
+    return handle({"order": order}, RankContext(0, 1, 0, "cpu", 1, lambda _: None))
+
+
+def _run_on_lane(
+    order: TrialRequest, workers: int, address: str | None, storage: Path, dataset: "Callable[[], Dataset] | None"
+) -> TrialProduct:
+    with (
+        connect(address),
+        LanePool(
+            "paretta.orchestrator.trials.handler:handle", storage=storage, workers_per_lane=workers, dataset=dataset
+        ) as lanes,
+    ):
+        lanes.submit(Job("rerun", {"order": order}))
+        return cast(TrialProduct, lanes.result("rerun", timeout_s=DAY_S))
+
+
+def _parse(source: Located) -> tuple[Plan, int, int, TaskReference]:
+    data = source.data
+    if not (isinstance(data, Mapping) and {"task", "seed", "workers", "baseline", "stages"} <= set(data)):
+        rule = "a plan has task, seed, workers, baseline and stages"
+        raise WrongInput(Problem(source.file, rule, mend="give the plan.yaml of an artifact"))
+    task, seed, workers = data["task"], data["seed"], data["workers"]
+    if not (isinstance(task, Mapping) and isinstance(seed, int) and isinstance(workers, int) and workers > 0):
+        rule = "task is a mapping, seed and workers are whole numbers"
+        raise WrongInput(Problem(source.file, rule, [task, seed, workers]))
+    options = task.get("options", {})
+    assert isinstance(options, Mapping)
+    return Plan.from_document(data), seed, workers, TaskReference.of(str(task["use"]), options, Path.cwd())

@@ -1,0 +1,1 @@
+"""Lanes: long-lived worker groups that take trials from a queue."""

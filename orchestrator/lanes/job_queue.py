@@ -1,0 +1,340 @@
+"""The job queue between trials and lanes: which job goes where, what came back, and who stopped answering.
+
+A lane is one worker group; its ranks all receive the same jobs in the same order. A group that is started anew is a new
+incarnation and is given the job its predecessor did not acknowledge. This file knows no Ray and no clock of its own, so
+every rule below is a plain call in a test; `paretta.orchestrator.lanes.pool` puts it into an actor.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from paretta.orchestrator.lanes.messages import (
+    Assignment,
+    Directive,
+    JobOutcome,
+    JobStatus,
+    JobUpdate,
+    ProgressMessage,
+    QueuedJob,
+    RankAddress,
+    RankReport,
+    Timeouts,
+)
+from paretta.search_spaces.errors import MEMORY_MEND
+
+
+@dataclass(slots=True)
+class _Entry:
+    job: QueuedJob
+    attempts: int = 0
+    started: float = 0.0
+    stop: bool = False
+    abandoned: bool = False
+    progress: list[ProgressMessage] = field(default_factory=list)
+    outcome: JobOutcome | None = None
+
+
+@dataclass(slots=True)
+class _Group:
+    incarnation: str
+    size: int
+    node: str = ""
+    reservation: str = ""
+    order: Directive = "stay"
+    number: int = 0
+    entry: _Entry | None = None
+    reports: dict[int, RankReport] = field(default_factory=dict)
+    first_error: float | None = None
+    verdicts: list[bool] = field(default_factory=list)
+    seen: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Lane:
+    heard: float
+    group: _Group | None = None
+    served: int = 0
+    lost_jobs: int = 0
+    ended: str | None = None
+    kills: dict[str, int] = field(default_factory=dict)
+    out_of_memory: bool = False
+
+
+class JobQueue:
+    """The queue of jobs, the lanes that serve it and the rules of delivery.
+
+    Args:
+        num_lanes: lanes that will say hello.
+        clock: seconds from any fixed moment on, never running backwards.
+        timeouts: the limits of waiting.
+    """
+
+    def __init__(self, num_lanes: int, clock: Callable[[], float], timeouts: Timeouts | None = None) -> None:
+        self.clock, self.timeouts = clock, timeouts or Timeouts()
+        self.queue: deque[_Entry] = deque()
+        self.entries: dict[str, _Entry] = {}
+        self.lanes = {lane: _Lane(clock()) for lane in range(num_lanes)}
+        self.closed = self.winding_down = False
+
+    # What a client says.
+
+    def submit(self, job: QueuedJob) -> None:
+        """Queue a job. A uid that is waiting or running keeps its place; one that has ended may be run again."""
+        known = self.entries.get(job.uid)
+        if known is not None and known.outcome is None:
+            return
+        entry = self.entries[job.uid] = _Entry(job)
+        if self.winding_down:
+            self._end(entry, "returned")
+        elif self.closed or not self.alive():
+            self._end(entry, "returned", reason=self._why_no_lane())
+        else:
+            self.queue.append(entry)
+
+    def cancel(self, uid: str, *, abandon: bool = False) -> None:
+        """Take a waiting job back; ask a running one to stop at its next progress message.
+
+        An abandoned one is forgotten when it has ended: nobody will ask for it.
+        """
+        entry = self.entries[uid]
+        entry.stop, entry.abandoned = True, abandon
+        if abandon and entry.outcome is not None:
+            del self.entries[uid]
+        if entry in self.queue:
+            self.queue.remove(entry)
+            self._end(entry, "stopped", reason="stopped before it began")
+
+    def look(self, uid: str, seen: int) -> JobUpdate:
+        """Return the progress after the first `seen` messages, and the outcome if the job has ended."""
+        entry = self.entries[uid]
+        return JobUpdate(tuple(entry.progress[seen:]), entry.outcome, self._where(entry))
+
+    def _where(self, entry: _Entry) -> str:
+        for number, lane in self.lanes.items():
+            if lane.group is not None and lane.group.entry is entry:
+                return f"lane {number} on {lane.group.node}" if lane.group.node else f"lane {number}"
+        return ""
+
+    def forget(self, uid: str) -> None:
+        """Drop what is kept of an ended job."""
+        if (entry := self.entries.get(uid)) is not None and entry.outcome is not None:
+            del self.entries[uid]
+
+    def wind_down(self) -> None:
+        """Return what waits and what is yet to come; a job that was begun goes on to its end."""
+        self.winding_down = True
+        for entry in [entry for entry in self.queue if not entry.attempts]:
+            self.queue.remove(entry)
+            self._end(entry, "returned")
+
+    def close(self) -> None:
+        """Send every lane home; jobs that have not ended are returned."""
+        self.closed = True
+        for entry in list(self.entries.values()):
+            if entry.outcome is None:
+                self._end(entry, "returned", reason="the lanes were closed")
+        self.queue.clear()
+
+    # What a rank says.
+
+    def hello(self, address: RankAddress, size: int, node: str = "", reservation: str = "", kills: int = 0) -> None:
+        """Greet a rank of a group of `size` on `node`, which holds `reservation` of the cluster.
+
+        The first of a new incarnation ends the old group, whose job is delivered again. `kills` counts the processes
+        that the node's system has ended for want of memory: where it has grown, that is what became of the old group.
+        """
+        lane = self.lanes[address.lane]
+        lane.heard = self.clock()
+        if lane.group is None or lane.group.incarnation != address.incarnation:
+            lane.out_of_memory |= kills > lane.kills.get(node, kills)
+            self._lose_job(address.lane, f"a worker of lane {address.lane} died while running it")
+            lane.group, lane.out_of_memory = _Group(address.incarnation, size, node, reservation), False
+        lane.kills[node] = kills
+
+    def blame_memory(self, lane: int) -> None:
+        """Keep in mind that the lane's group dies because its node ran out of memory."""
+        self.lanes[lane].out_of_memory = True
+
+    def orders(self, address: RankAddress) -> Directive:
+        """Tell a rank whether to stay; asking is also its sign of life."""
+        lane, group = self.lanes[address.lane], self._group(address)
+        lane.heard = self.clock()
+        if self.closed or group is None or lane.ended is not None:
+            return "leave"
+        group.seen[address.rank] = lane.heard
+        return group.order
+
+    def take(self, address: RankAddress, number: int) -> Assignment | None:
+        """Hand out job `number` of this incarnation, the same to every rank; None while there is none.
+
+        A rank that is ahead waits here, outside of any collective, until the others have ended the job before.
+        """
+        group = self._group(address)
+        if self.closed or group is None or group.order != "stay" or group.number != number:
+            return None
+        if group.entry is None and self.queue:
+            group.entry = entry = self.queue.popleft()
+            entry.attempts, entry.started = entry.attempts + 1, self.clock()
+        return Assignment(group.entry.job, group.entry.attempts) if group.entry is not None else None
+
+    def progress(self, address: RankAddress, number: int, index: int, values: ProgressMessage) -> bool:
+        """Keep rank 0's progress message; return whether to stop.
+
+        The verdict on message `index` is fixed by the first rank that sends it, so all ranks stop at the same one.
+        """
+        group = self._group(address)
+        if group is None or group.number != number or group.entry is None:
+            return True
+        if address.rank == 0:
+            group.entry.progress.append(values)
+        while len(group.verdicts) <= index:
+            group.verdicts.append(group.entry.stop)
+        return group.verdicts[index]
+
+    def report(self, address: RankAddress, number: int, report: RankReport) -> None:
+        """Acknowledge a job on one rank; with the last rank's word the job ends."""
+        group = self._group(address)
+        if group is None or group.number != number or group.entry is None:
+            return
+        group.reports[address.rank] = report
+        if report.error_type and group.first_error is None:
+            group.first_error = self.clock()
+        if len(group.reports) == group.size:
+            self._settle(address.lane, group)
+
+    def lane_ended(self, lane: int, reason: str) -> None:
+        """Strike a lane off; its job goes to another one, and with the last lane all waiting jobs are returned."""
+        if self.lanes[lane].ended is not None:
+            return
+        self.lanes[lane].ended = reason
+        self._lose_job(lane, f"lane {lane} ended: {reason}")
+        if not self.alive():
+            for entry in self.queue:
+                self._end(entry, "returned", reason=self._why_no_lane())
+            self.queue.clear()
+
+    def add_lane(self) -> int:
+        """Make room for one more lane, which will say hello, and return its number."""
+        number = len(self.lanes)
+        self.lanes[number] = _Lane(self.clock())
+        return number
+
+    def alive(self) -> int:
+        """Count the lanes that have not ended."""
+        return sum(lane.ended is None for lane in self.lanes.values())
+
+    def lost(self) -> str:
+        """Say why no lane is left; nothing while one is, or where they were closed."""
+        return "" if self.closed or self.alive() else self._why_no_lane()
+
+    # What time says.
+
+    def tick(self) -> None:
+        """Apply the limits of waiting."""
+        now = self.clock()
+        for number, lane in self.lanes.items():
+            if lane.ended is None and now - lane.heard > self.timeouts.silence_s:
+                self.lane_ended(number, f"nothing was heard of it for {self.timeouts.silence_s:g} s")
+            group = lane.group
+            if group is not None and group.entry is not None:
+                self._check_limit(number, group, group.entry, now)
+                self._check_life(number, group, now)
+                self._check_agreement(number, group, now)
+
+    def _check_limit(self, lane: int, group: _Group, entry: _Entry, now: float) -> None:
+        limit = entry.job.limit_s
+        if limit is not None and now - entry.started > limit:
+            self._finish(lane, group, "failed", reason=f"took longer than its limit of {limit:g} s")
+            group.order = "restart"
+
+    def _check_life(self, lane: int, group: _Group, now: float) -> None:
+        silent = sorted(rank for rank, seen in group.seen.items() if now - seen > self.timeouts.hung_s)
+        if group.entry is not None and silent:
+            which = ", ".join(map(str, silent))
+            self._lose_job(lane, f"rank {which} of lane {lane} gave no sign of life for {self.timeouts.hung_s:g} s")
+            group.order = "restart"
+
+    def _check_agreement(self, lane: int, group: _Group, now: float) -> None:
+        if group.entry is None or group.first_error is None or now - group.first_error <= self.timeouts.agree_s:
+            return
+        silent = sorted(set(range(group.size)) - set(group.reports))
+        if all(now - group.seen.get(rank, -1e9) <= self.timeouts.alive_s for rank in silent):
+            self._disagree(lane, group, f"; rank {', '.join(map(str, silent))} did not end with it")
+
+    def _settle(self, lane: int, group: _Group) -> None:
+        reports = [group.reports[rank] for rank in range(group.size)]
+        if not any(report.error_type for report in reports):
+            self._finish(lane, group, "done", result=reports[0].result)
+        elif len({(report.error_type, report.reason) for report in reports}) == 1:
+            status: Literal["failed", "stopped"] = "stopped" if reports[0].stopped else "failed"
+            self._finish(lane, group, status, reason=reports[0].reason, detail=reports[0].detail)
+        else:
+            self._disagree(lane, group, "; the other ranks ended otherwise" if group.size > 1 else "")
+
+    def _disagree(self, lane: int, group: _Group, how: str) -> None:
+        """Fail with the first error, which is the cause, and renew the group: its collectives are out of step."""
+        rank, cause = next((rank, report) for rank, report in group.reports.items() if report.error_type)
+        self._finish(lane, group, "failed", reason=f"{cause.reason} (rank {rank}{how})", detail=cause.detail)
+        group.order = "restart"
+
+    def _finish(
+        self,
+        lane: int,
+        group: _Group,
+        status: JobStatus,
+        *,
+        result: bytes | None = None,
+        reason: str = "",
+        detail: str = "",
+    ) -> None:
+        assert group.entry is not None
+        self._end(group.entry, status, result=result, reason=reason, detail=detail)
+        group.entry, group.first_error = None, None
+        group.reports.clear()
+        group.verdicts.clear()
+        group.number += 1
+        self.lanes[lane].served += 1
+
+    def _end(
+        self,
+        entry: _Entry,
+        status: JobStatus,
+        *,
+        result: bytes | None = None,
+        reason: str = "",
+        detail: str = "",
+    ) -> None:
+        if entry.outcome is None:
+            seconds = self.clock() - entry.started if entry.attempts else 0.0
+            entry.outcome = JobOutcome(entry.job.uid, status, result, reason, detail, entry.attempts, seconds)
+            if entry.abandoned:
+                self.entries.pop(entry.job.uid, None)
+
+    def _lose_job(self, lane: int, how: str) -> None:
+        group = self.lanes[lane].group
+        if group is None or group.entry is None:
+            return
+        entry, tries = group.entry, group.entry.job.max_attempts
+        if entry.stop:
+            self._finish(lane, group, "stopped", reason=how)
+        elif entry.attempts >= tries:
+            reason = f"{how} (attempt {entry.attempts} of {tries})"
+            if self.lanes[lane].out_of_memory:
+                reason = f"out of memory: {reason}; {MEMORY_MEND}"
+            self._finish(lane, group, "failed", reason=reason)
+        else:
+            group.entry = None
+            self.lanes[lane].lost_jobs += 1
+            self.queue.appendleft(entry)
+
+    def _group(self, address: RankAddress) -> _Group | None:
+        group = self.lanes[address.lane].group
+        return group if group is not None and group.incarnation == address.incarnation else None
+
+    def _why_no_lane(self) -> str:
+        reasons = {number: lane.ended for number, lane in self.lanes.items() if lane.ended is not None}
+        if not reasons:
+            return "the lanes were closed"
+        return "no lane is left to run it: " + "; ".join(f"lane {lane}: {why}" for lane, why in reasons.items())

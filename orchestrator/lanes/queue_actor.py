@@ -1,0 +1,141 @@
+"""The job queue as an asynchronous actor: a question that has no answer yet waits here, not in a loop of calls."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from paretta.orchestrator.lanes.job_queue import JobQueue
+from paretta.orchestrator.lanes.messages import (
+    Assignment,
+    Directive,
+    JobUpdate,
+    ProgressMessage,
+    QueuedJob,
+    RankAddress,
+    RankReport,
+    Timeouts,
+)
+
+_T = TypeVar("_T")
+
+
+class QueueActor:
+    """Passes every call on to its `JobQueue`, wakes whoever waits, and lets time's own rules act.
+
+    Args:
+        num_lanes: lanes that will say hello.
+        timeouts: the limits of waiting.
+    """
+
+    def __init__(self, num_lanes: int, timeouts: Timeouts) -> None:
+        self.jobs = JobQueue(num_lanes, time.monotonic, timeouts)
+        self.changed = asyncio.Event()
+
+    async def submit(self, job: QueuedJob) -> None:
+        """See `JobQueue.submit`."""
+        self.jobs.submit(job)
+        self._wake()
+
+    async def cancel(self, uid: str, abandon: bool) -> None:
+        """See `JobQueue.cancel`."""
+        self.jobs.cancel(uid, abandon=abandon)
+        self._wake()
+
+    async def wait(self, uid: str, seen: int, timeout_s: float) -> JobUpdate:
+        """See `JobQueue.look`; waits for news."""
+
+        def news() -> JobUpdate | None:
+            update = self.jobs.look(uid, seen)
+            return update if update.progress or update.outcome else None
+
+        return await self._until(news, timeout_s) or self.jobs.look(uid, seen)
+
+    async def forget(self, uid: str) -> None:
+        """See `JobQueue.forget`."""
+        self.jobs.forget(uid)
+
+    async def wind_down(self) -> None:
+        """See `JobQueue.wind_down`."""
+        self.jobs.wind_down()
+        self._wake()
+
+    async def close(self) -> None:
+        """See `JobQueue.close`."""
+        self.jobs.close()
+        self._wake()
+
+    async def hello(self, address: RankAddress, size: int, node: str, reservation: str, kills: int) -> None:
+        """See `JobQueue.hello`."""
+        self.jobs.hello(address, size, node, reservation, kills)
+        self._wake()
+
+    async def orders(self, address: RankAddress, timeout_s: float) -> Directive:
+        """See `JobQueue.orders`; waits for another order than to stay."""
+
+        def other() -> Directive | None:
+            order = self.jobs.orders(address)
+            return None if order == "stay" else order
+
+        return await self._until(other, timeout_s) or "stay"
+
+    async def take(self, address: RankAddress, number: int, timeout_s: float) -> Assignment | None:
+        """See `JobQueue.take`; waits for a job."""
+        return await self._until(lambda: self.jobs.take(address, number), timeout_s)
+
+    async def progress(self, address: RankAddress, number: int, index: int, values: ProgressMessage) -> bool:
+        """See `JobQueue.progress`."""
+        stop = self.jobs.progress(address, number, index, values)
+        self._wake()
+        return stop
+
+    async def report(self, address: RankAddress, number: int, report: RankReport) -> None:
+        """See `JobQueue.report`."""
+        self.jobs.report(address, number, report)
+        self._wake()
+
+    async def lost(self) -> str:
+        """See `JobQueue.lost`."""
+        return self.jobs.lost()
+
+    async def blame_memory(self, lane: int) -> None:
+        """See `JobQueue.blame_memory`."""
+        self.jobs.blame_memory(lane)
+
+    async def lane_ended(self, lane: int, reason: str) -> None:
+        """See `JobQueue.lane_ended`."""
+        self.jobs.lane_ended(lane, reason)
+        self._wake()
+
+    async def add_lane(self) -> int:
+        """See `JobQueue.add_lane`."""
+        return self.jobs.add_lane()
+
+    async def alive(self) -> int:
+        """See `JobQueue.alive`."""
+        return self.jobs.alive()
+
+    async def served(self, lane: int) -> int:
+        """Count the attempts at jobs that ended on `lane`, by whatever: while they do, the lane is not to blame."""
+        return self.jobs.lanes[lane].served + self.jobs.lanes[lane].lost_jobs
+
+    async def reservation(self, lane: int) -> str:
+        """Return what the last worker group of `lane` held of the cluster; empty before there was one."""
+        group = self.jobs.lanes[lane].group
+        return group.reservation if group is not None else ""
+
+    def _wake(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def _until(self, ready: Callable[[], _T | None], timeout_s: float) -> _T | None:
+        """Wait for `ready` to answer; time's own rules are applied at least twice a second meanwhile."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.jobs.tick()
+            if (answer := ready()) is not None or (left := deadline - time.monotonic()) <= 0:
+                return answer
+            try:
+                await asyncio.wait_for(self.changed.wait(), min(left, 0.5))
+            except TimeoutError:
+                continue

@@ -1,0 +1,83 @@
+"""The trainers of a sweep's lanes: begun, begun anew where one dies, and ended with the sweep."""
+
+import threading
+from collections.abc import Mapping
+from typing import Final
+
+import ray
+from ray.actor import ActorHandle
+
+from paretta.orchestrator.cluster.ray_calls import answer, light_actor
+from paretta.orchestrator.lanes.queue_actor import QueueActor
+from paretta.orchestrator.lanes.trainer_actor import RESTARTS_IN_A_ROW, GroupSettings, TrainerActor
+from paretta.search_spaces.errors import first_line
+
+_LOOK_S: Final = 0.5  # between two looks at whether the trainers live
+
+
+class TrainerSupervisor:
+    """Keeps one host a lane, in a thread of the driver.
+
+    Ray would begin them anew by itself, but where a node's memory is short it kills first what it may begin anew, and a
+    lane whose host dies loses its workers with it, whichever lane took the memory.
+
+    Args:
+        queue: of all lanes.
+        group: what each lane's worker group is made of.
+        environment: of the trainers' processes, which their workers inherit.
+    """
+
+    def __init__(self, queue: ActorHandle[QueueActor], group: GroupSettings, environment: Mapping[str, str]) -> None:
+        self.queue, self.group, self.environment = queue, group, environment
+        self.actors: dict[int, ActorHandle[TrainerActor]] = {}
+        self.runs: dict[int, ray.ObjectRef[None]] = {}
+        self.losses: dict[int, tuple[int, int]] = {}
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._watch, name="paretta-trainers", daemon=True)
+        self.thread.start()
+
+    def begin(self, lane: int) -> None:
+        """Start the host of a lane."""
+        self.actors[lane] = light_actor(TrainerActor, self.environment)
+        self.runs[lane] = self.actors[lane].run.remote(lane, self.queue, self.group)
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for the trainers to end, whose lanes have been sent home, and kill what is left after `timeout_s`."""
+        self.over.set()
+        self.thread.join(timeout_s)
+        try:
+            if self.runs:
+                ray.wait(list(self.runs.values()), num_returns=len(self.runs), timeout=timeout_s)
+        finally:
+            for host in self.actors.values():
+                ray.kill(host)
+
+    def _watch(self) -> None:
+        while not self.over.wait(_LOOK_S):
+            try:
+                for lane, run in list(self.runs.items()):
+                    if why := _death(run):
+                        self._mend(lane, why)
+            except (ray.exceptions.RayError, TimeoutError):
+                return  # the job queue is gone, and with it the sweep
+
+    def _mend(self, lane: int, why: str) -> None:
+        """Begin a host anew, unless it died again and again while its lane served no job."""
+        served: int = answer(self.queue.served.remote(lane))
+        lost, before = self.losses.get(lane, (0, served))
+        self.losses[lane] = (lost + 1 if served == before else 1, served)
+        if self.losses[lane][0] <= RESTARTS_IN_A_ROW:
+            self.begin(lane)
+        else:
+            del self.runs[lane]
+            answer(self.queue.lane_ended.remote(lane, f"its host died again and again ({why})"))
+
+
+def _death(run: "ray.ObjectRef[None]") -> str:
+    """Say what a host died of; nothing while it lives, or where its lane was sent home."""
+    ended, _ = ray.wait([run], timeout=0)
+    try:
+        ray.get(ended)
+    except ray.exceptions.RayError as error:
+        return first_line(error)
+    return ""

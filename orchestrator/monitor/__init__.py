@@ -1,0 +1,1 @@
+"""What the driver tells while a sweep runs."""

@@ -1,0 +1,80 @@
+"""The sweep as the driver knows it: each event goes to the journal, into the record, and before the user's eyes."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from paretta.dashboards.journal.journal import Journal, SweepEnding
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.orchestrator.lanes.log_capture import warnings_in
+from paretta.orchestrator.storage.sweep_files import SweepFiles
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.errors import TrialFailed
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.results.trial import Trial
+
+
+class Display(Protocol):
+    """Shows a running sweep."""
+
+    def update(self, record: SweepRecord, event: Document) -> None:
+        """Show what `event` changed; `record` has it already."""
+
+    def note(self, text: str) -> None:
+        """Show one line."""
+
+
+class Metrics(Protocol):
+    """Tells a monitoring system of a running sweep."""
+
+    def tell(self, record: SweepRecord, *, at_once: bool) -> None:
+        """Tell what `record` says now, or leave it out where it was told just before and need not be `at_once`."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """Writes events: first to disk, then to memory, then to the display and to monitoring."""
+
+    journal: Journal
+    display: Display
+    files: SweepFiles
+    record: SweepRecord = field(default_factory=SweepRecord)
+    metrics: Metrics | None = None
+    warned: set[str] = field(default_factory=set)
+
+    def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> None:
+        """See `Journal.sweep`."""
+        self._take(self.journal.sweep(name=name, config=config, objectives=objectives, facts=facts))
+
+    def resumed(self, facts: Document) -> None:
+        """See `Journal.resumed`."""
+        self._take(self.journal.resumed(facts))
+
+    def trial(self, trial: Trial) -> None:
+        """See `Journal.trial`; what the journal tells of as delivered is in the driver's folder by then."""
+        if trial.artifact is not None:
+            try:
+                self.files.bring(trial.artifact)
+            except TrialFailed as error:
+                self.display.note(f"the artifact of {trial.uid} is not here yet: {error}")
+        self._take(self.journal.trial(trial))
+
+    def progress(self, uid: str, message: Document) -> None:
+        """See `Journal.progress`; what is warned of is shown, the same text once."""
+        for text in [text for text in warnings_in(message) if text not in self.warned]:
+            self.warned.add(text)
+            self.display.note(f"{uid}: {text}")
+        self._take(self.journal.progress(uid, message))
+
+    def front(self, uids: tuple[str, ...]) -> None:
+        """See `Journal.front`."""
+        self._take(self.journal.front(uids))
+
+    def end(self, status: SweepEnding, reason: str | None = None) -> None:
+        """See `Journal.end`."""
+        self._take(self.journal.end(status, reason))
+
+    def _take(self, event: Document) -> None:
+        self.record.apply(event)
+        self.display.update(self.record, event)
+        if self.metrics is not None:
+            self.metrics.tell(self.record, at_once=event["event"] in ("sweep", "end"))

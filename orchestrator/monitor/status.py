@@ -1,0 +1,69 @@
+"""How far a sweep is, as plain data and as lines."""
+
+import time
+
+from paretta.dashboards.journal.activity import asked, doings
+from paretta.dashboards.journal.journal import is_written
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.orchestrator.storage.sweep_files import SweepFiles
+from paretta.search_spaces.canonical import Document, Json
+
+STATUS_SCHEMA = 1
+
+
+def status_document(files: SweepFiles) -> dict[str, Json]:
+    """Return the state of the sweep that `files` belong to.
+
+    Schema 1: ``schema``, ``sweep``, ``status`` (running, done, stopped, failed, or died: its process was killed and it
+    can be resumed; a copy in a storage does not tell), ``reason``, ``folder``,
+    ``trials`` (count by state, the baseline left out), ``asked`` (trials asked for), ``front`` (members),
+    ``hypervolume``, ``silent_s`` (seconds since the last event), ``failures`` (list of ``uid`` and ``reason``),
+    ``running`` (list of ``uid``, the last ``progress``, and ``doing`` in words), ``record`` (how far MLflow is behind,
+    in words).
+    """
+    folder = files.root
+    record = SweepRecord.read(folder)
+    states = sorted({trial.status for trial in record.trials.values() if trial.role == "trial"})
+    front = record.front()
+    return {
+        "schema": STATUS_SCHEMA,
+        "sweep": record.name,
+        "status": "died" if _died(record, files) else record.status,
+        "reason": record.reason,
+        "folder": files.storage or str(folder),
+        "trials": {state: record.count(state) for state in states},
+        "asked": asked(record),
+        "front": len(front),
+        "hypervolume": front.hypervolume,
+        "silent_s": round(time.time() - record.updated, 1),
+        "failures": [{"uid": t.uid, "reason": t.reason} for t in record.trials.values() if t.status == "failed"],
+        "running": [
+            {"uid": said.trial.uid, "progress": record.progress.get(said.trial.uid, {}), "doing": said.words}
+            for said in doings(record)
+        ],
+        "record": str(read_standing(folder)),
+    }
+
+
+def _died(record: SweepRecord, files: SweepFiles) -> bool:
+    return record.status == "running" and files.storage is None and not is_written(files.root)
+
+
+def status_lines(document: Document) -> list[str]:
+    """Say the same for people."""
+    trials, failures, running = document["trials"], document["failures"], document["running"]
+    assert isinstance(trials, dict)
+    assert isinstance(failures, list)
+    assert isinstance(running, list)
+    counts = ", ".join(f"{count} {state}" for state, count in trials.items()) or "none yet"
+    why = f" ({document['reason']})" if document["reason"] else ""
+    silent = f", last event {document['silent_s']} s ago" if document["status"] == "running" else ""
+    return [
+        f"{document['sweep']}: {document['status']}{why}{silent}",
+        f"trials: {counts} of {document['asked']} asked",
+        f"front: {document['front']} points, hypervolume {document['hypervolume']:.3f}",
+        *(f"failed {failure['uid']}: {failure['reason']}" for failure in failures),
+        str(document["record"]),
+        *(f"running {trial['uid']}: {trial['doing']}" for trial in running),
+    ]

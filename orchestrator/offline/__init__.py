@@ -1,0 +1,1 @@
+"""Searches over finished results: samplers compared without training anything."""

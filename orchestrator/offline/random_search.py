@@ -1,0 +1,62 @@
+"""Searches without a model: random candidates, with or without multi-objective successive halving."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from paretta.orchestrator.policy.array import Array
+from paretta.orchestrator.policy.encoding import Coordinates
+from paretta.orchestrator.policy.problem import Candidate, SearchProblem
+from paretta.orchestrator.policy.successive_halving import SuccessiveHalving
+
+
+class RandomSearch:
+    """Proposes configurations at random, none twice.
+
+    Args:
+        problem: only its knobs, known limits and reference point are used.
+        seed: of the draws.
+        halving: stops trials; None to run all to the end.
+        share_prefixes: False to start every trial from scratch.
+    """
+
+    def __init__(
+        self,
+        problem: SearchProblem,
+        *,
+        seed: int,
+        halving: SuccessiveHalving | None = None,
+        share_prefixes: bool = False,
+    ) -> None:
+        self._problem, self._halving, self._share = problem, halving, share_prefixes
+        self._space, self._rng = Coordinates(problem.knobs), np.random.default_rng(seed)
+        self._seen: set[bytes] = set()
+        self._known: list[Array] = []
+
+    def ask(self) -> Candidate | None:
+        """Return a configuration not asked for before, or None where a thousand draws found none."""
+        for _ in range(1000):
+            code = self._space.draw(1, self._rng)
+            key = self._space.keys(code)[0]
+            if key not in self._seen:
+                self._seen.add(key)
+                return self._candidate(code[0])
+        return None
+
+    def report(self, number: int, fidelity: float, losses: Mapping[str, float]) -> bool:
+        """Ask the halving, if there is one."""
+        if self._halving is None:
+            return True
+        learned = [losses[objective.name] for objective in self._problem.learned]
+        return self._halving.report(self._problem.rungs.at(fidelity), np.append(self._known[number], learned))
+
+    def tell(self, number: int, losses: Mapping[str, float] | None) -> None:
+        """Learn nothing."""
+
+    def _candidate(self, code: Array) -> Candidate:
+        config = self._space.decode(code)
+        facts = self._problem.known_losses
+        self._known.append(facts([config])[0] if facts else np.empty(0))
+        prefix = self._problem.prefix(config) if self._problem.prefix and self._share else None
+        return Candidate(len(self._known) - 1, config, prefix, math.nan)

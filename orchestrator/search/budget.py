@@ -1,0 +1,93 @@
+"""When a search has had enough: wall time, compute, or too little gained for too long."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.orchestrator.config.sweep import BudgetConfig
+
+_HOUR = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchBudget:
+    """The limits of a search beside its number of trials; whichever comes first ends it.
+
+    Compute is what the sweep's workers hold, busy or not: their number times the time since the search began.
+
+    Args:
+        config: the sweep file's section.
+        cpus, gpus: held by all lanes together.
+        began: Unix time in seconds.
+    """
+
+    config: BudgetConfig
+    cpus: float
+    gpus: float
+    began: float
+
+    def spent(self, volumes: Sequence[float], now: float | None = None) -> str | None:
+        """Say which limit is reached, None while none is.
+
+        Args:
+            volumes: the hypervolume after each trial that ended.
+            now: Unix time; the present by default.
+        """
+        hours = ((time.time() if now is None else now) - self.began) / _HOUR
+        config = self.config
+        if config.hours is not None and hours >= config.hours:
+            return f"the budget of {config.hours:g} hours is spent"
+        if config.cpu_hours is not None and hours * self.cpus >= config.cpu_hours:
+            return f"the budget of {config.cpu_hours:g} CPU hours is spent"
+        if config.gpu_hours is not None and hours * self.gpus >= config.gpu_hours:
+            return f"the budget of {config.gpu_hours:g} GPU hours is spent"
+        if config.gain is not None:
+            gained = gain(volumes, config.gain.over)
+            if gained is not None and gained < config.gain.under:
+                return f"the last {config.gain.over} trials gained {gained:.1%} of hypervolume"
+        return None
+
+    def words(self, volumes: Sequence[float], now: float | None = None) -> list[str]:
+        """Say how much of each limit is used."""
+        hours = ((time.time() if now is None else now) - self.began) / _HOUR
+        config = self.config
+        limits = (("", config.hours, 1.0), ("CPU ", config.cpu_hours, self.cpus), ("GPU ", config.gpu_hours, self.gpus))
+        said = [f"{hours * held:.2g} of {limit:g} {name}hours" for name, limit, held in limits if limit is not None]
+        if config.gain is not None:
+            gained = gain(volumes, config.gain.over)
+            far = "not known yet" if gained is None else f"{gained:.1%}"
+            said.append(f"gain over {config.gain.over} trials {far}, ends under {config.gain.under:.1%}")
+        return said
+
+
+def standing(record: SweepRecord) -> list[str]:
+    """Say how much of its budget a running sweep has used, by its record."""
+    config = BudgetConfig.model_validate(record.config.get("budget", {}))
+    workers, lanes = record.config.get("workers"), record.facts.get("lanes")
+    if (
+        config == BudgetConfig()
+        or record.began is None
+        or not isinstance(workers, Mapping)
+        or not isinstance(lanes, int)
+    ):
+        return []
+    held = lanes * cast(int, workers["per_trial"])
+    cpus, gpus = (held * cast(float, workers[name]) for name in ("cpus", "gpus"))
+    budget = SearchBudget(config, cpus, gpus, record.began)
+    steps = record.history() if config.gain is not None else []
+    return budget.words([step.hypervolume for step in steps if record.trials[step.uid].role == "trial"])
+
+
+def gain(volumes: Sequence[float], over: int) -> float | None:
+    """Return the share of the present hypervolume that the last `over` trials added; None before there are more.
+
+    While nothing has been gained at all the search has not begun to be done: the gain counts as whole.
+
+    >>> gain([1.0, 2.0, 2.0, 2.0], 2), gain([1.0, 2.0], 2)
+    (0.0, None)
+    """
+    if len(volumes) <= over:
+        return None
+    return 1.0 - volumes[-over - 1] / volumes[-1] if volumes[-1] > 0 else 1.0

@@ -1,0 +1,106 @@
+"""Puts a search together: what is known before training, the sampler, the stopper, and what to try first."""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Protocol, cast
+
+from paretta.orchestrator.config.check import Checked
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.orchestrator.policy.problem import Rungs
+from paretta.orchestrator.search.budget import SearchBudget
+from paretta.orchestrator.search.first_plans import good_plans
+from paretta.orchestrator.search.interfaces import Stopper, Strategy
+from paretta.orchestrator.search.known_objectives import KnownObjectives
+from paretta.orchestrator.search.losses import scales_of
+from paretta.orchestrator.search.shared_prefix import shared_prefix_of
+from paretta.orchestrator.search.spec import Search
+from paretta.orchestrator.search.suggester import Suggester
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.registry import SAMPLERS, STOPPERS
+from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.space.variation import structural
+
+
+class Foreseer(Protocol):
+    """Reads what is known of a plan before training, by meter; None where it cannot be carried out."""
+
+    def __call__(self, plan: Plan, *, meters: Sequence[str]) -> Mapping[str, Reading] | None:
+        """Look at one plan."""
+
+
+_SETUP_EPOCHS = 0.25  # what a trial costs before its first epoch
+_ETA = 3
+
+
+def suggester_of(sweep: Sweep, checked: Checked, baseline: Mapping[str, Reading], look: Foreseer) -> Suggester:
+    """Return the search that a sweep file asks for.
+
+    Args:
+        sweep: the file.
+        checked: what its check found out.
+        baseline: readings of the uncompressed model.
+        look: reads what is known of a plan before training.
+    """
+    config = sweep.config.search
+    search = Search(
+        sweep.space,
+        checked.objectives,
+        config.trials,
+        config.seed,
+        baseline=baseline,
+        limits=sweep.limits,
+        reference=sweep.reference,
+        foresight=_foresight(sweep, checked, baseline, look),
+        rungs=rungs_of(checked.epochs),
+        beginning=shared_prefix_of if any(map(shared_prefix_of, sweep.space.corners())) else None,
+    )
+    strategy = cast(Callable[[Search], Strategy], SAMPLERS.load(config.sampler))(search)
+    stopper = cast(Callable[[Search, Strategy], Stopper], STOPPERS.load(config.stopper))(search, strategy)
+    return Suggester(search, strategy, stopper, deque(good_plans(sweep.space) if config.good_plans else ()))
+
+
+def rungs_of(epochs: int) -> Rungs:
+    """Return the rungs of a training: after a ninth of it, after three times as much, and at its end.
+
+    Earlier reports tell bad from good but hardly good from best: what learns slowly and ends well would be stopped.
+
+    >>> rungs_of(27).fidelities
+    (3.0, 9.0, 27.0)
+    >>> rungs_of(6).fidelities
+    (1.0, 3.0, 6.0)
+    """
+    first = max(1, round(epochs / _ETA**2))
+    early = [epoch for epoch in (first, first * _ETA) if epoch <= epochs / 2]
+    return rungs_at([*early, max(epochs, 1)])
+
+
+def rungs_at(epochs: Sequence[float]) -> Rungs:
+    """Return rungs after the given epochs, rising; each costs the epochs until then and the start of a trial."""
+    at = tuple(map(float, epochs))
+    return Rungs(at, tuple(epoch + _SETUP_EPOCHS for epoch in at))
+
+
+def budget_of(sweep: Sweep, num_lanes: int, began: float) -> SearchBudget:
+    """Return what ends the search beside its number of trials."""
+    workers = sweep.config.workers
+    held = num_lanes * workers.per_trial
+    return SearchBudget(sweep.config.budget, held * workers.cpus, held * workers.gpus, began)
+
+
+def _foresight(
+    sweep: Sweep, checked: Checked, baseline: Mapping[str, Reading], look: Foreseer
+) -> KnownObjectives | None:
+    """Return what is known before training; nothing where neither sampler, stopper nor a limit asks for it."""
+    from paretta.pipelines.measuring.untrained import structure_key  # noqa: PLC0415 - torch is loaded where a plan is looked at
+
+    scales = scales_of(checked.objectives, baseline, limits=sweep.limits, reference=sweep.reference)
+    known = {meter.label for meter in checked.meters if not meter.judges_answers}
+    config = sweep.config.search
+    if config.sampler != "grey_box" and config.stopper == "none":
+        known &= {limit.meter for limit in sweep.limits}
+    own = [scale for scale in scales if scale.objective.meter in known]
+    labels = [scale.objective.meter for scale in own]
+    if not own:
+        return None
+    return KnownObjectives(sweep.space, own, partial(look, meters=labels), structural(sweep.space, structure_key))

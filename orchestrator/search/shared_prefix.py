@@ -1,0 +1,32 @@
+"""What trials share: all that precedes a plan's last training is carried out once for whoever needs it."""
+
+from paretta.orchestrator.policy.problem import SharedPrefix
+from paretta.pipelines.training.train import TrainSettings
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.registry import STAGES
+from paretta.search_spaces.space.plan import Plan
+
+
+def shared_prefix_of(plan: Plan) -> SharedPrefix | None:
+    """Return the work before a plan's last training, at the price of its epochs; None where nothing is trained in it.
+
+    >>> train, prune = {"kind": "train", "epochs": 5, "lr": 0.1}, {"kind": "prune", "sparsity": 0.5}
+    >>> beginning_of(Plan((train,), (prune, train, {"kind": "quantize", "bits": 4}, train))).cost
+    5.0
+    >>> beginning_of(Plan((train,), (prune, train)))
+    """
+    trained = [index for index, stage in enumerate(plan.stages) if _trains(stage)]
+    if len(trained) < 2:
+        return None
+    uid = plan.prefixes()[len(plan.baseline) + trained[-1] - 1]
+    return SharedPrefix(uid, float(sum(_epochs(plan.stages[index]) for index in trained[:-1])))
+
+
+def _trains(stage: Document) -> bool:
+    return issubclass(STAGES.load(str(stage["kind"])), TrainSettings)  # type: ignore[arg-type]
+
+
+def _epochs(stage: Document) -> int:
+    epochs = stage.get("epochs", TrainSettings.model_fields["epochs"].default)
+    assert isinstance(epochs, int)
+    return epochs

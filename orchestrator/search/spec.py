@@ -1,0 +1,101 @@
+"""What a sampler and a stopper are made for: the space, what is compared, and how much is known of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from paretta.orchestrator.policy.encoding import Configuration
+from paretta.orchestrator.policy.problem import Rungs, SearchProblem, SharedPrefix
+from paretta.orchestrator.search.known_objectives import Knows
+from paretta.orchestrator.search.losses import LossScale, scales_of
+from paretta.search_spaces.objectives.limits import Limit
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.space.holes import Label
+from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.space.space import Pinned, Space
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search to be carried out.
+
+    Args:
+        space: of the plans.
+        objectives: in the order of the losses; every loss is smaller for better.
+        num_trials: distinct plans that will be run.
+        seed: equal seeds and equal order of completion give equal plans.
+        baseline: readings of the uncompressed model by meter.
+        limits: what a delivered model must keep to.
+        reference: what moves the reference point, see `paretta.search_spaces.objectives.reference_point`.
+        foresight: of the objectives that are known before training; None where there are none.
+        rungs: the epochs after which a trial tells how good it is, and what it has cost by then.
+        beginning: the part of a plan's work that other trials may share; None where there is nothing to share.
+        menu: the only configurations there are, where the search policy is to choose among given ones.
+    """
+
+    space: Space
+    objectives: tuple[Objective, ...]
+    num_trials: int
+    seed: int = 0
+    baseline: Mapping[str, Reading] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
+    reference: tuple[Limit, ...] = ()
+    foresight: Knows | None = None
+    rungs: Rungs = field(default_factory=Rungs)
+    beginning: Callable[[Plan], SharedPrefix | None] | None = None
+    menu: tuple[Configuration, ...] | None = None
+
+    @property
+    def scales(self) -> tuple[LossScale, ...]:
+        """What each objective is compared to; needs the baseline's readings."""
+        return scales_of(self.objectives, self.baseline, limits=self.limits, reference=self.reference)
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """Meters that are known before training, in the foresight's order."""
+        return tuple(scale.objective.meter for scale in self.foresight.scales) if self.foresight else ()
+
+    @property
+    def learned(self) -> tuple[LossScale, ...]:
+        """The other objectives."""
+        return tuple(scale for scale in self.scales if scale.objective.meter not in self.known)
+
+    def values(self, losses: Sequence[float]) -> dict[str, float]:
+        """Return readings by meter, given the losses."""
+        turned = zip(self.objectives, losses, strict=True)
+        return {objective.meter: objective.loss(loss) for objective, loss in turned}  # a sign is its own inverse
+
+    def violations(self, losses: Sequence[float]) -> dict[str, float]:
+        """Return by which share of its bound each limit is missed; not positive where it is kept."""
+        values = self.values(losses)
+        found = {}
+        for limit in self.limits:
+            origin = self.baseline.get(limit.meter)
+            reading = Reading(values[limit.meter], origin.unit if origin else "")
+            if origin is not None and limit.unit not in (None, origin.unit):  # absolute seconds of a ratio
+                seconds = origin.value_in(limit.unit)
+                reading = replace(reading, details={"seconds": (seconds or 0.0) * values[limit.meter]})
+            found[str(limit)] = limit.excess(reading, origin)
+        return found
+
+    def problem(self) -> SearchProblem:
+        """Return the search as the policy sees it."""
+        foresight = self.foresight
+        return SearchProblem(
+            self.space.knobs(),
+            tuple(scale.as_known() for scale in foresight.scales) if foresight else (),
+            tuple(scale.as_learned() for scale in self.learned),
+            self.rungs,
+            known_losses=foresight.estimate if foresight else None,
+            foresee=foresight.look if foresight else None,
+            prefix=self._prefix if self.beginning else None,
+            menu=self.menu,
+        )
+
+    def _prefix(self, config: Configuration) -> SharedPrefix | None:
+        assert self.beginning is not None
+        return self.beginning(self.plan(config))
+
+    def plan(self, knobs: Mapping[str, Label]) -> Plan:
+        """Fill the space with given answers."""
+        return self.space.fill(Pinned(knobs))

@@ -1,0 +1,1 @@
+"""One sweep, from its file to its front."""

@@ -1,0 +1,84 @@
+"""What is worth trying first: good plans that the field knows, and what earlier sweeps of the same task found."""
+
+import shutil
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.orchestrator.config.check import Checked
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.orchestrator.search.suggester import Suggester
+from paretta.orchestrator.storage.home import Home
+from paretta.orchestrator.trials.run_trial import ARTIFACTS
+from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.results.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier sweep found.
+
+    Args:
+        name: of the sweep.
+        folder: of the sweep.
+        trials: its complete trials; members: uids of those on its front.
+    """
+
+    name: str
+    folder: Path
+    trials: tuple[Trial, ...]
+    members: frozenset[str]
+
+
+def earlier_sweeps(sweep: Sweep, checked: Checked, home: Home) -> tuple[Earlier, ...]:
+    """Read the sweeps whose points are to be taken over.
+
+    Raises:
+        WrongInput: one is missing, or was made of other data, another baseline or other objectives, so that its numbers
+            cannot be compared.
+    """
+    names = enumerate(sweep.config.search.warm_start)
+    return tuple(_read(name, sweep, checked, home, f"search.warm_start[{index}]") for index, name in names)
+
+
+def _read(name: str, sweep: Sweep, checked: Checked, home: Home, setting: str) -> Earlier:
+    record, where = SweepRecord.read(home.find(name)), sweep.source.where(setting)
+    missing = {objective.meter for objective in checked.objectives} - {o.meter for o in record.objectives}
+    problems = {
+        f"the sweep {name!r} was made of other data": record.facts.get("data_digest") != checked.data_digest,
+        f"the sweep {name!r} has another baseline": record.config.get("baseline") != sweep.document()["baseline"],
+        f"the sweep {name!r} did not measure {', '.join(sorted(missing))}": bool(missing),
+    }
+    if found := [Problem(where, rule, mend="leave it out") for rule, wrong in problems.items() if wrong]:
+        raise WrongInput(*found)
+    trials = tuple(t for t in record.trials.values() if t.status == "complete" and t.role in ("trial", "delivered"))
+    return Earlier(name, record.folder, trials, frozenset(trial.uid for trial in record.front()))
+
+
+def taken_over(sweep: Earlier, folder: Path, known: Container[str] = ()) -> Iterator[Trial]:
+    """Copy the artifacts of an earlier front into the sweep at `folder`, and yield their trials as they count there.
+
+    Those whose uid is `known` are there already.
+    """
+    for trial in sweep.trials:
+        if trial.uid in sweep.members and trial.artifact is not None:
+            uid = f"{sweep.name}-{trial.uid}"
+            if uid in known:
+                continue
+            shutil.copytree(sweep.folder / trial.artifact, folder / ARTIFACTS / uid)
+            yield replace(trial, uid=uid, role="earlier", of=None, test_readings={}, artifact=f"{ARTIFACTS}/{uid}")
+
+
+def remember(suggester: Suggester, earlier: Earlier) -> int:
+    """Tell the search what an earlier sweep found, and return how many points that were."""
+    objectives = suggester.search.objectives
+    for trial in earlier.trials:
+        suggester.attain(trial.plan, [objective.loss(_value(trial, objective.meter)) for objective in objectives])
+    return len(earlier.trials)
+
+
+def _value(trial: Trial, meter: str) -> float:
+    value = trial.value(meter)
+    assert value is not None
+    return value

@@ -1,0 +1,174 @@
+"""Run a sweep from its file to its front, or on from where it was interrupted."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.tracking.store import probe
+from paretta.orchestrator.cluster.capacity import lanes_that_fit, require_capacity
+from paretta.orchestrator.cluster.connect import connect
+from paretta.orchestrator.cluster.measuring_slot import choose_slot
+from paretta.orchestrator.config.check import Checked, check
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.orchestrator.lanes.stream_shards import cpus_beside
+from paretta.orchestrator.storage.home import Home
+from paretta.orchestrator.storage.mirror import taken_home
+from paretta.orchestrator.storage.object_store import Storage, below, check_storage, is_uri
+from paretta.orchestrator.storage.preflight import require_reached
+from paretta.orchestrator.sweeps.earlier import Earlier, earlier_sweeps
+from paretta.orchestrator.sweeps.result import SweepFront
+from paretta.orchestrator.sweeps.signals import SweepStopped, stop_signals
+from paretta.orchestrator.sweeps.sweep_run import RunningSweep, SweepFailed
+from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.yaml_io import parse_yaml, write_yaml
+
+__all__ = ["SweepFailed", "SweepStopped", "launch", "resume"]
+
+SWEEP_FILE = "sweep.yaml"
+
+
+def launch(
+    sweep: str | Path | Sweep,
+    *,
+    home: str | Path | None = None,
+    name: str | None = None,
+    address: str | None = None,
+    storage: str | None = None,
+    tracking_uri: str | None = None,
+    trials: int | None = None,
+    seed: int | None = None,
+    sampler: str | None = None,
+    stopper: str | None = None,
+    confirm: int | None = None,
+) -> SweepFront:
+    """Run a sweep and return its front.
+
+    Args:
+        sweep: a preset's name, a sweep file, or a sweep already read.
+        home: folder of the sweeps; ``$PARETTA_HOME`` or ``./sweeps`` by default.
+        name: of this sweep; by default the file's, numbered where it is taken.
+        address: of a running Ray cluster, or ``auto``; by default a cluster is started for the sweep.
+        storage: URI of any file system that pyarrow knows, such as ``s3://bucket/sweeps``, through which artifacts and
+            training states go where nodes share no disk, and from which the sweep can be read elsewhere. By default
+            every node must see `home`.
+        tracking_uri: of an MLflow store; by default a SQLite file in `home`.
+        trials: their number, instead of the file's.
+        seed: instead of the file's.
+        sampler: instead of the file's.
+        stopper: instead of the file's.
+        confirm: with how many fresh seeds the front is trained again after the search, instead of the file's.
+
+    Raises:
+        WrongInput: something about the input is wrong; nothing was computed or written.
+        SweepFailed: the sweep could not go on.
+        SweepStopped: it was stopped by a signal; `resume` goes on with it.
+    """
+    read = sweep if isinstance(sweep, Sweep) else Sweep.read(str(sweep))
+    read = read.changed(trials=trials, seed=seed, sampler=sampler, stopper=stopper, confirm=confirm)
+    place = Home.at(home)
+    place.check_writable()
+    chosen = name or place.free_name(read.name)
+    place.check_name(chosen)
+    store = tracking_uri or place.tracking_uri()
+    probe(store)
+    placed = None if storage is None else _free_place(storage, chosen)
+    checked = check(read)
+    earlier = earlier_sweeps(read, checked, place)
+    record = SweepRecord(chosen, place.path / chosen)
+    with _prepared(read, checked, record, address, earlier, storage=placed) as run:
+        run.folder.mkdir(parents=True)
+        (run.folder / SWEEP_FILE).write_text(write_yaml(read.document()), encoding="utf-8")
+        return run.to_the_front(store)
+
+
+def resume(
+    sweep: str,
+    *,
+    home: str | Path | None = None,
+    address: str | None = None,
+    tracking_uri: str | None = None,
+) -> SweepFront:
+    """Go on with a sweep that was interrupted, whatever ended it, and return its front.
+
+    No trial that ended is trained again; one that was running is begun again and goes on from its training's last
+    checkpoint. The search goes on as if nothing had happened, see `paretta.orchestrator.tune.resume`.
+
+    Args:
+        sweep: its name, its folder, or the URI of its files in a storage, from where they are copied to `home` first.
+        home: folder of the sweeps; ``$PARETTA_HOME`` or ``./sweeps`` by default.
+        address: of a running Ray cluster, or ``auto``; by default a cluster is started for the sweep.
+        tracking_uri: of an MLflow store; by default a SQLite file in `home`. Runs that are there are found again.
+
+    Raises:
+        WrongInput: there is no such sweep, another process runs it, or its data has changed.
+        SweepFailed: the sweep could not go on.
+        SweepStopped: it was stopped again.
+    """
+    place = Home.at(home)
+    folder = taken_home(place, sweep) if is_uri(sweep) else place.find(sweep)
+    record = SweepRecord.read(folder)
+    if record.status == "done":
+        return SweepFront.read(folder)
+    if "folder" not in record.facts:
+        raise WrongInput(Problem(str(folder), "the sweep had not begun when it ended", mend="launch it anew"))
+    store = tracking_uri or place.tracking_uri()
+    probe(store)
+    read = _recorded(record)
+    checked = check(read)
+    if checked.data_digest != record.facts["data_digest"]:
+        rule = f"the task's data is not what the sweep began with ({record.facts['data_digest']})"
+        mend = "give the task its data of then, or launch a new sweep"
+        raise WrongInput(Problem(f"sweep {record.name}", rule, checked.data_digest, mend))
+    placed = cast("str | None", record.facts.get("storage"))
+    if placed is not None:
+        check_storage(placed, f"sweep {record.name}: its storage")
+    with _prepared(read, checked, record, address, earlier_sweeps(read, checked, place), storage=placed) as run:
+        return run.to_the_front(store)
+
+
+def _free_place(storage: str, name: str) -> str:
+    """Return the URI of the sweep's files. Raises `WrongInput` where it cannot be written or has a sweep already."""
+    check_storage(storage)
+    placed = below(storage, name)
+    if SWEEP_FILE in Storage(placed).names():
+        rule = f"the storage already has a sweep called {name}"
+        raise WrongInput(Problem("--storage", rule, placed, "choose another name with --name"))
+    return placed
+
+
+def _recorded(record: SweepRecord) -> Sweep:
+    """Read the sweep as its journal has it; the file beside it may have been edited since.
+
+    A job's folder goes with the job: the task of one that is resumed is found where the new job starts.
+    """
+    source = parse_yaml(write_yaml(record.config), f"the journal of {record.name}")
+    folder = Path(str(record.facts["folder"]))
+    return Sweep.parse(source, record.name, folder if folder.is_dir() else Path.cwd())
+
+
+@contextmanager
+def _prepared(
+    sweep: Sweep,
+    checked: Checked,
+    record: SweepRecord,
+    address: str | None,
+    earlier: tuple[Earlier, ...],
+    *,
+    storage: str | None,
+) -> Iterator[RunningSweep]:
+    """Connect to the cluster and find everything there that the sweep needs; nothing is written yet."""
+    workers, measuring = sweep.config.workers, sweep.config.measuring
+    travels = None if address is None or sweep.is_preset else sweep.folder
+    with connect(address, working_dir=travels) as cluster:
+        beside = cpus_beside(streams=checked.task.stream is not None)
+        fitting = lanes_that_fit(workers.per_trial, workers.resources(), sweep.config.search.trials, beside=beside)
+        lanes = fitting if workers.lanes == "auto" else workers.lanes
+        require_capacity(lanes, workers.per_trial, workers.resources(), beside=beside)
+        where = sweep.source.where("measuring")
+        if not cluster.own:
+            require_reached(record.folder.parent, storage)
+        slot = choose_slot(measuring.resource, measuring.resources, measuring.labels, where=where)
+        with stop_signals() as stopping:
+            yield RunningSweep(sweep, checked, record, lanes, cluster, slot, stopping, earlier, storage)

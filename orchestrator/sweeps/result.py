@@ -1,0 +1,91 @@
+"""The front that a launch returns: a front that knows where its artifacts are, and the words it is shown with."""
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from rich.console import Console
+
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.orchestrator.delivery.pull import fetch
+from paretta.orchestrator.monitor.terminal import ending, print_front
+from paretta.orchestrator.storage.home import Home
+from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.trial import Trial
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+REPORT_FILE = "report.html"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFront(Front):
+    """A front with the folder of its sweep."""
+
+    folder: Path = Path()
+
+    @classmethod
+    def read(cls, folder: Path) -> "SweepFront":
+        """Read the sweep in `folder`, running or finished."""
+        front = SweepRecord.read(folder).front()
+        return cls(**{field.name: getattr(front, field.name) for field in fields(Front)}, folder=folder)
+
+    def to_frame(self) -> "DataFrame":
+        """Return one row a member: uid, readings with intervals, test readings, knobs, the plan in words."""
+        from paretta.dashboards.report.table import to_frame  # noqa: PLC0415 - pandas is loaded when it is asked for
+
+        return to_frame(self)
+
+    def pull(
+        self,
+        to: str | Path,
+        *,
+        prefer: str = "knee",
+        at_least: Mapping[str, str | float] | None = None,
+        at_most: Mapping[str, str | float] | None = None,
+    ) -> Trial:
+        """Copy the artifact that `pick` chooses to the new folder `to`, verified, and return its trial."""
+        trial = self.pick(prefer=prefer, at_least=at_least, at_most=at_most)
+        assert trial.artifact is not None
+        fetch(self.folder / trial.artifact, Path(to))
+        return trial
+
+
+def print_result(front: SweepFront) -> None:
+    """Print the front, where to look, and how to pull its knee."""
+    console, at = Console(), _at(front.folder)
+    print_front(front)
+    for trial in front.trials:
+        if trial.status == "failed":
+            console.print(ending(trial), markup=False, soft_wrap=True)
+    console.print(f"report: {front.folder / REPORT_FILE}", markup=False, soft_wrap=True)
+    console.print(f"{read_standing(front.folder)}", markup=False, soft_wrap=True)
+    paretta = _program()
+    console.print(f"browse: {paretta} board{at}", markup=False, soft_wrap=True)
+    console.print(f"pull:   {paretta} pull {front.sweep} --prefer knee --to ./best{at}", markup=False, soft_wrap=True)
+
+
+def how_to_resume(folder: Path, record: SweepRecord) -> str:
+    """Say how far an interrupted sweep is and what goes on with it."""
+    asked = cast(Mapping[str, object], record.config["search"])["trials"]
+    done = f"{record.count('complete', 'failed', 'pruned')} of {asked} trials have ended"
+    joined = "" if record.facts.get("own_cluster", True) else " --address ADDRESS"
+    return f"{folder.name} is stopped: {done}\nresume: {_program()} launch --resume {folder.name}{_at(folder)}{joined}"
+
+
+def _at(folder: Path) -> str:
+    """Return the option that finds the sweep in `folder` from here."""
+    return "" if folder.parent == Home.at().path else f" --home {shlex.quote(str(folder.parent))}"
+
+
+def _program() -> str:
+    """Return how this program is called here: by its path where its environment is not active."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "paretta" and shutil.which("paretta") is None else "paretta"

@@ -1,0 +1,1 @@
+"""One candidate, from its plan to its readings."""

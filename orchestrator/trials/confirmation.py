@@ -1,0 +1,58 @@
+"""Train the members of a front again with fresh seeds, and measure them as the search did."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from paretta.orchestrator.lanes.messages import ProgressMessage
+from paretta.orchestrator.trials.run_trial import TrialContext, new_trial, run_trial
+from paretta.search_spaces.results.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmationUpdate:
+    """How far a confirmation is."""
+
+    uid: str
+    progress: ProgressMessage
+
+
+def repeats(members: Iterable[Trial], num_seeds: int, seed: int) -> list[Trial]:
+    """Return `num_seeds` confirmations of each member, seed by seed: the seeds that follow the search's `seed`.
+
+    The whole plan is repeated, the training of its baseline included, so that all luck of the seed is drawn again.
+    """
+    seeds = [(seed + step) % 2**32 for step in range(1, num_seeds + 1)]
+    return [_repeat(member, fresh) for fresh in seeds for member in members]
+
+
+def confirm(
+    trials: Sequence[Trial], context: TrialContext, *, at_once: int, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[Trial | ConfirmationUpdate]:
+    """Carry the trials out, at most `at_once` at a time: yields each as it begins, its news, and as it ended.
+
+    They take turns in telling: what one of them reports may wait until the next one does, while the lanes train on.
+    Once `stopped` says so, none is begun any more.
+    """
+    waiting, running = deque(trials), deque[tuple[str, Iterator[ProgressMessage | Trial]]]()
+    while waiting or running:
+        if stopped():
+            waiting.clear()
+        while waiting and len(running) < at_once:
+            begun = replace(waiting.popleft(), started=time.time())
+            yield begun
+            running.append((begun.uid, run_trial(begun, context)))
+        uid, steps = running.popleft()
+        step = next(steps)
+        if isinstance(step, Trial):
+            yield step
+            continue
+        running.append((uid, steps))
+        if step:
+            yield ConfirmationUpdate(uid, step)
+
+
+def _repeat(member: Trial, seed: int) -> Trial:
+    fresh = new_trial(member.number, member.plan, seed=seed, knobs=member.knobs, role="confirmation")
+    return replace(fresh, uid=f"{member.uid}-seed{seed}", of=member.uid)

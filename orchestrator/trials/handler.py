@@ -1,0 +1,92 @@
+"""What one rank of a lane does with a job: run a plan, and write the artifact from rank 0."""
+
+import time
+from dataclasses import asdict, replace
+from functools import cache
+from itertools import groupby
+from typing import cast
+
+from paretta.orchestrator.lanes.log_capture import WarningCapture, captured_warnings, with_warnings
+from paretta.orchestrator.lanes.stream_shards import passes_of
+from paretta.orchestrator.lanes.worker import Payload, RankContext
+from paretta.orchestrator.storage.shared_state import cache_of, checkpoint_of
+from paretta.orchestrator.storage.sweep_files import SweepFiles
+from paretta.orchestrator.trials.request import TrialProduct, TrialRequest
+from paretta.pipelines.bench import TrainingProgress
+from paretta.pipelines.outcome import RunOutcome
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.run import run
+from paretta.pipelines.stage import stages_of
+from paretta.pipelines.state.cache import Cache
+from paretta.search_spaces.canonical import Document, Json
+from paretta.search_spaces.space.plan import Plan
+
+
+def handle(payload: Payload, rank: RankContext) -> TrialProduct:
+    """Run the order in ``payload["order"]`` on this rank; the handler of the sweep's lanes."""
+    with captured_warnings() as heard:
+        delivered = _carried_out(cast(TrialRequest, payload["order"]), rank, heard)
+        return replace(delivered, warnings=tuple(heard.take()))
+
+
+def _carried_out(order: TrialRequest, rank: RankContext, heard: WarningCapture) -> TrialProduct:
+    plan = Plan.from_document(order.plan)
+    begun = time.perf_counter()
+
+    def tell(progress: TrainingProgress) -> None:
+        scores = {name: round(score, 6) for name, score in progress.scores.items()}
+        seconds = round(time.perf_counter() - begun, 3)  # of the whole job
+        told = {**asdict(progress), "loss": round(progress.loss, 6), "seconds": seconds, "scores": scores}
+        rank.progress(with_warnings(told, heard.take()))
+
+    task = order.task.load()
+    files, ranks = order.files, Ranks.joined(rank.device)
+    more = [(Plan.from_document(document), files.path(folder)) for document, folder in order.by_products]
+    outcome = run(
+        plan,
+        task,
+        seed=order.seed,
+        ranks=ranks,
+        folder=files.path(order.folder),
+        cache=_cache(files, order.cache),
+        checkpoint=None if order.checkpoint is None else checkpoint_of(files, order.checkpoint),
+        report=tell,
+        scored=True,
+        passes=None if task.stream is None else passes_of(task.stream),
+        origin={"task": order.task.document()},
+        by_products=more,
+        name=order.trial,
+    )
+    made, others = [order.folder], list[TrialProduct | str]()
+    for (document, folder), other in zip(order.by_products, outcome.by_products, strict=True):
+        if isinstance(other, str):
+            others.append(other)
+            continue
+        made.append(folder)
+        others.append(_delivered(Plan.from_document(document), other))
+
+    def send() -> None:
+        for artifact in made:
+            files.send(artifact)
+
+    ranks.first_does(send, "storage: rank 0 could not hand the artifact over")
+    return _delivered(plan, outcome, tuple(others))
+
+
+def _delivered(plan: Plan, outcome: RunOutcome, by_products: tuple[TrialProduct | str, ...] = ()) -> TrialProduct:
+    stages = stages_of(plan)[len(plan.baseline) if plan.stages else 0 :]
+    words = ", ".join(stage.words() for stage in stages)
+    layers: dict[str, Json] = {name: facts.to_document() for name, facts in outcome.layers.items()}
+    paid = {"wall_s": outcome.seconds, "cpu_s": outcome.cpu_seconds}
+    return TrialProduct(words, outcome.facts, paid, outcome.num_parameters, by_products, layers, _reused(outcome))
+
+
+def _reused(outcome: RunOutcome) -> tuple[Document, ...]:
+    """Return the stages that were not made again, those of one maker together."""
+    runs = groupby(outcome.reused, lambda stage: stage.trial)
+    return tuple({"stages": [stage.cost.kind for stage in stages], "trial": trial} for trial, stages in runs)
+
+
+@cache
+def _cache(files: SweepFiles, name: str) -> Cache:
+    return cache_of(files, name)

@@ -1,0 +1,138 @@
+"""The measuring actor: an actor that measures artifacts one at a time, so that no two readings disturb each other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self, cast
+
+import ray
+from ray.actor import ActorHandle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from paretta.orchestrator.cluster.measuring_slot import WAIT_S, MeasuringSlot
+from paretta.orchestrator.cluster.ray_calls import answer
+from paretta.orchestrator.config.task_reference import TaskReference
+from paretta.orchestrator.storage.sweep_files import SweepFiles
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.errors import TrialFailed, WrongInput
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.space.plan import Plan
+
+READING_S = 900.0  # the longest one artifact may take, its wait for the slot apart
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuringClient:
+    """Hands artifacts to the measuring actor of a node; can be pickled.
+
+    The actor serves one call after the other, and holds the node's exclusive slot while it measures, so that no other
+    sweep measures there meanwhile; trainings go on. The readings themselves are taken in a fresh process, see
+    `paretta.pipelines.measuring.measure`.
+    """
+
+    actor: "ActorHandle[_MeasuringActor]"
+
+    @classmethod
+    def start(cls, task: TaskReference, objectives: Sequence[Document], slot: MeasuringSlot, files: SweepFiles) -> Self:
+        """Start the actor on the slot's node; it takes no CPU from the workers."""
+        there = NodeAffinitySchedulingStrategy(slot.node, soft=False)
+        # begun anew as often as it must be: where memory is short Ray kills it first; a measurement has three attempts
+        light = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=2)(_MeasuringActor).options(
+            scheduling_strategy=there
+        )
+        return cls(cast("ActorHandle[_MeasuringActor]", light.remote(task, list(objectives), slot, files)))
+
+    def read(
+        self,
+        artifact: str,
+        baseline: str,
+        split: str,
+        *,
+        answers_only: bool = False,
+        facts: Mapping[str, float] | None = None,
+    ) -> dict[str, Reading]:
+        """Measure `artifact` against `baseline` on a split and return the readings by meter.
+
+        Args:
+            artifact: the delivered folder's name among the sweep's files.
+            baseline: the uncompressed model's.
+            split: ``validation`` or ``test``.
+            answers_only: leave out what does not depend on the split, such as size and time.
+            facts: what the file cannot tell, such as the seconds of its training, see `MeterBench`.
+
+        Raises:
+            TrialFailed: the artifact does not run.
+        """
+        readings: dict[str, Reading] = answer(
+            self.actor.read.remote(artifact, baseline, split, answers_only, dict(facts or {})),
+            READING_S + WAIT_S,
+        )
+        return readings
+
+    def foresee(self, plan: Plan, baseline: str, meters: Sequence[str]) -> dict[str, Reading] | None:
+        """Read what is known of a plan before training (`measuring.untrained`); None where it cannot be carried out.
+
+        Equal structures are looked at once. `meters` are those to read.
+        """
+        asked: ray.ObjectRef[dict[str, Reading] | None] = self.actor.foresee.remote(
+            plan.to_document(), baseline, list(meters)
+        )
+        return answer(asked, READING_S + WAIT_S)
+
+    def verify(self, artifact: str) -> None:
+        """Hold what `artifact` claims of itself against a second look, see `paretta.pipelines.verification.verify`.
+
+        Raises:
+            TrialFailed: a claim does not hold; the reason has both numbers.
+        """
+        answer(self.actor.verify.remote(artifact), READING_S + WAIT_S)
+
+    def stop(self) -> None:
+        """End the actor."""
+        ray.kill(self.actor)
+
+
+class _MeasuringActor:
+    """Makes the task once, then reads artifact after artifact."""
+
+    def __init__(self, task: TaskReference, objectives: list[Document], slot: MeasuringSlot, files: SweepFiles) -> None:
+        from paretta.pipelines.meter import meter_of  # noqa: PLC0415 - only this process measures
+
+        self.slot, self.files = slot, files
+        self.task = task.load()
+        self.meters = [meter_of(objective, self.task.metrics) for objective in objectives]
+        self.foreseen: dict[str, dict[str, Reading] | None] = {}
+        self.timed: dict[str, Reading] = {}
+
+    def read(
+        self, artifact: str, baseline: str, split: str, answers_only: bool, facts: dict[str, float]
+    ) -> Mapping[str, Reading]:
+        from paretta.pipelines.measuring.measure import measure  # noqa: PLC0415
+        from paretta.pipelines.task import SPLITS  # noqa: PLC0415
+
+        (known_split,) = (name for name in SPLITS if name == split)
+        meters = [meter for meter in self.meters if meter.judges_answers or not answers_only]
+        mine, reference = self.files.bring(artifact), self.files.bring(baseline)
+        with self.slot.taken():
+            return measure(mine, reference, self.task, split=known_split, meters=meters, facts=facts)
+
+    def foresee(self, document: Document, baseline: str, meters: list[str]) -> dict[str, Reading] | None:
+        from paretta.pipelines.measuring.untrained import foresee, structure_key  # noqa: PLC0415
+
+        plan = Plan.from_document(document)
+        key = structure_key(plan)
+        if key not in self.foreseen:
+            readable = [meter for meter in self.meters if meter.label in meters]
+            try:
+                with self.slot.taken():
+                    reference = self.files.bring(baseline)
+                    found = foresee(plan, self.task, readable, baseline=reference, timed=self.timed)
+                self.foreseen[key] = {meter: foreseen.reading for meter, foreseen in found.items()}
+            except (TrialFailed, WrongInput):
+                self.foreseen[key] = None  # its trial would fail as well
+        return self.foreseen[key]
+
+    def verify(self, artifact: str) -> None:
+        from paretta.pipelines.verification.verify import require_verified  # noqa: PLC0415
+
+        repeatable = [meter.label for meter in self.meters if meter.judges_answers or meter.kind == "size"]
+        require_verified(self.files.bring(artifact), self.task, repeatable)

@@ -1,0 +1,176 @@
+"""One candidate from plan to readings: train it on a lane, measure what was delivered, and say what came of it."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from paretta.dashboards.journal.activity import MEASURING
+from paretta.orchestrator.config.task_reference import TaskReference
+from paretta.orchestrator.lanes.log_capture import warnings_in, with_warnings
+from paretta.orchestrator.lanes.messages import JobUpdate, ProgressMessage
+from paretta.orchestrator.lanes.pool import Job, LaneClient, opened
+from paretta.orchestrator.lanes.worker import JobReturned, JobStopped
+from paretta.orchestrator.storage.sweep_files import SweepFiles
+from paretta.orchestrator.trials.measuring_actor import MeasuringClient
+from paretta.orchestrator.trials.request import TrialProduct, TrialRequest
+from paretta.search_spaces.canonical import Json
+from paretta.search_spaces.errors import TrialFailed
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.results.trial import Role, Trial
+from paretta.search_spaces.space.plan import Plan
+
+ARTIFACTS, CACHE, CHECKPOINTS = "artifacts", "cache", "checkpoints"
+_NEWS_S = 10.0  # of one wait for progress
+
+
+@dataclass(frozen=True, slots=True)
+class TrialContext:
+    """What every candidate of a sweep uses; can be pickled.
+
+    Args:
+        lanes: train.
+        measuring: measures.
+        task: what is compressed.
+        files: of the sweep.
+        baseline: uid of the uncompressed model's trial.
+        seed: of every run.
+        attempts: how often a training is begun when workers die under it.
+        time_limit_s: of one attempt; None: no limit.
+    """
+
+    lanes: LaneClient
+    measuring: MeasuringClient
+    task: TaskReference
+    files: SweepFiles
+    baseline: str
+    seed: int
+    attempts: int = 2
+    time_limit_s: float | None = None
+
+
+def artifact_name(uid: str) -> str:
+    """Return the name of a trial's artifact among the sweep's files."""
+    return f"{ARTIFACTS}/{uid}"
+
+
+def checkpoint_name(uid: str) -> str:
+    """Return the name of a trial's training states among the sweep's files; they last as long as its training."""
+    return f"{CHECKPOINTS}/{uid}"
+
+
+def new_trial(number: int, plan: Plan, *, seed: int, knobs: Mapping[str, Json], role: Role = "trial") -> Trial:
+    """Return a trial that begins now. Its uid is stable: the same number and plan give the same uid."""
+    uid = "baseline" if role == "baseline" else f"{number:04d}-{plan.fingerprint[:6]}"
+    return Trial(uid, number, plan, seed, "running", role=role, knobs=knobs, started=time.time())
+
+
+def run_trial(
+    trial: Trial, context: TrialContext, *, by_products: Sequence[Plan] = ()
+) -> Iterator[ProgressMessage | Trial]:
+    """Train and measure `trial`: yields progress while it trains, an empty one while it waits, and last the trial.
+
+    The plans in `by_products` go on where the trial's ends; each is measured and yielded before it as a trial of its
+    own. What goes wrong in training or measuring is a failed trial with its reason, never an exception. A trial that
+    the lanes returned before they began it comes back as it was, still ``running``.
+    """
+    more = [_by_product(trial, plan) for plan in by_products]
+    order = TrialRequest(
+        context.task,
+        trial.plan.to_document(),
+        trial.seed,
+        context.files,
+        artifact_name(trial.uid),
+        CACHE,
+        checkpoint_name(trial.uid),
+        tuple((other.plan.to_document(), artifact_name(other.uid)) for other in more),
+        trial.uid,
+    )
+    job = Job(trial.uid, {"order": order}, max_attempts=context.attempts, limit_s=context.time_limit_s)
+    context.lanes.submit(job)
+    seen = 0
+    while True:
+        update = context.lanes.wait(trial.uid, seen=seen, timeout_s=_NEWS_S)
+        seen += len(update.progress)
+        if update.outcome is None:
+            yield _latest(update) if update.progress else {}
+            continue
+        context.lanes.forget(trial.uid)
+        if update.outcome.status != "returned":
+            context.files.remove(checkpoint_name(trial.uid))
+        try:
+            delivered = cast(TrialProduct, opened(update.outcome))
+            yield with_warnings({"state": MEASURING}, [*warnings_in(*update.progress), *delivered.warnings])
+            for other, came in zip(more, delivered.by_products, strict=True):
+                yield _weighed(other, came, context)
+            yield _measured(trial, delivered, context)
+        except TrialFailed as error:
+            yield replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
+        except JobReturned:
+            yield trial
+        except JobStopped as error:
+            yield replace(trial, status="pruned", reason=str(error), finished=time.time())
+        return
+
+
+def _latest(update: JobUpdate) -> ProgressMessage:
+    """Return the last of the messages, with the warnings of all of them."""
+    return with_warnings({**update.progress[-1], "where": update.where}, warnings_in(*update.progress))
+
+
+def _by_product(parent: Trial, plan: Plan) -> Trial:
+    """Return the trial of a plan that goes on where its parent's ends, with the same seed."""
+    uid = f"{parent.uid}-{plan.fingerprint[:6]}"
+    return replace(parent, uid=uid, plan=plan, role="delivered", of=parent.uid, knobs={}, started=time.time())
+
+
+def _weighed(trial: Trial, came: TrialProduct | str, context: TrialContext) -> Trial:
+    """Measure a by-product; one that failed leaves the trial that trained it as it is."""
+    try:
+        if isinstance(came, str):
+            raise TrialFailed(came)
+        return _measured(trial, came, context)
+    except TrialFailed as error:
+        return replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
+
+
+def _measured(trial: Trial, delivered: TrialProduct, context: TrialContext) -> Trial:
+    begun = time.time()
+    artifact = artifact_name(trial.uid)
+    readings = context.measuring.read(artifact, artifact_name(context.baseline), "validation", facts=delivered.cost)
+    keep_readings(context.files, artifact, readings)
+    missing = [f"{meter}: {reading.reason}" for meter, reading in readings.items() if reading.value is None]
+    if not missing:
+        context.measuring.verify(artifact)
+    return replace(
+        trial,
+        status="failed" if missing else "complete",
+        reason=f"not measured: {'; '.join(missing)}" if missing else None,
+        words=delivered.words,
+        layers=delivered.layers,
+        reused=delivered.reused,
+        readings=readings,
+        artifact=artifact,
+        cost=_cost(delivered, time.time() - begun),
+        finished=time.time(),
+    )
+
+
+def _cost(delivered: TrialProduct, measure_s: float) -> dict[str, float]:
+    """Add up what the trial took: all its seconds but those it waited."""
+    wall_s = delivered.paid["wall_s"] + measure_s
+    return {"wall_s": wall_s, "cpu_s": delivered.paid["cpu_s"], "measure_wall_s": measure_s}
+
+
+def keep_readings(
+    files: SweepFiles,
+    artifact: str,
+    readings: Mapping[str, Reading],
+    test_readings: Mapping[str, Reading] | None = None,
+) -> None:
+    """Write the readings into the artifact; those of the test split are called ``test_...``."""
+    from paretta.pipelines.artifact import record  # noqa: PLC0415 - ONNX Runtime is loaded where it is needed
+
+    tests = {f"test_{meter}": reading for meter, reading in (test_readings or {}).items()}
+    record(files.bring(artifact), {**readings, **tests})
+    files.send(artifact)

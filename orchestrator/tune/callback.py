@@ -1,0 +1,94 @@
+"""Writes down in the journal what Tune says of each trial."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+from ray.tune import Callback as TuneCallback
+from ray.tune.experiment import Trial as TuneTrial
+
+from paretta.dashboards.journal.activity import doing
+from paretta.orchestrator.monitor.event_log import EventLog
+from paretta.orchestrator.tune.search_alg import DELIVERED, PROGRESS, RETURNED, STATUS_KEY, TuneConfig
+from paretta.orchestrator.tune.trainable import TRIAL, trial_from_config
+from paretta.search_spaces.results.trial import Trial
+
+
+@dataclass(slots=True)
+class Throttle:
+    """Lets something happen every `seconds`, however often it is asked."""
+
+    seconds: float
+    last: float = field(default_factory=time.monotonic)
+
+    def due(self) -> bool:
+        """Say whether it is time again."""
+        if time.monotonic() - self.last < self.seconds:
+            return False
+        self.last = time.monotonic()
+        return True
+
+
+class JournalCallback(TuneCallback):
+    """Writes each candidate down when it is asked for, while it trains and when it has ended, in this order.
+
+    The journal then holds every ask and tell of the search as it happened, which is what a sweep is resumed from.
+
+    Args:
+        log: where to.
+        seed: of the trials.
+        each_step: called again and again while the search goes on.
+
+    Attributes:
+        returned: uids of candidates that came back without an ending.
+    """
+
+    def __init__(self, log: EventLog, seed: int, each_step: Callable[[], None] = lambda: None) -> None:
+        self.log, self.seed, self.each_step = log, seed, each_step
+        self.returned: list[str] = []
+
+    def __reduce__(self) -> tuple[type[TuneCallback], tuple[()]]:
+        """Be saved with Tune's experiment as nothing: open files stay here."""
+        return TuneCallback, ()
+
+    def asked(self, config: TuneConfig) -> None:
+        """A candidate was suggested."""
+        self.log.trial(trial_from_config(config, self.seed))
+
+    def on_step_begin(self, iteration: int, trials: list[TuneTrial], **_: object) -> None:
+        """Tune is about to wait for news."""
+        self.each_step()
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Mapping[str, object], **_: object
+    ) -> None:
+        """A candidate has news, or has ended."""
+        if result.get(STATUS_KEY) == RETURNED:
+            self.returned.append(trial_from_config(trial.config, self.seed).uid)
+        elif TRIAL in result or DELIVERED in result:
+            self.log.trial(Trial.from_document(json.loads(str(result.get(TRIAL) or result[DELIVERED]))))
+        elif result.get(STATUS_KEY) == "running" and (message := json.loads(str(result[PROGRESS]))):
+            self.log.progress(trial_from_config(trial.config, self.seed).uid, message)
+
+    def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: object) -> None:
+        """A candidate is over; one that has neither said how it ended nor was returned was stopped."""
+        begun = trial_from_config(trial.config, self.seed)
+        known = self.log.record.trials.get(begun.uid, begun)
+        last: Mapping[str, object] = trial.last_result
+        if known.status == "running" and last.get(STATUS_KEY) != RETURNED:
+            message = self.log.record.progress.get(known.uid, {})
+            reason = f"stopped after {doing(message)}" if message else "stopped"
+            cost = {"wall_s": cast(float, message.get("seconds", 0.0))}
+            self.log.trial(replace(known, status="pruned", reason=reason, cost=cost, finished=time.time()))
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: object) -> None:
+        """The actor behind a candidate died or raised, each time it was begun."""
+        begun = trial_from_config(trial.config, self.seed)
+        started = self.log.record.trials.get(begun.uid, begun).started
+        lines = str(trial.get_error() or "it left no word").strip().splitlines()
+        failed = replace(
+            begun, status="failed", reason=f"the trial's actor failed: {lines[-1]}", detail="\n".join(lines)
+        )
+        self.log.trial(replace(failed, started=started, finished=time.time()))

@@ -1,0 +1,262 @@
+"""An ONNX graph without anything that does not change what it computes."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper
+
+from paretta.pipelines.export.integer_packing import Packed, pack_bias, pack_integers, smallest, tabled, tensor
+
+RESTORE_DOMAIN = "paretta.restore"
+_DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_IMPLIED = {"dilations": 1, "strides": 1, "pads": 0}
+
+
+def compact(model: ModelProto) -> ModelProto:
+    """Return `model` with packed integer weights, derived bias steps, merged constants, short names and no remarks."""
+    small = ModelProto()
+    small.CopyFrom(model)
+    _strip(small)
+    _restore_floats(small)
+    if any(attribute.HasField("g") for node in small.graph.node for attribute in node.attribute):
+        return small  # branches and loops use names of the graph around them, which must stay as they are
+    _derive_bias_scales(small)
+    _merge_equal_initializers(small)
+    _share_floats(small)
+    tighten(small)
+    onnx.checker.check_model(small)
+    return small
+
+
+def tighten(model: ModelProto) -> None:
+    """Pack the integers of `model`, leave out what is implied and shorten names, in place.
+
+    The last step of `compact`, and a function of the graph and its integers alone: `pipelines.coding` stores those and
+    calls this again, so what it does to a model must not change within a version of the coded format.
+    """
+    _pack_integers(model)
+    _drop_default_attributes(model)
+    _shorten_names(model)
+
+
+def _strip(model: ModelProto) -> None:
+    for field in ("producer_name", "producer_version", "doc_string", "domain"):
+        model.ClearField(field)
+    del model.metadata_props[:]
+    graph = model.graph
+    graph.ClearField("doc_string")
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    graph.name = "g"
+    for part in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        part.ClearField("doc_string")
+        del part.metadata_props[:]
+    for node in graph.node:
+        node.ClearField("name")
+
+
+def _derive_bias_scales(model: ModelProto) -> None:
+    """Compute ``s_bias = s_input * s_weight`` while loading in place of storing it; the products are equal bits."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    stored = {item.name: item for item in model.graph.initializer}
+    for node in list(model.graph.node):
+        sources = [makers.get(name) for name in node.input[:3]]
+        if node.op_type not in ("Conv", "Gemm") or len(sources) < 3:
+            continue
+        if any(source is None or source.op_type != "DequantizeLinear" for source in sources):
+            continue
+        values, weight, bias = (source for source in sources if source is not None)
+        factors = [stored.get(values.input[1]), stored.get(weight.input[1])]
+        product = stored.get(bias.input[1])
+        if product is None or any(factor is None for factor in factors):
+            continue
+        expected = np.multiply(*(numpy_helper.to_array(factor) for factor in factors if factor is not None))
+        if expected.size > 8 and np.array_equal(numpy_helper.to_array(product), expected):
+            multiply = helper.make_node("Mul", [values.input[1], weight.input[1]], [product.name])
+            model.graph.initializer.remove(product)
+            model.graph.node.insert(0, multiply)
+
+
+def _restore_floats(model: ModelProto) -> None:
+    """Write out the nodes that stand for ``(codes - zero point) * scale``, which ONNX Runtime folds while loading.
+
+    A DequantizeLinear in their place would run at every call, as it is kept for integer kernels.
+    """
+    stored = {item.name: item for item in model.graph.initializer}
+    for index in reversed(range(len(model.graph.node))):
+        node = model.graph.node[index]
+        if node.domain == RESTORE_DOMAIN:
+            nodes, tensors = _restoring(node, stored)
+            del model.graph.node[index]
+            for offset, made in enumerate(nodes):
+                model.graph.node.insert(index + offset, made)
+            model.graph.initializer.extend(tensors)
+    _drop_unused(model)
+    domains = [entry for entry in model.opset_import if entry.domain != RESTORE_DOMAIN]
+    del model.opset_import[:]
+    model.opset_import.extend(domains)
+
+
+def _restoring(node: NodeProto, stored: Mapping[str, TensorProto]) -> tuple[list[NodeProto], list[TensorProto]]:
+    codes, scale, zeros = (stored[name] for name in node.input)
+    name = node.output[0]
+    shape = [-1] + [1] * (len(codes.dims) - 1) if scale.dims else []
+    steps = numpy_helper.from_array(numpy_helper.to_array(scale).reshape(shape), f"{name}.steps")
+    cast = helper.make_node("Cast", [codes.name], [f"{name}.wide"], to=TensorProto.FLOAT)
+    multiply = helper.make_node("Mul", [f"{name}.wide", steps.name], [name])
+    points = numpy_helper.to_array(zeros).reshape(shape)
+    if not points.any():
+        return [cast, multiply], [steps]
+    multiply.input[0] = f"{name}.centred"
+    shift = numpy_helper.from_array(points, f"{name}.zeros")
+    widened = helper.make_node("Cast", [shift.name], [f"{name}.shift"], to=TensorProto.FLOAT)
+    subtract = helper.make_node("Sub", [f"{name}.wide", f"{name}.shift"], [f"{name}.centred"])
+    return [cast, widened, subtract, multiply], [steps, shift]
+
+
+def _drop_unused(model: ModelProto) -> None:
+    used = {name for node in model.graph.node for name in node.input} | {item.name for item in model.graph.output}
+    _keep_initializers(model, [item for item in model.graph.initializer if item.name in used])
+
+
+def _share_floats(model: ModelProto) -> None:
+    """Store floats that take few different values, such as clustered weights, as places in a table."""
+    kept: list[TensorProto] = []
+    nodes: list[NodeProto] = []
+    for item in model.graph.initializer:
+        packed = tabled(numpy_helper.to_array(item), item.name) if item.data_type == TensorProto.FLOAT else None
+        kept += [item] if packed is None else packed.tensors
+        nodes += () if packed is None else packed.nodes
+    _keep_initializers(model, kept)
+    for made in reversed(nodes):
+        model.graph.node.insert(0, made)
+
+
+def _merge_equal_initializers(model: ModelProto) -> None:
+    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    merged: dict[str, str] = {}
+    kept = []
+    for item in model.graph.initializer:
+        raw = np.ascontiguousarray(numpy_helper.to_array(item)).tobytes()
+        name = first.setdefault((item.data_type, tuple(item.dims), raw), item.name)
+        merged[item.name] = name
+        if name == item.name:
+            kept.append(item)
+    outputs = {output.name for output in model.graph.output}
+    if outputs & set(merged):
+        return
+    _keep_initializers(model, kept)
+    for node in model.graph.node:
+        node.input[:] = [merged.get(name, name) for name in node.input]
+
+
+def _pack_integers(model: ModelProto) -> None:
+    """Store weights, biases and zero points of quantised layers in their smallest encodings."""
+    roles = _roles(model)
+    kept: list[TensorProto] = []
+    nodes: list[NodeProto] = []
+    opset = 0
+    for item in model.graph.initializer:
+        packed = _packed(item, roles.get(item.name, ""))
+        if packed is None:
+            kept.append(item)
+            continue
+        kept += packed.tensors
+        nodes += packed.nodes
+        opset = max(opset, packed.opset)
+    _keep_initializers(model, kept)
+    everything = [*nodes, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(everything)
+    _raise_opset(model, opset)
+
+
+def _roles(model: ModelProto) -> dict[str, str]:
+    """Say which initializers are codes and which are zero points of a DequantizeLinear along an axis."""
+    roles = {item.name: "codes" for item in model.graph.initializer if item.data_type == TensorProto.INT8}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear":
+            roles[node.input[0]] = "codes"
+            roles[node.input[2]] = "zeros"
+    return roles
+
+
+def _packed(item: TensorProto, role: str) -> Packed | None:
+    if not role or not item.dims or item.data_type not in (TensorProto.INT8, TensorProto.INT32):
+        return None
+    codes = numpy_helper.to_array(item).astype(np.int64)
+    if role == "zeros" and not codes.any():
+        return _packed_zeros(item, codes.size)
+    return pack_integers(codes, item.name) if item.data_type == TensorProto.INT8 else pack_bias(codes, item.name)
+
+
+def _packed_zeros(item: TensorProto, size: int) -> Packed:
+    """Make a row of zeros from its length, where that is shorter."""
+
+    def encodings(name: str) -> Iterator[Packed]:
+        plain = TensorProto()
+        plain.CopyFrom(item)
+        plain.name = name
+        yield Packed(name, (plain,), (), "plain")
+        shape = tensor(f"{name}.0", TensorProto.INT64, [size])
+        zero = TensorProto(data_type=item.data_type, dims=[1], raw_data=bytes(4 if item.data_type == 6 else 1))
+        fill = helper.make_node("ConstantOfShape", [shape.name], [name], value=zero)
+        yield Packed(name, (shape,), (fill,), "zeros")
+
+    return smallest(encodings, item.name)
+
+
+def _keep_initializers(model: ModelProto, kept: list[TensorProto]) -> None:
+    copies = [TensorProto.FromString(item.SerializeToString()) for item in kept]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(copies)
+
+
+def _raise_opset(model: ModelProto, opset: int) -> None:
+    for entry in model.opset_import:
+        if entry.domain == "" and opset > entry.version:
+            # The operators used here mean the same in 21 and 25; later versions only admit more types.
+            entry.version = opset
+            model.ir_version = max(model.ir_version, 13)
+
+
+def _drop_default_attributes(model: ModelProto) -> None:
+    version = next((entry.version for entry in model.opset_import if entry.domain == ""), 0)
+    for node in model.graph.node:
+        if node.domain == "":
+            schema = defs.get_schema(node.op_type, version)
+            kept = [attribute for attribute in node.attribute if not _is_default(attribute, schema)]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+
+
+def _is_default(attribute: onnx.AttributeProto, schema: defs.OpSchema) -> bool:
+    implied = _IMPLIED.get(attribute.name)
+    if implied is not None and attribute.ints and set(attribute.ints) == {implied}:
+        return True
+    known = schema.attributes.get(attribute.name)
+    return known is not None and known.default_value.SerializeToString() == attribute.SerializeToString()
+
+
+def _shorten_names(model: ModelProto) -> None:
+    kept = {item.name for item in (*model.graph.input, *model.graph.output)} | {""}
+    fresh = _names(kept)
+    short = {name: name for name in kept}
+    for item in model.graph.initializer:
+        item.name = short.setdefault(item.name, next(fresh))
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [short[name] if name in short else short.setdefault(name, next(fresh)) for name in names]
+
+
+def _names(taken: set[str]) -> Iterator[str]:
+    number = 0
+    while True:
+        name, rest = _DIGITS[number % 52], number // 52
+        while rest:
+            rest -= 1
+            name, rest = name + _DIGITS[rest % 52], rest // 52
+        number += 1
+        if name not in taken:
+            yield name

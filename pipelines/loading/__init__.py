@@ -1,0 +1,1 @@
+"""The user's task: loaded, checked, and identified by digests of its data."""

@@ -1,0 +1,48 @@
+"""A serving process from its start to its first answers.
+
+``python -m paretta.pipelines.measuring.cold_start MODEL INPUTS.npy`` runs it.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from paretta.pipelines.measuring.ort_session import open_call
+
+PROC_STATUS = Path("/proc/self/status")
+NUM_CALLS = 5
+
+
+def memory_bytes(status: Path, field: str) -> int | None:
+    """Return ``VmRSS`` or ``VmHWM`` (the peak of it) of a process; None where the kernel does not tell.
+
+    The kernel's own high-water mark is read and not getrusage's, which a process inherits from the one that started it.
+    """
+    lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
+    values = [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")]
+    return values[0] if values else None
+
+
+def serve_once(model_path: Path, inputs: Path, threads: int) -> None:
+    """Answer the batch in `inputs` [n, ...], print what it took, and stay until standard input ends."""
+    batch = np.load(inputs, allow_pickle=False)
+    before, cpu, wall = memory_bytes(PROC_STATUS, "VmRSS"), time.process_time(), time.perf_counter()
+    call = open_call(model_path, batch, threads=threads)
+    call()
+    told = {
+        "imports_seconds": cpu,
+        "seconds": time.process_time() - cpu,
+        "wall_seconds": time.perf_counter() - wall,
+        "rss_before_bytes": before,
+    }
+    for _ in range(NUM_CALLS - 1):
+        call()
+    print(json.dumps({**told, "peak_rss_bytes": memory_bytes(PROC_STATUS, "VmHWM")}), flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    serve_once(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))

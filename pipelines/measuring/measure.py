@@ -1,0 +1,95 @@
+"""Read all meters of an artifact: those of the runtime in a fresh process, those that judge answers here."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from paretta.pipelines.measuring.probe_process import ProbeRequest
+from paretta.pipelines.meter import Meter, MeterBench
+from paretta.pipelines.samples import batches
+from paretta.pipelines.task import Split, Task
+from paretta.search_spaces.errors import TrialFailed
+from paretta.search_spaces.objectives.reading import Reading
+
+TIMEOUT_SECONDS = 600.0
+
+
+def measure(
+    artifact: Path,
+    baseline: Path | None,
+    task: Task,
+    *,
+    split: Split,
+    meters: Sequence[Meter],
+    facts: Mapping[str, float] | None = None,
+    scratch: Path | None = None,
+) -> dict[str, Reading]:
+    """Return the reading of each meter, by label.
+
+    Nothing is asked of the model in torch: answers and times are those of the delivered file in ONNX Runtime, in a
+    process of its own that training has left no threads and no warm caches in.
+
+    Args:
+        artifact: the folder to measure.
+        baseline: the uncompressed model's artifact, which latency is compared with.
+        task: its split and metrics.
+        split: which split to run.
+        meters: what to read.
+        facts: what only the run that made the artifact knows, such as ``train_cpu_s`` and ``train_wall_s``.
+        scratch: where temporary files go; the system's place by default.
+
+    Raises:
+        TrialFailed: the artifact does not run.
+    """
+    with TemporaryDirectory(dir=scratch) as temporary:
+        folder = Path(temporary)
+        inputs, targets = (torch.cat(parts).numpy() for parts in zip(*batches(task.split(split)), strict=True))
+        np.save(folder / "inputs.npy", inputs, allow_pickle=False)
+        bench = MeterBench(baseline, inputs, targets=targets, metrics=task.metrics, facts=facts or {})
+        judging = [meter for meter in meters if meter.judges_answers]
+        timing = [meter for meter in meters if not meter.judges_answers]
+        found = dict(zip(timing, _probed(artifact, bench, folder, timing, answer=bool(judging)), strict=True))
+        if judging:
+            bench = replace(bench, outputs=np.load(folder / "outputs.npy", allow_pickle=False))
+            found |= {meter: meter.read(artifact, bench) for meter in judging}
+        return {meter.label: found[meter] for meter in meters}
+
+
+def _probed(artifact: Path, bench: MeterBench, folder: Path, meters: Sequence[Meter], *, answer: bool) -> list[Reading]:
+    request = ProbeRequest(
+        artifact=artifact.absolute(),
+        baseline=None if bench.baseline is None else bench.baseline.absolute(),
+        inputs=folder / "inputs.npy",
+        outputs=folder / "outputs.npy" if answer else None,
+        meters=tuple(meter.model_dump() for meter in meters),
+        readings=folder / "readings.json",
+        facts=dict(bench.facts),
+    )
+    (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
+    _run_probe(folder / "request.json")
+    documents = json.loads((folder / "readings.json").read_text(encoding="utf-8"))
+    return [Reading.from_document(document) for document in documents]
+
+
+def _run_probe(request: Path) -> None:
+    # the same modules must be found there as here, a user's own meters among them
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "paretta.pipelines.measuring.probe_process", str(request)]
+    try:
+        # our own interpreter and module; nothing of the command comes from outside
+        subprocess.run(  # noqa: S603
+            command, env=environment, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+        )
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
+        raise TrialFailed(f"measure: the artifact does not run: {lines[-1]}", error.stderr) from None
+    except subprocess.TimeoutExpired:
+        raise TrialFailed(f"measure: no reading within {TIMEOUT_SECONDS:g} s") from None

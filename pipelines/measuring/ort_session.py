@@ -1,0 +1,79 @@
+"""One way to open a model in ONNX Runtime and to call it, light enough for a process that does nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import onnxruntime
+from numpy import generic
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+RuntimeCall: TypeAlias = Callable[[], object]
+Device: TypeAlias = Literal["cpu", "cuda"]
+
+# what the runtime raises where it cannot load or run a model
+REFUSALS = (
+    failures.Fail,
+    failures.InvalidArgument,
+    failures.InvalidGraph,
+    failures.InvalidProtobuf,
+    failures.NotImplemented,
+    failures.RuntimeException,
+)
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class NoSuchDevice(Exception):
+    """The runtime cannot compute on the device that was asked for; the text says why."""
+
+
+def open_call(model_path: Path, batch: NDArray[generic], *, threads: int = 1, device: Device = "cpu") -> RuntimeCall:
+    """Open a session of its own and return a call that answers `batch` [n, ...] and waits for the answer.
+
+    With several threads those that have nothing to do sleep instead of spinning, or CPU time would count their waiting.
+    The path for ``cuda`` has not been run on a GPU.
+
+    Raises:
+        NoSuchDevice: the runtime has no such device, or would quietly compute elsewhere.
+    """
+    session = _session(model_path, threads, _provider(device))
+    if device == "cpu":
+        feed = {session.get_inputs()[0].name: batch}
+        return lambda: session.run(None, feed)
+    return bound_call(session, batch, device)
+
+
+def bound_call(session: onnxruntime.InferenceSession, batch: NDArray[generic], device: Device) -> RuntimeCall:
+    """Return a call whose input and outputs stay on `device`, and which returns once the device has finished."""
+    binding = session.io_binding()
+    values = onnxruntime.OrtValue.ortvalue_from_numpy(batch, device, 0)
+    binding.bind_ortvalue_input(session.get_inputs()[0].name, values)
+    for output in session.get_outputs():
+        binding.bind_output(output.name, device)
+
+    def call() -> object:
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+        return binding
+
+    return call
+
+
+def _provider(device: Device) -> str:
+    provider, known = _PROVIDERS[device], onnxruntime.get_available_providers()
+    if provider not in known:
+        raise NoSuchDevice(f"ONNX Runtime has no {provider} here, only {', '.join(known)}")
+    return provider
+
+
+def _session(model_path: Path, threads: int, provider: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    if threads > 1:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(model_path), options, providers=[provider])
+    if session.get_providers()[0] != provider:
+        raise NoSuchDevice(f"ONNX Runtime could not start {provider} and fell back to {session.get_providers()[0]}")
+    return session

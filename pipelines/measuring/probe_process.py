@@ -1,0 +1,55 @@
+"""The measuring process: runs artifacts in ONNX Runtime without torch.
+
+``python -m paretta.pipelines.measuring.probe_process request.json`` runs it.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from paretta.pipelines.meter import MeterBench, answers, meter_of
+from paretta.search_spaces.canonical import Json
+
+
+class ProbeRequest(BaseModel):
+    """What to measure and where to put it.
+
+    Args:
+        artifact: the folder to measure.
+        baseline: the folder to compare it with.
+        inputs: .npy file, [n, ...].
+        outputs: .npy file to write the artifact's answers to; null where nobody asks for them.
+        meters: documents of the meters to read.
+        readings: JSON file to write, one reading per meter in their order.
+        facts: what only the run that made the artifact knows.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    artifact: Path
+    baseline: Path | None
+    inputs: Path
+    outputs: Path | None
+    meters: tuple[dict[str, str | int | float | bool | None], ...]
+    readings: Path
+    facts: dict[str, float] = {}
+
+
+def run_request(path: Path) -> None:
+    """Serve the request in the JSON file at `path`."""
+    request = ProbeRequest.model_validate_json(path.read_text(encoding="utf-8"))
+    inputs = np.load(request.inputs, mmap_mode="r", allow_pickle=False)
+    if request.outputs is not None:
+        np.save(request.outputs, answers(request.artifact, inputs), allow_pickle=False)
+    bench = MeterBench(request.baseline, inputs, facts=request.facts)
+    readings: list[Json] = [
+        meter_of(document, {}).read(request.artifact, bench).to_document() for document in request.meters
+    ]
+    request.readings.write_text(json.dumps(readings), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_request(Path(sys.argv[1]))

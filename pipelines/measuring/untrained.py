@@ -1,0 +1,146 @@
+"""Know before training: size, work and latency of a plan, measured on its structure with untrained weights."""
+
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Literal, TypeAlias
+
+import torch
+from torch import nn
+
+from paretta.pipelines import artifact
+from paretta.pipelines.bench import Bench, derived_seed, seeded
+from paretta.pipelines.export.to_onnx import to_bytes
+from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.measuring.measure import measure
+from paretta.pipelines.measuring.ort_kernels import kernels_digest
+from paretta.pipelines.meter import Meter
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.stage import Shape, Stage, stages_of
+from paretta.pipelines.task import Task
+from paretta.search_spaces.canonical import digest
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.space.plan import Plan
+
+Certainty: TypeAlias = Literal["exact", "estimate"]
+
+# what training may change of each meter that reads the structure; where it is none of a plan's, the meter is exact
+_BLIND: Final[Mapping[str, set[Shape]]] = {
+    "macs": {"chosen by value"},
+    "latency": {"chosen by value"},
+    "throughput": {"chosen by value"},
+    "bops": {"chosen by value", "widths by value", "stored by value"},  # a layer may use less than its width
+    "size": {"chosen by value", "widths by value", "stored by value"},
+}
+
+_TIMED: Final = ("latency", "throughput", "energy")  # follow the kernels that run and their shapes, and nothing else
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """One reading before training.
+
+    Args:
+        reading: of the untrained structure, with its interval; not measured where training decides.
+        certainty: ``exact``: the trained artifact gives the same, up to the interval; ``estimate``: about the same.
+    """
+
+    reading: Reading
+    certainty: Certainty
+
+
+def foresee(
+    plan: Plan,
+    task: Task,
+    meters: Sequence[Meter],
+    *,
+    seed: int = 0,
+    baseline: Path | None = None,
+    timed: MutableMapping[str, Reading] | None = None,
+) -> Mapping[str, Foreseen]:
+    """Run the stages of `plan` that change the structure, none that trains, and measure what is exported.
+
+    Training only changes values, so what reads structure alone is exact: ``macs``, and ``latency`` and ``throughput``
+    up to their intervals, of every plan but those whose weights choose their structure (`prune` with scope ``global``);
+    ``size`` and ``bops`` where every value takes the same bits (no `quantize`). ``coded_size`` follows the values, so
+    it is an estimate, as is what a stage or meter gives that does not say what it depends on. What judges answers is
+    not foreseen.
+
+    Args:
+        plan: to foresee; needs no trained baseline.
+        task: its model and samples.
+        meters: what to read, by label in the result.
+        seed: of the untrained weights.
+        baseline: the uncompressed model's artifact, where there is one; otherwise an untrained one is made.
+        timed: readings of earlier calls with the same task, meters and baseline, which this one adds its own to. What
+            runs the same kernels on the same shapes is not timed again, such as where only bit-widths differ.
+
+    Raises:
+        WrongInput, TrialFailed: the plan cannot be carried out on this model.
+    """
+    stages = stages_of(plan)
+    readable = [meter for meter in meters if not meter.judges_answers]
+    with TemporaryDirectory(prefix="paretta-") as scratch:
+        candidate = Path(scratch) / "candidate"
+        _export(candidate, stages, plan, task, seed)
+        if baseline is None:
+            baseline = Path(scratch) / "baseline"
+            _export(baseline, stages[: len(plan.baseline)], plan.baseline_plan(), task, seed)
+        readings = _read(candidate, baseline, task, readable, {} if timed is None else timed)
+    shapes = {stage.shape for stage in stages}
+    known = {meter.label: Foreseen(readings[meter.label], certainty(meter.kind, shapes)) for meter in readable}
+    unknown = "it is known once the model is trained"
+    return {
+        meter.label: known.get(meter.label, Foreseen(Reading.not_measured(meter.unit, unknown), "estimate"))
+        for meter in meters
+    }
+
+
+def _read(
+    candidate: Path, baseline: Path, task: Task, meters: Sequence[Meter], timed: MutableMapping[str, Reading]
+) -> Mapping[str, Reading]:
+    """Measure what is not in `timed` already, and add to it."""
+    clocks = [meter for meter in meters if meter.kind in _TIMED]
+    ran = kernels_digest(candidate / artifact.MODEL) if clocks else ""
+    again = {meter.label: timed[key] for meter in clocks if (key := f"{meter.label} {ran}") in timed}
+    rest = [meter for meter in meters if meter.label not in again]
+    fresh = measure(candidate, baseline, task, split="validation", meters=rest) if rest else {}
+    timed.update({f"{meter.label} {ran}": fresh[meter.label] for meter in clocks if meter.label in fresh})
+    return {**again, **fresh}
+
+
+def structure_key(plan: Plan) -> str:
+    """Name what `foresee` looks at: plans with equal keys have equal structures before training."""
+    kept = [stage.sketch().model_dump(mode="json") for stage in stages_of(plan) if stage.shape != "kept"]
+    return digest(kept)
+
+
+def _export(folder: Path, stages: Iterable[Stage], plan: Plan, task: Task, seed: int) -> None:
+    with seeded(derived_seed(seed, "model")):
+        model = task.new_model()
+        _blur(model)
+        bench = Bench(task, Ranks.alone(), seed=seed)
+        for stage in stages:
+            if stage.shape != "kept":
+                model = stage.sketch().apply(model, bench)
+    exported = to_bytes(model, task.example_input)
+    artifact.write(folder, exported, plan=plan, seed=seed, data_digest=data_digest(task))
+
+
+@torch.no_grad()
+def _blur(model: nn.Module) -> None:
+    """Part values that are equal before training and differ after it: equal tensors would be stored once."""
+    running = ((name, value) for name, value in model.named_buffers() if value.is_floating_point())
+    for name, value in (*model.named_parameters(), *running):
+        noise = torch.rand_like(value) * 1e-3
+        value.add_(noise if name.endswith("running_var") else noise - 5e-4)
+
+
+def certainty(kind: str, shapes: Iterable[Shape]) -> Certainty:
+    """Say how sure a meter's reading is of a plan whose stages have these `shapes`.
+
+    >>> certainty("macs", ["kept", "stored by value"]), certainty("size", ["kept", "stored by value"])
+    ('exact', 'estimate')
+    """
+    return "exact" if kind in _BLIND and not _BLIND[kind] & set(shapes) else "estimate"

@@ -1,0 +1,1 @@
+"""Questions asked of a model: weights, names, attention, quantizable layers."""

@@ -1,0 +1,76 @@
+"""Which layers of a model have an integer form, and why the others have none."""
+
+from collections.abc import Collection, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from paretta.pipelines.model.weights import stored_parameter
+
+QUANTIZABLE = (nn.Conv2d, nn.Linear, nn.Embedding)
+
+
+def survey(model: nn.Module, example_input: Tensor) -> Iterator[tuple[str, str | None]]:
+    """Yield whatever owns a parameter of two or more dimensions, and why it cannot be quantised (None: it can)."""
+    owners = {name: list(_matrices(module)) for name, module in model.named_modules()}
+    owners = {name: matrices for name, matrices in owners.items() if matrices}
+    called = _called(model, example_input, owners)
+    uses = [id(matrix) for matrices in owners.values() for _, matrix in matrices]
+    for name, matrices in owners.items():
+        module = model.get_submodule(name)
+        if isinstance(module, QUANTIZABLE):
+            yield name, _obstacle(module, called=name in called, shared=uses.count(id(stored_parameter(module))) > 1)
+            continue
+        for attribute, _ in matrices:
+            yield name if attribute == "weight" else f"{name}.{attribute}".lstrip("."), _kind_obstacle(module)
+
+
+def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters of two or more dimensions that belong to `module` itself, parametrized ones included."""
+    if isinstance(module, parametrize.ParametrizationList):
+        return  # it belongs to the layer
+    for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+        if parameter.dim() >= 2:
+            yield name, parameter
+    if parametrize.is_parametrized(module):
+        chains = module.parametrizations
+        assert isinstance(chains, nn.ModuleDict)
+        for name, chain in chains.items():
+            if isinstance(chain.original, nn.Parameter) and chain.original.dim() >= 2:
+                yield name, chain.original
+
+
+def _kind_obstacle(module: nn.Module) -> str:
+    if type(module).__module__.startswith("torch.nn"):
+        known = ", ".join(kind.__name__ for kind in QUANTIZABLE)
+        return f"{type(module).__name__} layers have no integer form here; {known} do"
+    return f"a parameter of {type(module).__name__} itself and no layer's"
+
+
+def _obstacle(module: nn.Conv2d | nn.Linear | nn.Embedding, *, called: bool, shared: bool) -> str | None:
+    forwards = (nn.Conv2d.forward, nn.Linear.forward, nn.Embedding.forward)
+    padding = module.padding_mode if isinstance(module, nn.Conv2d) else "zeros"
+    summed = not isinstance(module, nn.Embedding)
+    obstacles = {
+        "it computes in its own way": type(module).forward not in forwards,
+        f"only zero padding has an integer form, not {padding!r}": padding != "zeros",
+        "its rows are scaled while they are read": isinstance(module, nn.Embedding) and module.max_norm is not None,
+        "its weight is shared with another layer": shared,
+        "the model uses its weight without calling the layer": not called,
+        "its sums could overflow 32 bits": summed and module.weight[0].numel() * 255 * 255 >= 2**31,
+    }
+    return next((words for words, applies in obstacles.items() if applies), None)
+
+
+def _called(model: nn.Module, example_input: Tensor, names: Collection[str]) -> set[str]:
+    """Name the modules that are called in evaluation mode."""
+    called: set[str] = set()
+    handles = [
+        model.get_submodule(name).register_forward_pre_hook(lambda _, __, name=name: called.add(name)) for name in names
+    ]
+    with torch.no_grad():
+        model(example_input)
+    for handle in handles:
+        handle.remove()
+    return called

@@ -1,0 +1,103 @@
+"""What a pass over training data tells of a model's weights and channels: gradients, and how much is handed on."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.model.weights import LAYERS
+from paretta.pipelines.samples import draw, take
+
+_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """Gradients of the task's loss by parameter, none where no pass was made.
+
+    Args:
+        mean: ``E[g]`` over batches.
+        mean_abs: ``E[|g|]`` over batches: it does not cancel where batches pull in opposite directions.
+        gates: of each layer and batch norm, [out], ``E[|dL/dgate|]`` over batches, where a gate of 1 multiplies each of
+            its outputs: what the loss would change by, to first order, without that output.
+    """
+
+    mean: dict[nn.Parameter, Tensor] = field(default_factory=dict)
+    mean_abs: dict[nn.Parameter, Tensor] = field(default_factory=dict)
+    gates: dict[nn.Module, Tensor] = field(default_factory=dict)
+
+    def of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor]:
+        """Return both for `parameter`, zeros where none are known."""
+        zeros = torch.zeros_like(parameter)
+        return self.mean.get(parameter, zeros), self.mean_abs.get(parameter, zeros)
+
+
+def gradients(model: nn.Module, bench: Bench, count: int) -> Gradients:
+    """Measure the gradients on `count` training samples in batches of 64, equal on all ranks (collective).
+
+    The model is left in the mode it is in, without gradients.
+    """
+    found = Gradients()
+    chosen = draw(bench.task.train, count, derived_seed(bench.seed, "samples"))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gated = [module for module in model.modules() if isinstance(module, (*LAYERS, _BatchNorm))]
+    for batch in torch.split(chosen, _BATCH):
+        model.zero_grad(set_to_none=True)
+        mine = bench.ranks.shard(batch)
+        if len(mine) > 0:
+            inputs, targets = (part.to(bench.ranks.device) for part in take(bench.task.train, mine))
+            loss = bench.task.loss(model(inputs), targets) * (len(mine) * bench.ranks.world_size / len(batch))
+            loss.backward()  # type: ignore[no-untyped-call]
+        bench.ranks.average_gradients(model)
+        for parameter in trained:
+            if parameter.grad is not None:
+                gradient = parameter.grad * (len(batch) / len(chosen))
+                found.mean[parameter] = found.mean.get(parameter, 0.0) + gradient
+                found.mean_abs[parameter] = found.mean_abs.get(parameter, 0.0) + gradient.abs()
+        for module in gated:
+            if (slope := _gate_gradient(module)) is not None:
+                found.gates[module] = found.gates.get(module, 0.0) + slope.abs() * (len(batch) / len(chosen))
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+@torch.no_grad()
+def _gate_gradient(module: nn.Module) -> Tensor | None:
+    """Return dL/dgate of each output, [out], from the gradients that its parameters hold; None where they hold none.
+
+    Output i is ``gate_i (f_i(x; w_i) + b_i)`` with f linear in the weights, so that its derivative at 1 is
+    ``sum_j w_ij dL/dw_ij + b_i dL/db_i``; of a batch norm the scale stands for the weights.
+    """
+    own = [getattr(module, name, None) for name in ("weight", "bias")]
+    terms = [(p * p.grad).reshape(len(p), -1).sum(1) for p in own if p is not None and p.grad is not None]
+    return torch.stack(terms).sum(0) if terms else None
+
+
+@torch.no_grad()
+def activities(model: nn.Module, bench: Bench, count: int) -> dict[nn.Module, Tensor]:
+    """Return for each layer the mean absolute value of each of its input channels, [in], equal on all ranks.
+
+    The mean is over `count` training samples and all positions (collective). The model is left in its mode.
+    """
+    sums: dict[nn.Module, Tensor] = {}
+    values: dict[nn.Module, int] = {}
+
+    def watch(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        rows = inputs[0].abs().transpose(1, -1) if isinstance(layer, LAYERS[:3]) else inputs[0].abs()
+        flat = rows.reshape(-1, rows.shape[-1]).double()
+        sums[layer] = sums.get(layer, 0.0) + flat.sum(0)
+        values[layer] = values.get(layer, 0) + len(flat)
+
+    handles = [layer.register_forward_pre_hook(watch) for layer in model.modules() if isinstance(layer, LAYERS)]
+    chosen = draw(bench.task.train, count, derived_seed(bench.seed, "samples"))
+    for part in torch.split(bench.ranks.shard(chosen), _BATCH):
+        if len(part) > 0:
+            model(take(bench.task.train, part)[0].to(bench.ranks.device))
+    for handle in handles:
+        handle.remove()
+    return {
+        layer: (bench.ranks.all_reduce_sum(total) / bench.ranks.all_reduce_sum(total.new_tensor(values[layer]))).float()
+        for layer, total in sums.items()
+    }

@@ -1,0 +1,1 @@
+"""Few bits per weight: scales, calibration, widths per layer, shared values."""

@@ -1,0 +1,173 @@
+"""Quantisation inside a trainable model: learned weight steps and calibrated activation grids."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from paretta.pipelines.grid import Grid, nearest_level
+from paretta.pipelines.quantizers import Quantizer
+
+_SMALLEST_STEP = 1e-8
+
+
+class LearnedStepSize(nn.Module):
+    """Weight parametrization with learned steps, one per output channel or one for all.
+
+    ``w_hat = s * round(clamp(w / s, low - z, high - z))``; gradients pass the rounding unchanged (straight-through) and
+    the step's gradient is scaled by ``1 / sqrt(n * q)`` with n weights per step and q the largest offset from zero. The
+    zero point z and the levels of a codebook stay as they were fitted; steps that are powers of two stay so, and all
+    others are rounded to bfloat16: small integers are no better for a finer step, which costs a coded file 2 bytes.
+    Source: Esser et al., "Learned step size quantization", 2020; with a zero point Bhalgat et al., "LSQ+", 2020.
+
+    Args:
+        grid: fitted to the weight, where the steps start.
+        num_weights: how many weights share one step.
+    """
+
+    scale: nn.Parameter
+    zero_point: Tensor
+    levels: Tensor | None
+
+    def __init__(self, grid: Grid, num_weights: int) -> None:
+        """Start at the steps of the grid."""
+        super().__init__()
+        self.low, self.high, self.axis, self.dyadic = grid.low, grid.high, grid.axis, grid.dyadic
+        self.scale = nn.Parameter(grid.scale.detach().clone())
+        self.register_buffer("zero_point", grid.zero_point.detach().clone())
+        self.register_buffer("levels", None if grid.levels is None else grid.levels.detach().clone())
+        offset = int((self.high - grid.zero_point).max())
+        self._gradient_scale = (num_weights * max(offset, 1)) ** -0.5
+
+    @property
+    def bits(self) -> int:
+        """The width that the number of levels takes."""
+        levels = self.high - self.low + 1 if self.levels is None else len(self.levels)
+        return (levels - 1).bit_length()
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the weight on its grid, same shape; zeros stay zero."""
+        step = self.steps()
+        slow = step * self._gradient_scale
+        grid = self.grid()
+        step = grid.spread(slow + (step - slow).detach(), weight)
+        zero = grid.spread(self.zero_point, weight)
+        ratio = (weight / step).clamp((self.low - zero).to(step.dtype), (self.high - zero).to(step.dtype))
+        nearest = ratio.round() if self.levels is None else nearest_level(ratio, self.levels)
+        rounded: Tensor = ratio + (nearest - ratio).detach()
+        return rounded * step
+
+    def steps(self) -> Tensor:
+        """Return the steps as they will be stored, positive, [out] or a scalar."""
+        steps = self.scale.abs().clamp_min(_SMALLEST_STEP)
+        stored = torch.exp2(torch.log2(steps).round()) if self.dyadic else steps.bfloat16().float()
+        return steps + (stored - steps).detach()
+
+    def grid(self) -> Grid:
+        """Return the grid the weight stands on now."""
+        steps = self.steps().detach()
+        return Grid(steps, self.zero_point, self.low, self.high, self.axis, self.levels, self.dyadic)
+
+
+class ActivationQuantizer(nn.Module):
+    """Unsigned 8-bit activations on a fixed, calibrated grid, with straight-through gradients inside its range.
+
+    Its state are buffers, so data-parallel replicas share it and no parameter is left without a gradient.
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, grid: Grid) -> None:
+        """Keep the grid; it must have one step for the whole tensor and codes 0 .. 255."""
+        super().__init__()
+        assert grid.axis is None
+        assert (grid.low, grid.high) == (0, 255)
+        self.register_buffer("scale", grid.scale.detach().clone())
+        self.register_buffer("zero_point", grid.zero_point.detach().clone())
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the values on the grid, same shape."""
+        low, high = -self.zero_point * self.scale, (255 - self.zero_point) * self.scale
+        inside = torch.minimum(torch.maximum(values, low), high)
+        return inside + (self.grid().nearest(values) - inside).detach()
+
+    def grid(self) -> Grid:
+        """Return the grid as a value."""
+        return Grid(self.scale, self.zero_point, 0, 255)
+
+
+def attach_weight_quantizer(layer: nn.Module, quantizer: Quantizer) -> None:
+    """Put learned steps on `layer.weight`, after what parametrizes it already; an older quantiser is replaced."""
+    current = weight_quantizer(layer)
+    if current is None:
+        parametrize.register_parametrization(layer, "weight", _learned(cast(Tensor, layer.weight), quantizer))
+        return
+    chain = _chain(layer)
+    index = [*chain].index(current)
+    source = cast(Tensor, chain.original)
+    for earlier in [*chain][:index]:
+        source = earlier(source)
+    chain[index] = _learned(source, quantizer)
+
+
+def _learned(weight: Tensor, quantizer: Quantizer) -> LearnedStepSize:
+    return LearnedStepSize(
+        quantizer.fit(weight.detach()), weight.numel() if quantizer.axis is None else weight[0].numel()
+    )
+
+
+def weight_quantizer(layer: nn.Module) -> LearnedStepSize | None:
+    """Return the learned-step quantiser on `layer.weight`, if there is one."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return None
+    return next((step for step in _chain(layer) if isinstance(step, LearnedStepSize)), None)
+
+
+def weight_codes(layer: nn.Module) -> Tensor:
+    """Return the integer codes of a quantised layer's weight, int8, shape of the weight."""
+    quantizer = weight_quantizer(layer)
+    assert quantizer is not None
+    return quantizer.grid().codes(cast(Tensor, layer.weight).detach()).to(torch.int8)
+
+
+def attach_input_quantizer(layer: nn.Module, grid: Grid) -> None:
+    """Quantise what enters `layer` to `grid`; a second call replaces the grid."""
+    layer.input_quantizer = ActivationQuantizer(grid)
+    if _quantize_input not in layer._forward_pre_hooks.values():
+        layer.register_forward_pre_hook(_quantize_input)
+
+
+def attach_output_quantizer(layer: nn.Module, grid: Grid) -> None:
+    """Quantise what leaves `layer` to `grid`; a second call replaces the grid."""
+    layer.output_quantizer = ActivationQuantizer(grid)
+    if _quantize_output not in layer._forward_hooks.values():
+        layer.register_forward_hook(_quantize_output)
+
+
+def detach_activation_quantizers(layer: nn.Module) -> None:
+    """Let activations pass unquantised again."""
+    for name in ("input_quantizer", "output_quantizer"):
+        if hasattr(layer, name):
+            delattr(layer, name)
+
+
+def is_quantized(layer: nn.Module) -> bool:
+    """Say whether `layer` computes in integers: both its weight and its input are quantised."""
+    return weight_quantizer(layer) is not None and hasattr(layer, "input_quantizer")
+
+
+def _chain(layer: nn.Module) -> nn.ModuleList:
+    return cast(nn.ModuleList, cast(nn.ModuleDict, layer.parametrizations)["weight"])
+
+
+# Hooks are functions of the module and not bound methods, so a deep copy of the layer uses its own quantiser.
+def _quantize_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    quantizer = getattr(layer, "input_quantizer", None)
+    return inputs if quantizer is None else (quantizer(inputs[0]), *inputs[1:])
+
+
+def _quantize_output(layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    quantizer = getattr(layer, "output_quantizer", None)
+    return output if quantizer is None else cast(Tensor, quantizer(output))

@@ -1,0 +1,74 @@
+"""What became of each layer: its shape, the bits of its weights, how many of them are zero, why it stays in floats."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+
+from paretta.pipelines.model.quantizable import survey
+from paretta.pipelines.quantization.fake_quantize import is_quantized, weight_quantizer
+from paretta.search_spaces.canonical import Json
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """One weight of a model.
+
+    Args:
+        shape: [out, in, ...].
+        bits: of each of its numbers as the model computes with them.
+        sparsity: share of exact zeros.
+        in_floats: why its layer computes in floats; None where it computes, or is looked up, in integers.
+    """
+
+    shape: tuple[int, ...]
+    bits: int
+    sparsity: float
+    in_floats: str | None
+
+    def to_document(self) -> dict[str, Json]:
+        """Return plain data for JSON."""
+        return {
+            "shape": list(self.shape),
+            "bits": self.bits,
+            "sparsity": self.sparsity,
+            "in_floats": self.in_floats,
+        }
+
+
+def layer_facts(model: nn.Module, example_input: Tensor) -> dict[str, LayerFacts]:
+    """Return the facts of all that owns a parameter of two or more dimensions, by its name.
+
+    Args:
+        model: in evaluation mode.
+        example_input: [n, ...], on any device.
+
+    >>> import torch
+    >>> layer_facts(nn.Sequential(nn.Linear(3, 2)), torch.zeros(1, 3))["0"].in_floats
+    'its weight is not quantized'
+    """
+    example = example_input.to(next(model.parameters()).device)
+    return {name: _facts(model, name, obstacle) for name, obstacle in survey(model, example)}
+
+
+def _facts(model: nn.Module, name: str, obstacle: str | None) -> LayerFacts:
+    owner, values = _weight(model, name)
+    quantizer = None if owner is None else weight_quantizer(owner)
+    bits = 8 * values.element_size() if quantizer is None else quantizer.bits
+    sparsity = round(float((values == 0).double().mean()), 4)
+    return LayerFacts(tuple(values.shape), bits, sparsity, obstacle or _reason(owner))
+
+
+def _weight(model: nn.Module, name: str) -> tuple[nn.Module | None, Tensor]:
+    """Return the layer called `name` and its weight, or the parameter of that name, which is no layer's."""
+    parent, _, own = name.rpartition(".")
+    found = getattr(model.get_submodule(parent), own) if name else model
+    return (None, found.detach()) if isinstance(found, Tensor) else (found, cast(Tensor, found.weight).detach())
+
+
+def _reason(layer: nn.Module | None) -> str | None:
+    if layer is None or weight_quantizer(layer) is None:
+        return "its weight is not quantized"
+    if isinstance(layer, nn.Embedding) or is_quantized(layer):
+        return None
+    return "what enters it is not quantized"

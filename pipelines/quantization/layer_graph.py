@@ -1,0 +1,170 @@
+"""How the layers of a model follow each other, read from its exported graph."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.fx import Node
+from torch.nn.utils import fuse_conv_bn_weights, fuse_linear_bn_weights, parametrize
+
+from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
+
+aten = torch.ops.aten
+_CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default)
+_LAYERS = (*_CONVOLUTIONS, aten.linear.default)
+_RELUS = (aten.relu.default, aten.relu_.default)
+_RELU6 = (aten.hardtanh.default, aten.hardtanh_.default, aten.relu6.default)
+# What ONNX Runtime moves a quantiser through, so that the layer before it still writes integers.
+_TRANSPARENT = (
+    *_RELUS,
+    *_RELU6,
+    aten.max_pool2d.default,
+    aten.flatten.using_ints,
+    aten.view.default,
+    aten.reshape.default,
+    aten.dropout.default,
+)
+Activation = Literal["relu", "relu6", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerGraph:
+    """The convolutions and linear layers of a model by module name, and what their outputs flow into."""
+
+    nodes: dict[str, list[Node]]
+    norms: dict[str, list[Node]]
+
+    @classmethod
+    def of(cls, model: nn.Module, example_input: Tensor) -> "LayerGraph":
+        """Trace `model` in evaluation mode on `example_input` [n, ...]; the model itself is left alone."""
+        program = torch.export.export(plain_copy(model), (example_input,), strict=False)
+        states = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
+        nodes: dict[str, list[Node]] = {}
+        norms: dict[str, list[Node]] = {}
+        for node in program.graph.nodes:
+            if node.target in _LAYERS:
+                nodes.setdefault(_owner(node.args[1], states), []).append(node)
+            elif node.target is aten.batch_norm.default:
+                norms.setdefault(_owner(node.args[3], states), []).append(node)
+        return cls(nodes, norms)
+
+    def batch_norm_after(self, layer: str) -> str | None:
+        """Return the batch norm that reads all of `layer`'s output and nothing else; None where there is none."""
+        uses = self.nodes.get(layer, [])
+        follower = _only_user(uses[0]) if len(uses) == 1 else None
+        return next((name for name, norms in self.norms.items() if norms == [follower]), None)
+
+    def feeds_a_quantizer(self, layer: str, quantized: set[str]) -> bool:
+        """Say whether the output of `layer` reaches the input of one quantised layer and nothing else.
+
+        Only activations and reorderings that keep integers as they are may stand between.
+        """
+        entrances = [node for name in quantized for node in self.nodes.get(name, [])]
+        return all(_reaches(node, entrances) for node in self.nodes[layer])
+
+    def activation_after(self, layer: str) -> Activation:
+        """Return the activation that alone reads the output of `layer`."""
+        followers = {_activation(_only_user(node)) for node in self.nodes[layer]}
+        return followers.pop() if len(followers) == 1 else "none"
+
+
+def fold_batch_norms(model: nn.Module, example_input: Tensor) -> nn.Module:
+    """Merge every batch norm into the convolution or linear layer right before it, in place, and return the model.
+
+    ``w' = w * gamma / sqrt(var + eps)``, ``b' = (b - mean) * gamma / sqrt(var + eps) + beta``. A merged norm becomes
+    nn.Identity. Norms that follow something else, or a layer used twice, stay. Masks on the weight keep working.
+    """
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return model
+    graph = LayerGraph.of(model, example_input)
+    for layer_name in graph.nodes:
+        norm_name = graph.batch_norm_after(layer_name)
+        if norm_name is not None and _fold(model.get_submodule(layer_name), model.get_submodule(norm_name)):
+            model.set_submodule(norm_name, nn.Identity())
+    return model
+
+
+def _fold(layer: nn.Module, norm: nn.Module) -> bool:
+    if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_mean is None or norm.running_var is None:
+        return False
+    fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
+    weight = cast(nn.Parameter, layer.weight)
+    bias = cast("nn.Parameter | None", layer.bias)
+    folded, folded_bias = fuse(weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
+    if not _set_weight(layer, weight.detach(), folded.detach()):
+        return False
+    layer.bias = nn.Parameter(folded_bias.detach())
+    return True
+
+
+def _set_weight(layer: nn.Module, weight: Tensor, folded: Tensor) -> bool:
+    """Write the folded weight; under a parametrization its source is scaled, if that gives the same weight."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        layer.weight = nn.Parameter(folded)
+        return True
+    source = cast(nn.Parameter, cast(nn.ModuleDict, layer.parametrizations)["weight"].original)
+    rows, wanted = weight.flatten(1), folded.flatten(1)
+    factor = (wanted * rows).sum(1) / rows.square().sum(1).clamp_min(torch.finfo(torch.float32).tiny)
+    before = source.detach().clone()
+    with torch.no_grad():
+        source.mul_(factor.view(-1, *[1] * (source.dim() - 1)))
+        same = torch.allclose(cast(Tensor, layer.weight), folded, rtol=1e-5, atol=1e-7)
+        if not same:
+            source.copy_(before)
+    return same
+
+
+def plain_copy(model: nn.Module) -> nn.Module:
+    """Copy without parametrizations and quantisers, so that weights are read straight from parameters."""
+    copy = deepcopy(model).eval()
+    for module in list(copy.modules()):
+        detach_activation_quantizers(module)
+        bake_parametrizations(module)
+    return copy
+
+
+def bake_parametrizations(module: nn.Module) -> None:
+    """Replace the parametrizations of `module` itself by the tensors they give.
+
+    torch's remove_parametrizations deletes the property from a class that deep copies share, which breaks the original.
+    """
+    if not parametrize.is_parametrized(module):
+        return
+    chains = cast(nn.ModuleDict, module.parametrizations)
+    baked = {name: cast(Tensor, getattr(module, name)).detach().clone() for name in chains}
+    module.__class__ = parametrize.type_before_parametrizations(module)
+    del module.parametrizations
+    for name, values in baked.items():
+        module.register_parameter(name, nn.Parameter(values))
+
+
+def _owner(argument: object, states: dict[str, str]) -> str:
+    name = states.get(argument.name, "") if isinstance(argument, Node) else ""
+    return name.rpartition(".")[0]
+
+
+def _only_user(node: Node) -> Node | None:
+    users = list(node.users)
+    return users[0] if len(users) == 1 else None
+
+
+def _reaches(node: Node, entrances: list[Node]) -> bool:
+    user = _only_user(node)
+    if user is None:
+        return False
+    if user in entrances:
+        return user.args[0] is node
+    if user.target in _RELU6 and _activation(user) == "none":
+        return False
+    return user.target in _TRANSPARENT and _reaches(user, entrances)
+
+
+def _activation(node: Node | None) -> Activation:
+    if node is None:
+        return "none"
+    if node.target in _RELUS:
+        return "relu"
+    is_relu6 = node.target is aten.relu6.default or (node.target in _RELU6 and tuple(node.args[1:]) == (0.0, 6.0))
+    return "relu6" if is_relu6 else "none"

@@ -1,0 +1,293 @@
+"""A model whose structure has changed, as plain data and tensors, so that another process can go on from it.
+
+What stages did to a model is written down module by module: class, plain attributes, tensors, parametrizations and
+hooks. Anything else, such as a function the user's model keeps, is taken from an untrained model of the same task, and
+only where both have the same there. What cannot be written down so is not written at all.
+"""
+
+import pickle
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
+from typing import Any, Final, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from paretta.pipelines.state.state_file import State
+
+ModelDocument = Mapping[str, State]
+
+_OF_TORCH: Final = frozenset(nn.Module().__dict__)
+_NEVER: Final = tuple(name for name in _OF_TORCH if name.endswith(("hooks", "kwargs", "called")))
+_HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks")
+_FROM_FRESH: Final[ModelDocument] = {"fresh": True}
+
+
+class NotWritable(Exception):
+    """The model holds something that plain data and tensors cannot say."""
+
+
+def snapshot(model: nn.Module, fresh: nn.Module) -> ModelDocument | None:
+    """Return `model` as plain data and copies of its tensors; None where that does not say all.
+
+    Args:
+        model: what stages made.
+        fresh: the task's untrained model; it is used up.
+    """
+    try:
+        written = _Writer(fresh).module("", model)
+        again = _Writer(fresh).module("", restored(written, fresh))
+    except (NotWritable, AttributeError, TypeError, RuntimeError):
+        return None
+    return written if _same(written, again) else None
+
+
+def restored(written: ModelDocument, fresh: nn.Module) -> nn.Module:
+    """Return the model that `snapshot` wrote, on the CPU.
+
+    Args:
+        written: by `snapshot`.
+        fresh: an untrained model of the same task; it is used up.
+
+    Raises:
+        NotWritable: a module's class is neither torch's nor ours, and not from where the model's own classes are.
+    """
+    reader = _Reader(fresh)
+    model = reader.module("", written)
+    for module, training in reader.training:  # last, since registering a parametrization changes it
+        module.training = training
+    return model
+
+
+class _Writer:
+    def __init__(self, fresh: nn.Module) -> None:
+        self.fresh = dict(fresh.named_modules())
+        self.modules: dict[int, str] = {}
+        self.tensors: dict[int, str] = {}
+
+    def module(self, path: str, module: nn.Module) -> ModelDocument:
+        known = self.modules.setdefault(id(module), path)
+        if known != path:
+            return {"module": known}
+        if any(module.__dict__[name] for name in _NEVER if name not in _HOOKS):
+            raise NotWritable(path)
+        held = parametrize.is_parametrized(module)
+        children = {name: child for name, child in module._modules.items() if not (held and name == "parametrizations")}
+        return {
+            "class": _class_name(parametrize.type_before_parametrizations(module)),
+            "training": module.training,
+            "attributes": {
+                name: self._attribute(path, name, value)
+                for name, value in module.__dict__.items()
+                if name not in _OF_TORCH
+            },
+            "parameters": {name: self._tensor(path, name, tensor) for name, tensor in module._parameters.items()},
+            "buffers": {name: self._tensor(path, name, tensor) for name, tensor in module._buffers.items()},
+            "passing": sorted(module._non_persistent_buffers_set),
+            "children": {
+                name: None if child is None else self.module(f"{path}.{name}".lstrip("."), child)
+                for name, child in children.items()
+            },
+            "held": self._held(path, module) if held else {},
+            "order": list(module._modules),
+            **{kind: [_function_name(hook) for hook in module.__dict__[kind].values()] for kind in _HOOKS},
+        }
+
+    def _held(self, path: str, module: nn.Module) -> ModelDocument:
+        lists = cast(Mapping[str, parametrize.ParametrizationList], module.parametrizations)
+        written: dict[str, State] = {}
+        for name, chain in lists.items():
+            if not chain.is_tensor:
+                raise NotWritable(path)
+            place = f"{path}.parametrizations.{name}".lstrip(".")
+            written[name] = {
+                "original": self._tensor(place, "original", chain.original),
+                "steps": [self.module(f"{place}.{index}", step) for index, step in enumerate(chain)],
+            }
+        return written
+
+    def _attribute(self, path: str, name: str, value: object) -> State:
+        try:
+            return {"value": _plain(value)}
+        except NotWritable:
+            fresh = self.fresh.get(path)
+            if fresh is None or name not in fresh.__dict__ or not _same(value, fresh.__dict__[name]):
+                raise
+            return _FROM_FRESH
+
+    def _tensor(self, path: str, name: str, tensor: Tensor | None) -> State:
+        if tensor is None:
+            return None
+        place = f"{path}.{name}".lstrip(".")
+        known = self.tensors.setdefault(id(tensor), place)
+        if known != place:
+            return {"tied": known}
+        if type(tensor) not in (Tensor, nn.Parameter):
+            raise NotWritable(place)
+        copy = tensor.detach().to("cpu", copy=True).contiguous()
+        facts: ModelDocument = {
+            "tensor": copy,
+            "learned": isinstance(tensor, nn.Parameter),
+            "trained": tensor.requires_grad,
+        }
+        return facts
+
+
+class _Reader:
+    def __init__(self, fresh: nn.Module) -> None:
+        self.fresh = dict(fresh.named_modules())
+        self.homes = {type(module).__module__ for module in self.fresh.values()}
+        self.modules: dict[str, nn.Module] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.training: list[tuple[nn.Module, bool]] = []
+
+    def module(self, path: str, written: ModelDocument) -> nn.Module:
+        if "module" in written:
+            return self.modules[str(written["module"])]
+        kind = self._class(str(written["class"]))
+        module = kind.__new__(kind)
+        nn.Module.__init__(module)
+        self.modules[path] = module
+        for name, value in _items(written["attributes"]):
+            from_fresh = cast(ModelDocument, value) == _FROM_FRESH
+            module.__dict__[name] = self.fresh[path].__dict__[name] if from_fresh else _unplain(value["value"])
+        for name, tensor in _items(written["parameters"]):
+            module.register_parameter(name, cast("nn.Parameter | None", self._tensor(path, name, tensor)))
+        passing = cast(Sequence[str], written["passing"])
+        for name, tensor in _items(written["buffers"]):
+            module.register_buffer(name, self._tensor(path, name, tensor), persistent=name not in passing)
+        for name, child in _items(written["children"]):
+            module._modules[name] = None if child is None else self.module(f"{path}.{name}".lstrip("."), child)
+        for name, held in _items(written["held"]):
+            self._hold(path, module, name, held)
+        order = cast(Sequence[str], written["order"])
+        module._modules = {name: module._modules[name] for name in order}
+        for kind_of_hook in _HOOKS:
+            for hook in cast(Sequence[str], written[kind_of_hook]):
+                register = module.register_forward_pre_hook if "pre" in kind_of_hook else module.register_forward_hook
+                register(_function(hook))
+        lists = module._modules.get("parametrizations") if written["held"] else None
+        for part in (module, *([] if lists is None else [lists, *lists.children()])):
+            self.training.append((part, bool(written["training"])))
+        return module
+
+    def _hold(self, path: str, module: nn.Module, name: str, written: Mapping[str, Any]) -> None:
+        place = f"{path}.parametrizations.{name}".lstrip(".")
+        original = self._tensor(place, "original", written["original"])
+        if isinstance(original, nn.Parameter):
+            module.register_parameter(name, original)
+        else:
+            module.register_buffer(name, original)
+        for index, step in enumerate(written["steps"]):
+            parametrize.register_parametrization(module, name, self.module(f"{place}.{index}", step), unsafe=True)
+        chain = module.get_submodule(f"parametrizations.{name}")
+        (chain._parameters if "original" in chain._parameters else chain._buffers)["original"] = original  # type: ignore[assignment]
+
+    def _tensor(self, path: str, name: str, written: State) -> Tensor | None:
+        if written is None:
+            return None
+        facts = cast(Mapping[str, Any], written)
+        if "tied" in facts:
+            return self.tensors[facts["tied"]]
+        tensor: Tensor = facts["tensor"].clone()
+        if facts["learned"]:
+            tensor = nn.Parameter(tensor, requires_grad=facts["trained"])
+        self.tensors[f"{path}.{name}".lstrip(".")] = tensor
+        return tensor
+
+    def _class(self, name: str) -> type[nn.Module]:
+        """Return a class that is loaded already; only of torch's layers, ours, and where the model's own are."""
+        home, _, path = name.partition(":")
+        if not (home.startswith(("torch.nn.", "paretta.pipelines.")) or home in self.homes):
+            raise NotWritable(name)
+        found: object = sys.modules.get(home)
+        for part in path.split("."):
+            found = getattr(found, part, None)
+        if not (isinstance(found, type) and issubclass(found, nn.Module)):
+            raise NotWritable(name)
+        return found
+
+
+def _items(written: State) -> Sequence[tuple[str, Any]]:
+    return list(cast(Mapping[str, Any], written).items())
+
+
+def _class_name(kind: type) -> str:
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def _function_name(hook: object) -> str:
+    """Name a hook that one of our stages left; the user's own hooks know more than their name."""
+    if not isinstance(hook, FunctionType) or not hook.__module__.startswith("paretta.pipelines.") or hook.__closure__:
+        raise NotWritable(repr(hook))
+    return f"{hook.__module__}:{hook.__qualname__}"
+
+
+def _function(name: str) -> Callable[..., Any]:
+    home, _, path = name.partition(":")
+    found = getattr(sys.modules[home], path) if home.startswith("paretta.pipelines.") else None
+    if not isinstance(found, FunctionType):
+        raise NotWritable(name)
+    return found
+
+
+def _plain(value: object) -> State:
+    """Write numbers, text and containers of them, such that `_unplain` gives back equal values of equal types."""
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return cast(State, value)
+    if kind in (tuple, list):
+        return {kind.__name__: [_plain(item) for item in cast(Sequence[object], value)]}
+    if kind is dict and all(type(key) is str for key in cast(Mapping[object, object], value)):
+        return {"dict": {key: _plain(item) for key, item in cast(Mapping[str, object], value).items()}}
+    raise NotWritable(repr(kind))
+
+
+def _unplain(written: State) -> object:
+    if not isinstance(written, Mapping):
+        return written
+    ((kind, inside),) = cast(Mapping[str, State], written).items()
+    if kind == "dict":
+        return {key: _unplain(item) for key, item in cast(Mapping[str, State], inside).items()}
+    items = [_unplain(item) for item in cast(Sequence[State], inside)]
+    return tuple(items) if kind == "tuple" else items
+
+
+def _same(one: object, other: object) -> bool:  # noqa: PLR0911 - one line a type
+    """Say whether two values of equal structure are equal to the bit."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    match one:
+        case Tensor():
+            assert isinstance(other, Tensor)
+            return one.dtype == other.dtype and one.shape == other.shape and torch.equal(_bits(one), _bits(other))
+        case Mapping():
+            assert isinstance(other, Mapping)
+            return [*one] == [*other] and all(_same(one[key], other[key]) for key in one)
+        case list() | tuple():
+            assert isinstance(other, list | tuple)
+            return len(one) == len(other) and all(map(_same, one, other))
+        case FunctionType():
+            assert isinstance(other, FunctionType)
+            cells = [[cell.cell_contents for cell in function.__closure__ or ()] for function in (one, other)]
+            return (one.__code__, one.__module__) == (other.__code__, other.__module__) and _same(
+                [cells[0], one.__defaults__, one.__kwdefaults__], [cells[1], other.__defaults__, other.__kwdefaults__]
+            )
+        case _:
+            return _dumped(one) is not None and _dumped(one) == _dumped(other)
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().flatten().contiguous().view(torch.uint8)
+
+
+def _dumped(value: object) -> bytes | None:
+    """Return the value's pickle, which is only compared and never loaded; None where it has none."""
+    try:
+        return pickle.dumps(value)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None

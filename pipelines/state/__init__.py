@@ -1,0 +1,1 @@
+"""Model and training states kept on disk."""

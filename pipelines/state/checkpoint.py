@@ -1,0 +1,56 @@
+"""Training states on disk, one file a training, so that an interrupted run continues instead of starting again."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from paretta.pipelines.state.state_file import FILE_ERRORS, State, read_state, write_state
+from paretta.search_spaces.errors import first_line
+
+_log = logging.getLogger("paretta")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder of states, each the newest of one training; there is no pickle in it.
+
+    Args:
+        folder: readable by all ranks; made when the first state is saved. Who hands it out removes it.
+    """
+
+    folder: Path
+
+    def save(self, key: str, state: Mapping[str, State]) -> None:
+        """Keep `state` under `key`, for one rank of a group; readers see the former file or the whole new one.
+
+        Where the disk is full, the former file stays and the training goes on.
+        """
+        try:
+            write_state(self._path(key), state)
+        except FILE_ERRORS as error:
+            _log.warning("the training goes on without saving its state (%s)", first_line(error))
+
+    def load(self, key: str) -> Mapping[str, State] | None:
+        """Return what was saved under `key`; None where there is nothing, or nothing that can be read."""
+        path = self._path(key)
+        if not path.exists():
+            return None
+        try:
+            return read_state(path)
+        except FILE_ERRORS as error:
+            _log.warning("a saved state cannot be read (%s); its training starts again", first_line(error))
+            return None
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+
+def same_structure(one: Mapping[str, Tensor], other: State) -> bool:
+    """Say whether both hold tensors of equal names and shapes."""
+    return isinstance(other, Mapping) and {name: tensor.shape for name, tensor in one.items()} == {
+        name: tensor.shape for name, tensor in other.items() if isinstance(tensor, torch.Tensor)
+    }

@@ -1,0 +1,36 @@
+"""What training will cost, timed on a few batches of the untrained model on this machine."""
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from paretta.pipelines.bench import seeded
+from paretta.pipelines.samples import num_samples, take
+from paretta.pipelines.stage import Stage
+from paretta.pipelines.task import Task
+from paretta.pipelines.training.train import TrainSettings
+
+_BATCHES = 3  # of which the fastest counts: the first one warms up
+
+
+def training_seconds(stages: Sequence[Stage], task: Task) -> float:
+    """Return the seconds that the stages' epochs take on one core with one worker, if every layer stays as it is.
+
+    Compression makes batches cheaper and distillation dearer, so this is an order of magnitude. What trains by other
+    means than `paretta.pipelines.training.train` is not counted.
+    """
+    return sum(_epoch_seconds(stage, task) * stage.epochs for stage in stages if isinstance(stage, TrainSettings))
+
+
+def _epoch_seconds(settings: TrainSettings, task: Task) -> float:
+    size = min(settings.batch_size, num_samples(task.train))
+    inputs, targets = take(task.train, torch.arange(size))
+    with seeded(0):
+        model = task.new_model().train()
+    seconds = []
+    for _ in range(_BATCHES):
+        begun = time.perf_counter()
+        task.loss(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+        seconds.append(time.perf_counter() - begun)
+    return min(seconds) * (task.num_train // size)

@@ -1,0 +1,56 @@
+"""What a model in training answers, and how good that is: for decisions on the way, never for the record."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.samples import Samples, num_samples, take
+from paretta.pipelines.task import Split, Task
+
+EVALUATION_BATCH = 256
+
+
+@torch.no_grad()
+def split_answers(model: nn.Module, dataset: Samples, ranks: Ranks) -> Tensor:
+    """Return the model's outputs for the whole dataset, [n, ...], equal on all ranks (collective).
+
+    Each rank computes its share. The model is left on the ranks' device and in evaluation mode.
+    """
+    model.to(ranks.device).eval()
+    mine = ranks.shard(torch.arange(num_samples(dataset)))
+    parts = [model(take(dataset, part)[0].to(ranks.device)).float() for part in torch.split(mine, EVALUATION_BATCH)]
+    found = torch.cat(parts)
+    table = found.new_zeros(num_samples(dataset), *found.shape[1:])
+    table[mine.to(ranks.device)] = found
+    return ranks.all_reduce_sum(table)
+
+
+def scores(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validation") -> dict[str, float]:
+    """Return the mean of each of the task's metrics on a split, equal on all ranks (collective).
+
+    The model answers in torch, before it is exported: close to what its artifact will do, not the same. It is left in
+    the mode that it came in.
+    """
+    was_training = model.training
+    dataset = task.split(split)
+    outputs = split_answers(model, dataset, ranks).cpu()
+    model.train(was_training)
+    targets = torch.cat([take(dataset, part)[1] for part in torch.split(torch.arange(len(outputs)), EVALUATION_BATCH)])
+    return {name: _mean(metric.score, outputs, targets) for name, metric in task.metrics.items()}
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validation") -> float:
+    """Return the task's mean loss on a split, equal on all ranks (collective); the model is left in evaluation mode."""
+    dataset = task.split(split)
+    outputs = split_answers(model, dataset, ranks).cpu()
+    total = 0.0
+    for part in torch.split(torch.arange(len(outputs)), EVALUATION_BATCH):
+        total += float(task.loss(outputs[part], take(dataset, part)[1])) * len(part)
+    return total / len(outputs)
+
+
+def _mean(score: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> float:
+    return float(score(outputs, targets).double().mean())

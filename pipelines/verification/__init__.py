@@ -1,0 +1,1 @@
+"""Whether a delivered file runs and answers as recorded."""

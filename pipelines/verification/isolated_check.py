@@ -1,0 +1,66 @@
+"""The second look at a delivered folder: a script that imports nothing of paretta and nothing that can train.
+
+``python -I isolated_check.py request.json`` checks the folder's files against its manifest, runs the model on given
+inputs and writes what it found. It shares no code with what it looks at, so that a fault there cannot confirm itself;
+the isolated mode of Python keeps this folder and the user's off its import path.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+_MANIFEST, _MODEL, _BATCH = "manifest.json", "model.onnx", 256
+_OURS = ("torch", "onnx", "ray", "mlflow", "optuna", "paretta")
+
+
+def run_check(request: Path) -> None:
+    """Serve ``{"folder", "runs": [{"inputs", "outputs"}], "report"}``, all of them paths.
+
+    The report has ``faults``, the files that are not what the manifest says; ``model_bytes``; and ``foreign``, the
+    modules in this process that could be more than a second pair of eyes. With faults the model is not run.
+    """
+    asked = json.loads(request.read_text(encoding="utf-8"))
+    folder = Path(asked["folder"])
+    faults = _faults(folder)
+    report: dict[str, object] = {"faults": faults}
+    if not faults:
+        for run in asked["runs"]:
+            _answer(folder / _MODEL, Path(run["inputs"]), Path(run["outputs"]))
+        report["model_bytes"] = os.stat(folder / _MODEL).st_size
+    report["foreign"] = [name for name in _OURS if name in sys.modules]
+    Path(asked["report"]).write_text(json.dumps(report), encoding="utf-8")
+
+
+def _faults(folder: Path) -> list[str]:
+    try:
+        files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        expected = {str(name): str(digest) for name, digest in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return [f"{_MANIFEST} cannot be read: {type(error).__name__}: {error}"]
+    faults = [f"{name} is not in the manifest" for name in sorted({*os.listdir(folder)} - {*expected, _MANIFEST})]
+    faults += [f"{name} is not in the folder's manifest" for name in (_MODEL,) if name not in expected]
+    for name, digest in sorted(expected.items()):
+        path = folder / name
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no such file"
+        if found != digest:
+            faults.append(f"{name}: expected sha256 {digest}, found {found}")
+    return faults
+
+
+def _answer(model: Path, inputs: Path, outputs: Path) -> None:
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is first imported
+    import numpy as np  # noqa: PLC0415 - a manifest is checked without them
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    name, values = session.get_inputs()[0].name, np.load(inputs, mmap_mode="r", allow_pickle=False)
+    parts = [session.run(None, {name: values[at : at + _BATCH]})[0] for at in range(0, len(values), _BATCH)]
+    np.save(outputs, np.concatenate(parts), allow_pickle=False)
+
+
+if __name__ == "__main__":
+    run_check(Path(sys.argv[1]))

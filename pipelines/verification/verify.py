@@ -1,0 +1,192 @@
+"""Compare what a delivered folder claims with what a process that knows nothing of us finds in it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Literal, TypeAlias, cast
+
+import numpy as np
+import torch
+
+from paretta.pipelines.artifact import MANIFEST, MODEL, READINGS
+from paretta.pipelines.coding.container import encode_model
+from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.samples import batches
+from paretta.pipelines.task import SPLITS, Split, Task
+from paretta.search_spaces.canonical import Document, Json
+from paretta.search_spaces.errors import TrialFailed
+from paretta.search_spaces.objectives.reading import Reading
+
+WITNESS: Final = Path(__file__).with_name("isolated_check.py")
+TIMEOUT_S: Final = 600.0
+_TEST: Final = "test_"
+FindingStatus: TypeAlias = Literal["confirmed", "mismatch", "not checked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one claim.
+
+    Args:
+        name: ``manifest``, or the name of a reading; those of the test split begin with ``test_``.
+        outcome: whether it holds.
+        words: both numbers, or why it was not checked.
+    """
+
+    name: str
+    outcome: FindingStatus
+    words: str
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return f"{self.name}: {self.outcome}, {self.words}"
+
+
+def verify_claims(
+    folder: Path, task: Task | None, *, without: str = "no task", elsewhere: bool = False
+) -> tuple[Finding, ...]:
+    """Look again at the artifact in `folder`: manifest first, then each reading that it claims.
+
+    A fresh, isolated Python process without torch and without any module of ours checks the SHA-256 of every file,
+    weighs the model and runs it in ONNX Runtime; see `isolated_check`. The task's own metric judges those answers
+    in this process. Timings and the like are not repeatable, so they are never compared.
+
+    Args:
+        folder: a delivered folder.
+        task: the task that the metrics belong to; None leaves them unchecked.
+        without: why there is no task.
+        elsewhere: on another processor the last bits of a float may differ, and now and then a sample's answer with
+            them: one sample in a thousand, or one of fewer, may. On the same machine nothing may. A coded size is
+            checked elsewhere only: here it was read by the same code.
+    """
+    with TemporaryDirectory(prefix="paretta-") as scratch:
+        claims = _claims(folder)
+        strange = None if task is None else _strange_data(folder, task)
+        judge = None if strange else task
+        splits = _splits(claims, judge)
+        report = _look(folder.absolute(), judge, splits, Path(scratch))
+        if faults := cast(list[str], report["faults"]):
+            return (Finding("manifest", "mismatch", "; ".join(faults)),)
+        findings = [Finding("manifest", "confirmed", "every file is what its manifest says")]
+        for name, claim in claims.items():
+            if name == "size":
+                findings.append(_compared(name, claim, float(cast(int, report["model_bytes"])), 0.0))
+            elif name == "coded_size" and elsewhere:
+                findings.append(
+                    _compared(name, claim, float(len(encode_model((folder / MODEL).read_bytes()).content)), 0.0)
+                )
+            elif judge is not None and name.removeprefix(_TEST) in judge.metrics:
+                metric, split = name.removeprefix(_TEST), _split(name)
+                found = _judged(judge, metric, split, Path(scratch))
+                findings.append(_compared(name, claim, found, _tolerance(claim, elsewhere)))
+            else:
+                findings.append(Finding(name, "not checked", strange or _reason(name, judge, without)))
+        return tuple(findings)
+
+
+def require_verified(folder: Path, task: Task, names: Sequence[str]) -> None:
+    """Raise `TrialFailed` with both numbers unless every claim holds and each of `names` was among those checked."""
+    findings = verify_claims(folder, task)
+    wrong = [finding for finding in findings if finding.outcome == "mismatch"]
+    unseen = set(names) - {finding.name for finding in findings if finding.outcome == "confirmed"}
+    if wrong:
+        raise TrialFailed(f"verify: {'; '.join(map(str, wrong))}")
+    if unseen:
+        raise TrialFailed(f"verify: the artifact makes no claim of {', '.join(sorted(unseen))}")
+
+
+def _claims(folder: Path) -> Mapping[str, Reading]:
+    """Return the claimed readings; none where the file is damaged, which the manifest tells."""
+    try:
+        documents: Document = json.loads((folder / READINGS).read_text(encoding="utf-8"))
+        return {name: Reading.from_document(cast(Document, item)) for name, item in documents.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _strange_data(folder: Path, task: Task) -> str | None:
+    try:
+        written: Json = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    here = data_digest(task)
+    return None if written == here else f"the task's data here is {here}, the artifact's was {written}"
+
+
+def _splits(claims: Mapping[str, Reading], task: Task | None) -> tuple[Split, ...]:
+    wanted = {_split(name) for name in claims if task is not None and name.removeprefix(_TEST) in task.metrics}
+    return tuple(split for split in SPLITS if split in wanted)
+
+
+def _split(name: str) -> Split:
+    return "test" if name.startswith(_TEST) else "validation"
+
+
+def _look(folder: Path, task: Task | None, splits: Sequence[Split], scratch: Path) -> Mapping[str, Json]:
+    runs: list[Json] = []
+    for split in splits:
+        assert task is not None
+        inputs = torch.cat([inputs for inputs, _ in batches(task.split(split))]).numpy()
+        np.save(scratch / f"{split}.npy", inputs, allow_pickle=False)
+        runs.append({"inputs": str(scratch / f"{split}.npy"), "outputs": str(_answers(scratch, split))})
+    request, report = scratch / "request.json", scratch / "report.json"
+    request.write_text(json.dumps({"folder": str(folder), "runs": runs, "report": str(report)}), encoding="utf-8")
+    command = [sys.executable, "-I", str(WITNESS), str(request)]
+    try:
+        # our own interpreter and script; nothing of the command comes from outside
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)  # noqa: S603
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
+        raise TrialFailed(f"verify: the artifact does not run: {lines[-1]}", error.stderr) from None
+    except subprocess.TimeoutExpired:
+        raise TrialFailed(f"verify: no answer within {TIMEOUT_S:g} s") from None
+    found: Mapping[str, Json] = json.loads(report.read_text(encoding="utf-8"))
+    if found["foreign"]:
+        raise TrialFailed(f"verify: the checking process is not independent, it loaded {found['foreign']}")
+    return found
+
+
+def _answers(scratch: Path, split: Split) -> Path:
+    return scratch / f"{split}-outputs.npy"
+
+
+def _judged(task: Task, metric: str, split: Split, scratch: Path) -> float:
+    outputs = torch.from_numpy(np.load(_answers(scratch, split), allow_pickle=False))
+    targets = torch.cat([targets for _, targets in batches(task.split(split))])
+    return float(task.metrics[metric].score(outputs, targets).detach().double().mean())
+
+
+def _tolerance(claim: Reading, elsewhere: bool) -> float:
+    rounding = 1e-9 * max(abs(claim.value or 0.0), 1.0)
+    if not elsewhere:
+        return rounding
+    samples = max(claim.num_samples, 1)
+    return max(1.0, samples / 1000) / samples * max(abs(claim.value or 0.0), 1.0) + rounding
+
+
+def _compared(name: str, claim: Reading, found: float, tolerance: float) -> Finding:
+    if claim.value is None:
+        return Finding(name, "not checked", f"nothing is claimed: {claim.reason}")
+    holds = abs(claim.value - found) <= tolerance
+    words = f"claimed {claim.value!r} {claim.unit}, found {found!r} {claim.unit}"
+    return Finding(name, "confirmed" if holds else "mismatch", words)
+
+
+def _reason(name: str, task: Task | None, without: str) -> str:
+    if name.removeprefix(_TEST) in (
+        "latency",
+        "throughput",
+        "load_time",
+        "peak_memory",
+        "energy",
+        "train_cost",
+        "train_energy",
+    ):
+        return "it depends on the machine and the moment"
+    if name in ("macs", "bops", "coded_size"):
+        return "it follows from the file, which the manifest holds"
+    return without if task is None else "the task has no metric of this name"

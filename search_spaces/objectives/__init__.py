@@ -1,0 +1,1 @@
+"""What counts as better: objectives, limits, wishes and dominance."""

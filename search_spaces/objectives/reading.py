@@ -1,0 +1,92 @@
+"""A measured number with its spread and unit."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast
+
+from paretta.search_spaces.canonical import Document, Json
+from paretta.search_spaces.quantities import format_quantity
+
+Detail: TypeAlias = float | int | str | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One number of a finished artifact, as sure as it is.
+
+    Args:
+        value: in base units (B, s, share, ratio, J, or the metric's own); None where it was not measured.
+        unit: that unit.
+        low, high: 95 % interval; None where the value is exact or its spread unknown.
+        num_samples: how many observations stand behind the value.
+        reason: why there is no value.
+        details: what is kept beside it. ``seconds`` holds the absolute time of a latency ratio.
+
+    >>> str(Reading(0.5, "ratio", low=0.49, high=0.51, details={"seconds": 0.002}))
+    '0.500x [0.490x, 0.510x]'
+    """
+
+    value: float | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    num_samples: int = 1
+    reason: str | None = None
+    details: Mapping[str, Detail] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Hold the two invariants: a value is finite, and a missing one has its reason."""
+        if self.value is None and not self.reason:
+            raise ValueError("a reading without a value needs its `reason`")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"`value` must be finite, got {self.value!r}; use Reading.not_measured(unit, reason)")
+
+    @classmethod
+    def not_measured(cls, unit: str, reason: str) -> "Reading":
+        """Return a reading that says why there is no number."""
+        return cls(None, unit, num_samples=0, reason=reason)
+
+    def value_in(self, unit: str | None) -> float | None:
+        """Return the value if `unit` is this reading's, and the kept absolute time of a ratio if `unit` is ``s``.
+
+        None means that there is no such number; a `unit` of None asks for the value as it is.
+        """
+        if unit in (None, self.unit):
+            return self.value
+        seconds = self.details.get("seconds")
+        return float(seconds) if unit == "s" and isinstance(seconds, int | float) else None
+
+    def __str__(self) -> str:
+        """Render for people, with the interval where there is one."""
+        if self.value is None:
+            return f"not measured: {self.reason}"
+        text = format_quantity(self.value, self.unit)
+        if self.low is None or self.high is None:
+            return text
+        return f"{text} [{format_quantity(self.low, self.unit)}, {format_quantity(self.high, self.unit)}]"
+
+    def to_document(self) -> dict[str, Json]:
+        """Return plain data for JSON."""
+        return {
+            "value": self.value,
+            "unit": self.unit,
+            "low": self.low,
+            "high": self.high,
+            "num_samples": self.num_samples,
+            "reason": self.reason,
+            "details": dict(self.details),
+        }
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Reading":
+        """Read what `to_document` wrote."""
+        return cls(
+            value=cast(float | None, document["value"]),
+            unit=str(document["unit"]),
+            low=cast(float | None, document["low"]),
+            high=cast(float | None, document["high"]),
+            num_samples=cast(int, document["num_samples"]),
+            reason=cast(str | None, document["reason"]),
+            details=cast(Mapping[str, Detail], document["details"]),
+        )

@@ -1,0 +1,45 @@
+"""The reference point: what counts as worthless, and from where hypervolume is measured."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from paretta.search_spaces.objectives.limits import Limit
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.pareto import Losses
+from paretta.search_spaces.objectives.reading import Reading
+
+DEFAULT_POINTS: Final = 1.0  # on the axis of a share: ten points worse than the baseline
+
+
+def reference_axes(
+    objectives: Sequence[Objective], baseline: Mapping[str, Reading], given: Sequence[Limit] = ()
+) -> Losses:
+    """Return the reference point [m] on the axes of `Objective.axis`.
+
+    By default it is the baseline: its size, its latency and the like as they are, and ten points less accurate. A bound
+    in `given` replaces the default of its objective.
+
+    >>> shares = Objective("accuracy", "max", "share"), Objective("size", "min", "B")
+    >>> half = Limit.parse({"meter": "size", "at_most": {"of_baseline": 0.5}})
+    >>> reference_axes(shares, {"size": Reading(100.0, "B"), "accuracy": Reading(0.9, "share")}, [half])
+    array([ 1., -1.])
+    """
+    own = {limit.meter: limit for limit in given}
+    return np.array([_axis(objective, baseline.get(objective.meter), own) for objective in objectives])
+
+
+def axis_of(limit: Limit, objective: Objective, baseline: Reading | None) -> float | None:
+    """Return the place of a bound on the objective's axis, None where the baseline does not tell it."""
+    bound, origin = limit.bound(baseline), baseline.value if baseline else None
+    own = baseline.value_in(limit.unit) if baseline else None
+    if bound is None or origin is None or own is None:
+        return None
+    value = bound if limit.unit in (None, objective.unit) else bound * origin / own  # seconds of a ratio
+    return objective.axis(value, origin)
+
+
+def _axis(objective: Objective, baseline: Reading | None, own: Mapping[str, Limit]) -> float:
+    given = axis_of(own[objective.meter], objective, baseline) if objective.meter in own else None
+    return given if given is not None else 0.0 if objective.is_ratio else DEFAULT_POINTS

@@ -1,0 +1,1 @@
+"""What came out: trials, the front, its confirmation."""

@@ -1,0 +1,227 @@
+"""The front: the finished trials that no other trial beats, and the choice of one by a wish."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.objectives.limits import Limit, wished
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.pareto import Losses, hypervolume, non_dominated
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.objectives.reference_point import reference_axes
+from paretta.search_spaces.objectives.sure_dominance import Spread
+from paretta.search_spaces.objectives.wish import Wish
+from paretta.search_spaces.quantities import format_quantity
+from paretta.search_spaces.results.trial import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The non-dominated trials of a sweep that meet its limits, in order of the first objective.
+
+    Args:
+        objectives: what is compared, in the sweep's order.
+        members: the trials of the front; the baseline is one where nothing beats it.
+        baseline: the uncompressed model that every relative number refers to.
+        trials: all trials of the sweep, whatever became of them.
+        limits: what members must keep to.
+        best_effort: no trial meets the limits; the members are the non-dominated of all trials, those that miss the
+            limits by least first.
+        wishes: what the sweep's user asks of the front, by name.
+        reference: bounds that move the reference point of the hypervolume, see `reference.reference_axes`.
+    """
+
+    objectives: tuple[Objective, ...]
+    members: tuple[Trial, ...]
+    baseline: Trial | None = None
+    trials: tuple[Trial, ...] = field(default=(), repr=False)
+    sweep: str = ""
+    limits: tuple[Limit, ...] = ()
+    best_effort: bool = False
+    wishes: Mapping[str, Wish] = field(default_factory=dict)
+    reference: tuple[Limit, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        trials: Iterable[Trial],
+        objectives: Sequence[Objective],
+        sweep: str = "",
+        limits: Sequence[Limit] = (),
+        wishes: Mapping[str, Wish] | None = None,
+        *,
+        reference: Sequence[Limit] = (),
+    ) -> "Front":
+        """Take the complete trials that have every objective measured and keep the non-dominated feasible ones.
+
+        Confirmations of a trial never count: they are the same plan with another seed.
+        """
+        everything = tuple(trials)
+        finished = _finished(everything, objectives)
+        baseline = next((t for t in finished if t.role == "baseline"), None)
+        missed = {trial.uid: _miss(trial, limits, baseline) for trial in finished}
+        feasible = [trial for trial in finished if missed[trial.uid] == 0]
+        eligible = feasible or finished
+        keep = non_dominated(_losses(eligible, objectives))
+        members = [trial for trial, kept in zip(eligible, keep, strict=True) if kept]
+        members.sort(key=lambda t: (missed[t.uid], _losses([t], objectives)[0].tolist(), t.number))
+        best_effort = bool(members) and not feasible
+        return cls(
+            tuple(objectives),
+            tuple(members),
+            baseline,
+            everything,
+            sweep,
+            tuple(limits),
+            best_effort,
+            wishes or {},
+            tuple(reference),
+        )
+
+    def __iter__(self) -> Iterator[Trial]:
+        """Iterate over the members."""
+        return iter(self.members)
+
+    def __len__(self) -> int:
+        """Count the members."""
+        return len(self.members)
+
+    @property
+    def hypervolume(self) -> float:
+        """Volume between the front and the reference point, on the axes of `Objective.axis`.
+
+        See `reference.reference_axes` for the reference point. Zero until the baseline is measured.
+        """
+        if self.baseline is None or not self.members:
+            return 0.0
+        reference = reference_axes(self.objectives, self.baseline.readings, self.reference)
+        return hypervolume(self._axes(self.members), reference)
+
+    @property
+    def undecided(self) -> tuple[Trial, ...]:
+        """Trials off the front that no trial beats beyond measuring errors, see `certainty.Spread.dominates`."""
+        finished = _finished(self.trials, self.objectives)
+        eligible = finished if self.best_effort else [trial for trial in finished if self.missed_by(trial) == 0]
+        if not eligible:
+            return ()
+        rows = [[trial.readings[o.meter] for o in self.objectives] for trial in eligible]
+        keep = Spread.of(rows, self.objectives).undominated()
+        members = {trial.uid for trial in self.members}
+        return tuple(t for t, kept in zip(eligible, keep, strict=True) if kept and t.uid not in members)
+
+    def missed_by(self, trial: Trial) -> float:
+        """Return by how much a trial misses the limits: the shares of each bound that it misses, added up."""
+        return _miss(trial, self.limits, self.baseline)
+
+    def knee(self) -> Trial:
+        """Return the member farthest from the plane through the front's extremes, towards better in everything.
+
+        Each axis is scaled to 0..1 over the front, where that plane is ``sum of axes = 1``. Of a best effort, the
+        member that misses the limits by least. Raises `WrongInput` on an empty front.
+        """
+        return self._knee_of(self.members)
+
+    def pick(
+        self,
+        *,
+        prefer: str = "knee",
+        at_least: Mapping[str, str | float] | None = None,
+        at_most: Mapping[str, str | float] | None = None,
+    ) -> Trial:
+        """Return the member that meets every limit given here and is best by `prefer`.
+
+        Where no trial meets the sweep's own limits, the members that miss them by least go before the preference.
+
+        Args:
+            prefer: ``knee``, or the name of an objective.
+            at_least: limits from below by meter, such as ``{"accuracy": "97%"}``.
+            at_most: limits from above by meter, such as ``{"size": "50kB", "latency": "2ms"}``.
+
+        Raises:
+            WrongInput: an unknown meter or unit, or no member meets the limits; then the nearest members are named.
+        """
+        choices = ["knee", *(objective.meter for objective in self.objectives)]
+        if prefer not in choices:
+            raise WrongInput(Problem("prefer", did_you_mean(prefer, choices, "preference")))
+        limits = wished(at_least, at_most)
+        self._refuse(limits)
+        fitting = [trial for trial in self.members if _miss(trial, limits, self.baseline) == 0]
+        if not fitting and self.members:
+            raise WrongInput(self._nothing_fits(limits))
+        if prefer == "knee":
+            return self._knee_of(fitting)
+        objective = next(o for o in self.objectives if o.meter == prefer)
+        order = {trial.uid: (self._missed(trial), _losses([trial], [objective])[0, 0]) for trial in fitting}
+        return min(fitting, key=lambda trial: (*order[trial.uid], trial.number))
+
+    def _axes(self, trials: Sequence[Trial]) -> Losses:
+        assert self.baseline is not None
+        origin = [_value(self.baseline, objective) for objective in self.objectives]
+        rows = [
+            [o.axis(_value(trial, o), base) for o, base in zip(self.objectives, origin, strict=True)]
+            for trial in trials
+        ]
+        return np.array(rows, dtype=np.float64).reshape(len(rows), len(self.objectives))
+
+    def _knee_of(self, trials: Sequence[Trial]) -> Trial:
+        if not trials:
+            raise WrongInput(Problem("front", "the front is empty: no trial finished with every objective measured"))
+        if self.best_effort:
+            return min(trials, key=lambda trial: (self._missed(trial), trial.number))
+        axes = self._axes(trials) if self.baseline else _losses(trials, self.objectives)
+        low, high = axes.min(axis=0), axes.max(axis=0)
+        scaled = (axes - low) / np.where(high > low, high - low, 1.0)
+        return trials[int(np.argmin(scaled.sum(axis=1)))]
+
+    def _missed(self, trial: Trial) -> float:
+        return self.missed_by(trial) if self.best_effort else 0.0
+
+    def _refuse(self, limits: Sequence[Limit]) -> None:
+        """Raise `WrongInput` for a limit on what no member has, or in a unit that it was not measured in."""
+        known = {name: reading for trial in self.members for name, reading in trial.readings.items()}
+        for limit in limits:
+            reading, where = known.get(limit.meter), f"--{limit.side.replace('_', '-')} {limit.meter}"
+            if reading is None and self.members:
+                raise WrongInput(Problem(where, did_you_mean(limit.meter, known, "meter")))
+            if reading is not None and reading.value_in(limit.unit) is None:
+                rule = f"{limit.meter} is measured in {reading.unit!r}, not in {limit.unit!r}"
+                raise WrongInput(Problem(where, rule, mend="give the value in that unit"))
+
+    def _nothing_fits(self, limits: Sequence[Limit]) -> Problem:
+        near = sorted(self.members, key=lambda trial: _miss(trial, limits, self.baseline))[:3]
+        wishes = " and ".join(map(str, limits))
+        points = "; ".join(f"{trial.uid}: {self._in_words(trial)}" for trial in near)
+        return Problem("pull", f"no point of the front has {wishes}", mend=f"the nearest are {points}")
+
+    def _in_words(self, trial: Trial) -> str:
+        values = [(o.meter, format_quantity(_value(trial, o), o.unit)) for o in self.objectives]
+        return ", ".join(f"{meter} {value}" for meter, value in values)
+
+
+def _finished(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Trial]:
+    complete = (trial for trial in trials if trial.status == "complete" and trial.role != "confirmation")
+    return [trial for trial in complete if _measured(trial, objectives)]
+
+
+def _miss(trial: Trial, limits: Iterable[Limit], baseline: Trial | None) -> float:
+    def reading(of: Trial | None, meter: str) -> Reading | None:
+        return of.readings.get(meter) if of else None
+
+    return sum(max(limit.excess(reading(trial, limit.meter), reading(baseline, limit.meter)), 0.0) for limit in limits)
+
+
+def _measured(trial: Trial, objectives: Sequence[Objective]) -> bool:
+    return all(trial.value(objective.meter) is not None for objective in objectives)
+
+
+def _value(trial: Trial, objective: Objective) -> float:
+    value = trial.value(objective.meter)
+    assert value is not None
+    return value
+
+
+def _losses(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Losses:
+    rows = [[o.loss(_value(trial, o)) for o in objectives] for trial in trials]
+    return np.array(rows, dtype=np.float64).reshape(len(trials), len(objectives))

@@ -1,0 +1,122 @@
+"""A trial: one plan that was tried, what came of it, and what it cost."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias, cast
+
+from paretta.search_spaces.canonical import Document, Json
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.space.plan import Plan
+
+Status: TypeAlias = Literal["running", "complete", "failed", "pruned", "infeasible", "duplicate"]
+Role: TypeAlias = Literal["baseline", "trial", "confirmation", "delivered", "earlier"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A value that says all about one trial; every change makes a new one.
+
+    Args:
+        uid: unique in the sweep and stable over restarts.
+        number: in order of asking; the baseline is 0, trials count from 1.
+        role: a ``confirmation`` is the plan of another trial, trained again with a seed of its own after the search; a
+            ``delivered`` one is a by-product, cheap stages after another trial's training; an ``earlier`` one was
+            taken over from an earlier sweep.
+        of: uid of the trial that a confirmation repeats, or that trained what was delivered.
+        knobs: the answers that filled the space's holes, by knob name.
+        words: the plan in words.
+        readings: by meter, on the validation split.
+        test_readings: by meter, on the test split; only for members of a frozen front.
+        artifact: folder of the delivered files, relative to the sweep's folder.
+        reason: why a trial that is not complete is not; detail: what a person debugging it wants to see.
+        cost: seconds by name, such as ``wall_s`` and ``cpu_s``.
+        started, finished: Unix time in seconds.
+        layers: ``shape``, ``bits`` and ``sparsity`` of each weight of the delivered model by its layer's name, and why
+            that layer computes ``in_floats``, if it does.
+        reused: the plan's first stages that another trial had carried out already, in order, each
+            ``{"stages": [kinds], "trial": uid of who did}``.
+    """
+
+    uid: str
+    number: int
+    plan: Plan
+    seed: int
+    status: Status
+    role: Role = "trial"
+    knobs: Mapping[str, Json] = field(default_factory=dict)
+    words: str = ""
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    test_readings: Mapping[str, Reading] = field(default_factory=dict)
+    artifact: str | None = None
+    reason: str | None = None
+    detail: str = ""
+    cost: Mapping[str, float] = field(default_factory=dict)
+    started: float = 0.0
+    finished: float = 0.0
+    of: str | None = None
+    layers: Mapping[str, Json] = field(default_factory=dict)
+    reused: Sequence[Document] = ()
+
+    def value(self, meter: str) -> float | None:
+        """Return the validation reading of `meter`, or None where there is none."""
+        reading = self.readings.get(meter)
+        return reading.value if reading else None
+
+    def with_test_readings(self, readings: Mapping[str, Reading]) -> "Trial":
+        """Return the same trial with its test readings."""
+        return replace(self, test_readings=dict(readings))
+
+    def to_document(self) -> dict[str, Json]:
+        """Return plain data for JSON."""
+        return {
+            "uid": self.uid,
+            "number": self.number,
+            "role": self.role,
+            "status": self.status,
+            "reason": self.reason,
+            "detail": self.detail,
+            "plan": self.plan.to_document(),
+            "fingerprint": self.plan.fingerprint,
+            "seed": self.seed,
+            "knobs": dict(self.knobs),
+            "words": self.words,
+            "readings": {meter: reading.to_document() for meter, reading in self.readings.items()},
+            "test_readings": {meter: reading.to_document() for meter, reading in self.test_readings.items()},
+            "artifact": self.artifact,
+            "cost": dict(self.cost),
+            "started": self.started,
+            "finished": self.finished,
+            **({"of": self.of} if self.of else {}),
+            **({"layers": dict(self.layers)} if self.layers else {}),
+            **({"reused": list(self.reused)} if self.reused else {}),
+        }
+
+    @classmethod
+    def from_document(cls, document: Document) -> "Trial":
+        """Read what `to_document` wrote."""
+        return cls(
+            uid=str(document["uid"]),
+            number=cast(int, document["number"]),
+            plan=Plan.from_document(cast(Document, document["plan"])),
+            seed=cast(int, document["seed"]),
+            status=cast(Status, document["status"]),
+            role=cast(Role, document["role"]),
+            knobs=cast(Document, document["knobs"]),
+            words=str(document["words"]),
+            readings=_readings(document["readings"]),
+            test_readings=_readings(document["test_readings"]),
+            artifact=cast(str | None, document["artifact"]),
+            reason=cast(str | None, document["reason"]),
+            detail=str(document["detail"]),
+            cost=cast(Mapping[str, float], document["cost"]),
+            started=cast(float, document["started"]),
+            finished=cast(float, document["finished"]),
+            of=cast(str | None, document.get("of")),
+            layers=cast(Mapping[str, Json], document.get("layers", {})),
+            reused=tuple(cast(Sequence[Document], document.get("reused", ()))),
+        )
+
+
+def _readings(document: Json) -> dict[str, Reading]:
+    readings = cast(Mapping[str, Document], document)
+    return {meter: Reading.from_document(reading) for meter, reading in readings.items()}

@@ -1,0 +1,1 @@
+"""What may vary: spaces with holes, and the plans that fill them."""

@@ -1,0 +1,219 @@
+"""A space: a plan with holes, which an asker fills."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from paretta.search_spaces.canonical import Document, Json
+from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.space.holes import Choice, Float, Hole, Int, Label, Tree, count, parse_tree
+from paretta.search_spaces.space.plan import Plan
+
+
+class Asker(Protocol):
+    """Whoever fills holes: a search algorithm, a test, a corner walk."""
+
+    def ask(self, name: str, hole: Hole) -> Label:
+        """Return a number within the range, or for a `Choice` one of its `labels`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """A hole with its name, and the labels other choices must have taken for it to be asked at all."""
+
+    name: str
+    hole: Hole
+    given: tuple[tuple[str, Label], ...] = ()
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Passes questions on to another asker and keeps the answers by name."""
+
+    asker: Asker
+    knobs: dict[str, Label] = field(default_factory=dict)
+
+    def ask(self, name: str, hole: Hole) -> Label:
+        """Ask and remember."""
+        answer = self.asker.ask(name, hole)
+        self.knobs[name] = answer
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Answers from a mapping by knob name; what is left out gets the first option or the low end."""
+
+    answers: Mapping[str, Label]
+
+    def ask(self, name: str, hole: Hole) -> Label:
+        """Return the pinned answer, or the first one possible."""
+        if name in self.answers:
+            return self.answers[name]
+        return hole.labels[0] if isinstance(hole, Choice) else hole.low
+
+
+@dataclass(slots=True)
+class _CornerAsker:
+    """Takes one end of every range, and of every choice the pinned or else the first or last option."""
+
+    pins: Mapping[str, Label]
+    high: bool
+    asked: dict[str, tuple[Choice, Label]] = field(default_factory=dict)
+
+    def ask(self, name: str, hole: Hole) -> Label:
+        if isinstance(hole, Choice):
+            label = self.pins.get(name, hole.labels[-1 if self.high else 0])
+            self.asked[name] = (hole, label)
+            return label
+        if isinstance(hole, Int):
+            return hole.low + (hole.high - hole.low) // hole.step * hole.step if self.high else hole.low
+        return hole.high if self.high else hole.low
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Stage documents with holes.
+
+    Knobs are named by the stage's kind and the path inside it, such as ``prune.sparsity``; where two stages share a
+    kind, by kind and step, such as ``prune@step2.sparsity``. A knob inside an option of a choice carries the option,
+    such as ``prune.schedule[cubic].steps``.
+
+    >>> space = Space.parse([], [{"kind": "quantize", "bits": {"int": [2, 8]}}])
+    >>> [knob.name for knob in space.knobs()], space.cardinality()
+    (['quantize.bits'], 7)
+    >>> [plan.stages[0]["bits"] for plan in space.corners()]
+    [2, 8]
+    """
+
+    baseline: tuple[Document, ...]
+    steps: tuple[Tree, ...]
+
+    @classmethod
+    def parse(cls, baseline: Sequence[Document], steps: Sequence[Json], where: str = "space") -> "Space":
+        """Read plain data. Raises `WrongInput` with every range and choice that cannot be."""
+        problems: list[Problem] = []
+        trees = tuple(parse_tree(step, f"{where}[{index}]", problems) for index, step in enumerate(steps))
+        for index, tree in enumerate(trees):
+            _check_step(tree, f"{where}[{index}]", problems)
+        if problems:
+            raise WrongInput(*problems)
+        return cls(tuple(baseline), trees)
+
+    def fill(self, asker: Asker) -> Plan:
+        """Ask for every reachable hole, in order, and return the plan."""
+        filler = _Filler(asker, stage_names(self.steps))
+        stages = [filler.step(step, f"step{index + 1}") for index, step in enumerate(self.steps)]
+        return Plan(self.baseline, tuple(stage for stage in stages if stage is not None))
+
+    def corners(self) -> Iterator[Plan]:
+        """Walk every option of every choice and both ends of every range: each appears in at least one plan."""
+        waiting: list[dict[str, Label]] = [{}]
+        walked: set[tuple[str, Label]] = set()
+        while waiting:
+            pins = waiting.pop(0)
+            for high in (False, True):
+                asker = _CornerAsker(pins, high)
+                yield self.fill(asker)
+                for name, (hole, taken) in asker.asked.items():
+                    walked.add((name, taken))
+                    for label in hole.labels:
+                        if (name, label) not in walked:
+                            walked.add((name, label))
+                            waiting.append({**pins, name: label})
+
+    def knobs(self) -> tuple[Knob, ...]:
+        """Return every hole that some branch asks for, with the branch it belongs to."""
+        lister = _Lister(stage_names(self.steps))
+        return tuple(k for index, step in enumerate(self.steps) for k in lister.knobs(step, f"step{index + 1}"))
+
+    def cardinality(self) -> float:
+        """Count the distinct fillings; infinite where a real number is searched."""
+        return count(list(self.steps))
+
+
+def _check_step(tree: Tree, where: str, problems: list[Problem]) -> None:
+    if isinstance(tree, Choice):
+        for index, option in enumerate(tree.options):
+            if option is not None:
+                _check_step(option, f"{where}.choice[{index}]", problems)
+    elif not (isinstance(tree, dict) and isinstance(tree.get("kind"), str)):
+        found = sorted(tree) if isinstance(tree, dict) else tree
+        problems.append(Problem(where, "a stage needs its `kind`", found, "write kind: prune, or another stage"))
+
+
+def stage_names(steps: Sequence[Tree]) -> dict[str, str]:
+    """Name each stage by its kind where that is unique, else by kind and step, else by its whole path."""
+    kinds = [(path, kind) for index, step in enumerate(steps) for path, kind in _stages_in(step, f"step{index + 1}")]
+    names = {}
+    for path, kind in kinds:
+        step = path.partition("[")[0]
+        twins = [other for other, twin in kinds if twin == kind]
+        in_step = [other for other in twins if other.partition("[")[0] == step]
+        names[path] = kind if len(twins) == 1 else f"{kind}@{step}" if len(in_step) == 1 else path
+    return names
+
+
+def _stages_in(tree: Tree, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(tree, Choice):
+        for label in tree.labels:
+            yield from _stages_in(tree.option(label), f"{path}[{label}]")
+    elif isinstance(tree, dict):
+        yield path, str(tree["kind"])
+
+
+@dataclass(slots=True)
+class _Filler:
+    """Walks the trees and asks for each hole on the way."""
+
+    asker: Asker
+    names: Mapping[str, str]
+
+    def step(self, tree: Tree, path: str) -> Document | None:
+        while isinstance(tree, Choice):
+            label = self.asker.ask(path, tree)
+            tree, path = tree.option(label), f"{path}[{label}]"
+        if tree is None:
+            return None
+        filled = self.value(tree, self.names[path])
+        assert isinstance(filled, dict)
+        return filled
+
+    def value(self, tree: Tree, name: str) -> Json:
+        match tree:
+            case Choice():
+                label = self.asker.ask(name, tree)
+                return self.value(tree.option(label), f"{name}[{label}]")
+            case Int() | Float():
+                return self.asker.ask(name, tree)
+            case dict():
+                return {key: self.value(item, f"{name}.{key}") for key, item in tree.items()}
+            case list():
+                return [self.value(item, f"{name}[{index}]") for index, item in enumerate(tree)]
+            case _:
+                return tree
+
+
+@dataclass(frozen=True, slots=True)
+class _Lister:
+    """Walks every branch once and lists the holes, named as `_Filler` asks for them."""
+
+    names: Mapping[str, str]
+
+    def knobs(self, tree: Tree, name: str, given: tuple[tuple[str, Label], ...] = ()) -> Iterator[Knob]:
+        match tree:
+            case Choice():
+                yield Knob(name, tree, given)
+                for label in tree.labels:
+                    yield from self.knobs(tree.option(label), f"{name}[{label}]", (*given, (name, label)))
+            case Int() | Float():
+                yield Knob(name, tree, given)
+            case dict():
+                name = self.names.get(name, name)
+                for key, item in tree.items():
+                    yield from self.knobs(item, f"{name}.{key}", given)
+            case list():
+                for index, item in enumerate(tree):
+                    yield from self.knobs(item, f"{name}[{index}]", given)
+            case _:
+                return

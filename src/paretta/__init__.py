@@ -1,0 +1,107 @@
+"""Search for smaller, faster models: a Pareto front of size, latency and accuracy made of artifacts that exist.
+
+>>> import paretta
+>>> front = paretta.launch("digits")  # doctest: +SKIP
+>>> front.pick(at_most={"size": "20kB"})  # doctest: +SKIP
+
+Everything named in `__all__` is stable: it changes only with a note in the change log. What lies in the packages below
+is not, except for what the documentation of plug-ins imports.
+"""
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from paretta.orchestrator.config.check import check
+    from paretta.orchestrator.config.sweep import Sweep
+    from paretta.orchestrator.sweeps.launcher import launch, resume
+    from paretta.pipelines.stages.cluster import Cluster
+    from paretta.pipelines.stages.distill import Distill
+    from paretta.pipelines.stages.fold_norms import FoldNorms
+    from paretta.pipelines.stages.iterate import Iterate
+    from paretta.pipelines.stages.prune import Prune
+    from paretta.pipelines.stages.quantize import Quantize
+    from paretta.pipelines.stages.recalibrate_norms import RecalibrateNorms
+    from paretta.pipelines.stages.sparsify import Sparsify
+    from paretta.pipelines.stages.student import Student
+    from paretta.pipelines.stages.swap_activation import SwapActivation
+    from paretta.pipelines.stages.train import Train
+    from paretta.pipelines.stages.transfer import Transfer
+    from paretta.pipelines.stream import Stream
+    from paretta.pipelines.task import Metric, Task
+    from paretta.search_spaces.errors import DamagedArtifact, ParettaError, TrialFailed, WrongInput
+    from paretta.search_spaces.results.front import Front
+    from paretta.search_spaces.space.holes import Choice, Float, Int
+
+try:
+    __version__ = version("paretta")
+except PackageNotFoundError:  # the folder was put on the path without an install, as Ray does for its workers
+    __version__ = "0+unknown"
+
+_HOMES: Final = {
+    "orchestrator.config.check": ("check",),
+    "orchestrator.config.sweep": ("Sweep",),
+    "orchestrator.sweeps.launcher": ("launch", "resume"),
+    "pipelines.stages.cluster": ("Cluster",),
+    "pipelines.stages.distill": ("Distill",),
+    "pipelines.stages.fold_norms": ("FoldNorms",),
+    "pipelines.stages.iterate": ("Iterate",),
+    "pipelines.stages.prune": ("Prune",),
+    "pipelines.stages.quantize": ("Quantize",),
+    "pipelines.stages.recalibrate_norms": ("RecalibrateNorms",),
+    "pipelines.stages.sparsify": ("Sparsify",),
+    "pipelines.stages.student": ("Student",),
+    "pipelines.stages.swap_activation": ("SwapActivation",),
+    "pipelines.stages.train": ("Train",),
+    "pipelines.stages.transfer": ("Transfer",),
+    "pipelines.stream": ("Stream",),
+    "pipelines.task": ("Metric", "Task"),
+    "search_spaces.errors": ("DamagedArtifact", "ParettaError", "TrialFailed", "WrongInput"),
+    "search_spaces.results.front": ("Front",),
+    "search_spaces.space.holes": ("Choice", "Float", "Int"),
+}
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Choice",
+    "Cluster",
+    "DamagedArtifact",
+    "Distill",
+    "Float",
+    "FoldNorms",
+    "Front",
+    "Int",
+    "Iterate",
+    "Metric",
+    "ParettaError",
+    "Prune",
+    "Quantize",
+    "RecalibrateNorms",
+    "Sparsify",
+    "Stream",
+    "Student",
+    "SwapActivation",
+    "Sweep",
+    "Task",
+    "Train",
+    "Transfer",
+    "TrialFailed",
+    "WrongInput",
+    "__version__",
+    "check",
+    "launch",
+    "resume",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: `import paretta` itself loads nothing heavy."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'paretta' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"paretta.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, for completion."""
+    return __all__

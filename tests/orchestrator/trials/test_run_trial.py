@@ -1,0 +1,60 @@
+"""A candidate carries its limits to the lane, and its training's state lasts as long as its training."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from paretta.orchestrator.config.task_reference import TaskReference
+from paretta.orchestrator.lanes.messages import JobOutcome, JobStatus, JobUpdate
+from paretta.orchestrator.lanes.pool import Job, LaneClient
+from paretta.orchestrator.storage.sweep_files import SweepFiles
+from paretta.orchestrator.trials.measuring_actor import MeasuringClient
+from paretta.orchestrator.trials.request import TrialRequest
+from paretta.orchestrator.trials.run_trial import TrialContext, checkpoint_name, new_trial, run_trial
+from paretta.search_spaces.results.trial import Trial
+from paretta.search_spaces.space.plan import Plan
+
+
+@dataclass
+class Lanes:
+    """Answers every job with the same ending."""
+
+    status: JobStatus
+    jobs: list[Job] = field(default_factory=list)
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+
+    def wait(self, uid: str, *, seen: int, timeout_s: float) -> JobUpdate:
+        return JobUpdate((), JobOutcome(uid, self.status, reason="on purpose"))
+
+    def forget(self, uid: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("status", "becomes", "kept"), [("failed", "failed", False), ("returned", "running", True)])
+def test_a_candidates_limits_and_state(tmp_path: Path, status: JobStatus, becomes: str, kept: bool) -> None:
+    lanes = Lanes(status)
+    task = TaskReference.of("digits", {}, tmp_path)
+    context = TrialContext(
+        cast(LaneClient, lanes),
+        cast(MeasuringClient, None),
+        task,
+        SweepFiles(tmp_path),
+        "baseline",
+        3,
+        attempts=5,
+        time_limit_s=60.0,
+    )
+    trial = new_trial(1, Plan(), seed=3, knobs={})
+    state = tmp_path / checkpoint_name(trial.uid)
+    state.mkdir(parents=True)
+    (last,) = run_trial(trial, context)
+    assert isinstance(last, Trial)
+    assert last.status == becomes
+    (job,) = lanes.jobs
+    assert (job.uid, job.max_attempts, job.limit_s) == (trial.uid, 5, 60.0)
+    assert cast(TrialRequest, job.payload["order"]).checkpoint == checkpoint_name(trial.uid)
+    assert state.exists() == kept

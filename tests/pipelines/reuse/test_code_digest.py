@@ -1,0 +1,76 @@
+"""Two tasks that differ in one line never share a baseline, and tasks that do not differ do."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from paretta.pipelines.bench import derived_seed, seeded
+from paretta.pipelines.loading.load_task import load_task
+from paretta.pipelines.reuse.code_digest import code_digest
+from paretta.pipelines.reuse.prefixes import baseline_key
+from paretta.pipelines.task import Task
+from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.space.plan import Plan
+
+TASK = """
+import torch
+from torch.utils.data import TensorDataset
+
+from paretta.pipelines.task import Metric, Task
+from {helper} import scale
+
+WEIGHTS = torch.tensor([1.0, 1.0, {weight}])
+INPUTS, LABELS = torch.arange(12.0).view(12, 1) / 12, torch.tensor([0, 1, 2] * 4)
+DATA = TensorDataset(INPUTS, LABELS)
+
+
+def make(smoothing=0.0):
+    def loss(outputs, targets):
+        return torch.nn.functional.cross_entropy(outputs * scale(), targets, WEIGHTS, label_smoothing=smoothing)
+
+    accuracy = Metric(lambda outputs, targets: (outputs.argmax(1) == targets).float())
+    return Task(lambda: torch.nn.Linear(1, 3), DATA, DATA, DATA, loss, {{"accuracy": accuracy}}, INPUTS[:1])
+"""
+
+
+def task_in(folder: Path, *, weight: float = 1.0, scale: str = "1.0", **options: float) -> Task:
+    """A task in a file of its own, whose weight of the last class and scale show in nothing but its loss."""
+    folder.mkdir()
+    helper = f"helper_of_{folder.name}"
+    (folder / f"{helper}.py").write_text(f"def scale():\n    return {scale}\n")
+    (folder / "task.py").write_text(TASK.format(helper=helper, weight=weight))
+    return load_task("./task.py:make", options, folder)
+
+
+def key(task: Task, **options: float) -> str:
+    plan = Plan(({"kind": "train", "epochs": 1},))
+    with seeded(derived_seed(0, "model")):
+        model = task.new_model()
+    origin: Document = {"task": {"use": "./task.py:make", "options": options}}
+    return baseline_key(plan, task, model, 0, origin)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({}, {"weight": 1.5}),  # one number in one line; the first sample, whose loss is looked at, is of class 0
+        ({}, {"scale": "1.0 + 1e-9"}),  # one line of the file beside it
+    ],
+)
+def test_one_line_makes_another_baseline(tmp_path: Path, one: dict[str, float], other: dict[str, float]) -> None:
+    first, second = task_in(tmp_path / "one", **one), task_in(tmp_path / "two", **other)
+    assert key(first) != key(second)
+
+
+def test_options_make_another_baseline(tmp_path: Path) -> None:
+    task = task_in(tmp_path / "one", smoothing=1e-9)
+    assert key(task, smoothing=0.0) != key(task, smoothing=1e-9)
+
+
+def test_the_same_files_elsewhere_share_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = code_digest(task_in(tmp_path / "same"))
+    monkeypatch.delitem(sys.modules, "helper_of_same")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tmp_path / "same")])
+    (tmp_path / "same").rename(tmp_path / "moved")
+    assert code_digest(load_task("./task.py:make", {}, tmp_path / "moved")) == first

@@ -1,0 +1,145 @@
+"""An interrupted training goes on from its last epoch and ends as an undisturbed one, to the last bit."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+from paretta.pipelines.bench import Bench, TrainingProgress, seeded
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.state.checkpoint import Checkpoint
+from paretta.pipelines.task import Metric, Task
+from paretta.pipelines.tasks.digits import correct
+from paretta.pipelines.training.train import TrainSettings, fit
+
+
+class Interrupted(Exception):
+    """Stands for a worker that is killed."""
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    generator = torch.Generator().manual_seed(0)
+    data = TensorDataset(torch.randn(48, 6, generator=generator), torch.arange(48) % 3)
+    return Task(net, data, data, data, functional.cross_entropy, {"accuracy": Metric(correct)}, torch.zeros(1, 6))
+
+
+def trained(bench: Bench, settings: TrainSettings) -> tuple[dict[str, torch.Tensor], tuple[float, ...]]:
+    with seeded(0):
+        model = net()
+    losses = fit(model, bench, settings)
+    return model.state_dict(), losses
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "adamw"},
+        {"optimizer": "sgd", "schedule": "one-cycle"},
+        {"optimizer": "adagrad", "lr": 0.1},
+        {"optimizer": "lbfgs", "lr": 0.5},
+        {"optimizer": "adam", "tweaks": [{"kind": "l1_penalty"}]},
+    ],
+)
+@pytest.mark.parametrize("killed_after", [1, 3])
+def test_it_ends_as_if_nothing_had_happened(
+    task: Task, tmp_path: Path, settings: dict[str, object], killed_after: int
+) -> None:
+    chosen = TrainSettings.model_validate({"epochs": 4, "batch_size": 16, "lr": 0.01, **settings})
+    bench = Bench(task, Ranks.alone(), seed=3, stage="train")
+    undisturbed, losses = trained(bench, chosen)
+    told: list[int] = []
+
+    def kill(progress: TrainingProgress) -> None:
+        told.append(progress.epoch)
+        if progress.epoch == killed_after and len(told) == killed_after:
+            raise Interrupted
+
+    kept = replace(bench, checkpoint=Checkpoint(tmp_path), report=kill)
+    with pytest.raises(Interrupted):
+        trained(kept, chosen)
+    again, losses_again = trained(kept, chosen)
+    assert told == [1, 2, 3, 4], "no epoch is trained twice"
+    assert losses_again == losses
+    assert all(torch.equal(again[name], tensor) for name, tensor in undisturbed.items())
+
+
+def test_a_finished_training_is_not_repeated(task: Task, tmp_path: Path) -> None:
+    told: list[TrainingProgress] = []
+    bench = Bench(task, Ranks.alone(), seed=3, checkpoint=Checkpoint(tmp_path), report=told.append)
+    first, again = (trained(bench, TrainSettings(epochs=2)) for _ in range(2))
+    assert len(told) == 2
+    assert all(torch.equal(first[0][name], tensor) for name, tensor in again[0].items())
+    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+
+
+def test_another_seed_or_setting_starts_anew(task: Task, tmp_path: Path) -> None:
+    told: list[TrainingProgress] = []
+    bench = Bench(task, Ranks.alone(), seed=3, checkpoint=Checkpoint(tmp_path), report=told.append)
+    trained(bench, TrainSettings())
+    trained(replace(bench, seed=4), TrainSettings())
+    trained(bench, TrainSettings(lr=0.1))
+    assert len(told) == 3
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    """Turn one bit over, as a bad disk does."""
+    return content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "nothing is left": lambda _: b"",
+    "another file": lambda _: b"not a tensor file",
+    "cut short": lambda content: content[:-7],
+    "a bit of a tensor": lambda content: flipped(content, len(content) - 7),
+    "a loss": lambda content: flipped(content, content.index(b"losses") + 12),
+    "a type": lambda content: content.replace(b'"dtype":"F32"', b'"dtype":"I32"', 1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_named_and_training_starts_again(
+    task: Task, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(task, Ranks.alone(), seed=3, checkpoint=Checkpoint(tmp_path))
+    expected, _ = trained(bench, TrainSettings())
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGES[damage](whole))
+    assert path.read_bytes() != whole
+    again, _ = trained(bench, TrainSettings())
+    assert "cannot be read" in caplog.text
+    assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_state_of_any_shape_survives(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path)
+    shared = torch.arange(6.0)
+    state = {"a": [1, 2.5, None, "x", True], "b": {0: {"t": shared[::2]}, 7: [shared, torch.tensor(3)]}, "c": {}}
+    checkpoint.save("key", state)
+    found = checkpoint.load("key")
+    assert found["a"] == state["a"]
+    assert list(found["b"]) == [0, 7]
+    assert torch.equal(found["b"][0]["t"], shared[::2])
+    assert found["b"][7][1].item() == 3
+    assert found["c"] == {}
+    assert checkpoint.load("other") is None
+
+
+def test_a_full_disk_costs_the_state_and_not_the_training(full_disk: Path) -> None:
+    checkpoint = Checkpoint(full_disk)
+    checkpoint.save("small", {"model": torch.ones(4)})
+    checkpoint.save("small", {"model": torch.ones(1_000_000)})
+    kept = checkpoint.load("small")
+    assert kept is not None
+    assert torch.equal(kept["model"], torch.ones(4))  # type: ignore[arg-type]
+    assert [file.name for file in full_disk.iterdir()] == ["small.safetensors"]

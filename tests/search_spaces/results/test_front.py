@@ -1,0 +1,104 @@
+"""Fronts: membership, hypervolume on the sweep's axes, knee and wishes."""
+
+import pytest
+
+from paretta.search_spaces.errors import WrongInput
+from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.trial import Role, Status, Trial
+from paretta.search_spaces.space.plan import Plan
+
+OBJECTIVES = (
+    Objective("size", "min", "B"),
+    Objective("latency", "min", "ratio"),
+    Objective("accuracy", "max", "share"),
+)
+
+
+def trial(
+    number: int, size: float, latency: float, accuracy: float, *, role: Role = "trial", status: Status = "complete"
+) -> Trial:
+    readings = {
+        "size": Reading(size, "B"),
+        "latency": Reading(latency, "ratio", details={"seconds": latency / 1000}),
+        "accuracy": Reading(accuracy, "share"),
+    }
+    return Trial(f"t{number}", number, Plan(), 0, status, role=role, readings=readings)
+
+
+BASELINE = trial(0, 1000, 1.0, 0.98, role="baseline")
+SMALL = trial(1, 125, 0.9, 0.90)
+FAST = trial(2, 500, 0.25, 0.95)
+MIDDLE = trial(3, 250, 0.5, 0.97)
+WORSE = trial(4, 600, 0.6, 0.94)
+FRONT = Front.of([BASELINE, SMALL, FAST, MIDDLE, WORSE], OBJECTIVES, "s")
+
+
+def test_the_front_keeps_what_nothing_beats() -> None:
+    assert [member.uid for member in FRONT] == ["t1", "t3", "t2", "t0"]
+    assert FRONT.baseline is BASELINE
+
+
+@pytest.mark.parametrize("status", ["failed", "running", "pruned", "infeasible"])
+def test_only_complete_trials_count(status: Status) -> None:
+    assert len(Front.of([trial(9, 1, 0.1, 1.0, status=status)], OBJECTIVES)) == 0
+
+
+def test_a_trial_without_a_reading_cannot_be_on_the_front() -> None:
+    blind = Trial("b", 5, Plan(), 0, "complete", readings={"size": Reading(1, "B")})
+    assert len(Front.of([blind], OBJECTIVES)) == 0
+
+
+def test_hypervolume_of_one_point_is_the_box_to_the_reference() -> None:
+    # a quarter of the size, half the latency, one point less accurate: log2(4) x log2(2) x 0.9 of ten points
+    front = Front.of([BASELINE, MIDDLE], OBJECTIVES)
+    assert front.hypervolume == pytest.approx(2 * 1 * 0.9)
+
+
+def test_the_knee_is_the_balanced_point() -> None:
+    assert FRONT.knee().uid == "t3"
+
+
+def test_wishes_choose_by_limits_and_preference() -> None:
+    assert FRONT.pick(prefer="size").uid == "t1"
+    assert FRONT.pick(prefer="latency").uid == "t2"
+    assert FRONT.pick(prefer="size", at_least={"accuracy": "96%"}).uid == "t3"
+    assert FRONT.pick(prefer="accuracy", at_most={"size": "0.3kB"}).uid == "t3"
+    assert FRONT.pick(prefer="accuracy", at_most={"latency": "0.3ms"}).uid == "t2"
+    assert FRONT.pick(prefer="accuracy", at_most={"latency": 0.3}).uid == "t2"
+
+
+def test_a_wish_that_nothing_meets_names_the_nearest() -> None:
+    with pytest.raises(WrongInput, match="no point of the front has size at most 100 B") as caught:
+        FRONT.pick(at_most={"size": "100B"})
+    assert "nearest are t1" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"prefer": "sise"}, "did you mean 'size'"),
+        ({"at_most": {"sise": "1kB"}}, "did you mean 'size'"),
+        ({"at_most": {"size": "2ms"}}, "measured in 'B', not in 's'"),
+        ({"at_most": {"size": "2 lightyears"}}, "known units"),
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused(wish: dict[str, object], message: str) -> None:
+    with pytest.raises(WrongInput, match=message):
+        FRONT.pick(**wish)
+
+
+def test_an_empty_front_says_so() -> None:
+    with pytest.raises(WrongInput, match="the front is empty"):
+        Front.of([], OBJECTIVES).pick()
+
+
+def test_trials_survive_the_round_trip() -> None:
+    assert Trial.from_document(MIDDLE.to_document()) == MIDDLE
+
+
+def test_axes_compare_quantities_by_ratio_and_shares_by_points() -> None:
+    assert Objective("size", "min", "B").axis(250, 1000) == -2
+    assert Objective("throughput", "max", "samples/s").axis(4000, 1000) == -2
+    assert Objective("accuracy", "max", "share").axis(0.93, 0.98) == pytest.approx(0.5)
