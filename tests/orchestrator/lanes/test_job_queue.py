@@ -55,7 +55,7 @@ def test_all_ranks_get_the_same_jobs_in_the_same_order() -> None:
 
 
 def test_two_lanes_share_one_queue() -> None:
-    queue = Post(num_lanes=2)
+    queue = FakeLanes(num_lanes=2)
     first, second = queue.group(0), queue.group(1)
     queue.submit("a", "b", "c")
     assert [queue.taken(rank, 0) for rank in (*first, *second)] == ["a", "a", "b", "b"]
@@ -158,7 +158,7 @@ def test_a_limit_ends_the_attempt() -> None:
 
 
 def test_a_lane_that_falls_silent_has_its_job_go_to_another_and_starts_anew_if_it_comes_back() -> None:
-    queue = Post(num_lanes=2)
+    queue = FakeLanes(num_lanes=2)
     (zero, one), other = queue.group(0), queue.group(1)[0]
     queue.submit("a")
     queue.taken(zero, 0)
@@ -174,7 +174,7 @@ def test_a_lane_that_falls_silent_has_its_job_go_to_another_and_starts_anew_if_i
 
 
 def test_a_lane_that_ends_hands_its_job_on_and_the_last_one_returns_the_rest() -> None:
-    queue = Post(num_lanes=2)
+    queue = FakeLanes(num_lanes=2)
     zero, other = queue.group(0)[0], queue.group(1)[0]
     queue.submit("a", "b")
     queue.taken(zero, 0)
