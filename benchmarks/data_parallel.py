@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from paretta.orchestrator.cluster.connect import PACKAGE, connect
-from paretta.orchestrator.lanes.pool import Job, LanePool, Seat
+from paretta.orchestrator.lanes.pool import Job, LanePool, RankContext
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.samples import num_samples
@@ -42,7 +42,7 @@ def samples_per_second(ranks: Ranks) -> float:
     return samples / (stamps[-1] - stamps[0])
 
 
-def on_lane(payload: Mapping[str, object], rank: Seat) -> float:
+def on_lane(payload: Mapping[str, object], rank: RankContext) -> float:
     """Train on the ranks of a lane."""
     return samples_per_second(Ranks.joined(rank.device))
 

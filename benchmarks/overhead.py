@@ -21,13 +21,13 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from paretta.orchestrator.cluster.connect import Cluster, connect
-from paretta.orchestrator.lanes.pool import Job, LaneClient, LanePool, Seat
+from paretta.orchestrator.lanes.pool import Job, LaneClient, LanePool, RankContext
 
 EXPECTED = 20.0  # times less per trial; chosen before the measurement
 NUM_WORKERS = 2
 
 
-def no_op(payload: Mapping[str, object], rank: Seat) -> int:
+def no_op(payload: Mapping[str, object], rank: RankContext) -> int:
     """Train nothing, on every rank."""
     return rank.rank
 

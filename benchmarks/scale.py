@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -24,7 +25,7 @@ from ray import tune
 from paretta.dashboards.journal.journal import Journal
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.orchestrator.cluster.connect import connect
-from paretta.orchestrator.lanes.pool import Job, LaneClient, LanePool, Seat
+from paretta.orchestrator.lanes.pool import Job, LaneClient, LanePool, RankContext
 from paretta.orchestrator.monitor.event_log import EventLog
 from paretta.orchestrator.monitor.prometheus import SweepMetrics
 from paretta.orchestrator.monitor.terminal import display
@@ -32,7 +33,7 @@ from paretta.orchestrator.search.interfaces import Strategy
 from paretta.orchestrator.search.spec import Search
 from paretta.orchestrator.search.suggester import Suggester
 from paretta.orchestrator.storage.sweep_files import SweepFiles
-from paretta.orchestrator.tune.callback import JournalCallback
+from paretta.orchestrator.tune.callback import JournalCallback, record_asked
 from paretta.orchestrator.tune.resume import history, replay_history
 from paretta.orchestrator.tune.scheduler import RungScheduler
 from paretta.orchestrator.tune.search_alg import STATUS_KEY, TuneSearcher
@@ -56,7 +57,7 @@ MAX_RUNNING = 2
 EXPECTED = {"s_per_trial": 0.2, "last_to_first": 1.5, "driver_mb": 1000.0, "restart_s": 10.0}
 
 
-def no_op(payload: Mapping[str, object], rank: Seat) -> int:
+def no_op(payload: Mapping[str, object], rank: RankContext) -> int:
     """Train nothing, on every rank."""
     return rank.rank
 
@@ -127,12 +128,12 @@ def measure(num_trials: int, sampler_name: str) -> dict[str, float]:
             record = SweepRecord(name="scale", folder=folder)
             log = Stamping(journal, shown, SweepFiles(folder), record, SweepMetrics())
             log.sweep(name="scale", config={"search": {"trials": num_trials}}, objectives=OBJECTIVES, facts={})
-            callback = JournalCallback(log, 0)
+            callback, asked = JournalCallback(log, 0), partial(record_asked, log, 0)
             actors = folder / "actors"
             actors.mkdir()
 
             def make() -> TuneSearcher:
-                return TuneSearcher(Suggester(search, sampler(search)), max_running=MAX_RUNNING, asked=callback.asked)
+                return TuneSearcher(Suggester(search, sampler(search)), max_running=MAX_RUNNING, asked=asked)
 
             searcher = make()
             tune.Tuner(

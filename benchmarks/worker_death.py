@@ -15,13 +15,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from paretta.orchestrator.cluster.connect import connect
-from paretta.orchestrator.lanes.pool import Job, LaneClient, LanePool, Seat
+from paretta.orchestrator.lanes.pool import Job, LaneClient, LanePool, RankContext
 
 EXPECTED = 15.0  # seconds
 STAGES = ("until its successor's process", "until that is at work", "in all")
 
 
-def at_work(payload: Mapping[str, object], rank: Seat) -> str:
+def at_work(payload: Mapping[str, object], rank: RankContext) -> str:
     """Load what a training loads, tell who is at work, and wait for the end on the first attempt."""
     import torch.distributed as dist  # noqa: PLC0415
 

@@ -17,10 +17,11 @@ from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.storage.mirror import taken_home
 from paretta.orchestrator.storage.object_store import Storage, below, check_storage, is_uri
 from paretta.orchestrator.storage.preflight import require_reached
+from paretta.orchestrator.sweeps.context import PreparedSweep, SweepFailed
 from paretta.orchestrator.sweeps.earlier import Earlier, earlier_sweeps
 from paretta.orchestrator.sweeps.result import SweepFront
 from paretta.orchestrator.sweeps.signals import SweepStopped, stop_signals
-from paretta.orchestrator.sweeps.sweep_run import RunningSweep, SweepFailed
+from paretta.orchestrator.sweeps.sweep_run import run_sweep
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.yaml_io import parse_yaml, write_yaml
 
@@ -77,10 +78,13 @@ def launch(
     checked = check(read)
     earlier = earlier_sweeps(read, checked, place)
     record = SweepRecord(chosen, place.path / chosen)
-    with _prepared(read, checked, record, address, earlier, storage=placed) as run:
-        run.folder.mkdir(parents=True)
-        (run.folder / SWEEP_FILE).write_text(write_yaml(read.document()), encoding="utf-8")
-        return run.to_the_front(store)
+    with (
+        _prepared(read, checked, record.folder, address, earlier, storage=placed) as prepared,
+        stop_signals() as stopping,
+    ):
+        prepared.folder.mkdir(parents=True)
+        (prepared.folder / SWEEP_FILE).write_text(write_yaml(read.document()), encoding="utf-8")
+        return run_sweep(prepared, record, stopping, store)
 
 
 def resume(
@@ -124,8 +128,9 @@ def resume(
     placed = cast("str | None", record.facts.get("storage"))
     if placed is not None:
         check_storage(placed, f"sweep {record.name}: its storage")
-    with _prepared(read, checked, record, address, earlier_sweeps(read, checked, place), storage=placed) as run:
-        return run.to_the_front(store)
+    earlier = earlier_sweeps(read, checked, place)
+    with _prepared(read, checked, folder, address, earlier, storage=placed) as prepared, stop_signals() as stopping:
+        return run_sweep(prepared, record, stopping, store)
 
 
 def _free_place(storage: str, name: str) -> str:
@@ -152,12 +157,12 @@ def _recorded(record: SweepRecord) -> Sweep:
 def _prepared(
     sweep: Sweep,
     checked: Checked,
-    record: SweepRecord,
+    folder: Path,
     address: str | None,
     earlier: tuple[Earlier, ...],
     *,
     storage: str | None,
-) -> Iterator[RunningSweep]:
+) -> Iterator[PreparedSweep]:
     """Connect to the cluster and find everything there that the sweep needs; nothing is written yet."""
     workers, measuring = sweep.config.workers, sweep.config.measuring
     travels = None if address is None or sweep.is_preset else sweep.folder
@@ -168,7 +173,6 @@ def _prepared(
         require_capacity(lanes, workers.per_trial, workers.resources(), beside=beside)
         where = sweep.source.where("measuring")
         if not cluster.own:
-            require_reached(record.folder.parent, storage)
+            require_reached(folder.parent, storage)
         slot = choose_slot(measuring.resource, measuring.resources, measuring.labels, where=where)
-        with stop_signals() as stopping:
-            yield RunningSweep(sweep, checked, record, lanes, cluster, slot, stopping, earlier, storage)
+        yield PreparedSweep(sweep, checked, folder, lanes, cluster, slot, earlier, storage)

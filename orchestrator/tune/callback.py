@@ -31,8 +31,13 @@ class Throttle:
         return True
 
 
+def record_asked(log: EventLog, seed: int, config: TuneConfig) -> None:
+    """Write a candidate down that was suggested, as a trial that runs."""
+    log.trial(trial_from_config(config, seed))
+
+
 class JournalCallback(TuneCallback):
-    """Writes each candidate down when it is asked for, while it trains and when it has ended, in this order.
+    """Writes each candidate down while it trains and when it has ended; `record_asked` did when it was asked for.
 
     The journal then holds every ask and tell of the search as it happened, which is what a sweep is resumed from.
 
@@ -40,22 +45,26 @@ class JournalCallback(TuneCallback):
         log: where to.
         seed: of the trials.
         each_step: called again and again while the search goes on.
+        on_returned: called when a candidate came back without an ending.
 
     Attributes:
         returned: uids of candidates that came back without an ending.
     """
 
-    def __init__(self, log: EventLog, seed: int, each_step: Callable[[], None] = lambda: None) -> None:
-        self.log, self.seed, self.each_step = log, seed, each_step
+    def __init__(
+        self,
+        log: EventLog,
+        seed: int,
+        *,
+        each_step: Callable[[], None] = lambda: None,
+        on_returned: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.log, self.seed, self.each_step, self.on_returned = log, seed, each_step, on_returned
         self.returned: list[str] = []
 
     def __reduce__(self) -> tuple[type[TuneCallback], tuple[()]]:
         """Be saved with Tune's experiment as nothing: open files stay here."""
         return TuneCallback, ()
-
-    def asked(self, config: TuneConfig) -> None:
-        """A candidate was suggested."""
-        self.log.trial(trial_from_config(config, self.seed))
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **_: object) -> None:
         """Tune is about to wait for news."""
@@ -67,6 +76,7 @@ class JournalCallback(TuneCallback):
         """A candidate has news, or has ended."""
         if result.get(STATUS_KEY) == RETURNED:
             self.returned.append(trial_from_config(trial.config, self.seed).uid)
+            self.on_returned()
         elif TRIAL in result or DELIVERED in result:
             self.log.trial(Trial.from_document(json.loads(str(result.get(TRIAL) or result[DELIVERED]))))
         elif result.get(STATUS_KEY) == "running" and (message := json.loads(str(result[PROGRESS]))):

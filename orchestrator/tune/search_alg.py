@@ -101,6 +101,10 @@ class TuneSearcher(Searcher):
         if trial.status == "complete" and losses is not None:
             self.suggester.attain(trial.plan, losses)
 
+    def allow_one_more(self) -> None:
+        """Let one more trial run at the same time from now on, such as for a lane that was added."""
+        self.max_running += 1
+
     def close(self) -> None:
         """Suggest nothing any more."""
         self.closed = True

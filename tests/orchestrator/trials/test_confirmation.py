@@ -41,7 +41,7 @@ def test_at_most_so_many_run_at_once_and_all_end(monkeypatch: pytest.MonkeyPatch
     open_now: set[str] = set()
     most = 0
 
-    def carry_out(trial: Trial, _: TrialContext) -> Iterator[dict[str, int] | Trial]:
+    def run_trial(trial: Trial, _: TrialContext) -> Iterator[dict[str, int] | Trial]:
         nonlocal most
         open_now.add(trial.uid)
         most = max(most, len(open_now))
@@ -51,7 +51,7 @@ def test_at_most_so_many_run_at_once_and_all_end(monkeypatch: pytest.MonkeyPatch
         open_now.remove(trial.uid)
         yield Trial(trial.uid, trial.number, trial.plan, trial.seed, "complete", role=trial.role, of=trial.of)
 
-    monkeypatch.setattr(confirm_module, "carry_out", carry_out)
+    monkeypatch.setattr(confirm_module, "run_trial", run_trial)
     news = list(confirm(repeats(MEMBERS, 3, 0), NOWHERE, at_once=2))
     assert most == 2
     assert open_now == set()

@@ -1,0 +1,61 @@
+"""Train and measure the uncompressed model, which every relative number refers to."""
+
+import math
+from pathlib import Path
+
+from paretta.orchestrator.sweeps.context import SweepContext, SweepFailed
+from paretta.orchestrator.trials.run_trial import artifact_name, new_trial, run_trial
+from paretta.pipelines.artifact import verify_files
+from paretta.search_spaces.errors import DamagedArtifact
+from paretta.search_spaces.objectives.limits import Limit
+from paretta.search_spaces.results.trial import Trial
+
+
+def train_baseline(context: SweepContext) -> Trial:
+    """Return the baseline's trial: the one that the journal has, or a new one.
+
+    It comes back still running where the lanes returned it before they began it.
+
+    Raises:
+        SweepFailed: it failed, or a limit of the sweep can never be evaluated.
+    """
+    known = context.record.trials.get(context.trials.baseline)
+    if known is not None and _is_whole(known, context.prepared.folder):
+        return known
+    trial = _train(context)
+    if trial.status == "running":
+        return trial
+    context.log.trial(trial)
+    if trial.status != "complete":
+        raise SweepFailed(f"the baseline failed: {trial.reason}\n{trial.detail}".rstrip())
+    _require_readable(context.prepared.sweep.limits, trial)
+    return trial
+
+
+def _is_whole(trial: Trial, folder: Path) -> bool:
+    """Say whether the baseline is complete and its artifact, which everything is compared with, is undamaged."""
+    try:
+        return trial.status == "complete" and bool(verify_files(folder / artifact_name(trial.uid)))
+    except DamagedArtifact:
+        return False
+
+
+def _train(context: SweepContext) -> Trial:
+    plan = next(context.prepared.sweep.space.corners()).baseline_plan()
+    trial = new_trial(0, plan, seed=context.trials.seed, knobs={}, role="baseline")
+    context.log.trial(trial)
+    for news in run_trial(trial, context.trials):
+        context.stop_asked()
+        if isinstance(news, Trial):
+            return news
+        if news:
+            context.log.progress(trial.uid, news)
+    raise AssertionError("a trial ends with what became of it")
+
+
+def _require_readable(limits: tuple[Limit, ...], baseline: Trial) -> None:
+    """Fail at the baseline, which shows what a meter tells, where a limit can never be evaluated."""
+    for limit in limits:
+        reading = baseline.readings[limit.meter]
+        if math.isinf(limit.excess(reading, reading)):
+            raise SweepFailed(f"limit {limit}: {limit.meter} was measured without a value in {limit.unit!r}")

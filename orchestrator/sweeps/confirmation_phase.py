@@ -1,0 +1,17 @@
+"""Train the frozen front again with fresh seeds; this says how sure its numbers are, and changes nothing."""
+
+from paretta.orchestrator.sweeps.context import SweepContext
+from paretta.orchestrator.trials.confirmation import ConfirmationUpdate, confirm, repeats
+from paretta.search_spaces.results.trial import Trial
+
+
+def confirm_front(context: SweepContext, members: list[Trial]) -> None:
+    """Run the confirmations of the front's members that have not ended yet."""
+    search = context.prepared.sweep.config.search
+    ended = {uid for uid, trial in context.record.trials.items() if trial.status != "running"}
+    left = [trial for trial in repeats(members, search.confirm, search.seed) if trial.uid not in ended]
+    for news in confirm(left, context.trials, at_once=context.prepared.num_lanes + 1, stopped=context.stop_asked):
+        if isinstance(news, ConfirmationUpdate):
+            context.log.progress(news.uid, news.progress)
+        else:
+            context.log.trial(news)

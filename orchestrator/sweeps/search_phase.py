@@ -1,0 +1,118 @@
+"""Search: run the candidates that the sampler suggests, from wherever the journal left the search to its end."""
+
+import time
+from functools import partial
+
+from paretta.orchestrator.cluster.capacity import lanes_that_fit
+from paretta.orchestrator.lanes.stream_shards import cpus_beside
+from paretta.orchestrator.search.build import budget_of, suggester_of
+from paretta.orchestrator.search.by_products import by_products
+from paretta.orchestrator.sweeps.context import PreparedSweep, SweepContext
+from paretta.orchestrator.sweeps.earlier import remember, taken_over
+from paretta.orchestrator.trials.run_trial import artifact_name
+from paretta.orchestrator.tune.callback import JournalCallback, Throttle, record_asked
+from paretta.orchestrator.tune.resume import history, replay_history
+from paretta.orchestrator.tune.search_alg import TuneSearcher
+from paretta.orchestrator.tune.tuner import tuned
+from paretta.search_spaces.errors import MEMORY_MEND
+from paretta.search_spaces.results.trial import Trial
+
+NODES_S = 10.0  # between two looks at the cluster's nodes
+NO_MEMORY = "out of memory: Ray has ended processes of the sweep"
+
+
+def search_candidates(context: SweepContext, baseline: Trial) -> None:
+    """Search to the end; where Ray's memory monitor ends Tune, go on with what was running as long as trials end.
+
+    Raises:
+        SweepFailed: memory ran out again and again, or an actor that all trials need died.
+        SweepStopped: somebody asked to stop.
+    """
+    _take_over(context)
+    record, throttle = context.record, Throttle(NODES_S)
+    ended, in_vain = len(record.endings), 0
+    while not _searched(context, baseline, throttle):
+        in_vain = in_vain + 1 if len(record.endings) == ended else 0
+        if in_vain > context.trials.attempts:
+            raise context.failed(f"{NO_MEMORY}; {MEMORY_MEND}")
+        ended = len(record.endings)
+        context.log.display.note(f"{NO_MEMORY}; the search goes on with what was running")
+
+
+def _take_over(context: SweepContext) -> None:
+    """Let the fronts of earlier sweeps join this one."""
+    for sweep in context.prepared.earlier:
+        for trial in taken_over(sweep, context.prepared.folder, known=context.record.trials):
+            context.log.trial(trial)
+
+
+def _searched(context: SweepContext, baseline: Trial, throttle: Throttle) -> bool:
+    """Search from where the journal is to the end; False where memory ran out before, see `tune.tuner`."""
+    prepared, display = context.prepared, context.log.display
+    searcher = _searcher(context, baseline)
+
+    def each_step() -> None:
+        if context.stop_asked():
+            searcher.close()
+        elif throttle.due() and _grow(context):
+            searcher.allow_one_more()
+            display.note("a node has joined: one more lane is starting")
+
+    callback = JournalCallback(context.log, context.trials.seed, each_step=each_step, on_returned=searcher.close)
+    if not tuned(
+        searcher,
+        callback,
+        context.trials,
+        folder=prepared.folder / "ray",
+        num_trials=prepared.sweep.config.search.trials,
+        resources=prepared.cluster.trial_resources(),
+    ):
+        return False
+    context.require_going_on()
+    if callback.returned:
+        raise context.failed("the job queue or the measuring actor died")
+    if searcher.suggester.over is not None:
+        display.note(f"the search ended early: {searcher.suggester.over}")
+    return True
+
+
+def _searcher(context: SweepContext, baseline: Trial) -> TuneSearcher:
+    """Return the search as far as the journal tells of it, from its very beginning where it tells nothing."""
+    prepared, trials = context.prepared, context.record.trials.values()
+    deliver = prepared.sweep.config.deliver
+    look = partial(context.trials.measuring.foresee, baseline=artifact_name(baseline.uid))
+    began = min((trial.started for trial in trials if trial.role == "trial"), default=time.time())
+
+    def make() -> TuneSearcher:
+        suggester = suggester_of(prepared.sweep, prepared.checked, baseline.readings, look)
+        for sweep in prepared.earlier:
+            remember(suggester, sweep)
+        return TuneSearcher(
+            suggester,
+            max_running=prepared.num_lanes + 1,
+            asked=partial(record_asked, context.log, context.trials.seed),
+            budget=budget_of(prepared.sweep, prepared.num_lanes, began),
+            by_products=by_products(deliver.variants, deliver.at_most),
+        )
+
+    searcher, same = replay_history(make, tuple(history(prepared.folder)))
+    if not same:
+        context.log.display.note("the sampler would ask otherwise today; it goes on from the same results")
+    for trial in [trial for trial in trials if trial.role == "delivered"]:
+        searcher.attain(trial)
+    return searcher
+
+
+def _grow(context: SweepContext) -> bool:
+    """Add a lane where nodes have joined a cluster that is not ours alone."""
+    prepared = context.prepared
+    if prepared.cluster.own or prepared.sweep.config.workers.lanes != "auto":
+        return False
+    return context.lanes.grow(_fitting_lanes(prepared))
+
+
+def _fitting_lanes(prepared: PreparedSweep) -> int:
+    """Count the lanes that the cluster has room for now."""
+    workers, trials = prepared.sweep.config.workers, prepared.sweep.config.search.trials
+    beside = cpus_beside(streams=prepared.checked.task.stream is not None)
+    return lanes_that_fit(workers.per_trial, workers.resources(), trials, beside=beside)
