@@ -1,4 +1,4 @@
-"""Everything known about the configurations looked at so far, each computed once."""
+"""Everything known about the configurations considered so far, each computed once."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -10,11 +10,11 @@ from paretta.orchestrator.policy.array import Array
 from paretta.orchestrator.policy.encoding import Configuration, Coordinates, standardised
 from paretta.orchestrator.policy.problem import Facts, SearchProblem, SharedPrefix
 
-Places: TypeAlias = NDArray[np.intp]
+TableRows: TypeAlias = NDArray[np.intp]
 
 
 class CandidateTable:
-    """Configurations in rows: a row's number is its place.
+    """Configurations in rows: a configuration keeps its row until `forget`.
 
     Args:
         problem: tells known losses, features and prefixes.
@@ -22,14 +22,14 @@ class CandidateTable:
 
     Attributes:
         codes: [n, knobs]; known: [n, known objectives]; inputs: [n, d], what a model sees.
-        sure: [n], True where the known objectives were looked at and not only estimated.
+        sure: [n], True where the known objectives were looked up and not only estimated.
         prefixes: per row the shared work it starts from; taken: [n], True where a trial was started.
         paid: uids of the prefixes that have been computed.
     """
 
     def __init__(self, problem: SearchProblem, space: Coordinates) -> None:
         self._problem, self._space = problem, space
-        self._place_of: dict[bytes, int] = {}
+        self._row_of: dict[bytes, int] = {}
         self._scaling: tuple[Array, Array] | None = None
         self._prefix_ids: dict[str, int] = {}
         self.codes: Array = np.empty((0, len(problem.knobs)))
@@ -40,47 +40,47 @@ class CandidateTable:
         self.taken: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.paid: set[str] = set()
 
-    def look(self, codes: Array) -> Places:
-        """Return the places of configurations [n, knobs], entering those that are new."""
+    def look(self, codes: Array) -> TableRows:
+        """Return the rows of configurations, given by their codes [n, knobs]; new ones are entered."""
         keys = self._space.keys(codes)
         fresh: dict[bytes, int] = {}
-        for row, key in enumerate(keys):
-            if key not in self._place_of and key not in fresh:
-                fresh[key] = row
+        for position, key in enumerate(keys):
+            if key not in self._row_of and key not in fresh:
+                fresh[key] = position
         if fresh:
             self._enter(list(fresh), codes[list(fresh.values())])
-        return np.array([self._place_of[key] for key in keys], dtype=np.intp)
+        return np.array([self._row_of[key] for key in keys], dtype=np.intp)
 
-    def refresh(self, places: Places) -> None:
-        """Estimate again the known objectives at `places` that nobody looked at."""
-        places = places[~self.sure[places]]
-        if len(places):
-            configs = [self._space.decode(code) for code in self.codes[places]]
-            self._set_known(places, _column_block(self._problem.known_losses, configs))
+    def refresh(self, rows: TableRows) -> None:
+        """Estimate again the known objectives at those of `rows` that were not looked up."""
+        rows = rows[~self.sure[rows]]
+        if len(rows):
+            configs = [self._space.decode(code) for code in self.codes[rows]]
+            self._set_known(rows, _column_block(self._problem.known_losses, configs))
 
-    def correct(self, place: int, known: Array) -> None:
-        """Enter the known objectives [known] at `place` as they were found to be."""
-        self._set_known(np.array([place]), known[None])
-        self.sure[place] = True
+    def correct(self, row: int, known: Array) -> None:
+        """Enter the known objectives [known] at `row` as they were found to be."""
+        self._set_known(np.array([row]), known[None])
+        self.sure[row] = True
 
-    def _set_known(self, places: Places, known: Array) -> None:
+    def _set_known(self, rows: TableRows, known: Array) -> None:
         assert self._scaling is not None
         begin, count = self._space.num_inputs, known.shape[1]
         low, width = (part[:count] for part in self._scaling)
-        self.known[places] = known
-        self.inputs[places, begin : begin + count] = standardised((known - low) / width)
+        self.known[rows] = known
+        self.inputs[rows, begin : begin + count] = standardised((known - low) / width)
 
-    def unpaid(self, places: Places) -> Array:
-        """Return what the prefixes at `places` would still cost, [n]."""
-        prefixes = (self.prefixes[place] for place in places.tolist())
+    def unpaid(self, rows: TableRows) -> Array:
+        """Return what the prefixes at `rows` would still cost, [n]."""
+        prefixes = (self.prefixes[row] for row in rows.tolist())
         return np.array([0.0 if p is None or p.uid in self.paid else p.cost for p in prefixes])
 
-    def forget(self, keep: Places) -> None:
-        """Keep only the rows at `keep`, in that order: the first of them gets place 0."""
+    def forget(self, keep: TableRows) -> None:
+        """Keep only the rows at `keep`, in that order: the first of them gets row 0."""
         self.codes, self.known, self.inputs = self.codes[keep], self.known[keep], self.inputs[keep]
         self.taken, self.sure = self.taken[keep], self.sure[keep]
-        self.prefixes = [self.prefixes[place] for place in keep.tolist()]
-        self._place_of = {key: place for place, key in enumerate(self._space.keys(self.codes))}
+        self.prefixes = [self.prefixes[row] for row in keep.tolist()]
+        self._row_of = {key: row for row, key in enumerate(self._space.keys(self.codes))}
 
     def _enter(self, keys: Sequence[bytes], codes: Array) -> None:
         configs = [self._space.decode(code) for code in codes]
@@ -90,7 +90,7 @@ class CandidateTable:
             low, high = extra.min(axis=0), extra.max(axis=0)
             self._scaling = low, np.where(high > low, high - low, 1.0)
         inputs = np.hstack([self._space.inputs(codes), standardised((extra - self._scaling[0]) / self._scaling[1])])
-        self._place_of.update({key: len(self.codes) + row for row, key in enumerate(keys)})
+        self._row_of.update({key: len(self.codes) + row for row, key in enumerate(keys)})
         self.codes = np.vstack([self.codes, codes])
         self.known = np.vstack([self.known, known])
         self.inputs = np.vstack([self.inputs.reshape(-1, inputs.shape[1]), inputs])

@@ -9,8 +9,9 @@ import pytest
 
 from paretta.orchestrator.offline.random_search import RandomSearch
 from paretta.orchestrator.offline.simulator import simulate
-from paretta.orchestrator.policy.grey_box import GreyBox, GreyBoxSettings
+from paretta.orchestrator.policy.grey_box import GreyBox
 from paretta.orchestrator.policy.problem import Known, Learned, Rungs, SearchProblem
+from paretta.orchestrator.policy.settings import GreyBoxSettings
 from paretta.search_spaces.space.holes import Choice, Float
 from paretta.search_spaces.space.space import Knob
 from tests.orchestrator.policy.toy import synthetic_table

@@ -1,0 +1,148 @@
+"""Which new configuration promises most: candidates are drawn, scored by the forecast and looked up."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from paretta.orchestrator.policy.array import Array
+from paretta.orchestrator.policy.candidate_table import CandidateTable, TableRows
+from paretta.orchestrator.policy.encoding import Configuration, Coordinates
+from paretta.orchestrator.policy.forecast import Forecast
+from paretta.orchestrator.policy.problem import SearchProblem
+from paretta.orchestrator.policy.run_history import RunHistory
+from paretta.orchestrator.policy.settings import GreyBoxSettings
+from paretta.search_spaces.objectives.pareto import non_dominated
+
+_NUM_SPREAD = 256  # random candidates of which an initial trial is the farthest from all others
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A row of the candidate table, and its expected hypervolume improvement per cost."""
+
+    row: int
+    index: float
+
+
+@dataclass(slots=True)
+class Acquisition:
+    """Proposes configurations of a search; what it may propose keeps the known limits and was never started.
+
+    Args:
+        problem: what is searched.
+        settings: how many candidates are considered.
+        space: draws configurations and their neighbours.
+        table: of all configurations considered so far.
+        history: of the trials.
+        rng: decides what is drawn.
+    """
+
+    problem: SearchProblem
+    settings: GreyBoxSettings
+    space: Coordinates
+    table: CandidateTable
+    history: RunHistory
+    rng: np.random.Generator
+    _menu: Array | None = field(init=False)
+    _finalists: TableRows = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Encode the menu, where only its configurations may be proposed."""
+        menu = self.problem.menu
+        self._menu = None if menu is None else np.array([self.space.encode(config) for config in menu])
+        self._finalists = np.empty(0, dtype=np.intp)
+
+    def row_of(self, config: Configuration) -> int:
+        """Return the table row of a configuration, entering it where it is new."""
+        return int(self.table.look(self.space.encode(config)[None])[0])
+
+    def spread(self) -> int | None:
+        """Return the candidate farthest from all trials so far, the most central one at first; None for none left."""
+        rows = self._allowed(self._entered(self._draw(_NUM_SPREAD)))
+        inside = rows[(self.table.known[rows] < self.problem.reference[: len(self.problem.known)]).all(axis=1)]
+        rows = inside if len(inside) else rows
+        if not len(rows):
+            return None
+        inputs = self.table.inputs[rows]
+        if not len(self.history):
+            return int(rows[np.argmin(((inputs - np.median(inputs, axis=0)) ** 2).sum(axis=1))])
+        others = self.table.inputs[[run.row for run in self.history.runs]]
+        gaps = ((inputs[:, None, :] - others[None, :, :]) ** 2).sum(axis=2).min(axis=1)
+        return int(rows[np.argmax(gaps)])
+
+    def best(self, forecast: Forecast) -> Scored | None:
+        """Return the candidate with the highest index among random ones, neighbours of the front, and theirs."""
+        codes = np.vstack([self._draw(self.settings.num_random // 4), self._around(self._good())])
+        rows = self._entered(codes)
+        again = self.rng.integers(len(self.table.codes), size=self.settings.num_random * 3 // 4)
+        if self.problem.foresee is not None:
+            self.table.refresh(again)
+        best = self._highest(np.append(rows, again), forecast)
+        if best and self.settings.num_polished:
+            finalists = self._finalists
+            better = self._highest(self._entered(self._around(finalists)), forecast)
+            best = max(best, better or best, key=lambda scored: scored.index)
+            self._finalists = np.append(finalists, self._finalists) if better else finalists
+        return best
+
+    def looked_up(self, best: Scored | None, forecast: Forecast) -> Scored | None:
+        """Return the best finalist once the known objectives of those in front were looked up, not only estimated."""
+        for _ in range(self.settings.most_looks):
+            if best is None or self.table.sure[best.row]:
+                break
+            self._look_up(best.row)
+            best = self._highest(self._finalists, forecast)
+        return best
+
+    def may_start(self, row: int) -> bool:
+        """Look the candidate up unless that was done; False where it breaks a known limit or cannot be carried out."""
+        if not self.table.sure[row]:
+            self._look_up(row)
+        return len(self._allowed(np.array([row]))) > 0
+
+    def gain(self, row: int, forecast: Forecast) -> float:
+        """Return the expected hypervolume improvement of the configuration at `row`."""
+        return float(forecast.gain(self.table.known[[row]], self.table.inputs[[row]])[0])
+
+    def _look_up(self, row: int) -> None:
+        assert self.problem.foresee is not None
+        known = self.problem.foresee(self.space.decode(self.table.codes[row]))
+        if known is None:
+            self.table.taken[row] = True
+        self.table.correct(row, self.table.known[row] if known is None else known)
+
+    def _entered(self, codes: Array) -> TableRows:
+        rows = self.table.look(codes)
+        if self.problem.foresee is not None:
+            self.table.refresh(rows)
+        return rows
+
+    def _highest(self, rows: TableRows, forecast: Forecast) -> Scored | None:
+        rows = self._allowed(rows)
+        if not len(rows):
+            return None
+        gain = forecast.gain(self.table.known[rows], self.table.inputs[rows])
+        index = gain / (self.problem.rungs.costs[-1] + self.table.unpaid(rows))
+        order = np.argsort(-index, kind="stable")
+        self._finalists = rows[order[: self.settings.num_polished]]
+        return Scored(int(rows[order[0]]), float(index[order[0]]))
+
+    def _allowed(self, rows: TableRows) -> TableRows:
+        """Return, each once, the rows that were not started and keep the known limits."""
+        rows = np.unique(rows)
+        limits = np.array([objective.limit for objective in self.problem.known])
+        return rows[~self.table.taken[rows] & (self.table.known[rows] <= limits).all(axis=1)]
+
+    def _draw(self, count: int) -> Array:
+        if self._menu is None:
+            return self.space.draw(count, self.rng)
+        return self._menu[self.rng.permutation(len(self._menu))[: 4 * count]]
+
+    def _around(self, rows: TableRows) -> Array:
+        if self._menu is not None or not len(rows):
+            return np.empty((0, len(self.problem.knobs)))
+        return np.vstack([self.space.neighbours(self.table.codes[row], self.rng) for row in rows])
+
+    def _good(self) -> TableRows:
+        rows, losses = self.history.finished()
+        return rows[non_dominated(losses)][-self.settings.num_good :]
