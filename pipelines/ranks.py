@@ -88,6 +88,22 @@ class Ranks:
         if self.any(failure is not None):
             raise failure or TrialFailed(otherwise)
 
+    def all_rows(self, rows: Tensor) -> Tensor:
+        """Return the rows [n, ...] of all ranks one after the other, [sum of n, ...] (collective).
+
+        Differentiable for what all ranks compute alike from the result: the mean over ranks of the gradients is then
+        that of one rank with all rows.
+        """
+        if self.world_size == 1:
+            return rows
+        counts = torch.zeros(self.world_size, dtype=torch.long, device=self.device)
+        counts[self.rank] = len(rows)
+        ends = self.all_reduce_sum(counts).cumsum(0).tolist()
+        place = slice(ends[self.rank] - len(rows), ends[self.rank])
+        numbers = rows.to(torch.uint8) if rows.dtype == torch.bool else rows
+        gathered: Tensor = _AllRows.apply(numbers, place, ends[-1], self.world_size)  # type: ignore[no-untyped-call]
+        return gathered.to(rows.dtype)
+
     def barrier(self) -> None:
         """Wait until all ranks are here (collective)."""
         if self.world_size > 1:
@@ -181,6 +197,24 @@ class _SumOverRanks(torch.autograd.Function):
         total = gradients[0].clone()
         dist.all_reduce(total)
         return total
+
+
+class _AllRows(torch.autograd.Function):
+    """The rows of all ranks in one tensor; the gradient is times the number of ranks, as means over ranks follow."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, rows: Tensor, place: slice, total: int, world_size: int
+    ) -> Tensor:
+        ctx.place, ctx.world_size = place, world_size  # type: ignore[attr-defined]
+        table = rows.new_zeros(total, *rows.shape[1:])
+        table[place] = rows
+        dist.all_reduce(table)
+        return table
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        return gradients[0][ctx.place] * ctx.world_size, None, None, None  # type: ignore[attr-defined]
 
 
 @torch.no_grad()

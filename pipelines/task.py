@@ -48,6 +48,10 @@ class Task:
         source: pairs of the task that parameters were transferred from, in the same form, for the tweak `replay`.
         stream: the whole training split, where no machine holds it; `train` then is a sample of it, a few thousand
             pairs that calibrations, sensitivities and checks look at. See `paretta.pipelines.stream`.
+        class_axis: the axis of the outputs that holds one score for each class, such as -1 of [n, tokens, classes]. By
+            default 1 of [n, classes], else the one axis that class labels lack; where two may be it, it must be given.
+        ignore_label: the class label of what is left out of every loss, such as padding; by default -100, which torch's
+            losses leave out. It must be the one that `loss` leaves out; None where every label counts.
     """
 
     model: nn.Module | Callable[[], nn.Module]
@@ -60,6 +64,8 @@ class Task:
     variants: Mapping[str, nn.Module | Callable[..., nn.Module]] = field(default_factory=dict)
     source: "Samples | None" = None
     stream: Stream | None = None
+    class_axis: int | None = None
+    ignore_label: int | None = -100
 
     @property
     def num_train(self) -> int:
@@ -75,9 +81,3 @@ class Task:
     def split(self, name: Split) -> Samples:
         """Return the dataset called `name`."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
-
-
-# --- finding the user's function ---------------------------------------------------------------------------------
-
-
-# --- checking it -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from paretta.pipelines.loading.load_task import blaming
+from paretta.pipelines.losses.class_scores import counted, num_counted, possible_axes
 from paretta.pipelines.samples import Samples, num_samples, take
 from paretta.pipelines.stream import Stream
 from paretta.pipelines.task import SPLITS, Metric, Split, Task
@@ -88,19 +89,34 @@ def _pair_problems(task: Task, model: nn.Module, name: Split, where: str) -> Ite
         return
     with blaming(where, "running the model on a batch"), torch.no_grad():
         outputs = model(inputs)
-    problems = [*_label_problems(dataset, outputs, targets, where)]
+    problems = [*_label_problems(task, dataset, outputs, targets, where)]
     yield from problems or _score_problems(task, outputs, targets, where)
 
 
-def _label_problems(dataset: Samples, outputs: Tensor, targets: Tensor, where: str) -> Iterator[Problem]:
-    """Class labels that no output stands for; torch's own message names neither of the two."""
-    if outputs.dim() != 2 or targets.dim() != 1 or targets.dtype != torch.int64 or outputs.shape[1] < 2:
+def _label_problems(task: Task, dataset: Samples, outputs: Tensor, targets: Tensor, where: str) -> Iterator[Problem]:
+    """Class labels that no output stands for, or whose axis is not told; torch's own message names neither of them."""
+    axes = range(-outputs.dim(), outputs.dim())
+    if task.class_axis is not None and (task.class_axis not in axes or task.class_axis % outputs.dim() == 0):
+        yield Problem(f"{where} class_axis", f"must be an axis of outputs {_shape(outputs)} but 0", task.class_axis)
+        return
+    possible = possible_axes(outputs.shape, targets)
+    if task.class_axis is None and len(possible) > 1:
+        rule = f"which axis of outputs {_shape(outputs)} holds the classes is not told by targets {_shape(targets)}"
+        yield Problem(where, rule, mend="give the task `class_axis`, such as Task(class_axis=-1, ...)")
+    axis = possible[0] if task.class_axis is None and possible else (task.class_axis or 0) % outputs.dim()
+    if axis not in possible or targets.dtype != torch.int64 or outputs.shape[axis] < 2:
         return
     labels = dataset.tensors[1] if isinstance(dataset, TensorDataset) else targets
+    mask = counted(task, labels)
+    labels = labels if mask is None else labels[mask]
+    if len(labels) == 0:
+        yield Problem(where, "at least one class label must count", f"all are {task.ignore_label}, which is ignored")
+        return
     low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= outputs.shape[1]:
-        rule = f"class labels must be 0..{outputs.shape[1] - 1}, one for each of the model's outputs"
-        yield Problem(where, rule, f"{low}..{high}", "relabel the classes or widen the model's last layer")
+    if low < 0 or high >= outputs.shape[axis]:
+        rule = f"class labels must be 0..{outputs.shape[axis] - 1}, one for each of the model's outputs"
+        mend = "relabel the classes, widen the model's last layer, or name a label to leave out as `ignore_label`"
+        yield Problem(where, rule, f"{low}..{high}", mend)
 
 
 def _score_problems(task: Task, outputs: Tensor, targets: Tensor, where: str) -> Iterator[Problem]:
@@ -108,7 +124,7 @@ def _score_problems(task: Task, outputs: Tensor, targets: Tensor, where: str) ->
         loss = task.loss(outputs, targets)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         yield Problem(f"{where} loss", "must be one number, the mean over the batch", _shape(loss))
-    elif not bool(torch.isfinite(loss)):
+    elif not bool(torch.isfinite(loss)) and num_counted(task, targets) > 0:
         yield Problem(f"{where} loss", "must be finite on an untrained model", float(loss))
     for name, metric in task.metrics.items():
         with blaming(where, f"metric {name} on outputs {_shape(outputs)}, targets {_shape(targets)}"):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.losses.class_scores import num_counted
 from paretta.pipelines.model.weights import LAYERS
 from paretta.pipelines.samples import draw, take
 
@@ -37,7 +38,8 @@ class Gradients:
 def gradients(model: nn.Module, bench: Bench, count: int) -> Gradients:
     """Measure the gradients on `count` training samples in batches of 64, equal on all ranks (collective).
 
-    The model is left in the mode it is in, without gradients.
+    Every rank computes all of them, as they are few: so any loss means the same on one rank and on many. The model is
+    left in the mode it is in, without gradients.
     """
     found = Gradients()
     chosen = draw(bench.task.train, count, derived_seed(bench.seed, "samples"))
@@ -45,10 +47,9 @@ def gradients(model: nn.Module, bench: Bench, count: int) -> Gradients:
     gated = [module for module in model.modules() if isinstance(module, (*LAYERS, _BatchNorm))]
     for batch in torch.split(chosen, _BATCH):
         model.zero_grad(set_to_none=True)
-        mine = bench.ranks.shard(batch)
-        if len(mine) > 0:
-            inputs, targets = (part.to(bench.ranks.device) for part in take(bench.task.train, mine))
-            loss = bench.task.loss(model(inputs), targets) * (len(mine) * bench.ranks.world_size / len(batch))
+        inputs, targets = take(bench.task.train, batch)
+        if num_counted(bench.task, targets) > 0:
+            loss = bench.task.loss(model(inputs.to(bench.ranks.device)), targets.to(bench.ranks.device))
             loss.backward()  # type: ignore[no-untyped-call]
         bench.ranks.average_gradients(model)
         for parameter in trained:

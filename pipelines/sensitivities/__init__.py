@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.losses.class_scores import counted
 from paretta.pipelines.samples import draw, take
+from paretta.search_spaces.errors import Problem, WrongInput
 
 WIDTHS: Final = tuple(range(2, 9))
 
@@ -44,9 +46,19 @@ class Subject:
         return self.parameter(layer)[1].detach()
 
     def batch(self, bench: Bench) -> tuple[Tensor, Tensor]:
-        """Return `num_samples` random pairs of the training split, equal on every rank."""
+        """Return `num_samples` random pairs of the training split, equal on every rank.
+
+        Those without a label that counts are left out. Raises `WrongInput` where no label counts in any of them.
+        """
         indices = draw(bench.task.train, self.num_samples, bench.seed)
         inputs, targets = take(bench.task.train, indices)
+        mask = counted(bench.task, targets)
+        if mask is not None:
+            kept = mask.reshape(len(targets), -1).any(1)
+            inputs, targets = inputs[kept], targets[kept]
+        if len(inputs) == 0:
+            rule = f"none of {self.num_samples} training samples has a label that counts"
+            raise WrongInput(Problem("quantize.bits.sensitivity", rule, mend="use the sensitivity `error`"))
         return inputs.to(bench.ranks.device), targets.to(bench.ranks.device)
 
 

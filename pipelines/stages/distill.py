@@ -8,11 +8,11 @@ from typing import Literal, TypeAlias, cast
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.losses.class_scores import class_axis, counted, divergence, masked_mean
 from paretta.pipelines.model.feature_distance import FeaturePairs
-from paretta.pipelines.samples import num_samples
+from paretta.pipelines.samples import num_samples, take
 from paretta.pipelines.stage import Shape, Stage
 from paretta.pipelines.training.evaluate import split_answers
 from paretta.pipelines.training.train import Batch, BatchLoss, TrainSettings, fit, task_loss
@@ -66,38 +66,45 @@ class Distill(TrainSettings, Stage):
         return f"distill {self.epochs} epochs {how}{self.tweaks_in_words()}"
 
 
-def soft_divergence(scores: Tensor, teacher_scores: Tensor, temperature: float) -> Tensor:
-    """Return ``T^2 KL(softmax(teacher / T) || softmax(scores / T))``, the mean over samples.
+def soft_divergence(
+    scores: Tensor, teacher_scores: Tensor, temperature: float, *, axis: int = 1, mask: Tensor | None = None
+) -> Tensor:
+    """Return ``T^2 KL(softmax(teacher / T) || softmax(scores / T))``, the mean over all positions that count.
 
     The factor T^2 keeps the gradient's size when the temperature changes (Hinton, Vinyals and Dean, 2015, section 2).
 
     Args:
-        scores: [n, classes, ...] of the model in training.
+        scores: [n, ...] of the model in training, classes on `axis`; -inf for a class that the model rules out.
         teacher_scores: the same shape.
         temperature: T > 0.
+        axis: of the classes.
+        mask: True where a position counts, shaped like the scores without their classes; None for everywhere.
 
     >>> float(soft_divergence(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), 3.0))
     0.0
     """
-    student = functional.log_softmax(scores / temperature, dim=1)
-    teacher = functional.log_softmax(teacher_scores / temperature, dim=1)
-    divergence = functional.kl_div(student, teacher, reduction="none", log_target=True).sum(1).mean()
-    return divergence * temperature**2
+    gaps = divergence(teacher_scores / temperature, scores / temperature, axis)
+    return masked_mean(gaps, mask) * temperature**2
 
 
 def distillation_loss(bench: Bench, settings: Distill, pairs: FeaturePairs | None = None) -> BatchLoss:
     """Return the loss of `settings` for `paretta.pipelines.training.train.fit` (collective).
 
     Without feature pairs the teacher's scores are those of each training sample as it is now: a dataset that gives
-    another random view of a sample each time is compared with the scores of one view.
+    another random view of a sample each time is compared with the scores of one view. Labels that the task ignores have
+    no part in either term.
     """
+    task = bench.task
     ask = _live(_teacher(bench)) if pairs is not None else _cheapest(bench)
     hard_loss, weight = task_loss(bench, settings), settings.weight
 
     def loss(outputs: Tensor, batch: Batch) -> Tensor:
-        soft = soft_divergence(outputs, ask(batch), settings.temperature)
+        axis = class_axis(task, outputs.shape, batch.targets, where="distill")
+        mask = counted(task, batch.targets)
+        gap = soft_divergence(outputs, ask(batch), settings.temperature, axis=axis, mask=mask)
+        soft = gap * batch.shares.labels
         whole = (1 - weight) * hard_loss(outputs, batch) + weight * soft if weight < 1 else soft
-        return whole if pairs is None else whole + settings.feature_weight * pairs.distance()
+        return whole if pairs is None else whole + settings.feature_weight * pairs.distance() * batch.shares.samples
 
     return loss
 
@@ -105,11 +112,10 @@ def distillation_loss(bench: Bench, settings: Distill, pairs: FeaturePairs | Non
 def _cheapest(bench: Bench) -> Ask:
     """Look the teacher's scores up in a table, or ask anew where it would not fit into memory."""
     teacher = _teacher(bench)
+    inputs, targets = take(bench.task.train, torch.arange(1))
     with torch.no_grad():
-        shape = teacher.to(bench.ranks.device).eval()(bench.task.example_input.to(bench.ranks.device)).shape
-    if len(shape) < 2 or shape[1] < 2:
-        mend = "use `train` for models without class scores"
-        raise WrongInput(Problem("distill", "outputs must be class scores [n, classes >= 2]", list(shape), mend))
+        shape = teacher.to(bench.ranks.device).eval()(inputs.to(bench.ranks.device)).shape
+    class_axis(bench.task, shape, targets, where="distill")
     if bench.task.stream is not None or num_samples(bench.task.train) * prod(shape[1:]) * 4 > MAX_TABLE_BYTES:
         return _live(teacher)
     table = teacher_scores(bench).to(bench.ranks.device)

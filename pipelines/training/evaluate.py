@@ -37,19 +37,20 @@ def scores(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validatio
     dataset = task.split(split)
     outputs = split_answers(model, dataset, ranks).cpu()
     model.train(was_training)
-    targets = torch.cat([take(dataset, part)[1] for part in torch.split(torch.arange(len(outputs)), EVALUATION_BATCH)])
+    targets = _targets(dataset)
     return {name: _mean(metric.score, outputs, targets) for name, metric in task.metrics.items()}
 
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validation") -> float:
-    """Return the task's mean loss on a split, equal on all ranks (collective); the model is left in evaluation mode."""
+    """Return the task's loss of a split, equal on all ranks (collective); the model is left in evaluation mode."""
     dataset = task.split(split)
-    outputs = split_answers(model, dataset, ranks).cpu()
-    total = 0.0
-    for part in torch.split(torch.arange(len(outputs)), EVALUATION_BATCH):
-        total += float(task.loss(outputs[part], take(dataset, part)[1])) * len(part)
-    return total / len(outputs)
+    return float(task.loss(split_answers(model, dataset, ranks).cpu(), _targets(dataset)))
+
+
+def _targets(dataset: Samples) -> Tensor:
+    places = torch.arange(num_samples(dataset))
+    return torch.cat([take(dataset, part)[1] for part in torch.split(places, EVALUATION_BATCH)])
 
 
 def _mean(score: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> float:

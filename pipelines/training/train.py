@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench, TrainingProgress, derived_seed, seeded
+from paretta.pipelines.losses.class_scores import class_axis, counted, masked_mean, smoothing_term
+from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
 from paretta.pipelines.samples import num_samples, take
 from paretta.pipelines.state.checkpoint import same_structure
 from paretta.pipelines.state.state_file import State
@@ -78,11 +80,13 @@ class Batch:
         inputs: [n, ...].
         targets: [n, ...].
         indices: [n], places in the train split; none where it is streamed.
+        shares: what it weighs in the global batch.
     """
 
     inputs: Tensor
     targets: Tensor
     indices: Tensor
+    shares: Shares = field(default_factory=Shares)
 
 
 BatchLoss: TypeAlias = Callable[[Tensor, Batch], Tensor]
@@ -101,9 +105,10 @@ def fit(
 
     Global batch k of an epoch is the same for any number of ranks: a slice of a permutation that follows from the
     bench's seed and the epoch. The last, incomplete batch of an epoch is left out. Each rank takes its shard, shares
-    are weighted by size, and gradients are averaged, so that every step follows the gradient of the global batch's
-    mean loss. Random layers such as dropout draw differently on each rank. Where the task streams its training split,
-    each rank reads what arrives of its share, and a batch follows from the number of ranks and from timing.
+    are weighted, and gradients are averaged, so that every step follows the gradient of the global batch's loss, see
+    `paretta.pipelines.losses.global_loss`. Random layers such as dropout draw differently on each rank. Where the task
+    streams its training split, each rank reads what arrives of its share, and a batch follows from the number of ranks
+    and from timing.
 
     Where the bench has a checkpoint, rank 0 saves the state after each epoch, and a training with equal seed and
     settings goes on from there: it repeats one epoch at most and ends as if nothing had happened.
@@ -112,7 +117,8 @@ def fit(
         model: on any device; it is moved to the ranks' device.
         bench: gives task, ranks, seed, progress callback and checkpoint.
         settings: see `TrainSettings`.
-        loss: ``loss(outputs, batch)``, the mean over this rank's samples; the task's own loss by default.
+        loss: ``loss(outputs, batch)``, this rank's part of the global batch's loss, so that the mean over ranks is it:
+            a mean over this rank's samples times ``batch.shares.samples``. The task's own loss by default.
         tweaks: what acts during training beside those of the settings.
         beside: trained with the model and then no longer needed, such as projections between feature widths.
 
@@ -149,18 +155,19 @@ def task_loss(bench: Bench, settings: TrainSettings) -> BatchLoss:
     """Return the task's own loss, with smoothed labels where the settings ask for them.
 
     ``(1 - e) loss + e * mean over classes of -log p``, which for cross entropy is training on targets mixed with the
-    uniform distribution (Szegedy et al., 2016, "Rethinking the inception architecture").
+    uniform distribution (Szegedy et al., 2016, "Rethinking the inception architecture"). Labels that the task ignores
+    have no part in it, nor have classes that a score of -inf rules out.
     """
     share, task = settings.label_smoothing, bench.task
+    global_loss = GlobalLoss(task, bench.ranks)
 
     def loss(outputs: Tensor, batch: Batch) -> Tensor:
-        hard = task.loss(outputs, batch.targets)
+        hard = global_loss(outputs, batch.targets, batch.shares)
         if share == 0:
             return hard
-        if outputs.dim() < 2 or outputs.shape[1] < 2:
-            shape = list(outputs.shape)
-            raise WrongInput(Problem("label_smoothing", "outputs must be class scores [n, classes >= 2]", shape))
-        return (1 - share) * hard - share * torch.log_softmax(outputs, dim=1).mean()
+        axis = class_axis(task, outputs.shape, batch.targets, where="label_smoothing")
+        smooth = masked_mean(smoothing_term(outputs, axis), counted(task, batch.targets))
+        return (1 - share) * hard + share * smooth * batch.shares.labels
 
     return loss
 
@@ -206,8 +213,8 @@ class _Job:
         device = self.bench.ranks.device
         total, recent = torch.zeros((), device=device), torch.zeros((), device=device)
         steps = self.num_steps // self.settings.epochs
-        for index, (batch, share) in enumerate(self._batches(epoch)):
-            loss = self._step(model, optimizer, batch, share, epoch * steps + index)
+        for index, batch in enumerate(self._batches(epoch)):
+            loss = self._step(model, optimizer, batch, epoch * steps + index)
             total, recent = total + loss, recent + loss
             if index % CHECK_EVERY == 0:
                 mean = self._over_ranks(recent / (CHECK_EVERY if index else 1))
@@ -218,18 +225,19 @@ class _Job:
         check_loss(mean, done.first_loss, f"epoch {epoch + 1}")
         return mean
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Batch, float]]:
-        """Yield this rank's part of each global batch, with its share of the batch times the number of ranks."""
-        ranks = self.bench.ranks
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield this rank's part of each global batch."""
+        task, ranks = self.bench.task, self.bench.ranks
         if self.bench.passes is not None:
             yield from self._streamed(self.bench.passes, epoch)
             return
         for places in self._global_batches(epoch):
             indices = ranks.shard(places)
-            inputs, targets = (part.to(ranks.device) for part in take(self.bench.task.train, indices))
-            yield Batch(inputs, targets, indices), len(indices) * ranks.world_size / len(places)
+            inputs, targets = take(task.train, indices)
+            shares = Shares.of(task, ranks, targets, len(places))
+            yield Batch(inputs.to(ranks.device), targets.to(ranks.device), indices, shares)
 
-    def _streamed(self, passes: Passes, epoch: int) -> Iterator[tuple[Batch, float]]:
+    def _streamed(self, passes: Passes, epoch: int) -> Iterator[Batch]:
         ranks, like = self.bench.ranks, self.bench.task.example_input
         seed = derived_seed(self.bench.seed, "epoch", str(epoch), str(ranks.rank))
         nowhere = torch.empty(0, dtype=torch.long)
@@ -238,7 +246,8 @@ class _Job:
             if inputs.shape[1:] != like.shape[1:] or inputs.dtype != like.dtype:
                 looks = f"{list(inputs.shape[1:])} of {inputs.dtype}"
                 raise TrialFailed(f"stream: inputs must look like example_input, and are {looks}")
-            yield Batch(inputs.to(ranks.device), targets.to(ranks.device), nowhere), 1.0
+            shares = Shares.of(self.bench.task, ranks, targets, len(targets) * ranks.world_size)
+            yield Batch(inputs.to(ranks.device), targets.to(ranks.device), nowhere, shares)
 
     def _global_batches(self, epoch: int) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(derived_seed(self.bench.seed, "epoch", str(epoch)))
@@ -246,9 +255,7 @@ class _Job:
         for index in range(self.num_steps // self.settings.epochs):
             yield order[index * self.batch_size : (index + 1) * self.batch_size]
 
-    def _step(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, share: float, step: int
-    ) -> Tensor:
+    def _step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, step: int) -> Tensor:
         """Take one step; return this rank's part of the global mean loss, scaled so that its mean over ranks is it."""
         ranks, settings = self.bench.ranks, self.settings
         factor = lr_factor(settings.schedule, step, self.num_steps, round(settings.warmup * self.num_steps))
@@ -261,7 +268,7 @@ class _Job:
         def evaluate() -> Tensor:
             with _autocast(ranks.device, settings):
                 outputs = model(batch.inputs)
-            loss = self.loss(outputs.float(), batch) * share
+            loss = self.loss(outputs.float(), batch)
             seen.append(loss.detach())
             whole = self._penalised(loss, model)
             optimizer.zero_grad()

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
 from paretta.pipelines.samples import Samples, num_samples, take
 from paretta.pipelines.tweak import Tweak, TweakSettings
 from paretta.search_spaces.errors import Problem, WrongInput
@@ -41,7 +42,7 @@ class Replay(TweakSettings):
 class _Rehearsal(Tweak):
     def __init__(self, settings: Replay, source: Samples, bench: Bench) -> None:
         self.settings, self.source, self.bench = settings, source, bench
-        self.places = torch.empty(0, dtype=torch.long)
+        self.places, self.loss = torch.empty(0, dtype=torch.long), GlobalLoss(bench.task, bench.ranks)
 
     def before_step(self, step: int, model: nn.Module) -> None:
         generator = torch.Generator().manual_seed(derived_seed(self.bench.seed, "replay", str(step)))
@@ -49,6 +50,7 @@ class _Rehearsal(Tweak):
 
     def penalty(self, model: nn.Module) -> Tensor:
         ranks, mine = self.bench.ranks, self.bench.ranks.shard(self.places)
-        inputs, targets = (part.to(ranks.device) for part in take(self.source, mine))
-        share = len(mine) * ranks.world_size / len(self.places)
-        return self.settings.strength * share * self.bench.task.loss(model(inputs), targets)
+        inputs, targets = take(self.source, mine)
+        shares = Shares.of(self.bench.task, ranks, targets, len(self.places))
+        outputs = model(inputs.to(ranks.device))
+        return self.settings.strength * self.loss(outputs, targets.to(ranks.device), shares)

@@ -1,0 +1,107 @@
+"""Class scores: the axis they lie on, the labels that count, and how far two distributions over classes are apart."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from paretta.pipelines.task import Task
+from paretta.search_spaces.errors import Problem, WrongInput
+
+
+def are_labels(targets: Tensor) -> bool:
+    """Tell whether targets are whole numbers, as class labels are."""
+    return not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
+
+
+def possible_axes(shape: Sequence[int], targets: Tensor) -> list[int]:
+    """Return the axes of outputs of this shape that their class labels lack, which may be the axis of the classes.
+
+    >>> possible_axes([8, 20, 1000], torch.zeros(8, 20, dtype=torch.long))
+    [2]
+    """
+    if not are_labels(targets) or targets.dim() != len(shape) - 1:
+        return []
+    return [axis for axis in range(1, len(shape)) if [*shape[:axis], *shape[axis + 1 :]] == list(targets.shape)]
+
+
+def class_axis(task: Task, shape: Sequence[int], targets: Tensor, *, where: str) -> int:
+    """Return the axis of outputs that holds one score for each class, counted from 0.
+
+    The task's `class_axis` where it has one; 1 of outputs [n, classes]; else the one axis that the class labels lack,
+    such as the last one of outputs [n, tokens, classes] with targets [n, tokens].
+
+    Args:
+        task: may state the axis.
+        shape: of the outputs, [n, ...].
+        targets: of the same samples.
+        where: what asks, for messages.
+
+    Raises:
+        WrongInput: the outputs are no class scores, or their axis cannot be told.
+    """
+    if task.class_axis is not None:
+        axis = task.class_axis % len(shape) if -len(shape) <= task.class_axis < len(shape) else 0
+    elif len(shape) == 2:
+        axis = 1
+    else:
+        possible = possible_axes(shape, targets) if len(shape) > 2 else [0]
+        if len(possible) != 1:
+            raise WrongInput(_untold(where, shape, targets))
+        axis = possible[0]
+    if axis == 0 or shape[axis] < 2:
+        mend = "train without it, or give the task its `class_axis`"
+        raise WrongInput(Problem(where, "outputs must be class scores [n, classes >= 2]", list(shape), mend))
+    return axis
+
+
+def _untold(where: str, shape: Sequence[int], targets: Tensor) -> Problem:
+    rule = f"which axis of outputs {list(shape)} holds the classes is not told by targets {list(targets.shape)}"
+    return Problem(where, rule, mend="give the task `class_axis`, such as Task(class_axis=-1, ...)")
+
+
+def counted(task: Task, targets: Tensor) -> Tensor | None:
+    """Mark the labels that count, shaped like `targets`; None where all do."""
+    if task.ignore_label is None or not are_labels(targets):
+        return None
+    return targets != task.ignore_label
+
+
+def num_counted(task: Task, targets: Tensor) -> int:
+    """Return how many labels count, or how many samples there are where targets are no labels."""
+    mask = counted(task, targets)
+    return len(targets) if mask is None else int(mask.sum())
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mean of values [n, ...] where `mask` has their shape and is True, else of all; 0 where it never is."""
+    if mask is None or mask.shape != values.shape:
+        return values.mean()
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
+
+
+def divergence(expected: Tensor, scores: Tensor, axis: int) -> Tensor:
+    """Return ``KL(softmax(expected) || softmax(scores))`` at each position, shaped like the scores without the classes.
+
+    A class that `expected` rules out, by a score of -inf or one too low for a float, adds nothing, whatever the other
+    score is: ``p log p`` tends to 0 with p.
+
+    Args:
+        expected: class scores, with classes on `axis`.
+        scores: the same shape.
+        axis: of the classes.
+
+    >>> impossible = torch.tensor([[0.0, 0.0, -torch.inf]])
+    >>> divergence(impossible, impossible + 1, 1)
+    tensor([0.])
+    """
+    wanted, found = torch.log_softmax(expected, axis), torch.log_softmax(scores, axis)
+    probability = wanted.exp()
+    return torch.where(probability > 0, probability * (wanted - found), 0.0).sum(axis)
+
+
+def smoothing_term(scores: Tensor, axis: int) -> Tensor:
+    """Return the mean over classes of ``-log p`` at each position, without classes that a score of -inf rules out."""
+    logs = torch.log_softmax(scores, axis)
+    possible = scores != -torch.inf
+    return -torch.where(possible, logs, 0.0).sum(axis) / possible.sum(axis).clamp_min(1)
