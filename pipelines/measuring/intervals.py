@@ -10,18 +10,6 @@ from numpy.typing import NDArray
 Z95 = 1.959963984540054
 
 
-def session_ratios(candidate: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ``candidate / reference`` of each session, [sessions], from times [sessions, blocks] taken side by side.
-
-    Blocks are joined by their geometric mean, which treats a ratio and its inverse alike.
-
-    >>> session_ratios(np.array([[1.0, 4.0], [1.0, 1.0]]), np.array([[2.0, 2.0], [2.0, 2.0]])).tolist()
-    [1.0, 0.5]
-    """
-    ratios: NDArray[np.float64] = np.exp(np.log(candidate / reference).mean(axis=1))
-    return ratios
-
-
 def bootstrap_interval(
     values: NDArray[np.float64],
     *,
@@ -45,6 +33,18 @@ def bootstrap_interval(
     tail = NormalDist().cdf(-((count / (count - 1)) ** 0.5) * student_quantile(count - 1))
     low, high = np.quantile(estimates, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def widened(low: float, high: float, *, at: float, spread: float) -> tuple[float, float]:
+    """Return the interval around the ratio `at` with a further, independent half width of `spread` as a share of it.
+
+    Half widths add in quadrature on the logarithmic scale, each end on its own.
+
+    >>> [round(end, 4) for end in widened(2.0 / 1.03, 2.0 * 1.03, at=2.0, spread=math.log(1.04))]
+    [1.9041, 2.1007]
+    """
+    halves = [math.hypot(math.log(at / end), spread) for end in (low, high)]
+    return at * math.exp(-halves[0]), at * math.exp(halves[1])
 
 
 def student_quantile(degrees: int) -> float:

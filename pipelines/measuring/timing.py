@@ -1,15 +1,17 @@
-"""Times of short calls that hold on a busy machine: CPU clocks, interleaved blocks, and a fresh session each round."""
+"""Times of short calls that hold on a busy machine: CPU clocks, short blocks, and a fresh session each round."""
 
+import math
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paretta.pipelines.measuring.intervals import bootstrap_interval, session_ratios
+from paretta.pipelines.measuring.intervals import bootstrap_interval, widened
 from paretta.pipelines.measuring.ort_session import RuntimeCall
 
 Opener: TypeAlias = Callable[[], RuntimeCall]
@@ -17,6 +19,13 @@ Clock: TypeAlias = Callable[[], float]
 
 NUM_WARM_UPS = 5
 NUM_PADS, PAD_BYTES = 16, 60_000
+MIN_BLOCKS, MAX_BLOCKS = 4, 40
+FULL_SPEED: Final = (
+    1.12  # sessions differ by up to 8 % from the fastest; a core that is shared is 1.4 to 2 times slower
+)
+MIN_KEPT: Final = 4  # rounds, for an interval of their own
+# 1.96 standard errors of a visit of seconds, from ratios read minutes apart: what its own rounds do not show
+VISIT_SPREAD: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +33,15 @@ class TimingProtocol:
     """How long and how exactly to measure.
 
     Args:
-        side_seconds: the shortest CPU time of one side of a block.
+        side_seconds: the shortest CPU time of all blocks of one side in a round.
+        block_seconds: the shortest CPU time of one block, where sides are interleaved.
         min_sessions: before the interval is trusted.
         half_width: stop when the interval's half width is below this share of the estimate.
         budget_seconds: stop after this much wall time, once there are `min_sessions`.
     """
 
     side_seconds: float = 0.010
+    block_seconds: float = 0.0004
     min_sessions: int = 8
     half_width: float = 0.015
     budget_seconds: float = 10.0
@@ -38,55 +49,106 @@ class TimingProtocol:
 
 @dataclass(slots=True)
 class Rounds:
-    """Seconds a call in each round, which is a pair of sessions: [rounds, blocks] in all three.
+    """Seconds a call in each round, which has a session of each side; side 0 is the reference.
 
     Args:
-        candidate: CPU seconds.
-        reference: likewise, taken beside the candidate's.
-        wall: the candidate's wall seconds.
+        fastest: CPU seconds in the fastest block, [rounds][sides].
+        cpu: CPU seconds, mean over the blocks, likewise.
+        wall: wall seconds, likewise.
+        known: CPU seconds of the reference in the fastest round of earlier readings; inf where there is none.
     """
 
-    candidate: list[tuple[float, ...]] = field(default_factory=list)
-    reference: list[tuple[float, ...]] = field(default_factory=list)
+    fastest: list[tuple[float, ...]] = field(default_factory=list)
+    cpu: list[tuple[float, ...]] = field(default_factory=list)
     wall: list[tuple[float, ...]] = field(default_factory=list)
+    known: float = math.inf
 
-    def ratios(self) -> NDArray[np.float64]:
-        """Return candidate over reference of each round, [rounds]."""
-        return session_ratios(np.asarray(self.candidate), np.asarray(self.reference))
+    def kept(self, side: int = 1) -> NDArray[np.intp]:
+        """Return the rounds in which both `side` and the reference ran at full speed; all, where those are too few.
 
-    def interval(self) -> tuple[float, float]:
-        """Return the 95 % interval of the median ratio, which covers what differs between sessions."""
-        return bootstrap_interval(self.ratios())
+        A core is slower while other guests of its host use it too, for a moment or for tens of seconds, and a small
+        model suffers more than a large one. So its ratio is that of undisturbed blocks, which the fastest ones are.
+        """
+        times = np.asarray(self.fastest)[:, [0, side]]
+        best = np.minimum(times.min(axis=0), [self.known, np.inf])
+        (fast,) = (times <= FULL_SPEED * best).all(axis=1).nonzero()
+        return fast if len(fast) >= MIN_KEPT else np.arange(len(times))
+
+    def ratios(self, side: int = 1) -> NDArray[np.float64]:
+        """Return `side` over reference of each kept round, [kept]."""
+        times = np.asarray(self.fastest)[self.kept(side)]
+        return np.asarray(times[:, side] / times[:, 0])
+
+    def seconds(self, side: int) -> float:
+        """Return the median over the rounds that are kept for it."""
+        return float(np.median(np.asarray(self.fastest)[self.kept(max(side, 1)), side]))
+
+    def slowness(self, side: int = 1) -> float:
+        """Return how many times slower than at full speed the kept rounds were, of the two sides the larger; 1 or more.
+
+        What is within the luck of sessions counts as 1.
+        """
+        times = np.asarray(self.fastest)[:, [0, side]]
+        best = np.minimum(times.min(axis=0), [self.known, np.inf])
+        slowness = float((np.median(times[self.kept(side)], axis=0) / best).max())
+        return slowness if slowness > FULL_SPEED else 1.0
+
+    def contention(self, side: int = 1) -> float:
+        """Return wall over CPU time of `side`: about 1 where one thread had its core for itself."""
+        return float(np.median(np.asarray(self.wall)[:, side] / np.asarray(self.cpu)[:, side]))
+
+    def interval(self, side: int = 1, *, spread: float = VISIT_SPREAD) -> tuple[float, float]:
+        """Return the 95 % interval of the median ratio: what differs between rounds, and between visits.
+
+        Where no more than a few rounds ran at full speed, it is unknown how much slower either side was made. Then both
+        ends move out by the factor by which the slower one was.
+
+        Args:
+            side: whose ratio.
+            spread: half the 95 % interval of what the rounds of one visit have in common, as a share of the ratio.
+        """
+        ratios = self.ratios(side)
+        low, high = widened(*bootstrap_interval(ratios), at=float(np.median(ratios)), spread=spread)
+        return low / self.slowness(side), high * self.slowness(side)
 
 
 def interleave(
-    candidate: Opener,
-    reference: Opener,
+    openers: Sequence[Opener],
     protocol: TimingProtocol,
     *,
     cpu: Clock = time.thread_time,
     wall: Clock = time.perf_counter,
+    cores: Sequence[int] = (),
+    known: float = math.inf,
 ) -> Rounds:
-    """Time both, a fresh session of each per round, until the ratio is known well enough.
+    """Time all sides, a fresh session of each per round, until their ratios to the first are known well enough.
 
-    A round is one block of candidate, reference, reference, candidate and one the other way about. The order cancels a
-    linear drift of the machine's speed and what comes from being first; the ratio inside a block cancels slow drift.
-    Where a session's memory happens to lie makes it some per cent faster or slower for as long as it lives, so that
-    more blocks of one session only narrow the interval around its own luck. Therefore rounds open new ones.
+    A round runs short blocks of each side in turn, forwards and backwards. The fastest block of a side is its time: it
+    is what the model takes, where longer ones also have what else used the core and its caches. Where a session's
+    memory happens to lie makes it some per cent faster or slower for as long as it lives, so that more blocks of one
+    session only narrow the interval around its own luck. Therefore rounds open new ones.
 
     Args:
-        candidate: opens what is judged.
-        reference: opens what it is compared with.
+        openers: open the reference and what is compared with it.
         protocol: when to stop.
         cpu: the clock of the ratio.
         wall: the clock of the time budget.
+        cores: rounds run on each of these in turn, as one may be slowed down for long and another not; empty: anywhere.
+        known: CPU seconds of the reference at full speed, from earlier readings.
     """
-    sides = [_Side(opener, protocol, cpu, wall) for opener in (candidate, reference)]
-    rounds, started = Rounds(), wall()
+    sides = [_Side(opener, protocol, cpu, wall, protocol.block_seconds) for opener in openers]
+    rounds, started = Rounds(known=known), wall()
     while True:
-        _add_round(rounds, *sides)
-        if is_done(rounds.ratios(), protocol, wall() - started):
+        number = len(rounds.fastest)
+        with _on_core(cores, number):
+            _add_round(rounds, sides, number)
+        if _is_known(rounds, len(sides), protocol, wall() - started):
             return rounds
+
+
+def usable_cores() -> tuple[int, ...]:
+    """Return the cores that this process may choose among; empty where the system lets it choose none."""
+    return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
 def sample(
@@ -100,7 +162,8 @@ def sample(
         cpu: the clock of the protocol's `side_seconds`.
         counters: rising readings, such as a clock's or an energy counter's.
     """
-    side, started = _Side(opener, protocol, cpu, time.perf_counter), time.perf_counter()
+    side = _Side(opener, protocol, cpu, time.perf_counter, protocol.side_seconds)
+    started = time.perf_counter()
     found: list[list[float]] = []
     while True:
         with side.opened(len(found)):
@@ -119,15 +182,27 @@ def is_done(values: NDArray[np.float64], protocol: TimingProtocol, elapsed: floa
     return elapsed >= protocol.budget_seconds or (high - low) < protocol.half_width * (high + low)
 
 
+def _is_known(rounds: Rounds, num_sides: int, protocol: TimingProtocol, elapsed: float) -> bool:
+    """Tell whether the ratio of every side is known well enough at full speed, or the time is up."""
+    if len(rounds.fastest) < protocol.min_sessions:
+        return False
+    if elapsed >= protocol.budget_seconds:
+        return True
+    others = range(1, num_sides)
+    return all(rounds.slowness(side) == 1.0 and is_done(rounds.ratios(side), protocol, elapsed) for side in others)
+
+
 @dataclass(slots=True)
 class _Side:
-    """One of the two that are compared: its present session, and how often that is called at a time."""
+    """One of those that are compared: its present session, and how often that is called at a time."""
 
     opener: Opener
     protocol: TimingProtocol
     cpu: Clock
     wall: Clock
+    shortest: float
     count: int = 0
+    num_blocks: int = 0
     call: RuntimeCall | None = None
 
     @contextmanager
@@ -137,7 +212,9 @@ class _Side:
         pads = [bytearray(int(length)) for length in lengths]
         self.call = self.opener()
         self._warm_up(self.call)
-        self.count = self.count or self._repeats()
+        if not self.count:
+            seconds = self._repeats()
+            self.num_blocks = min(max(math.ceil(4 * self.protocol.side_seconds / seconds), MIN_BLOCKS), MAX_BLOCKS)
         try:
             yield
         finally:
@@ -151,11 +228,11 @@ class _Side:
         for _ in range(self.count):
             call()
 
-    def seconds(self) -> NDArray[np.float64]:
+    def seconds(self) -> tuple[float, float]:
         """Return CPU and wall seconds a call."""
         wall, cpu = self.wall(), self.cpu()
         self.run()
-        return np.array([self.cpu() - cpu, self.wall() - wall]) / self.count
+        return (self.cpu() - cpu) / self.count, (self.wall() - wall) / self.count
 
     def _warm_up(self, call: RuntimeCall) -> None:
         """Call until it is warm: a slow model twice, a fast one more often."""
@@ -165,27 +242,39 @@ class _Side:
             if number > 0 and self.cpu() - started > self.protocol.side_seconds:
                 return
 
-    def _repeats(self) -> int:
-        """Return how many calls take `side_seconds`."""
+    def _repeats(self) -> float:
+        """Find how many calls take `shortest` seconds, and return how long those take."""
         self.count = 1
-        while (spent := float(self.seconds()[0]) * self.count) < self.protocol.side_seconds:
-            growth = self.protocol.side_seconds / max(spent, 1e-9)
+        while (spent := self.seconds()[0] * self.count) < self.shortest:
+            growth = self.shortest / max(spent, 1e-9)
             self.count = max(self.count + 1, int(self.count * min(1.1 * growth, 10.0)))
-        return self.count
+        return spent
 
 
-def _add_round(rounds: Rounds, candidate: _Side, reference: _Side) -> None:
-    number = len(rounds.candidate)
-    first, second = (candidate, reference) if number % 2 == 0 else (reference, candidate)
-    with first.opened(2 * number), second.opened(2 * number + 1):
-        blocks = [_block(candidate, reference), _block(reference, candidate)[::-1]]
-    times = np.array(blocks)  # [blocks, sides, clocks]
-    rounds.candidate.append(tuple(times[:, 0, 0]))
-    rounds.reference.append(tuple(times[:, 1, 0]))
-    rounds.wall.append(tuple(times[:, 0, 1]))
+def _add_round(rounds: Rounds, sides: Sequence[_Side], number: int) -> None:
+    order = np.random.default_rng(number).permutation(len(sides))  # memory is taken in another order each time
+    with ExitStack() as stack:
+        for index in order:
+            stack.enter_context(sides[index].opened(number * len(sides) + int(index)))
+        blocks = [list[tuple[float, float]]() for _ in sides]
+        for turn in range(max(side.num_blocks for side in sides)):
+            for index in order[:: 1 if turn % 2 == 0 else -1]:
+                if turn < sides[index].num_blocks:
+                    blocks[index].append(sides[index].seconds())
+    rounds.fastest.append(tuple(min(cpu for cpu, _ in times) for times in blocks))
+    rounds.cpu.append(tuple(float(np.mean([cpu for cpu, _ in times])) for times in blocks))
+    rounds.wall.append(tuple(float(np.mean([wall for _, wall in times])) for times in blocks))
 
 
-def _block(outer: _Side, inner: _Side) -> list[NDArray[np.float64]]:
-    """Return CPU and wall seconds a call of both, [2, 2]."""
-    first, second, third, last = [side.seconds() for side in (outer, inner, inner, outer)]
-    return [(first + last) / 2, (second + third) / 2]
+@contextmanager
+def _on_core(cores: Sequence[int], number: int) -> Iterator[None]:
+    """Keep this thread on the core whose turn it is in round `number`, and let it go again."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cores[number % len(cores)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

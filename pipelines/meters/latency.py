@@ -1,8 +1,10 @@
 """CPU time of the artifact as a ratio to the uncompressed one, both in the same runtime and process."""
 
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,16 @@ from paretta.pipelines.artifact import MODEL, layers_in_floats
 from paretta.pipelines.measuring.ort_kernels import integer_kernels
 from paretta.pipelines.measuring.ort_session import RuntimeCall
 from paretta.pipelines.measuring.served_meter import ServedMeter
-from paretta.pipelines.measuring.timing import Opener, Rounds, TimingProtocol, interleave
+from paretta.pipelines.measuring.timing import Opener, Rounds, TimingProtocol, interleave, usable_cores
 from paretta.pipelines.meter import MeterBench
 from paretta.search_spaces.objectives.reading import Detail, Reading
 
 MAX_WALL_CALLS = 200
 MAX_WALL_SECONDS = 1.0
+HALF_WIDTH: Final = 0.010  # of what the rounds of one visit tell; `timing.VISIT_SPREAD` is added
+MUCH_CONTENTION: Final = 1.2
+BASELINE_SECONDS: Final = "baseline_seconds"
+"""The baseline's time in a reading's details, and the shortest of earlier readings in the facts of a later one."""
 
 
 class Latency(ServedMeter):
@@ -26,9 +32,10 @@ class Latency(ServedMeter):
     Beside it stand the absolute times, the shares of multiplications and weights that integer kernels really did, and
     the names of the layers that compute in floats.
 
-    CPU time, not wall time, because it stays within two per cent on a busy machine where wall time moves severalfold.
-    Batch size, threads and device apply to both sides. On CUDA it is wall time around a call that waits for the device,
-    with inputs and outputs kept there; that path has not been run on a GPU.
+    CPU time of the fastest short blocks, not wall time: what a core takes that is not shared with other guests of its
+    host, which slow it down by half for tens of seconds, small models more than large ones. Batch size, threads and
+    device apply to both sides. On CUDA it is wall time around a call that waits for the device, with inputs and outputs
+    kept there; that path has not been run on a GPU.
     """
 
     kind: Literal["latency"] = "latency"
@@ -38,34 +45,54 @@ class Latency(ServedMeter):
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
         """Return the median ratio over rounds of fresh sessions with its interval; absolute times are details."""
+        return self.read_together([artifact], bench)[0]
+
+    def read_together(self, artifacts: Sequence[Path], bench: MeterBench) -> list[Reading]:
+        """Return the readings of several, all timed beside the baseline in the same rounds."""
         if bench.baseline is None:
-            return Reading.not_measured(self.unit, "there is no baseline artifact to compare with")
-        if missing := self.unavailable(artifact, bench):
-            return missing
-        candidate, reference = self.opener(artifact, bench), self.opener(bench.baseline, bench)
-        protocol = TimingProtocol(budget_seconds=self.budget_seconds)
-        rounds = interleave(candidate, reference, protocol, cpu=self.clock()[1])
-        low, high = rounds.interval()
-        ratio = float(np.median(rounds.ratios()))
+            missing = Reading.not_measured(self.unit, "there is no baseline artifact to compare with")
+            return [missing for _ in artifacts]
+        for artifact in artifacts:
+            if why := self.unavailable(artifact, bench):
+                return [why for _ in artifacts]
+        openers = [self.opener(folder, bench) for folder in (bench.baseline, *artifacts)]
+        protocol = TimingProtocol(half_width=HALF_WIDTH, budget_seconds=self.budget_seconds * (1 + len(artifacts)) / 2)
+        clock, known = self.clock()[1], bench.facts.get(BASELINE_SECONDS, math.inf)
+        cores = usable_cores() if clock is time.thread_time else ()
+        rounds = interleave(openers, protocol, cpu=clock, cores=cores, known=known)
+        return [
+            self._reading(rounds, side, artifact, opener)
+            for side, (artifact, opener) in enumerate(zip(artifacts, openers[1:], strict=True), start=1)
+        ]
+
+    def _reading(self, rounds: Rounds, side: int, artifact: Path, candidate: Opener) -> Reading:
+        ratios, (low, high) = rounds.ratios(side), rounds.interval(side)
         ran = integer_kernels(artifact / MODEL).details() if self.device == "cpu" else {}
-        details = {**_times(rounds, candidate), **ran, **layers_in_floats(artifact), **self.facts()}
-        return Reading(ratio, self.unit, low=low, high=high, num_samples=len(rounds.candidate), details=details)
+        details = {**_times(rounds, side, candidate), **ran, **layers_in_floats(artifact), **self.facts()}
+        return Reading(
+            float(np.median(ratios)), self.unit, low=low, high=high, num_samples=len(ratios), details=details
+        )
 
 
-def _times(rounds: Rounds, candidate: Opener) -> dict[str, Detail]:
-    """Return absolute times a call; `contention` is wall over CPU time, about 1 where one thread had the machine."""
-    low, high = rounds.interval()
-    seconds, wall = float(np.median(rounds.candidate)), float(np.median(rounds.wall))
+def _times(rounds: Rounds, side: int, candidate: Opener) -> dict[str, Detail]:
+    """Return absolute times a call and how disturbed they are.
+
+    ``contention`` is wall over CPU time, about 1 where one thread had its core for itself; ``slowness`` by how much the
+    baseline or the candidate was slower than at full speed. ``contended`` marks readings that either of them disturbed.
+    """
+    low, high = rounds.interval(side)
+    contention, slowness = rounds.contention(side), rounds.slowness(side)
     quantiles = np.quantile(_wall_times(candidate()), [0.5, 0.9, 0.99])
     return {
-        "seconds": seconds,
-        "baseline_seconds": float(np.median(rounds.reference)),
-        "wall_seconds": wall,
+        "seconds": rounds.seconds(side),
+        BASELINE_SECONDS: rounds.seconds(0),
+        "wall_seconds": float(np.median(np.asarray(rounds.wall)[:, side])),
         "wall_p50_seconds": float(quantiles[0]),
         "wall_p90_seconds": float(quantiles[1]),
         "wall_p99_seconds": float(quantiles[2]),
-        "contention": wall / seconds,
-        "contended": wall / seconds > 1.2,
+        "contention": contention,
+        "slowness": slowness,
+        "contended": contention > MUCH_CONTENTION or slowness > 1.0,
         "half_width": (high - low) / (high + low),
     }
 

@@ -10,8 +10,8 @@ from paretta.pipelines.measuring.intervals import (
     bootstrap_interval,
     mean_interval,
     median_interval,
-    session_ratios,
     student_quantile,
+    widened,
     wilson_interval,
 )
 
@@ -28,8 +28,7 @@ def test_wilson_is_scipy_s(successes: int, failures: int) -> None:
 
 @given(times=TIMES, factor=st.floats(0.01, 100))
 def test_a_constant_factor_is_found_exactly(times: list[float], factor: float) -> None:
-    reference = np.asarray(times).reshape(-1, 1)
-    ratios = session_ratios(factor * reference, reference)
+    ratios = factor * np.asarray(times) / np.asarray(times)
     assert float(np.median(ratios)) == pytest.approx(factor)
     assert bootstrap_interval(ratios) == pytest.approx((factor, factor))
 
@@ -92,12 +91,19 @@ def test_sessions_are_covered_as_often_as_claimed_and_blocks_alone_are_not(sessi
     joined = alone = 0
     for _ in range(300):
         candidate, reference = clustered(generator, sessions, blocks)
-        low, high = bootstrap_interval(session_ratios(candidate, reference), resamples=400)
+        low, high = bootstrap_interval(np.exp(np.log(candidate / reference).mean(axis=1)), resamples=400)
         joined += low <= 1.0 <= high
         low, high = bootstrap_interval((candidate / reference).ravel(), resamples=400)
         alone += low <= 1.0 <= high
     assert 0.91 <= joined / 300 <= 0.99
     assert alone < joined - 15, "blocks of one session are no independent observations"
+
+
+@given(ratio=st.floats(0.01, 100), spread=st.floats(0.0, 0.5))
+def test_an_interval_without_width_becomes_the_spread(ratio: float, spread: float) -> None:
+    low, high = widened(ratio, ratio, at=ratio, spread=spread)
+    assert (low, high) == pytest.approx((ratio * np.exp(-spread), ratio * np.exp(spread)))
+    assert widened(ratio / 1.2, ratio * 1.1, at=ratio, spread=0.0) == pytest.approx((ratio / 1.2, ratio * 1.1))
 
 
 @pytest.mark.parametrize("num_samples", [40, 400])

@@ -1,12 +1,13 @@
 """The protocol finds a known factor on a simulated clock, whatever the machine and the sessions do meanwhile."""
 
+import os
 import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from paretta.pipelines.measuring.timing import Opener, TimingProtocol, interleave, sample
+from paretta.pipelines.measuring.timing import Opener, TimingProtocol, interleave, sample, usable_cores
 
 
 class Clock:
@@ -38,10 +39,9 @@ class Clock:
 
 
 def measured(clock: Clock, factor: float, protocol: TimingProtocol | None = None) -> tuple[float, float, float]:
-    rounds = interleave(
-        clock.work("a", 2e-3 * factor), clock.work("b", 2e-3), protocol or TimingProtocol(), cpu=clock, wall=clock
-    )
-    return float(np.median(rounds.ratios())), *rounds.interval()
+    sides = [clock.work("b", 2e-3), clock.work("a", 2e-3 * factor)]
+    rounds = interleave(sides, protocol or TimingProtocol(), cpu=clock, wall=clock)
+    return float(np.median(rounds.ratios())), *rounds.interval(spread=0.0)
 
 
 @pytest.mark.parametrize("factor", [0.25, 0.5, 1.0, 2.0])
@@ -71,22 +71,45 @@ def test_what_differs_between_sessions_is_in_the_interval() -> None:
 
 def test_sides_are_interleaved_long_enough_and_of_fresh_sessions() -> None:
     clock = Clock()
-    rounds = interleave(clock.work("a", 1e-3), clock.work("b", 4e-3), TimingProtocol(), cpu=clock, wall=clock)
-    assert len(rounds.candidate) == 8
-    assert "".join(clock.sessions) == "abba" * 4
-    a, b = "a" * 10, "b" * 3
-    one_round = a + b + b + a + b + a + a + b
-    assert one_round in "".join(clock.calls), "10 ms a side: ten calls of 1 ms, three of 4 ms; ABBA, then BAAB"
-    assert "".join(clock.calls).endswith(one_round)
+    rounds = interleave([clock.work("b", 4e-3), clock.work("a", 1e-3)], TimingProtocol(), cpu=clock, wall=clock)
+    assert len(rounds.fastest) == 8
+    assert sorted("".join(clock.sessions)) == sorted("ab" * 8)
+    assert {"".join(clock.sessions[turn : turn + 2]) for turn in range(0, 16, 2)} == {"ab", "ba"}, "drawn anew"
+    last = "".join(clock.calls)[-50:]
+    assert (last.count("a"), last.count("b")) == (40, 10), "40 ms of each: blocks of one call"
+    assert last in ("abba" * 5 + "a" * 30, "baab" * 5 + "a" * 30)
+
+
+def test_more_sides_share_the_reference_and_its_rounds() -> None:
+    clock = Clock(luck=0.02, noise=0.2)
+    sides = [clock.work("b", 2e-3), clock.work("a", 1e-3), clock.work("c", 3e-3)]
+    rounds = interleave(sides, TimingProtocol(), cpu=clock, wall=clock)
+    assert [float(np.median(rounds.ratios(side))) for side in (1, 2)] == pytest.approx([0.5, 1.5], rel=0.03)
+    assert rounds.seconds(2) == pytest.approx(3e-3, rel=0.03)
+
+
+@pytest.mark.skipif(len(usable_cores()) < 2, reason="there are no two cores to choose among")
+def test_rounds_take_turns_on_the_cores_and_let_them_go_again() -> None:
+    used, before = list[set[int]](), os.sched_getaffinity(0)
+
+    def opened() -> Callable[[], None]:
+        used.append(os.sched_getaffinity(0))
+        return lambda: None
+
+    ticks = iter(range(1_000_000))
+    protocol = TimingProtocol(side_seconds=1.0, block_seconds=1.0)
+    interleave([opened, opened], protocol, cpu=lambda: float(next(ticks)), wall=lambda: 0.0, cores=usable_cores()[:2])
+    first, second = ({core} for core in usable_cores()[:2])
+    assert used == [first, first, second, second] * 4
+    assert os.sched_getaffinity(0) == before
 
 
 def test_the_budget_ends_a_hopeless_measurement() -> None:
     clock = Clock(noise=50.0)
-    rounds = interleave(
-        clock.work("a", 1e-3), clock.work("b", 1e-3), TimingProtocol(budget_seconds=5.0), cpu=clock, wall=clock
-    )
+    protocol = TimingProtocol(budget_seconds=5.0)
+    rounds = interleave([clock.work("a", 1e-3), clock.work("b", 1e-3)], protocol, cpu=clock, wall=clock)
     low, high = rounds.interval()
-    assert len(rounds.candidate) >= 8
+    assert len(rounds.fastest) >= 8
     assert clock.now > 5.0
     assert (high - low) / (high + low) > 0.015
 
@@ -103,7 +126,7 @@ def burn(times: int) -> Opener:
 
 
 def test_twice_the_work_takes_twice_the_time() -> None:
-    rounds = interleave(burn(2), burn(1), TimingProtocol(budget_seconds=2.0))
+    rounds = interleave([burn(1), burn(2)], TimingProtocol(budget_seconds=2.0))
     assert 1.6 < float(np.median(rounds.ratios())) < 2.5, "wide, as the machine may be busy"
     assert float(np.median(rounds.wall)) > 0.0
 
@@ -123,6 +146,5 @@ def test_a_sample_counts_what_a_call_adds_to_each_counter() -> None:
 
 def test_the_clocks_of_the_machine_are_the_default() -> None:
     before = time.thread_time()
-    rounds = interleave(burn(1), burn(1), TimingProtocol(side_seconds=1e-4, budget_seconds=1e-3))
-    spent = sum(map(sum, rounds.candidate)) + sum(map(sum, rounds.reference))
-    assert 0.0 < spent < time.thread_time() - before
+    rounds = interleave([burn(1), burn(1)], TimingProtocol(side_seconds=1e-4, budget_seconds=1e-3))
+    assert 0.0 < sum(map(sum, rounds.fastest)) <= sum(map(sum, rounds.cpu)) < time.thread_time() - before
