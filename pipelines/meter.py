@@ -50,7 +50,7 @@ class Meter(BaseModel, ABC):
     Meters run in a fresh process without torch, except those that judge answers, which need the task.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     judges_answers: ClassVar[bool] = False
 

@@ -24,7 +24,7 @@ class Stage(BaseModel, ABC):
     the model, its settings and the bench: with equal seeds it gives equal results, and it keeps no state of its own.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     kind: str
 

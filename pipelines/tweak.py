@@ -37,7 +37,7 @@ class Tweak:
 class TweakSettings(BaseModel, ABC):
     """What a sweep file says of a tweak. A subclass sets ``kind: Literal["its_name"]`` and adds its settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     kind: str
 

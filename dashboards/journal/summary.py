@@ -17,6 +17,15 @@ _BEST: Final[Mapping[str, str]] = {
 }
 
 
+def best(meter: str) -> str:
+    """Return the role of who is best by `meter`.
+
+    >>> best("size"), best("nats")
+    ('smallest', 'best nats')
+    """
+    return _BEST.get(meter, f"best {meter}")
+
+
 def holders(front: Front) -> dict[str, Trial]:
     """Return who holds each role: the knee, the best of each objective, and the answers to the sweep's named wishes.
 
@@ -26,7 +35,7 @@ def holders(front: Front) -> dict[str, Trial]:
         return {}
     held = {"knee": front.knee()}
     for objective in front.objectives:
-        held[_BEST.get(objective.meter, f"best {objective.meter}")] = front.pick(prefer=objective.meter)
+        held[best(objective.meter)] = front.pick(prefer=objective.meter)
     for name, wish in front.wishes.items():
         try:
             held[name] = front.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)

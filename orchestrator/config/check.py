@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Final, get_args
 
 from paretta.dashboards.journal.record import wishes_of
+from paretta.dashboards.journal.summary import alias, best
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.loading.check_task import check_task
 from paretta.pipelines.loading.digests import data_digest
@@ -14,11 +16,16 @@ from paretta.pipelines.run import last_training
 from paretta.pipelines.stage import stage_of, stages_of
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.train import TrainSettings
-from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.canonical import Document, canonical_json
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.results.trial import Role
+from paretta.search_spaces.space.holes import Choice, spread
 from paretta.search_spaces.space.plan import Plan
-from paretta.search_spaces.space.space import Space
+from paretta.search_spaces.space.space import MAX_OPTIONS, Knob, Space
+from paretta.search_spaces.space.variation import tried
+
+MAX_TRIED: Final = 6000  # settings of the whole space that are parsed, a second or two
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,8 @@ class Checked:
         meters: what reads each objective, in the sweep's order.
         objectives: what is compared.
         data_digest: names the content of the task's splits.
-        num_corners: how many plans of the space were parsed.
+        corners: plans of the space whose stages fit together, spaced evenly where there are many.
+        num_tried: how many different settings of single stages were parsed.
         epochs: of the longest last training in the space; 0 where nothing is trained.
     """
 
@@ -38,7 +46,8 @@ class Checked:
     meters: tuple[Meter, ...]
     objectives: tuple[Objective, ...]
     data_digest: str
-    num_corners: int
+    corners: tuple[Plan, ...]
+    num_tried: int
     epochs: int
 
 
@@ -48,10 +57,13 @@ def check(sweep: Sweep) -> Checked:
     Raises:
         WrongInput: with every problem found, placed in the sweep's file.
     """
-    problems = [*_baseline_problems(sweep), *_space_problems(sweep)]
+    problems, num_tried = [*_baseline_problems(sweep)], 0
+    for place, document in _settings(sweep):
+        num_tried += 1
+        problems += _stage_problems(document, place)
     if problems:
         raise WrongInput(*_once(problems))
-    corners = list(sweep.space.corners())
+    corners = _some_corners(sweep.space)
     if problems := [problem for plan in corners for problem in _plan_problems(sweep, plan)]:
         raise WrongInput(*_once(problems))
     task = _task(sweep)
@@ -60,7 +72,7 @@ def check(sweep: Sweep) -> Checked:
     problems = [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives), *_variant_problems(sweep)]
     if problems:
         raise WrongInput(*problems)
-    return Checked(task, meters, objectives, data_digest(task), len(corners), max(map(_epochs, corners)))
+    return Checked(task, meters, objectives, data_digest(task), corners, num_tried, max(map(_epochs, corners)))
 
 
 def check_report(sweep: Sweep, checked: Checked) -> str:
@@ -75,7 +87,7 @@ def check_report(sweep: Sweep, checked: Checked) -> str:
             f"{sweep.source.file} is sound",
             f"task: {sweep.config.task.use}, data {checked.data_digest[:23]}",
             f"space: {len(knobs)} knobs ({', '.join(knob.name for knob in knobs)}), {count}, "
-            f"{checked.num_corners} corner plans parsed",
+            f"{checked.num_tried} settings of stages and {len(checked.corners)} corner plans parsed{_sampled(knobs)}",
             f"search: {search.trials} trials by {search.sampler} for {goals}; stopper {search.stopper}",
             *([limits] if sweep.limits else []),
             f"each trial: {workers.per_trial} workers x {workers.cpus:g} CPU, {workers.gpus:g} GPU",
@@ -83,17 +95,30 @@ def check_report(sweep: Sweep, checked: Checked) -> str:
     )
 
 
+def _sampled(knobs: Iterable[Knob]) -> str:
+    options = sum(len(knob.hole.labels) for knob in knobs if isinstance(knob.hole, Choice))
+    return f", sampled from {options} options" if options > MAX_OPTIONS else ""
+
+
 def _baseline_problems(sweep: Sweep) -> Iterator[Problem]:
     for index, document in enumerate(sweep.space.baseline):
         yield from _stage_problems(document, sweep.source.where(f"baseline[{index}]"))
 
 
-def _space_problems(sweep: Sweep) -> Iterator[Problem]:
-    """Parse each step's corners by themselves, so that a problem can be placed at its step."""
+def _settings(sweep: Sweep) -> Iterator[tuple[str, Document]]:
+    """Return the stages' settings to parse, each once, step by step so that a problem can be placed at its step."""
+    at_most = max(2, MAX_TRIED // len(sweep.space.steps))
     for index, step in enumerate(sweep.space.steps):
-        for plan in Space((), (step,)).corners():
-            for document in plan.stages:
-                yield from _stage_problems(document, sweep.source.where(f"space[{index}]"))
+        found = {canonical_json(s): s for plan in tried(Space((), (step,)), at_most) for s in plan.stages}
+        for document in found.values():
+            yield sweep.source.where(f"space[{index}]"), document
+
+
+def _some_corners(space: Space) -> tuple[Plan, ...]:
+    """Return corners of the whole space, evenly spaced and fewer where plans are long."""
+    corners = tuple(space.corners())
+    at_most = max(2, MAX_TRIED // (2 * max(len(plan.baseline) + len(plan.stages) for plan in corners) + 1))
+    return tuple(corners[place] for place in spread(len(corners), at_most))
 
 
 def _plan_problems(sweep: Sweep, plan: Plan) -> Iterable[Problem]:
@@ -127,7 +152,11 @@ def _epochs(plan: Plan) -> int:
 
 
 def _wish_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[Problem]:
+    taken = {"knee", *(alias(best(objective.meter)) for objective in objectives), *get_args(Role)}
     for name, wish in wishes_of(sweep.document()).items():
+        if name in taken:
+            rule = "a wish's name must not be that of a role"
+            yield Problem(sweep.source.where(f"wishes.{name}"), rule, name, f"none of: {', '.join(sorted(taken))}")
         yield from wish.check(name, objectives, sweep.source.where(f"wishes.{name}"))
 
 
@@ -140,8 +169,11 @@ def _stage_problems(document: Document, where: str) -> Iterable[Problem]:
 
 
 def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
-    """Drop what several corners say alike."""
-    return {str(problem): problem for problem in problems}.values()
+    """Keep the first of what several plans say alike, of whatever values they say it."""
+    alike: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        alike.setdefault((problem.where, problem.rule), problem)
+    return alike.values()
 
 
 def _task(sweep: Sweep) -> Task:

@@ -13,9 +13,11 @@ from paretta.pipelines.training.cost_estimate import training_seconds
 from paretta.pipelines.training.train import TrainSettings
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 from paretta.search_spaces.quantities import format_quantity
+from paretta.search_spaces.space.holes import spread
 from paretta.search_spaces.space.plan import Plan
-from paretta.search_spaces.space.variation import structural, varied
+from paretta.search_spaces.space.variation import varied
 
+MAX_VARIED = 50  # knobs that are varied to see whether they do anything
 MAX_KNOBS = 6  # whose two ends are exported to see what they do
 MAX_STRUCTURES = 12  # of which each takes an export, a second or more
 
@@ -62,8 +64,7 @@ def look_ahead(sweep: Sweep, checked: Checked) -> Outlook:
         WrongInput: a corner's stages cannot be carried out on the task's model, which no check of settings shows.
     """
     structures: dict[str, Plan] = {}
-    corners = list(sweep.space.corners())
-    for plan in corners:
+    for plan in checked.corners:
         structures.setdefault(structure_key(plan), plan)
     size, known = meter_of("size", {}), dict[str, Foreseen]()
 
@@ -79,7 +80,7 @@ def look_ahead(sweep: Sweep, checked: Checked) -> Outlook:
     except TrialFailed as error:
         raise WrongInput(Problem(sweep.source.where("space"), f"a corner of the space fails: {error}")) from error
     split = len(sweep.space.baseline)
-    parsed = [stages_of(plan) for plan in corners]
+    parsed = [stages_of(plan) for plan in checked.corners]
     trial_s = training_seconds(_longest(parsed, split)[split:], checked.task)
     baseline_s = training_seconds(parsed[0][:split], checked.task)
     return Outlook(sizes, len(structures), dead, trial_s, baseline_s, sweep.config.search.trials)
@@ -87,13 +88,12 @@ def look_ahead(sweep: Sweep, checked: Checked) -> Outlook:
 
 def _dead_knobs(sweep: Sweep, size_of: Callable[[Plan], float | None]) -> Iterator[str]:
     """Name the knobs that have one value, and of the structure's those that change no byte from end to end."""
-    changing = {knob.name for knob in structural(sweep.space, structure_key)}
     looked = 0
-    for knob in sweep.space.knobs():
-        plans = varied(sweep.space, knob)
+    for knob in sweep.space.knobs()[:MAX_VARIED]:
+        plans = varied(sweep.space, knob, options=MAX_STRUCTURES)
         if len({plan.fingerprint for plan in plans}) == 1:
             yield f"{knob.name} has one value"
-        elif knob.name in changing and looked < MAX_KNOBS:
+        elif looked < MAX_KNOBS and len({structure_key(plan) for plan in plans}) > 1:
             looked += 1
             if len({size_of(plan) for plan in plans}) == 1:
                 yield f"{knob.name} changes no byte of the model file between its ends"
@@ -117,6 +117,4 @@ def _time(seconds: float) -> str:
 
 def _spread(plans: Sequence[Plan]) -> list[Plan]:
     """Return at most `MAX_STRUCTURES` plans, evenly spaced, the first and the last among them."""
-    if len(plans) <= MAX_STRUCTURES:
-        return list(plans)
-    return [plans[round(step * (len(plans) - 1) / (MAX_STRUCTURES - 1))] for step in range(MAX_STRUCTURES)]
+    return [plans[place] for place in spread(len(plans), MAX_STRUCTURES)]

@@ -80,8 +80,9 @@ class WorkersConfig(_Section):
     cpus: float = Field(default=1, gt=0, description="CPUs of one worker")
     gpus: float = Field(default=0, ge=0, description="GPUs of one worker; may be a fraction")
     threads: int = Field(default=1, ge=1, description="torch threads of one worker")
-    lanes: int | Literal["auto"] = Field(
-        default="auto", description="how many candidates train at once: a whole number, or auto for what fits"
+    lanes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        default="auto",
+        description="how many candidates train at once: a whole number of at least 1, or auto for what fits",
     )
 
     time_limit_s: float | None = Field(

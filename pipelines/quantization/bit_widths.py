@@ -23,7 +23,7 @@ _TRIES = 4
 class WidthBudget(BaseModel):
     """Widths that are found: few bits where the loss hardly rises for it, more where it does."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     average: float | None = Field(None, ge=2, le=8, description="bits per quantised weight on average, such as 4.5")
     at_most: str | None = Field(None, description="the largest size of the model file, such as 50kB")

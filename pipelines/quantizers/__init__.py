@@ -28,7 +28,7 @@ class Quantizer(BaseModel, ABC):
     Codes lie in -128 .. 127, or in 0 .. 255 for activations.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     bits: int = Field(default=8, ge=2, le=8, description="the width of a code, 2..8")
     axis: int | None = Field(

@@ -37,7 +37,7 @@ CHECK_EVERY = 16
 class TrainSettings(BaseModel):
     """How to train. Shared by every stage that does."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     epochs: int = Field(1, ge=1, description="a number of passes over the training split, such as 5")
     batch_size: int = Field(128, ge=1, description="the samples per step over all workers together, such as 128")
@@ -52,7 +52,9 @@ class TrainSettings(BaseModel):
         0.0, ge=0, lt=1, description="the share of the uniform class in targets, such as 0.1"
     )
     precision: Literal["float32", "bfloat16"] = Field("float32", description="float32, or bfloat16 for autocast")
-    tweaks: tuple[TweakField, ...] = Field((), description="what acts meanwhile, such as [{kind: l1_penalty}]")
+    tweaks: tuple[TweakField, ...] = Field(
+        (), strict=False, description="what acts meanwhile, such as [{kind: l1_penalty}]"
+    )
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -1,8 +1,9 @@
 """The holes a plan may have: a choice, a whole number from a range, a real number from a range."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, Union
 
 from paretta.search_spaces.canonical import Json, canonical_json
@@ -20,12 +21,14 @@ class Choice:
     """
 
     options: tuple[Tree, ...]
+    labels: tuple[Label, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def labels(self) -> tuple[Label, ...]:
-        """One unique scalar per option, in order."""
+    def __post_init__(self) -> None:
+        """Give each option one unique scalar, in order."""
         names = [_label(option, index) for index, option in enumerate(self.options)]
-        return tuple(f"{name}#{index}" if names.count(name) > 1 else name for index, name in enumerate(names))
+        times = Counter(names)
+        labels = (f"{name}#{index}" if times[name] > 1 else name for index, name in enumerate(names))
+        object.__setattr__(self, "labels", tuple(labels))
 
     def option(self, label: Label) -> Tree:
         """Return the option that `label` stands for."""
@@ -59,6 +62,33 @@ def _label(option: Tree, index: int) -> Label:
         kind = option.get("kind")
         return kind if isinstance(kind, str) else f"option{index}"
     return f"option{index}" if isinstance(option, list | Choice | Int | Float) else option
+
+
+def probes(hole: Hole, at_most: int) -> tuple[Label, ...]:
+    """Return values to try a hole with: all where there are `at_most` or fewer, else evenly spaced, the ends included.
+
+    >>> probes(Int(2, 8), 9), probes(Float(0, 1), 3), probes(Choice(tuple("abcdef")), 3)
+    ((2, 3, 4, 5, 6, 7, 8), (0, 0.5, 1), ('a', 'c', 'f'))
+    """
+    match hole:
+        case Choice():
+            return tuple(hole.labels[place] for place in spread(len(hole.labels), at_most))
+        case Int():
+            return tuple(hole.low + place * hole.step for place in spread(int(count(hole)), at_most))
+        case Float():
+            inner = (hole.low + (hole.high - hole.low) * part / (at_most - 1) for part in range(1, at_most - 1))
+            return tuple(dict.fromkeys((hole.low, *inner, hole.high)))
+
+
+def spread(length: int, at_most: int) -> list[int]:
+    """Return at most so many places of a list, evenly spaced, the first and the last among them.
+
+    >>> spread(3, 5), spread(10, 4)
+    ([0, 1, 2], [0, 3, 6, 9])
+    """
+    if length <= at_most:
+        return list(range(length))
+    return [place * (length - 1) // (at_most - 1) for place in range(at_most)]
 
 
 def count(tree: Tree) -> float:

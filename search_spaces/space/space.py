@@ -1,13 +1,17 @@
 """A space: a plan with holes, which an asker fills."""
 
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from typing import Final, Protocol
 
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.errors import Problem, WrongInput
-from paretta.search_spaces.space.holes import Choice, Float, Hole, Int, Label, Tree, count, parse_tree
+from paretta.search_spaces.space.holes import Choice, Float, Hole, Int, Label, Tree, count, parse_tree, probes
 from paretta.search_spaces.space.plan import Plan
+
+MAX_OPTIONS: Final = 300  # of all choices together, beyond which corners take evenly spaced ones
 
 
 class Asker(Protocol):
@@ -88,6 +92,11 @@ class Space:
 
     baseline: tuple[Document, ...]
     steps: tuple[Tree, ...]
+    names: Mapping[str, str] = field(init=False, repr=False, compare=False)  # of each stage, by its path
+
+    def __post_init__(self) -> None:
+        """Name the stages once."""
+        object.__setattr__(self, "names", stage_names(self.steps))
 
     @classmethod
     def parse(cls, baseline: Sequence[Document], steps: Sequence[Json], where: str = "space") -> "Space":
@@ -102,29 +111,38 @@ class Space:
 
     def fill(self, asker: Asker) -> Plan:
         """Ask for every reachable hole, in order, and return the plan."""
-        filler = _Filler(asker, stage_names(self.steps))
+        filler = _Filler(asker, self.names)
         stages = [filler.step(step, f"step{index + 1}") for index, step in enumerate(self.steps)]
         return Plan(self.baseline, tuple(stage for stage in stages if stage is not None))
 
     def corners(self) -> Iterator[Plan]:
-        """Walk every option of every choice and both ends of every range: each appears in at least one plan."""
-        waiting: list[dict[str, Label]] = [{}]
+        """Walk every option of every choice and both ends of every range: each appears in at least one plan.
+
+        Where the choices have more than `MAX_OPTIONS` options in all, evenly spaced ones of each are walked, and no
+        more than twice as many plans.
+        """
+        return islice(self._corners(), 2 * MAX_OPTIONS)
+
+    def _corners(self) -> Iterator[Plan]:
+        widths = [len(knob.hole.labels) for knob in self.knobs() if isinstance(knob.hole, Choice)]
+        at_most = max(2, MAX_OPTIONS // len(widths)) if sum(widths) > MAX_OPTIONS else MAX_OPTIONS
+        waiting = deque[dict[str, Label]]([{}])
         walked: set[tuple[str, Label]] = set()
         while waiting:
-            pins = waiting.pop(0)
+            pins = waiting.popleft()
             for high in (False, True):
                 asker = _CornerAsker(pins, high)
                 yield self.fill(asker)
                 for name, (hole, taken) in asker.asked.items():
                     walked.add((name, taken))
-                    for label in hole.labels:
+                    for label in probes(hole, at_most):
                         if (name, label) not in walked:
                             walked.add((name, label))
                             waiting.append({**pins, name: label})
 
     def knobs(self) -> tuple[Knob, ...]:
         """Return every hole that some branch asks for, with the branch it belongs to."""
-        lister = _Lister(stage_names(self.steps))
+        lister = _Lister(self.names)
         return tuple(k for index, step in enumerate(self.steps) for k in lister.knobs(step, f"step{index + 1}"))
 
     def cardinality(self) -> float:
@@ -145,19 +163,19 @@ def _check_step(tree: Tree, where: str, problems: list[Problem]) -> None:
 def stage_names(steps: Sequence[Tree]) -> dict[str, str]:
     """Name each stage by its kind where that is unique, else by kind and step, else by its whole path."""
     kinds = [(path, kind) for index, step in enumerate(steps) for path, kind in _stages_in(step, f"step{index + 1}")]
+    in_space = Counter(kind for _, kind in kinds)
+    in_step = Counter((path.partition("[")[0], kind) for path, kind in kinds)
     names = {}
     for path, kind in kinds:
         step = path.partition("[")[0]
-        twins = [other for other, twin in kinds if twin == kind]
-        in_step = [other for other in twins if other.partition("[")[0] == step]
-        names[path] = kind if len(twins) == 1 else f"{kind}@{step}" if len(in_step) == 1 else path
+        names[path] = kind if in_space[kind] == 1 else f"{kind}@{step}" if in_step[step, kind] == 1 else path
     return names
 
 
 def _stages_in(tree: Tree, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(tree, Choice):
-        for label in tree.labels:
-            yield from _stages_in(tree.option(label), f"{path}[{label}]")
+        for label, option in zip(tree.labels, tree.options, strict=True):
+            yield from _stages_in(option, f"{path}[{label}]")
     elif isinstance(tree, dict):
         yield path, str(tree["kind"])
 
@@ -204,8 +222,8 @@ class _Lister:
         match tree:
             case Choice():
                 yield Knob(name, tree, given)
-                for label in tree.labels:
-                    yield from self.knobs(tree.option(label), f"{name}[{label}]", (*given, (name, label)))
+                for label, option in zip(tree.labels, tree.options, strict=True):
+                    yield from self.knobs(option, f"{name}[{label}]", (*given, (name, label)))
             case Int() | Float():
                 yield Knob(name, tree, given)
             case dict():

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from paretta.search_spaces.errors import WrongInput
-from paretta.search_spaces.yaml_io import parse_yaml, read_yaml, write_yaml
+from paretta.search_spaces.yaml_io import MAX_BYTES, parse_yaml, read_yaml, write_yaml
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,10 @@ from paretta.search_spaces.yaml_io import parse_yaml, read_yaml, write_yaml
         ("'7'", "7"),
         (".5", 0.5),
         ("-3", -3),
+        ("1_000", 1000),
+        ("-.INF", -float("inf")),
+        ("!!str 3", "3"),
+        ("=", "="),
     ],
 )
 def test_scalars_mean_what_yaml_1_2_says(text: str, value: object) -> None:
@@ -47,12 +53,57 @@ def test_every_value_knows_its_line() -> None:
         ("a: !!python/object:os.system x", "tags"),
         ("a: 2020-01-01", "quote it"),
         ("a: " + "[" * 60 + "]" * 60, "nesting"),
+        ("a: " + "[" * 600 + "]" * 600, "nesting"),
+        ("a: " + "{a: " * 500 + "1" + "}" * 500, "nesting"),
+        ("- " * 5000, "nesting"),
+        ("a: &a [*a]", "nesting"),
+        ("a: !!python/object/apply:os.system [x]", "tags"),
+        ("a: !!set {x}", "tags"),
+        ("a: !mine x", "tags"),
+        ("a: &a {<<: *a, b: 1}", "never its own"),
+        ("a: {<<: 5}", "takes another mapping"),
+        ('a: "\0"', "not valid YAML"),
+        ('a: "\\0"', "NUL"),
+        ('a: "\\ud800"', "half a character"),
+        ('a: "\\U99999999"', "not valid YAML"),
+        ('a: 1\n"a": 2', "given once; got 'a'"),
+        ("? [1, 2]\n: 3", "a key must be text"),
+        ("a: " + "9" * 5000, "not a number that can be read"),
+        ("a: *b", "not valid YAML"),
+        ("a: 1\n---\nb: 1", "another document"),
+        ("%YAML 9.9\n---\na: 1", "not valid YAML"),
     ],
 )
 def test_what_is_not_plain_data_is_refused(text: str, rule: str) -> None:
     with pytest.raises(WrongInput, match=r"f\.yaml") as caught:
         parse_yaml(text, "f.yaml")
     assert rule in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_merged_mappings_give_what_is_not_there() -> None:
+    text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {<<: [*a, *b], x: 0}\nd: {<<: *b, y: 3}"
+    data = parse_yaml(text, "f.yaml").data
+    assert data["c"] == {"x": 0, "y": 1, "z": 2}
+    assert data["d"] == {"y": 3, "z": 2}
+
+
+@given(
+    st.lists(
+        st.sampled_from("a:|1|: |- |? |[|]|{|}|,|&a |*a|<<: |!!set |!x |'|\"|\n|\n  |#|%|0x|.|e|\\|\0|---\n".split("|"))
+    )
+)
+def test_any_text_is_read_or_refused_in_a_line(parts: list[str]) -> None:
+    try:
+        parse_yaml("".join(parts), "f.yaml")
+    except WrongInput as error:
+        assert "\n" not in str(error)
+
+
+def test_a_large_file_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    (tmp_path / "large.yaml").write_text("#" * MAX_BYTES + "\na: 1\n")
+    with pytest.raises(WrongInput, match=r"large\.yaml: a YAML file may have \d+ bytes"):
+        read_yaml(tmp_path / "large.yaml")
 
 
 def test_aliases_that_multiply_are_refused() -> None:

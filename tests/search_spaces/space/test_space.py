@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.space.holes import Choice, Float, Hole, Int, Label
-from paretta.search_spaces.space.space import Recorder, Space
+from paretta.search_spaces.space.space import MAX_OPTIONS, Recorder, Space
+from paretta.search_spaces.space.variation import tried
 
 SPACE = [
     {"kind": "prune", "sparsity": {"float": [0.0, 0.5]}, "importance": {"choice": ["l1", "l2"]}},
@@ -78,6 +79,31 @@ def test_corners_reach_every_option_and_both_ends_of_every_range() -> None:
 def test_corners_of_nested_choices_stay_linear() -> None:
     wide = [{"kind": "x", **{f"k{i}": {"choice": [1, 2, 3]} for i in range(20)}}]
     assert len(list(Space.parse([], wide).corners())) <= 2 * (1 + 20 * 3)
+
+
+def test_corners_of_a_very_wide_space_are_sampled() -> None:
+    wide = Space.parse([], [{"kind": "x", "a": {"choice": list(range(5000))}, "b": {"choice": list(range(5000))}}])
+    plans = list(wide.corners())
+    assert len(plans) <= 2 * MAX_OPTIONS
+    for knob in ("a", "b"):
+        found = sorted({plan.stages[0][knob] for plan in plans})
+        assert found[0] == 0
+        assert found[-1] == 4999
+        assert max(high - low for low, high in itertools.pairwise(found)) < 5000 / 100
+
+
+def test_what_is_tried_has_every_option_and_inner_points_of_ranges() -> None:
+    stages = [stage for plan in tried(Space.parse([], SPACE), 1000) for stage in plan.stages]
+    sparsities = {stage["sparsity"] for stage in stages if "sparsity" in stage}
+    assert {0.0, 0.25, 0.5} <= sparsities
+    assert {stage["values"] for stage in stages if "values" in stage} >= {2, 16}
+    assert len({stage["values"] for stage in stages if "values" in stage}) == 9
+    assert {stage["bits"]["conv*"] for stage in stages if stage["kind"] == "quantize"} == {2, 4, 6, 8}
+
+
+def test_what_is_tried_of_a_wide_space_stays_few() -> None:
+    options = [{"kind": "x", "n": n, "r": {"float": [0, 1]}} for n in range(2000)]
+    assert len(list(tried(Space.parse([], [{"choice": options}]), 1000))) < 10_000
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4))
