@@ -11,9 +11,9 @@ def shared_prefix_of(plan: Plan) -> SharedPrefix | None:
     """Return the work before a plan's last training, at the price of its epochs; None where nothing is trained in it.
 
     >>> train, prune = {"kind": "train", "epochs": 5, "lr": 0.1}, {"kind": "prune", "sparsity": 0.5}
-    >>> beginning_of(Plan((train,), (prune, train, {"kind": "quantize", "bits": 4}, train))).cost
+    >>> shared_prefix_of(Plan((train,), (prune, train, {"kind": "quantize", "bits": 4}, train))).cost
     5.0
-    >>> beginning_of(Plan((train,), (prune, train)))
+    >>> shared_prefix_of(Plan((train,), (prune, train)))
     """
     trained = [index for index, stage in enumerate(plan.stages) if _trains(stage)]
     if len(trained) < 2:

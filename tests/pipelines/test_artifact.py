@@ -149,7 +149,7 @@ def test_opening_and_verifying_need_no_heavy_library(tmp_path: Path) -> None:
     written(tmp_path)
     code = (
         "import sys; from pathlib import Path; from paretta.pipelines import artifact\n"
-        "artifact.verify(Path(sys.argv[1])); artifact.open_artifact(Path(sys.argv[1]))\n"
+        "artifact.verify_files(Path(sys.argv[1])); artifact.open_artifact(Path(sys.argv[1]))\n"
         "heavy = {'torch', 'onnx', 'onnxruntime', 'onnxscript', 'ray', 'mlflow', 'pandas'} & set(sys.modules)\n"
         "print(sorted(heavy))"
     )

@@ -73,7 +73,7 @@ def test_the_bytes_of_a_large_matrix_are_in_the_peak(tmp_path: Path) -> None:
 
 
 def test_where_the_kernel_tells_nothing_memory_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peak_memory, "STATUS", tmp_path / "status")
+    monkeypatch.setattr(peak_memory, "PROC_STATUS", tmp_path / "status")
     reading = PeakMemory().read(product(tmp_path, SMALL), bench())
     assert reading.value is None
     assert "VmHWM" in str(reading.reason)
