@@ -3,7 +3,8 @@
 ParettaError
 ├── WrongInput        what the user gave cannot be used; nothing was computed or written (exit code 2)
 ├── TrialFailed       one trial ended without an artifact; the sweep goes on
-└── DamagedArtifact   a delivered folder is not what its manifest says
+├── DamagedArtifact   a delivered folder is not what its manifest says
+└── DamagedRecord     a line of a sweep's journal is not what a journal holds
 """
 
 import re
@@ -88,6 +89,10 @@ def out_of_memory(error: BaseException | None) -> str | None:
 
 class DamagedArtifact(ParettaError):
     """A delivered folder is not what its manifest says: names the file, what was expected and what was found."""
+
+
+class DamagedRecord(ParettaError):
+    """A sweep's journal cannot be read: names the file, the line and what is wrong with it."""
 
 
 def first_line(error: BaseException) -> str:

@@ -7,15 +7,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias, cast
+from typing import BinaryIO, Final, Literal, Self, TypeAlias
 
+from paretta.dashboards.journal.event_schema import SCHEMA_VERSION, parse_event
 from paretta.search_spaces.canonical import Document, Json
-from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.errors import DamagedRecord, Problem, WrongInput, first_line
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.results.trial import Trial
 
 JOURNAL_FILE: Final = "journal.jsonl"
-SCHEMA_VERSION: Final = 1
+_PROBES_S: Final = 0.5  # how long others that only ask whether it is written may hold its lock, all together
 SweepEnding: TypeAlias = Literal["done", "stopped", "failed"]
 
 
@@ -32,12 +33,10 @@ class Journal:
         """
         path = folder / JOURNAL_FILE
         self._file = path.open("ab")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(self._file):
             self._file.close()
             mend = "wait for it, or stop it first"
-            raise WrongInput(Problem(str(folder), "another process is running this sweep", mend=mend)) from None
+            raise WrongInput(Problem(str(folder), "another process is running this sweep", mend=mend))
         _drop_torn_line(path)
 
     def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> Document:
@@ -81,6 +80,20 @@ class Journal:
         self._file.close()
 
 
+def _locked(file: BinaryIO) -> bool:
+    """Take the right to write, and say whether it was free; who asks by `is_written` holds it for a moment."""
+    until = time.monotonic() + _PROBES_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(_PROBES_S / 50)
+        else:
+            return True
+
+
 def is_written(folder: Path) -> bool:
     """Tell whether a process runs the sweep in `folder`: one that was killed leaves its journal open and unlocked."""
     with (folder / JOURNAL_FILE).open("rb") as file:
@@ -98,11 +111,27 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def events(folder: Path, start: int = 0) -> Iterator[tuple[Document, int]]:
-    """Yield each event from byte `start` on with the position behind it; a line still being written is left out."""
-    with (folder / JOURNAL_FILE).open("rb") as file:
+    """Yield each event from byte `start` on with the position behind it; a line still being written is left out.
+
+    Raises `DamagedRecord` with file and line where one is not what a journal holds.
+    """
+    path = folder / JOURNAL_FILE
+    with path.open("rb") as file:
         file.seek(start)
         for line in file:
             if not line.endswith(b"\n"):
                 return
+            try:
+                event = parse_event(line)
+            except ValueError as error:
+                raise damaged_at(folder, start, error) from None
             start += len(line)
-            yield cast(Document, json.loads(line)), start
+            yield event, start
+
+
+def damaged_at(folder: Path, position: int, error: Exception) -> DamagedRecord:
+    """Return the error that says what is wrong with the line at byte `position` of a journal."""
+    path = folder / JOURNAL_FILE
+    with path.open("rb") as file:
+        number = file.read(position).count(b"\n") + 1
+    return DamagedRecord(f"{path}:{number}: this sweep's record is damaged: {first_line(error)}")

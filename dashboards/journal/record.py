@@ -1,19 +1,20 @@
 """A sweep as its journal tells it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from paretta.dashboards.journal.front_growth import Growth, GrowthStep
-from paretta.dashboards.journal.journal import SweepEnding, events
+from paretta.dashboards.journal.journal import SweepEnding, damaged_at, events
 from paretta.search_spaces.canonical import Document, Json
+from paretta.search_spaces.errors import WrongInput, did_you_mean
 from paretta.search_spaces.objectives.limits import Limit, parse_limits
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.wish import Wish
 from paretta.search_spaces.results.front import Front
-from paretta.search_spaces.results.trial import Trial
+from paretta.search_spaces.results.trial import Role, Status, Trial
 
 
 @dataclass(slots=True)
@@ -54,11 +55,31 @@ class SweepRecord:
 
     @classmethod
     def read(cls, folder: Path) -> "SweepRecord":
-        """Read the journal of the sweep in `folder`. Raises `FileNotFoundError` where there is none."""
+        """Read the journal of the sweep in `folder`.
+
+        Raises:
+            FileNotFoundError: there is none.
+            DamagedRecord: a line of it is not what a journal holds.
+        """
         record = cls(name=folder.name, folder=folder)
-        for event, _ in events(folder):
-            record.apply(event)
+        for _ in record.follow(0):
+            pass
         return record
+
+    def follow(self, start: int) -> Iterator[tuple[Document, int]]:
+        """Take in the journal from byte `start` on, and yield each event with the position behind it.
+
+        Raises `DamagedRecord` with file and line; what stood before that line has been taken in.
+        """
+        for event, position in events(self.folder, start):
+            try:
+                if event["event"] not in ("sweep", "end") and not self.started:
+                    raise ValueError("the event that opens a sweep is missing before this line")
+                self.apply(event)
+            except (ValueError, WrongInput) as error:
+                raise damaged_at(self.folder, start, error) from None
+            yield event, position
+            start = position
 
     def apply(self, event: Document) -> None:
         """Take one event into account."""
@@ -79,6 +100,9 @@ class SweepRecord:
                 self.reason = cast(str | None, event["reason"])
 
     def _take(self, trial: Trial) -> None:
+        for name, value, known in (("status", trial.status, Status), ("role", trial.role, Role)):
+            if value not in get_args(known):
+                raise ValueError(f"trial.{name}: {did_you_mean(value, get_args(known), name)}")
         before = self.trials.get(trial.uid)
         self.trials[trial.uid] = trial
         if trial.role == "trial":
@@ -95,6 +119,7 @@ class SweepRecord:
         self._growth = None  # what was asked before the objectives were known counts nothing
         self.config, self.facts = cast(Document, event["config"]), cast(Document, event["facts"])
         self.limits, self.reference = limits_of(self.config), limits_of(self.config, "reference")
+        wishes_of(self.config)  # what cannot be read is told here, with its line, and not when it is first asked for
         goals = cast(list[Mapping[str, str]], event["objectives"])
         self.objectives = tuple(Objective(g["meter"], "max" if g["goal"] == "max" else "min", g["unit"]) for g in goals)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from paretta.dashboards.journal.front_growth import GrowthStep
+from paretta.dashboards.journal.liveness import state_words
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import reused_words, roles, total_cost
 from paretta.dashboards.report.knob_importance import influence
@@ -82,12 +83,13 @@ def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json
     knobs = list(dict.fromkeys(name for trial in trials for name in trial.knobs))
     held, members = roles(front), {trial.uid for trial in front}
     undecided = {trial.uid for trial in front.undecided}
+    status, reason = state_words(record)
     return {
         "sweep": record.name,
         "at": home if at is None else at,
         "story": record.config.get("story", record.facts.get("story")),
-        "status": record.status,
-        "reason": record.reason,
+        "status": status,
+        "reason": reason,
         "started": record.started,
         "updated": record.updated,
         "frozen": record.frozen is not None,

@@ -32,7 +32,7 @@ from paretta.dashboards.tracking.store import (
 )
 from paretta.dashboards.tracking.sync_status import read_standing
 from paretta.dashboards.tracking.views import run_link, view_link
-from paretta.search_spaces.errors import ParettaError
+from paretta.search_spaces.errors import ParettaError, first_line
 
 BOARD_PORT: Final = 5000
 _LOG_FILE: Final = "board.log"
@@ -133,11 +133,19 @@ def open_mlflow(home: Path, tracking_uri: str | None = None) -> Iterator[str]:
 
 
 def links(home: Path, server: str) -> list[str]:
-    """Return two lines per recorded sweep of the home, the latest first: its front and its run in MLflow's pages."""
-    records = (SweepRecord.read(path.parent) for path in sorted(home.glob(f"*/{JOURNAL_FILE}")))
+    """Return two lines per recorded sweep of the home, the latest first: its front and its run in MLflow's pages.
+
+    One whose record is damaged has a line that says so.
+    """
+    records, damaged = [], []
+    for path in sorted(home.glob(f"*/{JOURNAL_FILE}")):
+        try:
+            records.append(SweepRecord.read(path.parent))
+        except (ParettaError, OSError) as error:
+            damaged.append(f"{path.parent.name}: {first_line(error)}")
     recorded = [(record, at) for record in records if (at := read_standing(record.folder)).run_id]
     recorded.sort(key=lambda pair: pair[0].started, reverse=True)
-    lines = []
+    lines = damaged
     for record, at in recorded:
         lines.append(f"{record.name}: {view_link(record, at.experiment_id, 'front', server)}")
         lines.append(f"{' ' * len(record.name)}  {run_link(at.experiment_id, at.run_id, server=server)}")

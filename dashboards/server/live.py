@@ -3,31 +3,41 @@
 import hmac
 import html
 import json
+import logging
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
-from http.cookies import SimpleCookie
+from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from paretta.dashboards.journal.activity import asked, now_document, num_ended
 from paretta.dashboards.journal.journal import JOURNAL_FILE
+from paretta.dashboards.journal.liveness import state_words
 from paretta.dashboards.report.html_report import STATIC, live_page, report_data
 from paretta.dashboards.server.server_process import address, is_loopback
 from paretta.dashboards.tracking.journal_tail import Tail
 from paretta.dashboards.tracking.sync_status import read_standing
 from paretta.search_spaces.canonical import Json
+from paretta.search_spaces.errors import ParettaError, first_line
 
+REQUEST_S: Final = 20.0  # in which a browser has to go on with a request that it began
+UNREADABLE: Final = (ParettaError, OSError, RecursionError)  # what a damaged record raises
+_log = logging.getLogger("paretta")
 _COOKIE: Final = "paretta_token"
 _HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 
 
 class LiveSweep:
-    """A sweep's page data, kept up to date with its journal; one thread works it out at a time."""
+    """A sweep's page data, kept up to date with its journal; one thread works it out at a time.
+
+    A record that cannot be read raises one of `UNREADABLE`, whichever part of it is asked for.
+    """
 
     def __init__(self, folder: Path, at: str | None) -> None:
         """Nothing is read before the first question."""
@@ -42,7 +52,9 @@ class LiveSweep:
             record = self._tail.record
             ended = f"{num_ended(record)} of {asked(record) or 'any number'}"
             began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.started)) if record.started else "not yet"
-            return record.status, ended, str(record.count("failed")), str(len(record.front())), began
+            status, reason = state_words(record)
+            state = f"{status}, {reason}" if status == "died" else status
+            return state, ended, str(record.count("failed")), str(len(record.front())), began
 
     def _take_in_news(self) -> None:
         if self._tail.read():
@@ -51,14 +63,17 @@ class LiveSweep:
     def data(self) -> dict[str, Json]:
         """Return `report_data` of the sweep as it is now, with ``now``, see `now_document`, and ``version``.
 
-        ``version`` counts the bytes of the journal that are in it; what is in ``now`` goes on changing.
+        ``version`` counts the bytes of the journal that are in it, and tells a dead driver; what is in ``now`` goes on
+        changing.
         """
         with self._lock:
             self._take_in_news()
             if not self._data:
                 self._data = report_data(self._tail.record, at=self._at)
             now = now_document(self._tail.record, str(read_standing(self._folder)))
-            return {**self._data, "version": self._tail.position, "now": now}
+            status, reason = state_words(self._tail.record)
+            version = f"{self._tail.position}-died" if status == "died" else self._tail.position
+            return {**self._data, "status": status, "reason": reason, "version": version, "now": now}
 
 
 class LivePages:
@@ -85,7 +100,10 @@ class LivePages:
 
     def names(self) -> list[str]:
         """List the sweeps, the one with the latest news first."""
-        found = [(path.stat().st_mtime, path.parent.name) for path in self._home.glob(f"*/{JOURNAL_FILE}")]
+        found = []
+        for path in self._home.glob(f"*/{JOURNAL_FILE}"):
+            with suppress(OSError):  # it was removed a moment ago
+                found.append((path.stat().st_mtime, path.parent.name))
         return [name for _, name in sorted(found, reverse=True)]
 
     def index(self) -> str:
@@ -98,27 +116,44 @@ class LivePages:
     def _row(self, name: str) -> str:
         sweep = self.sweep(name)
         assert sweep is not None
-        link = f'<a href="/{html.escape(name)}/">{html.escape(name)}</a>'
-        return f"<tr><td>{link}</td>{''.join(f'<td>{cell}</td>' for cell in sweep.line())}</tr>"
+        link = f'<a href="/{quote(name, safe="")}/">{html.escape(name)}</a>'
+        try:
+            cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in sweep.line())
+        except UNREADABLE as error:
+            cells = f'<td>damaged</td><td colspan="4">{html.escape(first_line(error))}</td>'
+        return f"<tr><td>{link}</td>{cells}</tr>"
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = REQUEST_S
     server: "_Server"
 
     def do_GET(self) -> None:
         """Answer a page or its data."""
-        url = urlsplit(self.path)
+        try:
+            url = urlsplit(self.path)
+        except ValueError:
+            self._send(HTTPStatus.BAD_REQUEST, "text/plain", b"no such address\n")
+            return
         if not self._may_see(url.query):
             self._send(HTTPStatus.FORBIDDEN, "text/plain", b"the address lacks its token, or is not this machine's\n")
             return
         name, _, rest = url.path.strip("/").partition("/")
+        name = unquote(name)
         sweep = self.server.pages.sweep(name) if name else None
         if not name:
-            self._send(HTTPStatus.OK, "text/html", self.server.pages.index().encode())
+            self._send(HTTPStatus.OK, "text/html", self.server.pages.index().encode(errors="replace"))
         elif sweep is None:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", b"no such sweep\n")
-        elif rest == "data.json":
+        else:
+            try:
+                self._send_sweep(sweep, url, rest)
+            except UNREADABLE as error:
+                self._send(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", f"{first_line(error)}\n".encode())
+
+    def _send_sweep(self, sweep: LiveSweep, url: SplitResult, rest: str) -> None:
+        if rest == "data.json":
             data = sweep.data()
             known = parse_qs(url.query).get("version", [""])[0]
             shown = {"now": data["now"], "version": data["version"]} if known == str(data["version"]) else data
@@ -133,8 +168,8 @@ class _Handler(BaseHTTPRequestHandler):
         wanted = self.server.token
         if not wanted:
             # a page elsewhere may name this machine by a name of its own, and would read what it is answered
-            return is_loopback(urlsplit(f"//{self.headers.get('Host', '')}").hostname or "")
-        cookie = SimpleCookie(self.headers.get("Cookie", "")).get(_COOKIE)
+            return is_loopback(_host_of(self.headers.get("Host", "")))
+        cookie = _cookies(self.headers.get("Cookie", "")).get(_COOKIE)
         given = parse_qs(query).get("token", [cookie.value if cookie else ""])[0]
         return hmac.compare_digest(given.encode(), wanted.encode())
 
@@ -153,12 +188,35 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the terminal for the links."""
 
 
+def _host_of(header: str) -> str:
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _cookies(header: str) -> SimpleCookie:
+    try:
+        return SimpleCookie(header)
+    except CookieError:
+        return SimpleCookie()
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self, host: str, port: int, pages: LivePages, token: str) -> None:
         self.pages, self.token = pages, token
         super().__init__((host, port), _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say in one line that a browser went away; anything else is a fault of ours and shown whole."""
+        error = sys.exception()
+        if isinstance(error, OSError):  # the connection is the only thing that a request reads or writes unguarded
+            _log.warning("board: a connection was dropped: %s", first_line(error))
+        else:
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed has no name for it
 
 
 @contextmanager

@@ -75,7 +75,7 @@ const app = {
       [this.members.length, "on the front"], [duration(data.trials.reduce((sum, t) => sum + t.wall, 0)), "of trial time"], [day, `${ended} (UTC)`]];
     document.getElementById("summary").append(...tiles.map(([value, name]) => element("li", {}, element("b", {}, String(value)), element("span", {}, name))));
     document.title = `${data.sweep} · paretta`;
-    if (data.reason) document.getElementById("story").append(` Ended early: ${data.reason}`);
+    if (data.reason) document.getElementById("story").append(data.status === "died" ? ` Its driver died, ${data.reason}` : ` Ended early: ${data.reason}`);
   },
 
   legend() {

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paretta.dashboards.journal.journal import events
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.schema import Point, curve_points
 
@@ -27,11 +26,13 @@ class Tail:
         return cls(SweepRecord(name=folder.name, folder=folder))
 
     def read(self) -> bool:
-        """Take in what was written since the last time; return whether there was more than progress."""
+        """Take in what was written since the last time; return whether there was more than progress.
+
+        Raises `DamagedRecord`, and then again each time until the line is mended.
+        """
         news = False
-        for event, position in events(self.record.folder, self.position):
+        for event, position in self.record.follow(self.position):
             self.position = position
-            self.record.apply(event)
             if event["event"] == "progress":
                 curve = self.curves.setdefault(str(event["uid"]), [])
                 curve.extend(curve_points(event, len(curve)))

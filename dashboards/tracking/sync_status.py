@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
+from pydantic import BaseModel, NonNegativeInt, ValidationError
+
 from paretta.dashboards.journal.journal import events
 from paretta.search_spaces.canonical import Document, Json
 
@@ -43,22 +45,27 @@ class Standing:
         return f"MLflow: {state}{away}{refused}, {self.tracking_uri}"
 
 
+class _Left(BaseModel):
+    """What `write_standing` writes."""
+
+    tracking_uri: str = ""
+    experiment_id: str = ""
+    run_id: str = ""
+    position: NonNegativeInt = 0
+    away: str | None = None
+    refused: tuple[str, ...] = ()
+
+
 def read_standing(folder: Path) -> Standing:
-    """Return the standing of the sweep in `folder`, from what its publisher left there and from the journal."""
+    """Return the standing of the sweep in `folder`, from what its publisher left there and from the journal.
+
+    What the publisher left is derived from the journal, so a damaged file counts as none.
+    """
     try:
-        document = cast(Document, json.loads((folder / STANDING_FILE).read_text()))
-    except FileNotFoundError:
-        document = {}
-    position = cast(int, document.get("position", 0))
-    return Standing(
-        tracking_uri=str(document.get("tracking_uri", "")),
-        experiment_id=str(document.get("experiment_id", "")),
-        run_id=str(document.get("run_id", "")),
-        position=position,
-        behind=len(_news(folder, position)),
-        away=cast(str | None, document.get("away")),
-        refused=tuple(cast(list[str], document.get("refused", []))),
-    )
+        left = _Left.model_validate_json((folder / STANDING_FILE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        left = _Left()
+    return Standing(**left.model_dump(), behind=len(_news(folder, left.position)))
 
 
 def _news(folder: Path, position: int) -> set[str]:

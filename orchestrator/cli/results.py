@@ -16,10 +16,13 @@ from paretta.orchestrator.storage.home import Home
 @exits
 def front_command(sweep: str, home: str | None, as_json: bool) -> int:
     """Print the front of a sweep, running or finished: SWEEP is a name, a folder, or a URI such as s3://bucket/NAME."""
+    from paretta.dashboards.journal.liveness import has_died, state_words
     from paretta.dashboards.journal.record import SweepRecord
     from paretta.orchestrator.storage.mirror import found
 
-    points = SweepRecord.read(found(Home.at(home), sweep).root).front()
+    files = found(Home.at(home), sweep)
+    record = SweepRecord.read(files.root)
+    points = record.front()
     if as_json:
         from paretta.dashboards.report.table import front_document
 
@@ -28,6 +31,9 @@ def front_command(sweep: str, home: str | None, as_json: bool) -> int:
         from paretta.orchestrator.monitor.terminal import print_front
 
         print_front(points)
+    if files.storage is None and has_died(record):
+        _, how = state_words(record)
+        click.echo(f"{record.name} died, {how}", err=True)
     return DONE
 
 

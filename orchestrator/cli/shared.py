@@ -7,7 +7,7 @@ from typing import ParamSpec
 
 import click
 
-from paretta.orchestrator.storage.home import HOME_VARIABLE
+from paretta.dashboards.journal.liveness import HOME_VARIABLE
 from paretta.search_spaces.errors import ParettaError, WrongInput
 
 P = ParamSpec("P")

@@ -3,7 +3,7 @@
 import time
 
 from paretta.dashboards.journal.activity import asked, doings
-from paretta.dashboards.journal.journal import is_written
+from paretta.dashboards.journal.liveness import state_words
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.sync_status import read_standing
 from paretta.orchestrator.storage.sweep_files import SweepFiles
@@ -15,8 +15,8 @@ STATUS_SCHEMA = 1
 def status_document(files: SweepFiles) -> dict[str, Json]:
     """Return the state of the sweep that `files` belong to.
 
-    Schema 1: ``schema``, ``sweep``, ``status`` (running, done, stopped, failed, or died: its process was killed and it
-    can be resumed; a copy in a storage does not tell), ``reason``, ``folder``,
+    Schema 1: ``schema``, ``sweep``, ``status`` (running, done, stopped, failed, or died: its process was killed; a
+    copy in a storage does not tell), ``reason`` (of one that died the command that resumes it), ``folder``,
     ``trials`` (count by state, the baseline left out), ``asked`` (trials asked for), ``front`` (members),
     ``hypervolume``, ``silent_s`` (seconds since the last event), ``failures`` (list of ``uid`` and ``reason``),
     ``running`` (list of ``uid``, the last ``progress``, and ``doing`` in words), ``record`` (how far MLflow is behind,
@@ -26,11 +26,12 @@ def status_document(files: SweepFiles) -> dict[str, Json]:
     record = SweepRecord.read(folder)
     states = sorted({trial.status for trial in record.trials.values() if trial.role == "trial"})
     front = record.front()
+    status, reason = state_words(record) if files.storage is None else (record.status, record.reason)
     return {
         "schema": STATUS_SCHEMA,
         "sweep": record.name,
-        "status": "died" if _died(record, files) else record.status,
-        "reason": record.reason,
+        "status": status,
+        "reason": reason,
         "folder": files.storage or str(folder),
         "trials": {state: record.count(state) for state in states},
         "asked": asked(record),
@@ -46,10 +47,6 @@ def status_document(files: SweepFiles) -> dict[str, Json]:
     }
 
 
-def _died(record: SweepRecord, files: SweepFiles) -> bool:
-    return record.status == "running" and files.storage is None and not is_written(files.root)
-
-
 def status_lines(document: Document) -> list[str]:
     """Say the same for people."""
     trials, failures, running = document["trials"], document["failures"], document["running"]
@@ -57,7 +54,8 @@ def status_lines(document: Document) -> list[str]:
     assert isinstance(failures, list)
     assert isinstance(running, list)
     counts = ", ".join(f"{count} {state}" for state, count in trials.items()) or "none yet"
-    why = f" ({document['reason']})" if document["reason"] else ""
+    reason, died = document["reason"], document["status"] == "died"
+    why = f", {reason}" if died else f" ({reason})" if reason else ""
     silent = f", last event {document['silent_s']} s ago" if document["status"] == "running" else ""
     return [
         f"{document['sweep']}: {document['status']}{why}{silent}",

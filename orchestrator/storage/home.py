@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from paretta.dashboards.journal.journal import JOURNAL_FILE
+from paretta.dashboards.journal.liveness import HOME_VARIABLE
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
-HOME_VARIABLE: Final = "PARETTA_HOME"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 

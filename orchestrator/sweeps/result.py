@@ -1,8 +1,6 @@
 """The front that a launch returns: a front that knows where its artifacts are, and the words it is shown with."""
 
 import shlex
-import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,11 +8,11 @@ from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 
+from paretta.dashboards.journal.liveness import home_option, program, resume_command
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.sync_status import read_standing
 from paretta.orchestrator.delivery.pull import fetch
 from paretta.orchestrator.monitor.terminal import ending, print_front
-from paretta.orchestrator.storage.home import Home
 from paretta.search_spaces.results.front import Front
 from paretta.search_spaces.results.trial import Trial
 
@@ -60,32 +58,23 @@ class SweepFront(Front):
 
 def print_result(front: SweepFront) -> None:
     """Print the front, where to look, and how to pull its knee."""
-    console, at = Console(), _at(front.folder)
+    console, at = Console(), home_option(front.folder)
     print_front(front)
     for trial in front.trials:
         if trial.status == "failed":
             console.print(ending(trial), markup=False, soft_wrap=True)
     console.print(f"report: {front.folder / REPORT_FILE}", markup=False, soft_wrap=True)
     console.print(f"{read_standing(front.folder)}", markup=False, soft_wrap=True)
-    paretta = _program()
-    console.print(f"browse: {paretta} board{at}", markup=False, soft_wrap=True)
-    console.print(f"pull:   {paretta} pull {front.sweep} --prefer knee --to ./best{at}", markup=False, soft_wrap=True)
+    console.print(f"browse: {program()} board{at}", markup=False, soft_wrap=True)
+    console.print(
+        f"pull:   {program()} pull {shlex.quote(front.sweep)} --prefer knee --to ./best{at}",
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def how_to_resume(folder: Path, record: SweepRecord) -> str:
     """Say how far an interrupted sweep is and what goes on with it."""
     asked = cast(Mapping[str, object], record.config["search"])["trials"]
     done = f"{record.count('complete', 'failed', 'pruned')} of {asked} trials have ended"
-    joined = "" if record.facts.get("own_cluster", True) else " --address ADDRESS"
-    return f"{folder.name} is stopped: {done}\nresume: {_program()} launch --resume {folder.name}{_at(folder)}{joined}"
-
-
-def _at(folder: Path) -> str:
-    """Return the option that finds the sweep in `folder` from here."""
-    return "" if folder.parent == Home.at().path else f" --home {shlex.quote(str(folder.parent))}"
-
-
-def _program() -> str:
-    """Return how this program is called here: by its path where its environment is not active."""
-    called = Path(sys.argv[0])
-    return str(called) if called.name == "paretta" and shutil.which("paretta") is None else "paretta"
+    return f"{folder.name} is stopped: {done}\nresume: {resume_command(folder, record)}"

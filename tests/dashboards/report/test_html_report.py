@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from synthetic_sweep import write_sweep
 
+from paretta.dashboards.journal.journal import Journal
 from paretta.dashboards.report.html_report import render, report_data, write_report
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.results.front import Front
@@ -78,7 +79,9 @@ def test_equal_records_make_equal_pages(tmp_path: Path) -> None:
 @pytest.mark.parametrize("trials", [0, 1])
 def test_page_of_a_sweep_that_just_began_is_made(tmp_path: Path, trials: int) -> None:
     record = write_sweep(tmp_path / "s", trials=trials, finished=False, artifacts=False)
-    assert json.loads(_Page(render(report_data(record))).data)["status"] == "running"
+    with Journal(record.folder):
+        assert json.loads(_Page(render(report_data(record))).data)["status"] == "running"
+    assert json.loads(_Page(render(report_data(record))).data)["status"] == "died"
 
 
 _ASKED = """

@@ -1,7 +1,11 @@
+import fcntl
 import http.client
 import json
+import re
 import signal
 import socket
+import struct
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,6 +16,7 @@ import pytest
 from losing_proxy import losing_proxy
 from synthetic_sweep import write_sweep
 
+from paretta.dashboards.journal.journal import Journal
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.server.board import links, open_board, open_mlflow, serve_board
 from paretta.dashboards.server.server_process import ended_by_any_signal
@@ -66,6 +71,8 @@ def test_live_page_follows_the_journal_without_mlflow(tmp_path: Path) -> None:
     with open_board(tmp_path / "home", port=0) as board:
         assert json.loads(_get(f"{board.url}/live/data.json")[2])["objectives"] == []
         journal.write_bytes(b"".join(lines[:12]))
+        driver = journal.open("rb")
+        fcntl.flock(driver, fcntl.LOCK_EX)
         assert ">live</a></td><td>running</td><td>1 of 8</td><td>0</td>" in _get(f"{board.url}/")[2]
         page = _get(f"{board.url}/live/")[2]
         assert "connect-src 'self'" in page
@@ -78,6 +85,7 @@ def test_live_page_follows_the_journal_without_mlflow(tmp_path: Path) -> None:
         news = json.loads(_get(f"{board.url}/live/data.json?version={first['version']}")[2])
         assert news["status"] == "done"
         assert len(news["trials"]) == 9
+        driver.close()
         assert _get(f"{board.url}/nobody/")[0] == 404
 
 
@@ -151,3 +159,93 @@ def test_board_does_without_a_store_that_is_away(tmp_path: Path, monkeypatch: py
     serve_board(tmp_path, "http://127.0.0.1:9", port=0, say=said.append)
     assert said[0].startswith("sweeps: http://127.0.0.1:")
     assert "the pages above do without it: --tracking-uri: the store cannot be reached" in said[1]
+
+
+def _cut(line: bytes) -> bytes:
+    return line[: len(line) // 2] + b"\n"
+
+
+def test_damaged_record_is_shown_as_such_and_every_other_sweep_as_ever(tmp_path: Path) -> None:
+    for name in ("whole", "cut"):
+        write_sweep(tmp_path / name, trials=4, artifacts=False)
+    journal = tmp_path / "cut" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:5], _cut(lines[5]), *lines[6:]]))
+    (tmp_path / "folder" / "journal.jsonl").mkdir(parents=True)
+    with open_board(tmp_path, port=0) as board:
+        status, _, page = _get(f"{board.url}/")
+        assert status == 200
+        assert f'<td>damaged</td><td colspan="4">{journal}:6: this sweep&#x27;s record is damaged: not JSON' in page
+        assert ">whole</a></td><td>done</td><td>4 of 4</td>" in page
+        assert ">folder</a></td><td>damaged</td>" in page
+        assert _get(f"{board.url}/whole/data.json")[0] == 200
+        status, _, page = _get(f"{board.url}/cut/")
+        assert (status, page.count("\n")) == (500, 1)
+        assert page.startswith(f"{journal}:6: ")
+        journal.write_bytes(b"".join(lines))
+        assert _get(f"{board.url}/cut/data.json")[0] == 200
+    assert links(tmp_path, "http://127.0.0.1:9") == [
+        f"folder: [Errno 21] Is a directory: '{tmp_path}/folder/journal.jsonl'"
+    ]
+
+
+@pytest.mark.parametrize("name", ["my sweep", "größe", "a%2e", "q?x", "h#x", "1+1=2 & <b>"])
+def test_sweep_of_any_name_has_a_link_that_leads_to_it(tmp_path: Path, name: str) -> None:
+    write_sweep(tmp_path / "h", trials=2, artifacts=False)
+    (tmp_path / "h").rename(tmp_path / name)
+    with open_board(tmp_path, port=0) as board:
+        (link,) = re.findall(r'<a href="(/[^"]+/)">', _get(f"{board.url}/")[2])
+        assert json.loads(_get(f"{board.url}{link}data.json")[2])["at"] == f"--home {tmp_path}"
+
+
+def test_sweep_of_a_dead_driver_says_how_to_resume_it(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "left", trials=4, finished=False, artifacts=False)
+    with open_board(tmp_path, port=0) as board:
+        how = f"resume with: paretta launch --resume left --home {tmp_path}"
+        assert f"<td>died, {how}</td>" in _get(f"{board.url}/")[2]
+        shown = json.loads(_get(f"{board.url}/left/data.json")[2])
+        assert (shown["status"], shown["reason"]) == ("died", how)
+        with Journal(tmp_path / "left"):
+            alive = json.loads(_get(f"{board.url}/left/data.json?version={shown['version']}")[2])
+        assert (alive["status"], alive["reason"]) == ("running", None)
+
+
+def _raw(url: str, sent: bytes) -> socket.socket:
+    address = urlsplit(url)
+    there = socket.create_connection((str(address.hostname), address.port or 0), timeout=10)
+    there.sendall(sent)
+    return there
+
+
+def test_half_a_request_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paretta.dashboards.server.live._Handler.timeout", 0.2)
+    with open_board(tmp_path, port=0) as board, _raw(board.url, b"GET / HTTP/1.1\r\nX: ") as half:
+        assert half.recv(1) == b""  # the server closed it
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("/ HTTP/1.1\r\nHost: [", b"403"),
+        ("/ HTTP/1.1\r\nHost: a b", b"403"),
+        ("/ HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: a[]=1; \x01=2", b"200"),
+        ("http://[ HTTP/1.1\r\nHost: 127.0.0.1", b"400"),
+        ("/%00/ HTTP/1.1\r\nHost: 127.0.0.1", b"404"),
+    ],
+)
+def test_odd_requests_have_an_answer(tmp_path: Path, head: str, status: bytes) -> None:
+    with open_board(tmp_path, port=0) as board, _raw(board.url, f"GET {head}\r\n\r\n".encode()) as odd:
+        assert odd.recv(12) == b"HTTP/1.1 " + status
+
+
+def test_dropped_connection_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_sweep(tmp_path / "s", trials=40, artifacts=False)
+    with open_board(tmp_path, port=0) as board:
+        there = _raw(board.url, b"GET /s/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 40)
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        there.close()  # with a reset, while answers are being written
+        until = time.monotonic() + 20
+        while not caplog.records and time.monotonic() < until:
+            time.sleep(0.02)
+    (line,) = caplog.messages
+    assert line.startswith("board: a connection was dropped: ")

@@ -142,6 +142,7 @@ def test_the_journal_has_the_history_in_order_and_one_writer(tmp_path: Path) -> 
     past = drive(maker("random")(), end=4)
     baseline = new_trial(0, trials(past)[0].plan, seed=0, knobs={}, role="baseline")
     with Journal(tmp_path) as journal:
+        journal.sweep(name="s", config={}, objectives=(), facts={})
         journal.trial(baseline)
         journal.progress(baseline.uid, {"epoch": 1, "num_epochs": 9, "scores": {"accuracy": 0.5}})
         for step in past:

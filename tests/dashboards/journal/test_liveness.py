@@ -1,0 +1,52 @@
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from synthetic_sweep import write_sweep
+
+from paretta.dashboards.journal.journal import Journal, is_written
+from paretta.dashboards.journal.liveness import has_died, resume_command, state_words
+from paretta.dashboards.journal.record import SweepRecord
+
+
+def test_sweep_without_a_driver_and_an_ending_has_died(tmp_path: Path) -> None:
+    record = write_sweep(tmp_path / "s", trials=3, finished=False, artifacts=False)
+    with Journal(record.folder) as journal:
+        assert not has_died(record)
+        assert state_words(record) == ("running", None)
+        journal.end("stopped", "interrupted")
+    assert has_died(record)
+    assert state_words(record) == ("died", f"resume with: paretta launch --resume s --home {tmp_path}")
+    assert state_words(SweepRecord.read(record.folder)) == ("stopped", "interrupted")
+    assert not has_died(SweepRecord(folder=tmp_path / "nowhere"))
+
+
+def test_command_is_quoted_for_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "größe #1?"
+    record = SweepRecord(facts={"own_cluster": False})
+    said = resume_command(folder, record)
+    assert said == f"paretta launch --resume 'größe #1?' --home {tmp_path} --address ADDRESS"
+    monkeypatch.setenv("PARETTA_HOME", str(tmp_path))
+    assert resume_command(folder, SweepRecord()) == "paretta launch --resume 'größe #1?'"
+
+
+def test_who_only_asks_keeps_no_driver_from_beginning(tmp_path: Path) -> None:
+    write_sweep(tmp_path, trials=1, artifacts=False)
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            is_written(tmp_path)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            Journal(tmp_path).__exit__(None, None, None)
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
