@@ -5,6 +5,9 @@ ParettaError
 ├── TrialFailed       one trial ended without an artifact; the sweep goes on
 ├── DamagedArtifact   a delivered folder is not what its manifest says
 └── DamagedRecord     a line of a sweep's journal is not what a journal holds
+
+Beside it stands `OSError`, for what the machine refuses: a full disk, a file that may not be read. The command line
+tells it in one line, see `os_problem`, with the exit code of a failure.
 """
 
 import re
@@ -87,12 +90,45 @@ def out_of_memory(error: BaseException | None) -> str | None:
     return None
 
 
+_DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|OutOfDiskError", re.IGNORECASE)
+
+
+def disk_full(error: BaseException) -> str | None:
+    """Say in one line that `error`, or what caused it, comes of a full disk; None for any other.
+
+    Libraries make errors of their own of it, some of another process, so the words decide.
+
+    >>> disk_full(TrialFailed("export: [Errno 28] No space left on device: 'model.onnx'"))
+    "the disk is full: export: [Errno 28] No space left on device: 'model.onnx'"
+    >>> disk_full(TrialFailed("diverged")) is None
+    True
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        for line in (*str(cause).splitlines(), *getattr(cause, "detail", "").splitlines()):
+            if _DISK_FULL.search(line):
+                return f"the disk is full: {line.strip()}"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 class DamagedArtifact(ParettaError):
     """A delivered folder is not what its manifest says: names the file, what was expected and what was found."""
 
 
 class DamagedRecord(ParettaError):
     """A sweep's journal cannot be read: names the file, the line and what is wrong with it."""
+
+
+def os_problem(error: OSError) -> str:
+    """Say in one line what the machine refused, the file first where there is one.
+
+    >>> os_problem(FileNotFoundError(2, "No such file or directory", "sweep.yaml"))
+    'sweep.yaml: No such file or directory'
+    """
+    if error.filename is None or error.strerror is None:
+        return error.strerror or first_line(error)
+    return f"{error.filename}: {error.strerror}"
 
 
 def first_line(error: BaseException) -> str:

@@ -5,9 +5,10 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Literal, Self, TypeAlias
+from typing import Final, Literal, Self, TypeAlias
 
 from paretta.dashboards.journal.event_schema import SCHEMA_VERSION, parse_event
 from paretta.search_spaces.canonical import Document, Json
@@ -23,7 +24,8 @@ SweepEnding: TypeAlias = Literal["done", "stopped", "failed"]
 class Journal:
     """Appends events to a sweep's journal; an event is on the disk when the call returns it.
 
-    One process writes it at a time. A line that a crash cut short is dropped when the journal is opened again.
+    A call that raises `OSError`, as on a full disk, has written nothing. One process writes a journal at a time. A line
+    that a crash cut short is dropped when the journal is opened again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -32,7 +34,7 @@ class Journal:
         Raises `WrongInput` while another process writes it; that right falls free with the process, however it ends.
         """
         path = folder / JOURNAL_FILE
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
         if not _locked(self._file):
             self._file.close()
             mend = "wait for it, or stop it first"
@@ -66,10 +68,19 @@ class Journal:
 
     def _append(self, event: str, **fields: Json) -> Document:
         entry: Document = {"event": event, "time": time.time(), **fields}
-        self._file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._write(json.dumps(entry, allow_nan=False).encode() + b"\n")
         return entry
+
+    def _write(self, line: bytes) -> None:
+        """Add a line, or nothing: where the disk is full, half a line would spoil the next one."""
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            self._file.truncate(size)
+            raise
 
     def __enter__(self) -> Self:
         """Use as a context manager: closes the file at the end."""
@@ -80,7 +91,7 @@ class Journal:
         self._file.close()
 
 
-def _locked(file: BinaryIO) -> bool:
+def _locked(file: FileIO) -> bool:
     """Take the right to write, and say whether it was free; who asks by `is_written` holds it for a moment."""
     until = time.monotonic() + _PROBES_S
     while True:

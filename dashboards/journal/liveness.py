@@ -34,10 +34,10 @@ def state_words(record: SweepRecord) -> tuple[str, str | None]:
 def resume_command(folder: Path, record: SweepRecord) -> str:
     """Return the command that goes on with the sweep in `folder`."""
     joined = "" if record.facts.get("own_cluster", True) else " --address ADDRESS"
-    return f"{program()} launch --resume {shlex.quote(folder.name)}{home_option(folder)}{joined}"
+    return f"{program()} launch --resume {shlex.quote(folder.name)}{home_argument(folder)}{joined}"
 
 
-def home_option(folder: Path) -> str:
+def home_argument(folder: Path) -> str:
     """Return the option that finds the sweep in `folder` from here; empty where none is needed."""
     home = Path(os.environ.get(HOME_VARIABLE) or "sweeps").resolve()
     return "" if folder.parent == home else f" --home {shlex.quote(str(folder.absolute().parent))}"

@@ -96,7 +96,8 @@ def _member(trial: Trial) -> dict[str, Json]:
 
 def write_front_json(front: Front, path: Path) -> None:
     """Write `front_document` as JSON."""
-    path.write_text(json.dumps(front_document(front), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(front_document(front), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def write_csv(trials: Front | Iterable[Trial], path: Path) -> None:

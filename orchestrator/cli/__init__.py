@@ -3,9 +3,10 @@
 import click
 
 from paretta.orchestrator.cli import artifacts, results, sweeps, words
+from paretta.orchestrator.cli.shared import Verbs
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="paretta")
 def main() -> None:
     """Search for smaller, faster versions of a trained model, and pull the best ones.

@@ -1,18 +1,34 @@
 """What the verbs share: exit codes, options, and errors as one message."""
 
+import codecs
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec
+from io import TextIOWrapper
+from typing import Any, Final, ParamSpec, TextIO
 
 import click
 
 from paretta.dashboards.journal.liveness import HOME_VARIABLE
-from paretta.search_spaces.errors import ParettaError, WrongInput
+from paretta.search_spaces.errors import ParettaError, WrongInput, disk_full, os_problem
 
 P = ParamSpec("P")
 
 DONE, FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 130
+
+_NEAREST: Final = {
+    "→": "->",
+    "±": "+-",
+    "◆": "*",
+    "≈": "~",
+    "×": "x",
+    "–": "-",
+    "≤": "<=",
+    "≥": ">=",
+    "…": "...",
+    "·": ".",
+}
 
 home_option = click.option(
     "--home", metavar="DIR", help=f"Folder of the sweeps.  [default: ${HOME_VARIABLE} or ./sweeps]"
@@ -45,6 +61,66 @@ def exits(body: Callable[P, int]) -> Callable[P, None]:
             stopped = isinstance(error, SweepStopped)
             click.echo(str(error) if stopped else f"error: {error}", err=True)
             code = STOPPED if stopped else FAILED
+        except BrokenPipeError:
+            code = DONE  # whoever reads, such as `head -1`, has seen enough
+        except OSError as error:
+            click.echo(f"error: {disk_full(error) or os_problem(error)}", err=True)
+            code = FAILED
         sys.exit(code)
 
     return verb
+
+
+class Verbs(click.Group):
+    """The verbs of the command line, on any terminal and into any file or pipe."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a verb and end the process, or raise `SystemExit` with its exit code."""
+        _print_to_any_terminal()
+        try:
+            return super().main(*args, **extra)
+        except SystemExit as end:
+            # rich and click end the process themselves where a pipe was closed
+            code = DONE if isinstance(end.__context__, BrokenPipeError) else end.code
+        except OSError as error:  # of the help, which is printed before any verb
+            code = _cannot_write(error)
+        raise SystemExit(_flushed(code))
+
+
+def _cannot_write(error: OSError) -> int:
+    click.echo(f"error: the output cannot be written: {os_problem(error)}", err=True)
+    return FAILED
+
+
+def _flushed(code: str | int | None) -> str | int | None:
+    """Return the exit code after the last of the output, which Python would write when nobody can be told any more."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            _discard(stream)
+        except OSError as error:
+            _discard(stream)
+            code = code or (_cannot_write(error) if stream is sys.stdout else FAILED)
+    return code
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what is left in the buffer of a stream go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def _print_to_any_terminal() -> None:
+    """Print what a terminal cannot show as something near it, instead of failing."""
+    codecs.register_error("paretta", _nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="paretta")
+
+
+def _nearest(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    text = "".join(_NEAREST.get(sign, "?") for sign in error.object[error.start : error.end])
+    return text, error.end

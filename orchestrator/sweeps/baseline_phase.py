@@ -17,12 +17,14 @@ def train_baseline(context: SweepContext) -> Trial:
     It comes back still running where the lanes returned it before they began it.
 
     Raises:
-        SweepFailed: it failed, or a limit of the sweep can never be evaluated.
+        SweepFailed: it failed, the disk is full, or a limit of the sweep can never be evaluated.
     """
     known = context.record.trials.get(context.trials.baseline)
     if known is not None and _is_whole(known, context.prepared.folder):
         return known
     trial = _train(context)
+    if trial.status == "running" and trial.reason is not None:
+        raise context.failed(trial.reason)
     if trial.status == "running":
         return trial
     context.log.trial(trial)

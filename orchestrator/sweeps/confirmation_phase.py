@@ -13,5 +13,7 @@ def confirm_front(context: SweepContext, members: list[Trial]) -> None:
     for news in confirm(left, context.trials, at_once=context.prepared.num_lanes + 1, stopped=context.stop_asked):
         if isinstance(news, ConfirmationUpdate):
             context.log.progress(news.uid, news.progress)
+        elif news.status == "running" and news.reason is not None:
+            raise context.failed(news.reason)
         else:
             context.log.trial(news)

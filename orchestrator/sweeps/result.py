@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 
-from paretta.dashboards.journal.liveness import home_option, program, resume_command
+from paretta.dashboards.journal.liveness import home_argument, program, resume_command
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.sync_status import read_standing
 from paretta.orchestrator.delivery.pull import fetch
@@ -58,7 +58,7 @@ class SweepFront(Front):
 
 def print_result(front: SweepFront) -> None:
     """Print the front, where to look, and how to pull its knee."""
-    console, at = Console(), home_option(front.folder)
+    console, at = Console(), home_argument(front.folder)
     print_front(front)
     for trial in front.trials:
         if trial.status == "failed":
@@ -75,6 +75,8 @@ def print_result(front: SweepFront) -> None:
 
 def how_to_resume(folder: Path, record: SweepRecord) -> str:
     """Say how far an interrupted sweep is and what goes on with it."""
+    if not record.started:
+        return f"{folder.name} had not begun: remove {folder} and launch it again"
     asked = cast(Mapping[str, object], record.config["search"])["trials"]
     done = f"{record.count('complete', 'failed', 'pruned')} of {asked} trials have ended"
     return f"{folder.name} is stopped: {done}\nresume: {resume_command(folder, record)}"

@@ -25,7 +25,7 @@ def search_candidates(context: SweepContext, baseline: Trial) -> None:
     """Search to the end; where Ray's memory monitor ends Tune, go on with what was running as long as trials end.
 
     Raises:
-        SweepFailed: memory ran out again and again, or an actor that all trials need died.
+        SweepFailed: memory ran out again and again, the disk is full, or an actor that all trials need died.
         SweepStopped: somebody asked to stop.
     """
     _take_over(context)
@@ -70,7 +70,7 @@ def _searched(context: SweepContext, baseline: Trial, throttle: Throttle) -> boo
         return False
     context.require_going_on()
     if callback.returned:
-        raise context.failed("the job queue or the measuring actor died")
+        raise context.failed(callback.why or "the job queue or the measuring actor died")
     if searcher.suggester.over is not None:
         display.note(f"the search ended early: {searcher.suggester.over}")
     return True

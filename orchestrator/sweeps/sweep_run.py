@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from paretta.orchestrator.sweeps.signals import StopRequest, SweepStopped
 from paretta.orchestrator.trials.measuring_actor import MeasuringClient
 from paretta.orchestrator.trials.run_trial import CACHE, TrialContext
 from paretta.search_spaces.canonical import Json
-from paretta.search_spaces.errors import out_of_memory
+from paretta.search_spaces.errors import disk_full, first_line, os_problem, out_of_memory
 
 HANDLER = "paretta.orchestrator.trials.handler:handle"  # what the ranks of a lane do with a job
 
@@ -99,13 +99,23 @@ def _ending_written(log: EventLog, folder: Path) -> Iterator[EventLog]:
     try:
         yield log
     except (KeyboardInterrupt, SweepStopped):
-        log.end("stopped", "interrupted")
-        _write_results(folder)
+        with suppress(OSError):  # what a full disk does not take is written when the sweep is resumed
+            log.end("stopped", "interrupted")
+            _write_results(folder)
         raise SweepStopped(how_to_resume(folder, log.record)) from None
     except DEATHS as error:
         why = out_of_memory(error) or "an actor that all trials need died"
         log.end("failed", why)
         raise SweepFailed(f"{why}\n{how_to_resume(folder, log.record)}") from error
+    except OSError as error:
+        why = disk_full(error) or os_problem(error)
+        with suppress(OSError):
+            log.end("failed", why)
+        raise SweepFailed(f"{why}\n{how_to_resume(folder, log.record)}") from error
+    except SweepFailed as error:
+        with suppress(OSError):
+            log.end("failed", first_line(error))
+        raise
     except BaseException as error:
         log.end("failed", str(error).partition("\n")[0] or type(error).__name__)
         raise

@@ -15,7 +15,7 @@ from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.orchestrator.trials.measuring_actor import MeasuringClient
 from paretta.orchestrator.trials.request import TrialProduct, TrialRequest
 from paretta.search_spaces.canonical import Json
-from paretta.search_spaces.errors import TrialFailed
+from paretta.search_spaces.errors import TrialFailed, disk_full
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.results.trial import Role, Trial
 from paretta.search_spaces.space.plan import Plan
@@ -72,7 +72,8 @@ def run_trial(
 
     The plans in `by_products` go on where the trial's ends; each is measured and yielded before it as a trial of its
     own. What goes wrong in training or measuring is a failed trial with its reason, never an exception. A trial that
-    the lanes returned before they began it comes back as it was, still ``running``.
+    the lanes returned before they began it comes back as it was, still ``running``; so does one that met a full disk,
+    which is not its fault: its `reason` says so.
     """
     more = [_by_product(trial, plan) for plan in by_products]
     order = TrialRequest(
@@ -96,7 +97,7 @@ def run_trial(
             yield _latest(update) if update.progress else {}
             continue
         context.lanes.forget(trial.uid)
-        if update.outcome.status != "returned":
+        if update.outcome.status in ("done", "stopped"):
             context.files.remove(checkpoint_name(trial.uid))
         try:
             delivered = cast(TrialProduct, opened(update.outcome))
@@ -104,7 +105,13 @@ def run_trial(
             for other, came in zip(more, delivered.by_products, strict=True):
                 yield _weighed(other, came, context)
             yield _measured(trial, delivered, context)
-        except TrialFailed as error:
+        except (TrialFailed, OSError) as error:
+            if full := disk_full(error):
+                yield replace(trial, reason=full)
+                return
+            context.files.remove(checkpoint_name(trial.uid))
+            if not isinstance(error, TrialFailed):
+                raise
             yield replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
         except JobReturned:
             yield trial
@@ -131,6 +138,8 @@ def _weighed(trial: Trial, came: TrialProduct | str, context: TrialContext) -> T
             raise TrialFailed(came)
         return _measured(trial, came, context)
     except TrialFailed as error:
+        if disk_full(error):
+            raise
         return replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
 
 
@@ -140,6 +149,8 @@ def _measured(trial: Trial, delivered: TrialProduct, context: TrialContext) -> T
     readings = context.measuring.read(artifact, artifact_name(context.baseline), "validation", facts=delivered.cost)
     keep_readings(context.files, artifact, readings)
     missing = [f"{meter}: {reading.reason}" for meter, reading in readings.items() if reading.value is None]
+    if missing and disk_full(unread := TrialFailed("; ".join(missing))):
+        raise unread
     if not missing:
         context.measuring.verify(artifact)
     return replace(

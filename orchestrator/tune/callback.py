@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -12,7 +13,8 @@ from ray.tune.experiment import Trial as TuneTrial
 from paretta.dashboards.journal.activity import doing
 from paretta.orchestrator.monitor.event_log import EventLog
 from paretta.orchestrator.tune.search_alg import DELIVERED, PROGRESS, RETURNED, STATUS_KEY, TuneConfig
-from paretta.orchestrator.tune.trainable import TRIAL, trial_from_config
+from paretta.orchestrator.tune.trainable import TRIAL, WHY, trial_from_config
+from paretta.search_spaces.errors import disk_full
 from paretta.search_spaces.results.trial import Trial
 
 
@@ -49,6 +51,8 @@ class JournalCallback(TuneCallback):
 
     Attributes:
         returned: uids of candidates that came back without an ending.
+        why: what kept the first of them from it, if known.
+        failure: what kept the journal from being written, which ends the search.
     """
 
     def __init__(
@@ -61,26 +65,44 @@ class JournalCallback(TuneCallback):
     ) -> None:
         self.log, self.seed, self.each_step, self.on_returned = log, seed, each_step, on_returned
         self.returned: list[str] = []
+        self.why: str | None = None
+        self.failure: OSError | None = None
 
     def __reduce__(self) -> tuple[type[TuneCallback], tuple[()]]:
         """Be saved with Tune's experiment as nothing: open files stay here."""
         return TuneCallback, ()
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **_: object) -> None:
-        """Tune is about to wait for news."""
+        """Tune is about to wait for news; a journal that cannot be written ends the search."""
+        if self.failure is not None:
+            raise self.failure
         self.each_step()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keep what the disk refuses for the next step: Tune would count it as a failure of the candidate."""
+        try:
+            yield
+        except OSError as error:
+            self.failure = self.failure or error
+
+    def _take_back(self, trial: TuneTrial, why: str | None) -> None:
+        self.returned.append(trial_from_config(trial.config, self.seed).uid)
+        self.why = self.why or why
+        self.on_returned()
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Mapping[str, object], **_: object
     ) -> None:
         """A candidate has news, or has ended."""
         if result.get(STATUS_KEY) == RETURNED:
-            self.returned.append(trial_from_config(trial.config, self.seed).uid)
-            self.on_returned()
+            self._take_back(trial, cast("str | None", result.get(WHY)))
         elif TRIAL in result or DELIVERED in result:
-            self.log.trial(Trial.from_document(json.loads(str(result.get(TRIAL) or result[DELIVERED]))))
+            with self._writing():
+                self.log.trial(Trial.from_document(json.loads(str(result.get(TRIAL) or result[DELIVERED]))))
         elif result.get(STATUS_KEY) == "running" and (message := json.loads(str(result[PROGRESS]))):
-            self.log.progress(trial_from_config(trial.config, self.seed).uid, message)
+            with self._writing():
+                self.log.progress(trial_from_config(trial.config, self.seed).uid, message)
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: object) -> None:
         """A candidate is over; one that has neither said how it ended nor was returned was stopped."""
@@ -91,14 +113,20 @@ class JournalCallback(TuneCallback):
             message = self.log.record.progress.get(known.uid, {})
             reason = f"stopped after {doing(message)}" if message else "stopped"
             cost = {"wall_s": cast(float, message.get("seconds", 0.0))}
-            self.log.trial(replace(known, status="pruned", reason=reason, cost=cost, finished=time.time()))
+            with self._writing():
+                self.log.trial(replace(known, status="pruned", reason=reason, cost=cost, finished=time.time()))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: object) -> None:
-        """The actor behind a candidate died or raised, each time it was begun."""
+        """The actor behind a candidate died or raised, each time it was begun; a full disk is not its fault."""
+        error = str(trial.get_error() or "it left no word").strip()
+        if full := disk_full(RuntimeError(error)):
+            self._take_back(trial, full)
+            return
         begun = trial_from_config(trial.config, self.seed)
         started = self.log.record.trials.get(begun.uid, begun).started
-        lines = str(trial.get_error() or "it left no word").strip().splitlines()
+        lines = error.splitlines()
         failed = replace(
             begun, status="failed", reason=f"the trial's actor failed: {lines[-1]}", detail="\n".join(lines)
         )
-        self.log.trial(replace(failed, started=started, finished=time.time()))
+        with self._writing():
+            self.log.trial(replace(failed, started=started, finished=time.time()))

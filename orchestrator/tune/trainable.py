@@ -14,6 +14,7 @@ from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.results.trial import Trial
 from paretta.search_spaces.space.plan import Plan
 
+WHY = "why"  # the key of what kept a returned candidate from its end, where that ends the whole search
 TRIAL = "trial"  # the key of the last report, which holds the whole trial as JSON text
 
 
@@ -47,7 +48,7 @@ class CandidateTrial(tune.Trainable):
         if news.role == "delivered":
             return {STATUS_KEY: "running", DELIVERED: json.dumps(news.to_document()), "done": False}
         if news.status == "running":
-            return {STATUS_KEY: RETURNED, "done": True}
+            return {STATUS_KEY: RETURNED, **({WHY: news.reason} if news.reason else {}), "done": True}
         values = {meter: reading.value for meter, reading in news.readings.items()}
         return {**values, STATUS_KEY: news.status, TRIAL: json.dumps(news.to_document()), "done": True}
 

@@ -1,11 +1,13 @@
 """Runs a search's candidates side by side with Ray Tune."""
 
+import errno
 import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from ray import tune
+from ray.tune import TuneError
 
 from paretta.orchestrator.lanes.pool import LaneClient
 from paretta.orchestrator.trials.run_trial import TrialContext
@@ -13,7 +15,7 @@ from paretta.orchestrator.tune.callback import JournalCallback
 from paretta.orchestrator.tune.scheduler import RungScheduler
 from paretta.orchestrator.tune.search_alg import TuneSearcher
 from paretta.orchestrator.tune.trainable import CandidateTrial, trial_from_config
-from paretta.search_spaces.errors import out_of_memory
+from paretta.search_spaces.errors import disk_full, out_of_memory
 
 
 def tuned(
@@ -37,6 +39,9 @@ def tuned(
         folder: where Tune writes.
         num_trials: the most there will be.
         resources: what an actor reserves that waits for a candidate.
+
+    Raises:
+        OSError: the journal, or what Tune keeps beside it, cannot be written.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would say of a trial is in the journal
     body = tune.with_parameters(CandidateTrial, context=context)
@@ -61,7 +66,11 @@ def tuned(
     )
     try:
         tuner.fit()
-    except RuntimeError as error:
+    except (RuntimeError, TuneError) as error:
+        if callback.failure is not None:
+            raise callback.failure from None
+        if full := disk_full(error):
+            raise OSError(errno.ENOSPC, full) from error
         if out_of_memory(error) is None:
             raise
         return False

@@ -1,3 +1,4 @@
+import errno
 import threading
 import time
 from pathlib import Path
@@ -50,3 +51,31 @@ def test_who_only_asks_keeps_no_driver_from_beginning(tmp_path: Path) -> None:
         over.set()
         for thread in threads:
             thread.join()
+
+
+def test_what_a_full_disk_does_not_take_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = write_sweep(tmp_path, trials=1, artifacts=False)
+    whole = (tmp_path / "journal.jsonl").read_bytes()
+    with Journal(tmp_path) as journal:
+        room, write = 30, journal._file.write
+
+        class Full:
+            def __getattr__(self, name: str) -> object:
+                return getattr(inner, name)
+
+            def write(self, line: bytes) -> int:
+                nonlocal room
+                if not room:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                taken, room = write(line[:room]), 0
+                return taken
+
+        inner = journal._file
+        monkeypatch.setattr(journal, "_file", Full())
+        with pytest.raises(OSError, match="No space left"):
+            journal.end("failed", "x" * 100)
+        assert (tmp_path / "journal.jsonl").read_bytes() == whole
+        room = 10_000
+        journal.end("stopped", "later")
+    after = SweepRecord.read(tmp_path)
+    assert (before.status, after.status, after.reason) == ("done", "stopped", "later")

@@ -22,21 +22,34 @@ class Lanes:
     """Answers every job with the same ending."""
 
     status: JobStatus
+    reason: str = "on purpose"
     jobs: list[Job] = field(default_factory=list)
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)
 
     def wait(self, uid: str, *, seen: int, timeout_s: float) -> JobUpdate:
-        return JobUpdate((), JobOutcome(uid, self.status, reason="on purpose"))
+        return JobUpdate((), JobOutcome(uid, self.status, reason=self.reason))
 
     def forget(self, uid: str) -> None:
         pass
 
 
-@pytest.mark.parametrize(("status", "becomes", "kept"), [("failed", "failed", False), ("returned", "running", True)])
-def test_a_candidates_limits_and_state(tmp_path: Path, status: JobStatus, becomes: str, kept: bool) -> None:
-    lanes = Lanes(status)
+FULL = "export: [Errno 28] No space left on device: 'model.onnx'"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "becomes", "kept"),
+    [
+        ("failed", "diverged", "failed", False),
+        ("returned", "the lanes were closed", "running", True),
+        ("failed", FULL, "running", True),
+    ],
+)
+def test_a_candidates_limits_and_state(
+    tmp_path: Path, status: JobStatus, reason: str, becomes: str, kept: bool
+) -> None:
+    lanes = Lanes(status, reason)
     task = TaskReference.of("digits", {}, tmp_path)
     context = TrialContext(
         cast(LaneClient, lanes),
@@ -54,6 +67,7 @@ def test_a_candidates_limits_and_state(tmp_path: Path, status: JobStatus, become
     (last,) = run_trial(trial, context)
     assert isinstance(last, Trial)
     assert last.status == becomes
+    assert last.reason == {"diverged": "diverged", FULL: f"the disk is full: {FULL}"}.get(reason)
     (job,) = lanes.jobs
     assert (job.uid, job.max_attempts, job.limit_s) == (trial.uid, 5, 60.0)
     assert cast(TrialRequest, job.payload["order"]).checkpoint == checkpoint_name(trial.uid)

@@ -1,24 +1,29 @@
 """A searcher that catches up with a journal suggests what the interrupted one would have."""
 
+import errno
+import json
 import pickle
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import pytest
 from ray.exceptions import ActorDiedError
+from ray.tune.experiment import Trial as TuneTrial
 
 from paretta.dashboards.journal.journal import Journal
 from paretta.dashboards.journal.record import SweepRecord
+from paretta.orchestrator.monitor.event_log import EventLog
 from paretta.orchestrator.policy.problem import Rungs
 from paretta.orchestrator.search.interfaces import Stopper, Strategy
 from paretta.orchestrator.search.spec import Search
 from paretta.orchestrator.search.suggester import Suggester
 from paretta.orchestrator.trials.run_trial import new_trial
+from paretta.orchestrator.tune.callback import JournalCallback
 from paretta.orchestrator.tune.resume import RungReport, SearchEvent, history, replay_history
 from paretta.orchestrator.tune.search_alg import RETURNED, STATUS_KEY, TuneConfig, TuneSearcher
-from paretta.orchestrator.tune.trainable import CandidateTrial, trial_from_config
+from paretta.orchestrator.tune.trainable import TRIAL, CandidateTrial, trial_from_config
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.reading import Reading
@@ -166,3 +171,43 @@ def test_a_candidate_is_not_blamed_for_the_death_of_the_mailbox() -> None:
     trial = CandidateTrial.__new__(CandidateTrial)
     trial.news = lost()
     assert trial.step() == {STATUS_KEY: RETURNED, "done": True}
+
+
+@dataclass
+class OfTune:
+    """What the callback asks of Tune's trial."""
+
+    config: TuneConfig
+    error: Exception | None = None
+
+    def get_error(self) -> Exception | None:
+        return self.error
+
+
+def test_a_candidate_is_not_blamed_for_a_full_disk(tmp_path: Path) -> None:
+    config, full = maker("random")().suggest("a"), "the disk is full: [Errno 28] No space left on device"
+    assert isinstance(config, dict)
+    closed: list[str] = []
+
+    class FullLog:
+        record = SweepRecord()
+
+        def trial(self, trial: Trial) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def callback() -> JournalCallback:
+        return JournalCallback(cast(EventLog, FullLog()), 0, on_returned=lambda: closed.append("closed"))
+
+    body = CandidateTrial.__new__(CandidateTrial)
+    body.news = iter([replace(trial_from_config(config, 0), reason=full)])
+    returned, of_tune = callback(), cast(TuneTrial, OfTune(config))
+    returned.on_trial_result(1, [], of_tune, body.step())
+    assert (returned.why, len(returned.returned), closed) == (full, 1, ["closed"])
+    died = callback()
+    died.on_trial_error(1, [], cast(TuneTrial, OfTune(config, RuntimeError("No space left on device"))))
+    assert died.why == "the disk is full: No space left on device"
+    unwritten = callback()
+    ended = json.dumps(replace(trial_from_config(config, 0), status="complete").to_document())
+    unwritten.on_trial_result(1, [], of_tune, {TRIAL: ended})
+    with pytest.raises(OSError, match="No space left"):
+        unwritten.on_step_begin(2, [])
