@@ -198,13 +198,13 @@ class _Job:
         return layers
 
     def _write(self, model: nn.Module, layers: Layers, folder: Path) -> None:
-        from paretta.pipelines.export.to_onnx import to_bytes  # noqa: PLC0415 - a second of CPU, on the first rank alone and at the end
+        from paretta.pipelines.export.agreement import checked_bytes  # noqa: PLC0415 - a second of CPU, on the first rank alone and at the end
 
         task = self.bench.task
         with _naming("export"):
             artifact.write(
                 folder,
-                to_bytes(model, task.example_input),
+                checked_bytes(model, task.example_input, task.train),
                 plan=self.plan,
                 seed=self.seed,
                 data_digest=data_digest(task),

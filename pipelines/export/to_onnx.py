@@ -2,32 +2,23 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cache
-from typing import TypeAlias, cast
+from typing import cast
 
 import onnx
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.onnx._internal.exporter import _registration
 
-from paretta.pipelines.export.graph_passes import RESTORE_DOMAIN, compact
-from paretta.pipelines.grid import Grid
-from paretta.pipelines.quantization.fake_quantize import (
-    ActivationQuantizer,
-    is_quantized,
-    weight_codes,
-    weight_quantizer,
-)
+from paretta.pipelines.export.graph_passes import compact
+from paretta.pipelines.export.stored_layers import OPSET, IntegerLayer, RestoredLayer
+from paretta.pipelines.quantization.fake_quantize import is_quantized, weight_quantizer
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
 
-_OPSET = 21
 _READ_TRANSLATIONS = _registration.ONNXRegistry.from_torchlib
-_INT32_LIMIT = 2**31 - 1
-ConvSettings: TypeAlias = tuple[tuple[int, ...], str | tuple[int, ...], tuple[int, ...], int]
 
 
 def to_onnx(model: nn.Module, example_input: Tensor) -> onnx.ModelProto:
@@ -42,17 +33,7 @@ def to_onnx(model: nn.Module, example_input: Tensor) -> onnx.ModelProto:
         model: any module that torch.export accepts, on any device.
         example_input: [n, ...]; only the batch axis may vary later.
     """
-    ready = deepcopy(model).cpu().eval()
-    example = example_input.detach().cpu()
-    fold_batch_norms(ready, example)
-    for name, layer in list(ready.named_modules()):
-        if is_quantized(layer):
-            ready = _replaced(ready, name, IntegerLayer(cast("nn.Conv2d | nn.Linear", layer)))
-        elif weight_quantizer(layer) is not None:
-            ready = _replaced(ready, name, RestoredLayer(cast("nn.Conv2d | nn.Linear | nn.Embedding", layer)))
-        elif ".parametrizations." not in f".{name}.":
-            bake_parametrizations(layer)
-    return compact(_traced(ready, example))
+    return compact(traced(delivered_form(model, example_input), example_input))
 
 
 def to_bytes(model: nn.Module, example_input: Tensor) -> bytes:
@@ -61,169 +42,21 @@ def to_bytes(model: nn.Module, example_input: Tensor) -> bytes:
     return serialised
 
 
-class StoredWeight(nn.Module):
-    """A weight as the integers that will be stored, with steps and zero points."""
+def delivered_form(model: nn.Module, example_input: Tensor) -> nn.Module:
+    """Return a copy of `model` on the CPU, in evaluation mode, with folded norms and layers as they will be stored.
 
-    codes: Tensor
-    scale: Tensor
-    zero_point: Tensor
-
-    def __init__(self, layer: nn.Module) -> None:
-        """Read them from the trained layer."""
-        super().__init__()
-        quantizer = weight_quantizer(layer)
-        assert quantizer is not None
-        grid, codes = quantizer.grid(), weight_codes(layer)
-        self.axis = grid.axis
-        self.register_buffer("codes", codes)
-        self.register_buffer("scale", grid.scale if grid.axis is None else _steps(grid, codes))
-        self.register_buffer("zero_point", grid.zero_point.to(torch.int8))
-        self.is_centred = not bool(self.zero_point.any())
-
-    def forward(self) -> Tensor:
-        """Return what the integers stand for, for an integer kernel to take them."""
-        return _dequantize(self.codes, self.scale, self.zero_point, self.axis)
-
-    def restored(self) -> Tensor:
-        """Return what the integers stand for, as floats that are made once while the file is loaded."""
-        return torch.onnx.ops.symbolic(
-            f"{RESTORE_DOMAIN}::Restore",
-            (self.codes, self.scale, self.zero_point),
-            dtype=torch.float32,
-            shape=self.codes.shape,
-            version=1,
-        )
-
-
-class RestoredLayer(nn.Module):
-    """A layer whose quantised weight is computed with in floats, or whose rows are looked up as integers."""
-
-    def __init__(self, layer: nn.Conv2d | nn.Linear | nn.Embedding) -> None:
-        """Take the weight over."""
-        super().__init__()
-        self.weight = StoredWeight(layer)
-        self.bias = None if isinstance(layer, nn.Embedding) else layer.bias
-        self.looks_up = isinstance(layer, nn.Embedding)
-        self.settings = _settings(layer)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Compute the layer on its restored weight; of an embedding restore only the rows that are read."""
-        if self.looks_up:
-            return self._rows(values)
-        if self.settings is None:
-            return F.linear(values, self.weight.restored(), self.bias)
-        return _convolved(values, self.weight.restored(), self.bias, self.settings)
-
-    def _rows(self, places: Tensor) -> Tensor:
-        """Look codes and steps up and multiply; a DequantizeLinear has steps along a fixed axis only."""
-        rows, scale, zero = self.weight.codes[places].float(), self.weight.scale, self.weight.zero_point.float()
-        if self.weight.axis is not None:
-            scale, zero = scale[places].unsqueeze(-1), zero[places].unsqueeze(-1)
-        return (rows if self.weight.is_centred else rows - zero) * scale
-
-
-class IntegerLayer(nn.Module):
-    """One quantised Conv2d or Linear with its parameters as the integers that will be stored.
-
-    ``y = s_x * s_w * (sum (q_x - z_x) * (q_w - z_w) + q_b)`` with the bias in steps of ``s_x * s_w``; where an output
-    quantiser is attached, ``y`` is quantised again.
+    Layers keep their names. Arguments are those of `to_onnx`.
     """
-
-    bias_codes: Tensor | None
-    bias_scale: Tensor
-    bias_zeros: Tensor
-
-    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
-        """Read weight, bias and grids from the trained layer."""
-        super().__init__()
-        self.weight = StoredWeight(layer)
-        self.input = StoredGrid(cast(ActivationQuantizer, layer.input_quantizer))
-        output = cast("ActivationQuantizer | None", getattr(layer, "output_quantizer", None))
-        self.output = None if output is None else StoredGrid(output)
-        self.settings = _settings(layer)
-        bias_scale = self.input.scale * self.weight.scale
-        self.register_buffer("bias_scale", bias_scale)
-        self.register_buffer("bias_zeros", torch.zeros_like(bias_scale, dtype=torch.int32))
-        self.register_buffer("bias_codes", _bias_codes(layer, bias_scale))
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Compute the layer on dequantised integers."""
-        values = self.input(values)
-        bias = None
-        if self.bias_codes is not None:
-            bias = _dequantize(self.bias_codes, self.bias_scale, self.bias_zeros, self.weight.axis)
-        if self.settings is None:
-            outputs = _gemm(values, self.weight(), cast(Tensor, bias))
-        else:
-            outputs = _convolved(values, self.weight(), bias, self.settings)
-        return outputs if self.output is None else cast(Tensor, self.output(outputs))
-
-
-class StoredGrid(nn.Module):
-    """A QuantizeLinear and DequantizeLinear pair with uint8 codes."""
-
-    scale: Tensor
-    zero_point: Tensor
-
-    def __init__(self, quantizer: ActivationQuantizer) -> None:
-        """Take the grid over."""
-        super().__init__()
-        self.register_buffer("scale", quantizer.scale.detach().clone())
-        self.register_buffer("zero_point", quantizer.zero_point.detach().to(torch.uint8))
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return the values on the grid."""
-        codes = torch.onnx.ops.symbolic(
-            "QuantizeLinear",
-            (values, self.scale, self.zero_point),
-            dtype=torch.uint8,
-            shape=values.shape,
-            version=_OPSET,
-        )
-        return _dequantize(codes, self.scale, self.zero_point)
-
-
-def _settings(layer: nn.Conv2d | nn.Linear | nn.Embedding) -> ConvSettings | None:
-    """Return stride, padding, dilation and groups of a convolution."""
-    return (layer.stride, layer.padding, layer.dilation, layer.groups) if isinstance(layer, nn.Conv2d) else None
-
-
-def _convolved(values: Tensor, weight: Tensor, bias: Tensor | None, settings: ConvSettings) -> Tensor:
-    stride, padding, dilation, groups = settings
-    return F.conv2d(values, weight, bias, stride, padding, dilation, groups)
-
-
-def _steps(grid: Grid, codes: Tensor) -> Tensor:
-    """Give channels without any weight the finest step in use: theirs is free, and the bias is rounded to it."""
-    empty = (codes == grid.spread(grid.zero_point, codes)).flatten(1).all(dim=1)
-    return grid.scale if bool(empty.all()) else torch.where(empty, grid.scale[~empty].min(), grid.scale)
-
-
-def _bias_codes(layer: nn.Conv2d | nn.Linear, bias_scale: Tensor) -> Tensor | None:
-    """Return the bias in steps of `bias_scale`, int32; a Linear layer always has one, as QGemm is fused only then."""
-    if layer.bias is None:
-        return torch.zeros(len(layer.weight), dtype=torch.int32) if isinstance(layer, nn.Linear) else None
-    steps = (layer.bias.detach().double() / bias_scale.double()).round()
-    return steps.clamp(-_INT32_LIMIT, _INT32_LIMIT).to(torch.int32)
-
-
-def _dequantize(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None = None) -> Tensor:
-    attributes: dict[str, int | float | str | bool] = {} if axis is None else {"axis": axis}
-    return torch.onnx.ops.symbolic(
-        "DequantizeLinear",
-        (codes, scale, zero_point),
-        attributes,  # type: ignore[arg-type]
-        dtype=torch.float32,
-        shape=codes.shape,
-        version=_OPSET,
-    )
-
-
-def _gemm(values: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Compute ``x W^T + b`` as one Gemm, also for inputs of more than two dimensions."""
-    if values.dim() == 2:
-        return F.linear(values, weight, bias)
-    return F.linear(values.flatten(0, -2), weight, bias).view(*values.shape[:-1], -1)
+    ready = deepcopy(model).cpu().eval()
+    fold_batch_norms(ready, example_input.detach().cpu())
+    for name, layer in list(ready.named_modules()):
+        if is_quantized(layer):
+            ready = _replaced(ready, name, IntegerLayer(cast("nn.Conv2d | nn.Linear", layer)))
+        elif weight_quantizer(layer) is not None:
+            ready = _replaced(ready, name, RestoredLayer(cast("nn.Conv2d | nn.Linear | nn.Embedding", layer)))
+        elif ".parametrizations." not in f".{name}.":
+            bake_parametrizations(layer)
+    return ready
 
 
 def _replaced(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
@@ -233,8 +66,10 @@ def _replaced(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     return model
 
 
-def _traced(model: nn.Module, example: Tensor) -> onnx.ModelProto:
+def traced(model: nn.Module, example_input: Tensor, outputs: Sequence[str] = ("output",)) -> onnx.ModelProto:
+    """Return the `delivered_form` of a model as a graph with these outputs, in torch's words and names."""
     batch = torch.export.Dim("batch", min=1)
+    example = example_input.detach().cpu()
     # A batch of one would be taken for a constant.
     several = example[:1].expand(2, *example.shape[1:]).contiguous()
     with _quiet(), _one_registry(), torch.no_grad():
@@ -242,8 +77,8 @@ def _traced(model: nn.Module, example: Tensor) -> onnx.ModelProto:
             model,
             (several,),
             input_names=["input"],
-            output_names=["output"],
-            opset_version=_OPSET,
+            output_names=[*outputs],
+            opset_version=OPSET,
             dynamic_shapes=({0: batch},),
             external_data=False,
             dynamo=True,

@@ -11,7 +11,7 @@ from torch import nn
 
 from paretta.pipelines import artifact
 from paretta.pipelines.bench import Bench, derived_seed, seeded
-from paretta.pipelines.export.to_onnx import to_bytes
+from paretta.pipelines.export.agreement import checked_bytes
 from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.measuring.measure import measure
 from paretta.pipelines.measuring.ort_kernels import kernels_digest
@@ -124,7 +124,7 @@ def _export(folder: Path, stages: Iterable[Stage], plan: Plan, task: Task, seed:
         for stage in stages:
             if stage.shape != "kept":
                 model = stage.sketch().apply(model, bench)
-    exported = to_bytes(model, task.example_input)
+    exported = checked_bytes(model, task.example_input, task.train)
     artifact.write(folder, exported, plan=plan, seed=seed, data_digest=data_digest(task))
 
 

@@ -37,8 +37,9 @@ def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         chains = module.parametrizations
         assert isinstance(chains, nn.ModuleDict)
         for name, chain in chains.items():
-            if isinstance(chain.original, nn.Parameter) and chain.original.dim() >= 2:
-                yield name, chain.original
+            original = getattr(chain, "original", None)  # weights made of several parameters have none
+            if isinstance(original, nn.Parameter) and original.dim() >= 2:
+                yield name, original
 
 
 def _kind_obstacle(module: nn.Module) -> str:

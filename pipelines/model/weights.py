@@ -42,6 +42,14 @@ def stored_parameter(module: nn.Module, attribute: str = "weight") -> nn.Paramet
     return module.get_parameter(f"parametrizations.{attribute}.original" if held else attribute)
 
 
+def weight_learns(layer: nn.Module) -> bool:
+    """Say whether training changes `layer.weight`, through whatever parametrizes it."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return layer.get_parameter("weight").requires_grad
+    chain = layer.get_submodule("parametrizations.weight")
+    return any(parameter.requires_grad for parameter in chain.parameters())
+
+
 def weights_of(model: nn.Module) -> Iterator[Weight]:
     """Yield the weight of every convolution, linear layer and nn.MultiheadAttention, each parameter once.
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from paretta.pipelines.grid import Grid, nearest_level
+from paretta.pipelines.model.weights import weight_learns
 from paretta.pipelines.quantizers import Quantizer
 
 _SMALLEST_STEP = 1e-8
@@ -99,17 +100,21 @@ class ActivationQuantizer(nn.Module):
 
 
 def attach_weight_quantizer(layer: nn.Module, quantizer: Quantizer) -> None:
-    """Put learned steps on `layer.weight`, after what parametrizes it already; an older quantiser is replaced."""
-    current = weight_quantizer(layer)
+    """Put learned steps on `layer.weight`, after what parametrizes it already; an older quantiser is replaced.
+
+    The steps of a frozen weight are frozen too.
+    """
+    current, is_learned = weight_quantizer(layer), weight_learns(layer)
     if current is None:
-        parametrize.register_parametrization(layer, "weight", _learned(cast(Tensor, layer.weight), quantizer))
+        learned = _learned(cast(Tensor, layer.weight), quantizer).requires_grad_(is_learned)
+        parametrize.register_parametrization(layer, "weight", learned)
         return
     chain = _chain(layer)
     index = [*chain].index(current)
     source = cast(Tensor, chain.original)
     for earlier in [*chain][:index]:
         source = earlier(source)
-    chain[index] = _learned(source, quantizer)
+    chain[index] = _learned(source, quantizer).requires_grad_(is_learned)
 
 
 def _learned(weight: Tensor, quantizer: Quantizer) -> LearnedStepSize:

@@ -7,8 +7,9 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.fx import Node
-from torch.nn.utils import fuse_conv_bn_weights, fuse_linear_bn_weights, parametrize
+from torch.nn.utils import parametrize
 
+from paretta.pipelines.model.weights import stored_parameter
 from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
 
 aten = torch.ops.aten
@@ -51,9 +52,14 @@ class LayerGraph:
         return cls(nodes, norms)
 
     def batch_norm_after(self, layer: str) -> str | None:
-        """Return the batch norm that reads all of `layer`'s output and nothing else; None where there is none."""
+        """Return the batch norm that scales the channels of `layer`'s output and alone reads it; None without one.
+
+        A linear layer on tokens, [n, tokens, features], has none: a batch norm then scales the tokens.
+        """
         uses = self.nodes.get(layer, [])
         follower = _only_user(uses[0]) if len(uses) == 1 else None
+        if follower is None or (uses[0].target is aten.linear.default and uses[0].meta["val"].dim() != 2):
+            return None
         return next((name for name, norms in self.norms.items() if norms == [follower]), None)
 
     def feeds_a_quantizer(self, layer: str, quantized: set[str]) -> bool:
@@ -74,35 +80,56 @@ def fold_batch_norms(model: nn.Module, example_input: Tensor) -> nn.Module:
     """Merge every batch norm into the convolution or linear layer right before it, in place, and return the model.
 
     ``w' = w * gamma / sqrt(var + eps)``, ``b' = (b - mean) * gamma / sqrt(var + eps) + beta``. A merged norm becomes
-    nn.Identity. Norms that follow something else, or a layer used twice, stay. Masks on the weight keep working.
+    nn.Identity. Norms that follow something else, or a layer used twice, stay. Masks on the weight keep working. A
+    frozen weight or bias stays frozen; a bias that only the norm had is frozen where the norm's was.
     """
-    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-        return model
-    graph = LayerGraph.of(model, example_input)
-    for layer_name in graph.nodes:
-        norm_name = graph.batch_norm_after(layer_name)
-        if norm_name is not None and _fold(model.get_submodule(layer_name), model.get_submodule(norm_name)):
+    for layer_name, norm_name in _norms_to_fold(model, example_input).items():
+        if _fold(model.get_submodule(layer_name), model.get_submodule(norm_name)):
             model.set_submodule(norm_name, nn.Identity())
     return model
+
+
+def folded_layers(model: nn.Module, example_input: Tensor) -> set[str]:
+    """Name the layers that `fold_batch_norms` would change."""
+    return set(_norms_to_fold(model, example_input))
+
+
+def _norms_to_fold(model: nn.Module, example_input: Tensor) -> dict[str, str]:
+    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        return {}
+    graph = LayerGraph.of(model, example_input)
+    found = {layer: graph.batch_norm_after(layer) for layer in graph.nodes}
+    return {layer: norm for layer, norm in found.items() if norm is not None}
 
 
 def _fold(layer: nn.Module, norm: nn.Module) -> bool:
     if not isinstance(norm, nn.modules.batchnorm._BatchNorm) or norm.running_mean is None or norm.running_var is None:
         return False
-    fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
-    weight = cast(nn.Parameter, layer.weight)
+    weight = cast(Tensor, layer.weight).detach()
     bias = cast("nn.Parameter | None", layer.bias)
-    folded, folded_bias = fuse(weight, bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias)
-    if not _set_weight(layer, weight.detach(), folded.detach()):
+    gain, folded_bias = _gain_and_bias(norm, None if bias is None else bias.detach())
+    if not _set_weight(layer, weight, weight * gain.view(-1, *[1] * (weight.dim() - 1))):
         return False
-    layer.bias = nn.Parameter(folded_bias.detach())
+    source = bias if bias is not None else norm.bias if norm.affine else stored_parameter(layer)
+    layer.bias = nn.Parameter(folded_bias, requires_grad=source.requires_grad)
     return True
+
+
+def _gain_and_bias(norm: nn.modules.batchnorm._BatchNorm, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return what a norm multiplies each channel with, and the bias of the layer before it with the norm merged."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    gain, shift = torch.rsqrt(norm.running_var + norm.eps), norm.running_mean
+    if norm.affine:
+        gain = gain * norm.weight.detach()
+    folded = (-shift if bias is None else bias - shift) * gain
+    return gain, folded + norm.bias.detach() if norm.affine else folded
 
 
 def _set_weight(layer: nn.Module, weight: Tensor, folded: Tensor) -> bool:
     """Write the folded weight; under a parametrization its source is scaled, if that gives the same weight."""
     if not parametrize.is_parametrized(layer, "weight"):
-        layer.weight = nn.Parameter(folded)
+        layer.weight = nn.Parameter(folded, requires_grad=stored_parameter(layer).requires_grad)
         return True
     source = cast(nn.Parameter, cast(nn.ModuleDict, layer.parametrizations)["weight"].original)
     rows, wanted = weight.flatten(1), folded.flatten(1)

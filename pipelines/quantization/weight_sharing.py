@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from paretta.pipelines.model.weights import weight_learns
+
 _ROUNDS = 50
 
 
@@ -32,7 +34,12 @@ class SharedValues(nn.Module):
 
 
 def attach_shared_values(layer: nn.Module, places: Tensor, centroids: nn.Parameter) -> None:
-    """Let the weight of `layer` consist of centroids from now on, after what parametrizes it already."""
+    """Let the weight of `layer` consist of centroids from now on, after what parametrizes it already.
+
+    A frozen weight takes a frozen copy of them.
+    """
+    if not weight_learns(layer):
+        centroids = nn.Parameter(centroids.detach().clone(), requires_grad=False)
     current = shared_values(layer)
     if current is not None:
         current.places, current.centroids = places.detach().clone(), centroids

@@ -1,0 +1,182 @@
+"""An exported model answers as the trained one does, on real samples, or it is not delivered."""
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as failures
+from torch import Tensor, nn
+
+from paretta.pipelines.export.graph_passes import compact
+from paretta.pipelines.export.to_onnx import delivered_form, to_bytes, traced
+from paretta.pipelines.model.equivalence import compare_answers
+from paretta.pipelines.quantization.fake_quantize import is_quantized
+from paretta.pipelines.quantization.layer_graph import folded_layers
+from paretta.pipelines.samples import Samples, num_samples, take
+from paretta.search_spaces.errors import TrialFailed
+
+Answers: TypeAlias = list[NDArray[Any]]
+
+# Shares of the largest output. Both sides add float32 numbers up in another order.
+FLOAT_TOLERANCE = 1e-3
+# An 8-bit grid has 255 steps. A value next to the middle of two of them may be rounded differently on both sides, which
+# moves what follows by a step; a few such steps come together in an output.
+INTEGER_TOLERANCE = 16 / 255
+_BATCHES = (1, 4)
+_REFUSALS = (
+    failures.Fail,
+    failures.InvalidArgument,
+    failures.InvalidGraph,
+    failures.InvalidProtobuf,
+    failures.NotImplemented,
+    failures.RuntimeException,
+)
+
+
+def checked_bytes(model: nn.Module, example_input: Tensor, samples: Samples) -> bytes:
+    """Return the serialised export of `model` after ONNX Runtime has answered from it as `model` does.
+
+    Args:
+        model: as for `to_onnx`; quantised layers answer with their rounding.
+        example_input: [n, ...].
+        samples: real data, such as the training split; the first five are looked at, as a batch of one and of more.
+
+    Raises:
+        TrialFailed: the runtime refuses the model, or answers differ by more than the tolerance (`FLOAT_TOLERANCE`,
+            or `INTEGER_TOLERANCE` where activations are quantised); the reason names the first layer that differs.
+    """
+    exported = to_bytes(model, example_input)
+    require_same_answers(exported, model, example_input, samples)
+    return exported
+
+
+def require_same_answers(exported: bytes, model: nn.Module, example_input: Tensor, samples: Samples) -> None:
+    """Raise `TrialFailed` where the serialised model `exported` does not answer as `model` does."""
+    trained = deepcopy(model).cpu().eval()
+    batches = list(_batches(samples))
+    compared = compare_answers(trained, _session(exported), batches, tolerance=_tolerance(trained))
+    if not compared.alike:
+        layer = _first_difference(trained, example_input, batches)
+        place = "no single layer differs" if layer is None else f"the first layer that differs is {layer!r}"
+        raise TrialFailed(f"the exported model does not answer as the trained one: {compared.words()}; {place}")
+
+
+def _tolerance(model: nn.Module) -> float:
+    return INTEGER_TOLERANCE if any(is_quantized(module) for module in model.modules()) else FLOAT_TOLERANCE
+
+
+def _batches(samples: Samples) -> Iterator[Tensor]:
+    start = 0
+    for size in _BATCHES:
+        indices = torch.arange(start, start + size) % num_samples(samples)
+        yield take(samples, indices)[0].cpu()
+        start += size
+
+
+def _session(model: bytes) -> Callable[[Tensor], NDArray[Any] | Answers]:
+    """Return a function that answers as ONNX Runtime does, with an array, or a list of them."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except _REFUSALS as error:
+        raise TrialFailed(f"ONNX Runtime refuses the exported model: {_first_line(error)}") from error
+    name = session.get_inputs()[0].name
+
+    def answers(inputs: Tensor) -> NDArray[Any] | Answers:
+        try:
+            outputs: Answers = session.run(None, {name: np.ascontiguousarray(inputs.numpy())})
+        except _REFUSALS as error:
+            raise TrialFailed(f"ONNX Runtime cannot run the exported model: {_first_line(error)}") from error
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    return answers
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
+
+
+def _first_difference(trained: nn.Module, example: Tensor, batches: Sequence[Tensor]) -> str | None:
+    """Return the first layer, in order of computation, whose outputs differ; None where all are alike.
+
+    Layers before a folded norm are left out: the norm stands for both.
+    """
+    folded = folded_layers(trained, example)
+    names = [name for name in _layers_called(trained, batches[0]) if name not in folded]
+    if not names:
+        return None
+    outputs = [f"output{place}" for place, _ in enumerate(names)]
+    exported = compact(traced(_Watched(delivered_form(trained, example), names), example, outputs))
+    watched, session = _Watched(trained, names), _session(exported.SerializeToString())
+    with torch.no_grad():
+        expected = [watched(batch) for batch in batches]
+    found = [_listed(session(batch)) for batch in batches]
+
+    def differs(place: int) -> bool:
+        return not compare_answers(
+            lambda batch: expected[batch][place],
+            lambda batch: found[batch][place],
+            range(len(batches)),
+            tolerance=_tolerance(trained),
+        ).alike
+
+    return next((name for place, name in enumerate(names) if differs(place)), None)
+
+
+class _Watched(nn.Module):
+    """Answers with the outputs of some layers of a model, in place of the model's."""
+
+    def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, tuple(names)
+        self.eval()
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        seen: dict[str, Tensor] = {}
+
+        def keep(name: str, output: Tensor) -> None:
+            seen[name] = output
+
+        handles = [
+            self.model.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: keep(name, output))
+            for name in self.names
+        ]
+        self.model(inputs)
+        for handle in handles:
+            handle.remove()
+        return tuple(seen[name] for name in self.names)
+
+
+def _listed(answers: NDArray[Any] | Answers) -> Answers:
+    return answers if isinstance(answers, list) else [answers]
+
+
+def _layers_called(model: nn.Module, inputs: Tensor) -> list[str]:
+    """Name the modules without children that answer with one floating-point tensor, in order of their first call."""
+    called: dict[str, None] = {}
+
+    def note(name: str, output: object) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point():
+            called[name] = None
+
+    handles = [
+        module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
+        for name, module in model.named_modules()
+        if name and _is_layer(name, module)
+    ]
+    with torch.no_grad():
+        model(inputs)
+    for handle in handles:
+        handle.remove()
+    return list(called)
+
+
+def _is_layer(name: str, module: nn.Module) -> bool:
+    inside = (".parametrizations.", ".input_quantizer.", ".output_quantizer.")
+    owned = {child for child, _ in module.named_children()} - {part.strip(".") for part in inside}
+    return not owned and not any(part in f".{name}." for part in inside)

@@ -1,0 +1,67 @@
+"""An export that answers otherwise than its model fails with the layer's name; one that agrees is delivered."""
+
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from quantized_models import chain, images, quantized, residual
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from paretta.pipelines.export import stored_layers
+from paretta.pipelines.export.agreement import checked_bytes, require_same_answers
+from paretta.pipelines.export.to_onnx import to_bytes
+from paretta.search_spaces.errors import TrialFailed
+
+
+def data(inputs: torch.Tensor) -> TensorDataset:
+    return TensorDataset(inputs, torch.zeros(len(inputs)))
+
+
+def test_what_agrees_is_returned_as_exported() -> None:
+    inputs = images(64)
+    for model in (quantized(chain(), inputs, 4), quantized(residual(), inputs, 8, activation_bits=32)):
+        assert checked_bytes(model, inputs[:1], data(inputs)) == to_bytes(model, inputs[:1])
+
+
+def test_a_file_of_another_model_is_refused() -> None:
+    inputs = images(8)
+    exported = onnx.load_from_string(to_bytes(chain(), inputs[:1]))
+    largest = max(exported.graph.initializer, key=lambda item: len(item.raw_data))
+    largest.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(largest) * 1.01, largest.name))
+    with pytest.raises(TrialFailed, match=r"does not answer as the trained one: its answers differ by 0\.0"):
+        require_same_answers(exported.SerializeToString(), chain(), inputs[:1], data(inputs))
+
+
+@pytest.mark.parametrize("damaged", [8, 10])
+def test_the_first_layer_that_differs_is_named(damaged: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault in how one layer is stored; layers before norms and with quantised outputs are among those looked at."""
+    torch.manual_seed(1)
+    inputs = images(64)
+    layers = list(chain())
+    model = nn.Sequential(layers[0], nn.BatchNorm2d(8), *layers[1:])
+    model(inputs)
+    model = quantized(model, inputs, 8)
+    stored = stored_layers._bias_codes
+
+    def wrong(layer: nn.Conv2d | nn.Linear, scale: torch.Tensor) -> torch.Tensor | None:
+        codes = stored(layer, scale)
+        size = layer.weight.shape
+        return codes if size != model[damaged].weight.shape or codes is None else codes + 2_000_000
+
+    monkeypatch.setattr(stored_layers, "_bias_codes", wrong)
+    with pytest.raises(TrialFailed, match=f"the first layer that differs is '{damaged}'"):
+        checked_bytes(model, inputs[:1], data(inputs))
+
+
+def test_a_float_layer_before_a_folded_norm_is_named_by_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, inputs = residual(), images(64)
+
+    monkeypatch.setattr("paretta.pipelines.quantization.layer_graph._fold", lambda _layer, _norm: True)
+    with pytest.raises(TrialFailed, match="the first layer that differs is 'norm0'"):
+        checked_bytes(model, inputs[:1], data(inputs))
+
+
+def test_a_graph_that_the_runtime_refuses_is_a_failure() -> None:
+    with pytest.raises(TrialFailed, match="ONNX Runtime refuses the exported model: "):
+        require_same_answers(b"not a model", chain(), images(1), data(images(8)))
