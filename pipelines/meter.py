@@ -15,7 +15,9 @@ from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 from paretta.search_spaces.objectives.objective import Goal
 from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.pydantic_errors import problems_of
 from paretta.search_spaces.registry import METERS
+from paretta.search_spaces.user_code import blaming
 
 if TYPE_CHECKING:  # torch stays out of the measuring process, which imports this file
     from paretta.pipelines import task
@@ -87,14 +89,12 @@ def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *,
     elif kind == "metric" or (":" not in kind and kind not in METERS.names()):
         known = {*metrics, *METERS.names()} - {"metric"}
         raise WrongInput(Problem(where, did_you_mean(str(name), known, "meter or metric")))
-    meter_class = METERS.load(kind)
-    if not (isinstance(meter_class, type) and issubclass(meter_class, Meter)):
-        raise WrongInput(Problem(where, "must name a subclass of paretta.pipelines.meter.Meter", kind))
-    try:
-        return meter_class.model_validate(settings)
-    except ValidationError as error:
-        findings = ((".".join(map(str, finding["loc"])), finding) for finding in error.errors())
-        raise WrongInput(*(Problem(f"{where}.{path}", f["msg"], f["input"]) for path, f in findings)) from None
+    meter_class = METERS.load_class(kind, Meter, where=where)  # type: ignore[type-abstract]  # it loads a complete one
+    with blaming(where, f"parsing the settings of {kind}"):
+        try:
+            return meter_class.model_validate(settings)
+        except ValidationError as error:
+            raise WrongInput(*problems_of(error, meter_class, lambda path: f"{where}.{path}")) from None
 
 
 def answers(artifact: Path, inputs: NDArray[np.generic]) -> NDArray[np.generic]:

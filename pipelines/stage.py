@@ -9,10 +9,11 @@ from torch import nn
 
 from paretta.pipelines.bench import Bench
 from paretta.search_spaces.canonical import Document
-from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.pydantic_errors import problems_of
 from paretta.search_spaces.registry import STAGES
 from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.user_code import blaming
 
 Shape: TypeAlias = Literal["kept", "settled", "stored by value", "widths by value", "chosen by value"]
 
@@ -83,7 +84,8 @@ def stages_of(plan: Plan) -> tuple[Stage, ...]:
 
 def _conflicts(plan: Plan, stages: Sequence[Stage]) -> Iterable[Problem]:
     for index, ((where, _), stage) in enumerate(zip(_located(plan), stages, strict=True)):
-        reason = stage.conflict(stages[:index], in_baseline=index < len(plan.baseline))
+        with blaming(f"{where} ({stage.kind})", "asking what conflicts with it"):
+            reason = stage.conflict(stages[:index], in_baseline=index < len(plan.baseline))
         if reason is not None:
             yield Problem(f"{where} ({stage.kind})", reason)
 
@@ -98,17 +100,14 @@ def stage_of(document: Document, *, where: str = "stage") -> Stage:
     kind = document.get("kind")
     if not isinstance(kind, str):
         raise WrongInput(Problem(where, "a stage needs a `kind`", kind, f"one of: {', '.join(STAGES.names())}"))
-    if ":" not in kind and kind not in STAGES.names():
-        raise WrongInput(Problem(f"{where}.kind", did_you_mean(kind, STAGES.names(), "stage")))
-    stage_class = STAGES.load(kind)
-    if not (isinstance(stage_class, type) and issubclass(stage_class, Stage)):
-        raise WrongInput(Problem(f"{where}.kind", "must name a subclass of paretta.pipelines.stage.Stage", kind))
+    stage_class = STAGES.load_class(kind, Stage, where=f"{where}.kind")  # type: ignore[type-abstract]  # it loads a complete one
     settings = {name: value for name, value in document.items() if name != "kind"}
-    try:
-        return stage_class.model_validate(settings)
-    except ValidationError as error:
-        place = f"{where} ({kind})"
-        raise WrongInput(*problems_of(error, stage_class, lambda path: f"{place}.{path}")) from None
+    place = f"{where} ({kind})"
+    with blaming(place, "parsing its settings"):
+        try:
+            return stage_class.model_validate(settings)
+        except ValidationError as error:
+            raise WrongInput(*problems_of(error, stage_class, lambda path: f"{place}.{path}")) from None
 
 
 def _located(plan: Plan) -> Iterable[tuple[str, Document]]:

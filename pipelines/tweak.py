@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, SerializeAsAny, Val
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench
-from paretta.search_spaces.errors import WrongInput, did_you_mean
+from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.pydantic_errors import problems_of
 from paretta.search_spaces.registry import TWEAKS
 
@@ -60,14 +60,10 @@ def tweak_of(document: Mapping[str, Any]) -> TweakSettings:
     kind = document.get("kind")
     if not isinstance(kind, str):
         raise ValueError(f"a tweak needs a `kind`, one of: {', '.join(TWEAKS.names())}")
-    if ":" not in kind and kind not in TWEAKS.names():
-        raise ValueError(did_you_mean(kind, TWEAKS.names(), "tweak"))
     try:
-        tweak_class = TWEAKS.load(kind)
+        tweak_class = TWEAKS.load_class(kind, TweakSettings)  # type: ignore[type-abstract]  # it loads a complete one
     except WrongInput as error:
-        raise ValueError(str(error)) from None
-    if not (isinstance(tweak_class, type) and issubclass(tweak_class, TweakSettings)):
-        raise ValueError(f"{kind} must name a subclass of paretta.pipelines.tweak.TweakSettings")
+        raise ValueError("; ".join(problem.told() for problem in error.problems)) from error
     try:
         return tweak_class.model_validate({key: value for key, value in document.items() if key != "kind"})
     except ValidationError as error:

@@ -31,9 +31,13 @@ class Problem:
 
     def __str__(self) -> str:
         """Render as one line: ``where: rule; got value; mend``."""
+        return f"{self.where}: {self.told()}"
+
+    def told(self) -> str:
+        """Render without the place: ``rule; got value; mend``."""
         got = "" if self.value is None else f"; got {self.value!r}"
         mend = f"; {self.mend}" if self.mend else ""
-        return f"{self.where}: {self.rule}{got}{mend}"
+        return f"{self.rule}{got}{mend}"
 
 
 class WrongInput(ParettaError):

@@ -3,13 +3,22 @@
 import ast
 import importlib
 import importlib.util
+import inspect
 import pkgutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from typing import Final, TypeVar
 
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.user_code import blaming, load_object
+
+T = TypeVar("T")
+
+BUILT_IN: Final = "built in"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +26,8 @@ class Registry:
     """The extensions of one noun.
 
     A file ``x_y.py`` in `package` offers the class ``XY``, or the object called `attribute` where one is given. Other
-    distributions join through the entry point `group`; ``package.module:Thing`` needs no registration at all.
+    distributions join through the entry point `group`; ``package.module:Thing`` and ``./file.py:Thing`` need no
+    registration at all, see `paretta.search_spaces.user_code`.
 
     Args:
         noun: what one extension is called in messages, such as ``stage``.
@@ -41,23 +51,70 @@ class Registry:
         """List every known name, sorted, without importing any of them."""
         return tuple(sorted({*self._files(), *self._entry_points()}))
 
-    def load(self, name: str) -> object:
-        """Return the object called `name`. Raises `WrongInput` for an unknown name; import errors are not hidden."""
+    def require(self, name: str, where: str) -> None:
+        """Raise `WrongInput`, placed at `where`, for a name that is neither known nor a reference to code."""
+        if ":" not in name and name not in self.names():
+            raise WrongInput(Problem(where, did_you_mean(name, self.names(), self.noun)))
+
+    def load(self, name: str, *, where: str | None = None) -> object:
+        """Return the object called `name`; import errors of our own files are not hidden.
+
+        Args:
+            name: a known name, ``package.module:Thing`` or ``./file.py:Thing``.
+            where: the name's place in its file, for messages; the noun by default.
+
+        Raises:
+            WrongInput: the name is unknown, offered more than once, or its code cannot be imported.
+        """
+        place = where or self.noun
         if ":" in name:
-            return self._from_path(name)
-        if name in self._entry_points():
-            return entry_points(group=self.group)[name].load()
-        if name not in self._files():
-            raise WrongInput(Problem(self.noun, did_you_mean(name, self.names(), self.noun)))
-        module = importlib.import_module(f"{self.package}.{name}")
-        return getattr(module, self.attribute or "".join(part.capitalize() for part in name.split("_")))
+            return load_object(name, place)
+        self.require(name, place)
+        if len(origins := self.origins(name)) > 1:
+            rule = f"the {self.noun} {name!r} is offered more than once: {', '.join(origins)}"
+            raise WrongInput(Problem(place, rule, mend="write module:Thing for the one you mean, or uninstall one"))
+        if name in self._files():
+            module = importlib.import_module(f"{self.package}.{name}")
+            return getattr(module, self.attribute or "".join(part.capitalize() for part in name.split("_")))
+        (point,) = self._entry_points()[name]
+        with blaming(place, f"loading {name} {_origin(point)}"):
+            loaded: object = point.load()
+        return loaded
+
+    def load_class(self, name: str, base: type[T], *, where: str | None = None) -> type[T]:
+        """Return the class called `name`. Raises `WrongInput` as `load` does, and where it is no complete `base`."""
+        place, found = where or self.noun, self.load(name, where=where)
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise WrongInput(Problem(place, f"must name a subclass of {base.__module__}.{base.__qualname__}", name))
+        if inspect.isabstract(found):
+            missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+            raise WrongInput(Problem(place, f"the class must define {missing}", name))
+        return found
+
+    def known(self, name: str, base: type) -> str:
+        """Validate a setting that names a class without settings: give it back, or raise ValueError in plain words."""
+        try:
+            found: type[object] = self.load_class(name, base)
+            with blaming(self.noun, f"making {name}"):
+                found()
+        except WrongInput as error:
+            raise ValueError("; ".join(problem.told() for problem in error.problems)) from error
+        return name
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Say where a known name comes from, such as ``from clash 1.0 (module:Thing)``; more than one is a clash."""
+        ours = (BUILT_IN,) if name in self._files() else ()
+        return (*ours, *map(_origin, self._entry_points().get(name, ())))
+
+    def reference(self, name: str) -> str:
+        """Return the ``module:Thing`` that an entry point's name stands for; any other name as it is."""
+        points = self._entry_points().get(name, ())
+        return points[0].value if points and name not in self._files() else name
 
     def describe(self, name: str) -> str:
-        """Return the first line of the file's docstring, read without importing it."""
+        """Return the first line of the file's docstring, read without importing it; nothing for an entry point."""
         path = self._files().get(name)
-        if path is None:
-            return f"from {self._entry_points()[name]}"
-        text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+        text = "" if path is None else ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         return text.partition("\n")[0]
 
     def _files(self) -> Mapping[str, Path]:
@@ -66,21 +123,22 @@ class Registry:
         modules = [module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")]
         return {name: Path(folder) / f"{name}.py" for folder in folders for name in modules}
 
-    def _entry_points(self) -> Mapping[str, str]:
-        return {point.name: point.value for point in entry_points(group=self.group)}
+    def _entry_points(self) -> Mapping[str, tuple[EntryPoint, ...]]:
+        return _points(self.group, tuple(sys.path))
 
-    def _from_path(self, name: str) -> object:
-        module_name, _, attribute = name.partition(":")
-        try:
-            return getattr(importlib.import_module(module_name), attribute)
-        except ModuleNotFoundError as error:
-            if error.name is None or not module_name.startswith(error.name):
-                raise
-            rule = f"`{name}` names the module {module_name!r}, which is not installed"
-            raise WrongInput(Problem(self.noun, rule, mend="install it or correct the name")) from None
-        except AttributeError:
-            rule = f"the module {module_name!r} has no {attribute!r}"
-            raise WrongInput(Problem(self.noun, rule, mend="correct the name after the colon")) from None
+
+@cache
+def _points(group: str, path: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
+    """Return the entry points of a group by name, each object once; `path` is where they were looked for."""
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for point in entry_points(group=group):
+        found.setdefault(point.name, {})[point.value] = point
+    return {name: tuple(sorted(points.values(), key=_origin)) for name, points in found.items()}
+
+
+def _origin(point: EntryPoint) -> str:
+    home = f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed distribution"
+    return f"from {home} ({point.value})"
 
 
 # What a sweep file may name, known here without importing any of it; each is used by the package that it lists.

@@ -26,14 +26,14 @@ _NOUNS = (
 @exits
 def list_command(noun: str) -> int:
     """List what a sweep file may name."""
-    from paretta.orchestrator.config.catalogue import entries
+    from paretta.orchestrator.config.catalogue import entries, origins
 
     if noun not in _NOUNS:
         raise WrongInput(Problem("list", did_you_mean(noun, _NOUNS, "list")))
-    found = entries(noun)
-    width = max(map(len, found), default=0)
+    found, homes = entries(noun), origins(noun)
+    width, home_width = max(map(len, found), default=0), max(map(len, homes.values()), default=0)
     for name, story in found.items():
-        click.echo(f"{name:{width}}  {story}")
+        click.echo(f"{name:{width}}  {homes[name]:{home_width}}  {story}".rstrip())
     return DONE
 
 

@@ -22,3 +22,11 @@ def entries(noun: str) -> dict[str, str]:
         return presets()
     known = REGISTRIES[noun]
     return {name: known.describe(name) for name in known.names()}
+
+
+def origins(noun: str) -> dict[str, str]:
+    """Return where each known name of `noun` comes from; a name that is offered more than once has several origins."""
+    if noun == "presets":
+        return dict.fromkeys(presets(), registry.BUILT_IN)
+    known = REGISTRIES[noun]
+    return {name: ", ".join(known.origins(name)) for name in known.names()}

@@ -1,5 +1,6 @@
 """Everything that can be known to be wrong with a sweep before the first second of compute."""
 
+import inspect
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,11 +20,13 @@ from paretta.pipelines.training.train import TrainSettings
 from paretta.search_spaces.canonical import Document, canonical_json
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.registry import SAMPLERS, STOPPERS
 from paretta.search_spaces.results.trial import Role
 from paretta.search_spaces.space.holes import Choice, spread
 from paretta.search_spaces.space.plan import Plan
 from paretta.search_spaces.space.space import MAX_OPTIONS, Knob, Space
 from paretta.search_spaces.space.variation import tried
+from paretta.search_spaces.user_code import blaming, look_in
 
 MAX_TRIED: Final = 6000  # settings of the whole space that are parsed, a second or two
 
@@ -57,7 +60,8 @@ def check(sweep: Sweep) -> Checked:
     Raises:
         WrongInput: with every problem found, placed in the sweep's file.
     """
-    problems, num_tried = [*_baseline_problems(sweep)], 0
+    look_in(sweep.code_folder)
+    problems, num_tried = [*_baseline_problems(sweep), *_search_problems(sweep)], 0
     for place, document in _settings(sweep):
         num_tried += 1
         problems += _stage_problems(document, place)
@@ -121,6 +125,34 @@ def _some_corners(space: Space) -> tuple[Plan, ...]:
     return tuple(corners[place] for place in spread(len(corners), at_most))
 
 
+def _search_problems(sweep: Sweep) -> Iterator[Problem]:
+    """Load the sampler and the stopper, which are functions of the search, and of the search and its strategy."""
+    search = sweep.config.search
+    for registry, name, takes in (
+        (SAMPLERS, search.sampler, ("search",)),
+        (STOPPERS, search.stopper, ("search", "strategy")),
+    ):
+        where = sweep.source.where(f"search.{registry.noun}")
+        try:
+            found = registry.load(name, where=where)
+        except WrongInput as error:
+            yield from error.problems
+            continue
+        if not _takes(found, takes):
+            yield Problem(where, f"must name a function make({', '.join(takes)})", name)
+
+
+def _takes(function: object, arguments: tuple[str, ...]) -> bool:
+    """Tell whether `function` can be called with so many arguments."""
+    if not callable(function):
+        return False
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
 def _plan_problems(sweep: Sweep, plan: Plan) -> Iterable[Problem]:
     """Find stages that cannot follow each other, in a corner whose stages are each sound by themselves."""
     try:
@@ -162,7 +194,11 @@ def _wish_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[
 
 def _stage_problems(document: Document, where: str) -> Iterable[Problem]:
     try:
-        stage_of(document, where=where)
+        stage = stage_of(document, where=where)
+        with blaming(f"{where} ({stage.kind})", "asking what it does"):
+            stage.words()
+            if stage.shape != "kept":
+                stage.sketch()
     except WrongInput as error:
         return error.problems
     return ()
@@ -179,7 +215,7 @@ def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
 def _task(sweep: Sweep) -> Task:
     where = sweep.source.where("task.use")
     try:
-        task = load_task(sweep.config.task.use, sweep.config.task.options, sweep.folder)
+        task = load_task(sweep.config.task.use, sweep.config.task.options, sweep.code_folder)
         check_task(task)
     except WrongInput as error:
         raise WrongInput(

@@ -226,6 +226,11 @@ class Sweep:
         return self.folder == Path(str(files(PRESETS))).resolve()
 
     @property
+    def code_folder(self) -> Path:
+        """Where code that it names is looked for: its own folder, for a preset the current one."""
+        return Path.cwd() if self.is_preset else self.folder
+
+    @property
     def story(self) -> str:
         """The file's opening comment: what the sweep is about, in one line."""
         return self.source.opening
@@ -243,8 +248,7 @@ def presets() -> dict[str, str]:
 
 def _check_names(search: SearchConfig, where: Callable[[str], str]) -> None:
     for registry, name in ((SAMPLERS, search.sampler), (STOPPERS, search.stopper)):
-        if name not in registry.names() and ":" not in name:
-            raise WrongInput(Problem(where(registry.noun), did_you_mean(name, registry.names(), registry.noun)))
+        registry.require(name, where(registry.noun))
 
 
 def _find(reference: str) -> Path:

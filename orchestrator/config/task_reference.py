@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paretta.search_spaces.canonical import Document, Json, canonical_json
+from paretta.search_spaces.user_code import look_in
 
 if TYPE_CHECKING:
     from paretta.pipelines.task import Task
@@ -37,7 +38,8 @@ class TaskReference:
         return {"use": self.use, "options": json.loads(self.options)}
 
     def load(self) -> "Task":
-        """Make the task; a process makes it once."""
+        """Make the task; a process makes it once. Code that the sweep names is found in its folder from then on."""
+        look_in(Path(self.folder))
         return _load(self)
 
 

@@ -1,6 +1,7 @@
 """Run the plan of an artifact again."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
@@ -18,6 +19,7 @@ from paretta.pipelines.ranks import use_threads
 from paretta.pipelines.stage import stages_of
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.user_code import look_in, names_code
 from paretta.search_spaces.yaml_io import Located, read_yaml
 
 if TYPE_CHECKING:
@@ -29,13 +31,15 @@ DAY_S = 86_400.0
 def rerun(path: Path, to: Path, *, address: str | None = None) -> str:
     """Run the plan.yaml at `path` with its own task, seed and workers, and return in words what was put into `to`.
 
-    The same versions on one worker give the same bytes. A task in a file is found relative to the current folder. A
-    plan of one worker runs in this process, where no `address` says otherwise; more workers need a cluster.
+    The same versions on one worker give the same bytes. Code that it names, such as its task, is found relative to the
+    current folder, which is sent to the cluster at `address` for it. A plan of one worker runs in this process, where
+    no `address` says otherwise; more workers need a cluster.
 
     Raises:
         WrongInput: the file is not a plan, or `to` is not free.
         TrialFailed: the run failed.
     """
+    look_in(Path.cwd())
     source = read_yaml(path)
     plan, seed, workers, task = _parse(source)
     check_free(to)
@@ -47,7 +51,10 @@ def rerun(path: Path, to: Path, *, address: str | None = None) -> str:
         if workers == 1 and address is None and dataset is None:
             delivered = _run_here(order)
         else:
-            delivered = _run_on_lane(order, workers, address, Path(scratch) / "ray", dataset)
+            travels = Path.cwd() if names_code(source.data) else None
+            delivered = _run_on_lane(
+                order, workers, address, travels=travels, storage=Path(scratch) / "ray", dataset=dataset
+            )
         fetch(folder, to)
     return delivered.words
 
@@ -59,10 +66,18 @@ def _run_here(order: TrialRequest) -> TrialProduct:
 
 
 def _run_on_lane(
-    order: TrialRequest, workers: int, address: str | None, storage: Path, dataset: "Callable[[], Dataset] | None"
+    order: TrialRequest,
+    workers: int,
+    address: str | None,
+    *,
+    travels: Path | None,
+    storage: Path,
+    dataset: "Callable[[], Dataset] | None",
 ) -> TrialProduct:
+    if address is not None and travels is not None:  # it is where the processes there start
+        order = replace(order, task=replace(order.task, folder="."))
     with (
-        connect(address),
+        connect(address, working_dir=travels),
         LanePool(
             "paretta.orchestrator.trials.handler:handle", storage=storage, workers_per_lane=workers, dataset=dataset
         ) as lanes,

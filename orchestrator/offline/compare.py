@@ -17,7 +17,7 @@ from paretta.orchestrator.search.interfaces import Stopper, Strategy
 from paretta.orchestrator.search.losses import LossScale
 from paretta.orchestrator.search.spec import Search
 from paretta.orchestrator.search.suggester import Suggester
-from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.registry import SAMPLERS, STOPPERS
 from paretta.search_spaces.space.plan import Plan
 
@@ -206,6 +206,5 @@ class _RowForesight:
 def _pair(name: str) -> tuple[str, str]:
     sampler, _, stopper = name.partition("+")
     for registry, part in ((SAMPLERS, sampler), (STOPPERS, stopper or "none")):
-        if part not in registry.names() and ":" not in part:
-            raise WrongInput(Problem("--sampler", did_you_mean(part, registry.names(), registry.noun)))
+        registry.load(part, where="--sampler")
     return sampler, stopper or "none"

@@ -148,7 +148,7 @@ def _workers(prepared: PreparedSweep, log: EventLog, stopping: StopRequest) -> I
 def _task(prepared: PreparedSweep) -> TaskReference:
     """Return the task as workers load it; a cluster that we joined has the user's folder where its processes start."""
     task = prepared.sweep.config.task
-    return TaskReference.of(task.use, task.options, prepared.sweep.folder if prepared.cluster.own else Path())
+    return TaskReference.of(task.use, task.options, prepared.sweep.code_folder if prepared.cluster.own else Path())
 
 
 def _lanes(prepared: PreparedSweep, task: TaskReference) -> LanePool:

@@ -7,7 +7,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 from paretta.search_spaces.registry import IMPORTANCES
 
 
@@ -63,14 +62,10 @@ class Importance(ABC):
 
 def importance_of(name: str, where: str) -> Importance:
     """Load the score called `name`. Raises `WrongInput`."""
-    importance_class = IMPORTANCES.load(name)
-    if not (isinstance(importance_class, type) and issubclass(importance_class, Importance)):
-        raise WrongInput(Problem(where, "must name a subclass of paretta.pipelines.importance.Importance", name))
+    importance_class = IMPORTANCES.load_class(name, Importance, where=where)  # type: ignore[type-abstract]
     return importance_class()
 
 
 def known_importance(name: str) -> str:
-    """Validate a setting that names a score: give it back, or raise ValueError with the nearest known one."""
-    if ":" not in name and name not in IMPORTANCES.names():
-        raise ValueError(did_you_mean(name, IMPORTANCES.names(), "importance"))
-    return name
+    """Validate a setting that names a score: give it back, or raise ValueError that says what is wrong with it."""
+    return IMPORTANCES.known(name, Importance)

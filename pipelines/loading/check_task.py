@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from paretta.pipelines.loading.load_task import blaming
 from paretta.pipelines.losses.class_scores import counted, num_counted, possible_axes
 from paretta.pipelines.samples import Samples, num_samples, take
 from paretta.pipelines.stream import Stream
 from paretta.pipelines.task import SPLITS, Metric, Split, Task
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.user_code import blaming
 
 
 def check_task(task: Task, *, where: str = "task") -> None:

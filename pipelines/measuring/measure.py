@@ -18,6 +18,7 @@ from paretta.pipelines.samples import batches
 from paretta.pipelines.task import Split, Task
 from paretta.search_spaces.errors import TrialFailed
 from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.user_code import reference_to
 
 TIMEOUT_SECONDS = 600.0
 
@@ -69,7 +70,8 @@ def _probed(artifact: Path, bench: MeterBench, folder: Path, meters: Sequence[Me
         baseline=None if bench.baseline is None else bench.baseline.absolute(),
         inputs=folder / "inputs.npy",
         outputs=folder / "outputs.npy" if answer else None,
-        meters=tuple(meter.model_dump() for meter in meters),
+        # by class: a user's own meter is not found by the `kind` that it gives itself
+        meters=tuple({**meter.model_dump(), "kind": reference_to(type(meter))} for meter in meters),
         readings=folder / "readings.json",
         facts=dict(bench.facts),
     )

@@ -39,9 +39,7 @@ class WidthBudget(BaseModel):
     @field_validator("sensitivity")
     @classmethod
     def _known(cls, name: str) -> str:
-        if ":" not in name and name not in SENSITIVITIES.names():
-            raise ValueError(did_you_mean(name, SENSITIVITIES.names(), "sensitivity"))
-        return name
+        return SENSITIVITIES.known(name, Sensitivity)
 
     @model_validator(mode="after")
     def _one(self) -> "WidthBudget":
@@ -159,8 +157,6 @@ def _within_bytes(
 
 def sensitivity_of(name: str) -> Sensitivity:
     """Return the sensitivity called `name`. Raises `WrongInput`."""
-    found = SENSITIVITIES.load(name)
-    if not (isinstance(found, type) and issubclass(found, Sensitivity)):
-        rule = "must name a subclass of paretta.pipelines.sensitivities.Sensitivity"
-        raise WrongInput(Problem("quantize.bits.sensitivity", rule, name))
-    return found()
+    place = "quantize.bits.sensitivity"
+    sensitivity_class = SENSITIVITIES.load_class(name, Sensitivity, where=place)  # type: ignore[type-abstract]
+    return sensitivity_class()

@@ -9,10 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from paretta.pipelines.grid import Grid
-from paretta.search_spaces.errors import Problem, WrongInput
-from paretta.search_spaces.registry import Registry
+from paretta.search_spaces.registry import QUANTIZERS
 
-QUANTIZERS = Registry("quantizer", "paretta.pipelines.quantizers")
 RangeRule = Literal["minmax", "percentile", "mse"]
 # lows [rows], highs [rows] -> the grid of as many rows that covers them
 Cover: TypeAlias = Callable[[Tensor, Tensor], Grid]
@@ -88,9 +86,10 @@ def _best_clip(rows: Tensor, low: Tensor, high: Tensor, cover: Cover) -> Tensor:
 
 def quantizer_of(name: str, *, bits: int, axis: int | None, range: RangeRule) -> Quantizer:
     """Return the quantizer called `name` with its settings. Raises `WrongInput`."""
-    found = QUANTIZERS.load(name)
-    if not (isinstance(found, type) and issubclass(found, Quantizer)):
-        raise WrongInput(
-            Problem("quantize.weights", "must name a subclass of paretta.pipelines.quantizers.Quantizer", name)
-        )
-    return found(bits=bits, axis=axis, range=range)
+    quantizer_class = QUANTIZERS.load_class(name, Quantizer, where="quantize.weights")  # type: ignore[type-abstract]
+    return quantizer_class(bits=bits, axis=axis, range=range)
+
+
+def known_quantizer(name: str) -> str:
+    """Validate a setting that names a quantizer: give it back, or raise ValueError that says what is wrong with it."""
+    return QUANTIZERS.known(name, Quantizer)

@@ -6,13 +6,14 @@ import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
 from hashlib import file_digest, sha256
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
 from paretta.pipelines.task import Task
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.registry import IMPORTANCES, QUANTIZERS, SENSITIVITIES, STAGES, TWEAKS
+from paretta.search_spaces.user_code import loaded_module
 
 _LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib"))
 
@@ -30,16 +31,16 @@ def code_digest(task: Task) -> str:
 
 
 def named_digest(document: Json) -> str:
-    """Return the SHA-256 (hex) of what a stage's settings name: files by path, and code of others' distributions.
+    """Return the SHA-256 (hex) of what a stage's settings name: files by path, and code that is not ours.
 
-    Code that is named as ``package.module:Thing``, or comes from an entry point, counts with its whole package.
+    Code named as ``package.module:Thing``, or by an entry point, counts with its whole package; a file named as
+    ``./file.py:Thing`` counts with every imported one below its folder.
     """
-    total, names = sha256(), sorted(set(_texts(document)))
-    plugged = _entry_points()
-    for name in names:
+    total = sha256()
+    for name in sorted(set(_texts(document))):
         if os.path.isfile(name):
             total.update(_content_digest(name))
-        for code in _package_files(plugged.get(name, name).partition(":")):
+        for code in _named_files(name):
             total.update(_content_digest(code))
     return total.hexdigest()
 
@@ -56,22 +57,19 @@ def _texts(document: Json) -> Iterator[str]:
             yield from _texts(value)
 
 
-@cache
-def _entry_points() -> Mapping[str, str]:
+def _named_files(name: str) -> list[Path]:
+    """Return the source files behind the name of a piece of code; none for our own code and for any other text."""
     registries = (STAGES, TWEAKS, IMPORTANCES, QUANTIZERS, SENSITIVITIES)
-    return {point.name: point.value for known in registries for point in entry_points(group=known.group)}
-
-
-def _package_files(place: tuple[str, str, str]) -> list[Path]:
-    """Return the source files of the package that ``module:attribute`` belongs to; none for any other text."""
-    home, separator, _ = place
-    module = sys.modules.get(home) if separator else None
-    if module is None or not getattr(module, "__file__", None):
+    reference = next((found for known in registries if (found := known.reference(name)) != name), name)
+    module = loaded_module(reference)
+    file = getattr(module, "__file__", None)
+    if module is None or file is None:
         return []
-    file = Path(str(module.__file__))
-    top = sys.modules.get(home.partition(".")[0])
+    if reference.rpartition(":")[0].endswith(".py"):
+        return sorted({Path(file), *_loaded_below({Path(file).parent})})
+    top = sys.modules.get(module.__name__.partition(".")[0])
     folders = [Path(folder) for folder in getattr(top, "__path__", [])]
-    return sorted({file, *(code for folder in folders for code in folder.rglob("*.py"))})
+    return sorted({Path(file), *(code for folder in folders for code in folder.rglob("*.py"))})
 
 
 def _content_digest(file: str | Path) -> bytes:
@@ -85,6 +83,11 @@ def _files(task: Task) -> set[Path]:
     parts += [metric.score for metric in task.metrics.values()]
     parts += [task.stream.dataset] if task.stream is not None else []
     folders = {file.parent for part in parts if (file := _source(_module(part))) is not None}
+    return _loaded_below(folders)
+
+
+def _loaded_below(folders: set[Path]) -> set[Path]:
+    """Return the source files of all imported modules below `folders`, those of libraries apart."""
     loaded = {file for module in list(sys.modules.values()) if (file := _source(module)) is not None}
     return {file for file in loaded if any(folder in file.parents for folder in folders)}
 

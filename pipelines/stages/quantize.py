@@ -16,10 +16,10 @@ from paretta.pipelines.quantization.bit_widths import WidthBudget, Widths, found
 from paretta.pipelines.quantization.calibration import calibrate
 from paretta.pipelines.quantization.fake_quantize import attach_weight_quantizer, detach_activation_quantizers
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms, plain_copy
-from paretta.pipelines.quantizers import QUANTIZERS, Quantizer, RangeRule, quantizer_of
+from paretta.pipelines.quantizers import Quantizer, RangeRule, known_quantizer, quantizer_of
 from paretta.pipelines.sensitivities import WIDTHS, Subject
 from paretta.pipelines.stage import Shape, Stage
-from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.errors import Problem, WrongInput
 
 _log = logging.getLogger("paretta")
 
@@ -52,9 +52,7 @@ class Quantize(Stage):
     @field_validator("weights")
     @classmethod
     def _known(cls, name: str) -> str:
-        if ":" not in name and name not in QUANTIZERS.names():
-            raise ValueError(did_you_mean(name, QUANTIZERS.names(), "quantizer"))
-        return name
+        return known_quantizer(name)
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return the quantised model, on the device and in the mode it came in.

@@ -161,7 +161,10 @@ def _check_step(tree: Tree, where: str, problems: list[Problem]) -> None:
 
 
 def stage_names(steps: Sequence[Tree]) -> dict[str, str]:
-    """Name each stage by its kind where that is unique, else by kind and step, else by its whole path."""
+    """Name each stage by its kind where that is unique, else by kind and step, else by its whole path.
+
+    Of a kind that names code, such as ``./mine.py:Mine``, what stands behind the colon is taken.
+    """
     kinds = [(path, kind) for index, step in enumerate(steps) for path, kind in _stages_in(step, f"step{index + 1}")]
     in_space = Counter(kind for _, kind in kinds)
     in_step = Counter((path.partition("[")[0], kind) for path, kind in kinds)
@@ -177,7 +180,7 @@ def _stages_in(tree: Tree, path: str) -> Iterator[tuple[str, str]]:
         for label, option in zip(tree.labels, tree.options, strict=True):
             yield from _stages_in(option, f"{path}[{label}]")
     elif isinstance(tree, dict):
-        yield path, str(tree["kind"])
+        yield path, str(tree["kind"]).rpartition(":")[2]
 
 
 @dataclass(slots=True)

@@ -7,11 +7,12 @@ import pytest
 
 from paretta.pipelines.bench import derived_seed, seeded
 from paretta.pipelines.loading.load_task import load_task
-from paretta.pipelines.reuse.code_digest import code_digest
+from paretta.pipelines.reuse.code_digest import code_digest, named_digest
 from paretta.pipelines.reuse.prefixes import baseline_key
 from paretta.pipelines.task import Task
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.user_code import load_object, look_in
 
 TASK = """
 import torch
@@ -74,3 +75,27 @@ def test_the_same_files_elsewhere_share_it(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tmp_path / "same")])
     (tmp_path / "same").rename(tmp_path / "moved")
     assert code_digest(load_task("./task.py:make", {}, tmp_path / "moved")) == first
+
+
+@pytest.mark.parametrize("edited", ["mine.py", "helper_of_mine.py"])
+def test_one_line_of_a_stage_of_ones_own_makes_another_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "helper_of_mine", raising=False)
+    (tmp_path / "helper_of_mine.py").write_text("FACTOR = 1\n")
+    (tmp_path / "mine.py").write_text("from helper_of_mine import FACTOR\nclass Mine:\n    pass\n")
+    (tmp_path / "unused.py").write_text("")
+    look_in(tmp_path)
+    document: Document = {"kind": "iterate", "stage": {"kind": "./mine.py:Mine"}}
+
+    def digest() -> str:
+        load_object("./mine.py:Mine", "here")
+        return named_digest(document)
+
+    first = digest()
+    (tmp_path / "unused.py").write_text("EDITED = True\n")
+    assert digest() == first
+    with (tmp_path / edited).open("a") as file:
+        file.write("EDITED = True\n")
+    assert digest() != first

@@ -155,3 +155,10 @@ def test_labels_are_unique_scalars() -> None:
     choice = Choice(({"kind": "a", "n": 1}, {"kind": "a", "n": 2}, {"x": 1}, None, 4))
     assert choice.labels == ("a#0", "a#1", "option2", None, 4)
     assert choice.option("a#1") == {"kind": "a", "n": 2}
+
+
+def test_a_stage_of_ones_own_is_named_by_what_stands_behind_the_colon() -> None:
+    mine = {"kind": "./mine.py:Mine", "x": {"float": [0, 1]}}
+    assert [knob.name for knob in Space.parse([], [mine]).knobs()] == ["Mine.x"]
+    others = [mine, {**mine, "kind": "their.module:Mine"}]
+    assert [knob.name for knob in Space.parse([], others).knobs()] == ["Mine@step1.x", "Mine@step2.x"]

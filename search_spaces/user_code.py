@@ -1,0 +1,151 @@
+"""Code of the user's that a file names: `package.module:Thing`, or `./file.py:Thing` beside the sweep file."""
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Final
+
+from paretta.search_spaces.errors import Problem, WrongInput
+
+_PREFIX: Final = "paretta_file_"
+_START: Final = [Path()]
+
+
+def look_in(folder: Path) -> None:
+    """Let ``./file.py:Thing`` start at `folder` from now on, and let the modules there be imported.
+
+    Like the import path, this holds for the whole process: names travel between processes as text, and whoever takes
+    up a sweep, a plan or a task calls this first. The folder goes last on the import path, so that its modules hide
+    nothing installed.
+    """
+    _START[0] = folder
+    _let_import_from(folder.resolve())
+
+
+def load_object(reference: str, where: str) -> object:
+    """Return what ``module:attribute`` or ``./file.py:attribute`` names.
+
+    Raises:
+        WrongInput: the file, the module or the attribute is missing, or importing it fails; placed at `where`.
+    """
+    place, _, attribute = reference.rpartition(":")
+    module = _file_module(place, where) if place.endswith(".py") else _named_module(place, where)
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        near = get_close_matches(attribute, [name for name in vars(module) if not name.startswith("_")], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        mend = "correct the name after the colon"
+        raise WrongInput(Problem(where, f"{place} has no {attribute!r}{hint}", mend=mend)) from None
+
+
+def loaded_module(reference: str) -> ModuleType | None:
+    """Return the module that a reference names; None where the text is no reference, or nothing has loaded it."""
+    place, separator, _ = reference.rpartition(":")
+    if not (separator and place):
+        return None
+    if not place.endswith(".py"):
+        return sys.modules.get(place)
+    path = (_START[0] / place).resolve()
+    return sys.modules.get(_module_name(path)) if path.is_file() else None
+
+
+def names_code(document: object) -> bool:
+    """Tell whether some text in a document may name code, as ``module:Thing`` does.
+
+    >>> names_code({"stages": [{"kind": "./mine.py:Mine"}]}), names_code({"stages": [{"kind": "train"}]})
+    (True, False)
+    """
+    if isinstance(document, str):
+        return ":" in document
+    if isinstance(document, Mapping):
+        return any(names_code(value) for value in document.values())
+    return isinstance(document, Sequence) and any(map(names_code, document))
+
+
+def reference_to(thing: type) -> str:
+    """Return a text by which another process of this machine loads a class, wherever it came from.
+
+    >>> from collections import OrderedDict
+    >>> reference_to(OrderedDict)
+    'collections:OrderedDict'
+    """
+    module = sys.modules[thing.__module__]
+    home = module.__file__ if module.__name__.startswith(_PREFIX) else module.__name__
+    return f"{home}:{thing.__qualname__}"
+
+
+def _file_module(place: str, where: str) -> ModuleType:
+    """Import a file by its path; one with the same content is imported once, and anew once it was edited."""
+    path = (_START[0] / place).resolve()
+    if not path.is_file():
+        mend = "give the path relative to the sweep file's folder"
+        raise WrongInput(Problem(where, "the file must exist", str(path), mend))
+    name = _module_name(path)
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    _let_import_from(path.parent)
+    # registered before it runs, as the import system does: dataclasses and pickle look their module up by name
+    sys.modules[name] = module
+    try:
+        with blaming(where, "importing it"):
+            spec.loader.exec_module(module)
+    except WrongInput:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _module_name(path: Path) -> str:
+    return _PREFIX + sha256(str(path).encode() + b"\0" + path.read_bytes()).hexdigest()[:12]
+
+
+def _named_module(place: str, where: str) -> ModuleType:
+    try:
+        with blaming(where, "importing it"):
+            return importlib.import_module(place)
+    except WrongInput as error:
+        cause = error.__cause__
+        missing = cause.name if isinstance(cause, ModuleNotFoundError) else None
+        if missing is None or not f"{place}.".startswith(f"{missing}."):
+            raise
+        rule = f"No module named {missing!r}: it is not installed, and not in {_START[0].resolve()}"
+        raise WrongInput(Problem(where, rule, mend="install it or correct the name")) from None
+
+
+def _let_import_from(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+class blaming:  # noqa: N801 - reads as a verb in a with statement
+    """Turn whatever the user's code raises inside the block into WrongInput with the original message and line."""
+
+    def __init__(self, where: str, doing: str) -> None:
+        self.where, self.doing = where, doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, WrongInput):
+            raise WrongInput(Problem(self.where, f"{self.doing} failed: {_told(error)}")) from error
+
+
+def _told(error: Exception) -> str:
+    """Name the error, its message and the line it comes from."""
+    message = f"{type(error).__name__}: {error}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
+    if isinstance(error, SyntaxError) or not frames:
+        return message
+    return f"{message} (at {frames[-1].filename}:{frames[-1].lineno})"

@@ -1,0 +1,100 @@
+"""What a sweep file names of the user's own is found beside it; what is wrong is told before any compute."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from paretta.orchestrator.config.check import check
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.search_spaces.errors import WrongInput
+
+PROJECT = Path(__file__).parents[2] / "own_project"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is not the current one, with one extension of each kind beside the sweep file."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for module in ("own_parts", "beside"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    for file in ("own_parts.py", "beside.py", "sweep.yaml"):
+        shutil.copy(PROJECT / file, tmp_path)
+    return tmp_path
+
+
+def test_each_kind_of_extension_is_found_beside_the_sweep_file(folder: Path) -> None:
+    checked = check(Sweep.read(str(folder / "sweep.yaml")))
+    assert [objective.meter for objective in checked.objectives] == ["size", "num_files", "accuracy"]
+    assert checked.epochs == 1
+
+
+UNKNOWN = [
+    ("./own_parts.py:ScaleBias", "sweep.yaml:5 space[0]"),
+    ("./own_parts.py:Spread", "sweep.yaml:6 space[1]"),
+    ("./own_parts.py:Even", "sweep.yaml:7 space[2]"),
+    ("own_parts:Plain", "sweep.yaml:7 space[2]"),
+    ("./own_parts.py:Shrink", "sweep.yaml:8 space[3]"),
+    ("./own_parts.py:NumFiles", "sweep.yaml:9 objectives[1]"),
+    ("./own_parts.py:in_order", "sweep.yaml:10 search.sampler"),
+    ("own_parts:patient", "sweep.yaml:10 search.stopper"),
+]
+WRONG = [
+    ("own_parts:Nothing", "own_parts has no 'Nothing'"),
+    ("./absent.py:Thing", "the file must exist"),
+    ("no_such:thing", "No module named 'no_such'"),
+    ("./broken.py:Thing", "importing it failed: KeyError: 'here'"),
+    ("./own_parts.py:SMALLEST", "must name a"),
+]
+
+
+@pytest.mark.parametrize(("named", "place"), UNKNOWN)
+@pytest.mark.parametrize(("wrong", "told"), WRONG)
+def test_one_that_cannot_be_used_is_told_with_file_and_line(
+    folder: Path, named: str, place: str, wrong: str, told: str
+) -> None:
+    (folder / "broken.py").write_text("{}['here']\n")
+    file = folder / "sweep.yaml"
+    file.write_text(file.read_text().replace(f'"{named}"', f'"{wrong}"'))
+    with pytest.raises(WrongInput) as caught:
+        check(Sweep.read(str(file)))
+    assert place in str(caught.value)
+    assert told in str(caught.value)
+
+
+APPLY = "apply = lambda self, model, bench: model"
+
+
+APPLY = "apply = lambda self, model, bench: model"
+
+
+@pytest.mark.parametrize(
+    ("methods", "told"),
+    [
+        ("pass", "the class must define apply"),
+        (f"{APPLY}; words = lambda self: 1 / 0", "asking what it does failed: ZeroDivisionError"),
+        (f"{APPLY}; conflict = lambda self, *_, **__: {{}}[1]", "asking what conflicts with it failed: KeyError: 1"),
+        (f"{APPLY}; model_post_init = lambda self, _: {{}}[1]", "parsing its settings failed: KeyError: 1"),
+    ],
+)
+def test_a_stage_that_fails_while_it_is_asked_is_told(folder: Path, methods: str, told: str) -> None:
+    head = "from typing import Literal\nfrom paretta.pipelines.stage import Stage\n"
+    (folder / "wrong.py").write_text(
+        f'{head}class Wrong(Stage):\n    kind: Literal["wrong"] = "wrong"\n    {methods}\n'
+    )
+    (folder / "sweep.yaml").write_text('task: {use: digits}\nspace: [{kind: "./wrong.py:Wrong"}]\n')
+    with pytest.raises(WrongInput) as caught:
+        check(Sweep.read(str(folder / "sweep.yaml")))
+    assert "sweep.yaml:2 space" in str(caught.value)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "takes"), [("sampler", "search"), ("stopper", "search, strategy")])
+def test_a_function_that_takes_something_else_is_told(folder: Path, key: str, takes: str) -> None:
+    (folder / "wrong.py").write_text("def make(a, b, c):\n    pass\n")
+    text = f'task: {{use: digits}}\nspace: [{{kind: train}}]\nsearch: {{{key}: "./wrong.py:make"}}\n'
+    (folder / "sweep.yaml").write_text(text)
+    with pytest.raises(WrongInput) as caught:
+        check(Sweep.read(str(folder / "sweep.yaml")))
+    assert f"sweep.yaml:3 search.{key}: must name a function make({takes}); got './wrong.py:make'" in str(caught.value)

@@ -1,0 +1,3 @@
+"""A neighbour that the extensions import."""
+
+SMALLEST = 2
