@@ -15,7 +15,6 @@ from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 from paretta.search_spaces.objectives.objective import Goal
 from paretta.search_spaces.objectives.reading import Reading
-from paretta.search_spaces.pydantic_errors import problems_of
 from paretta.search_spaces.registry import METERS
 from paretta.search_spaces.user_code import blaming
 
@@ -94,7 +93,8 @@ def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *,
         try:
             return meter_class.model_validate(settings)
         except ValidationError as error:
-            raise WrongInput(*problems_of(error, meter_class, lambda path: f"{where}.{path}")) from None
+            findings = ((".".join(map(str, finding["loc"])), finding) for finding in error.errors())
+            raise WrongInput(*(Problem(f"{where}.{path}", f["msg"], f["input"]) for path, f in findings)) from None
 
 
 def answers(artifact: Path, inputs: NDArray[np.generic]) -> NDArray[np.generic]:
