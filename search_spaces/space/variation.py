@@ -21,8 +21,9 @@ def varied(space: Space, knob: Knob, *, options: int = MAX_OPTIONS, points: int 
 
     Args:
         space: which `knob` is of.
-        knob: takes each option of a choice, up to so many `options`, or so many `points` of a range; evenly spaced,
-            with the ends.
+        knob: takes each option of a choice, or points of a range; evenly spaced, with the ends.
+        options: the most options of a choice that it takes.
+        points: how many points of a range it takes.
     """
     values = probes(knob.hole, options if isinstance(knob.hole, Choice) else points)
     given = dict(reversed(knob.given))
