@@ -128,7 +128,7 @@ def measure(num_trials: int, sampler_name: str) -> dict[str, float]:
             record = SweepRecord(name="scale", folder=folder)
             log = Stamping(journal, shown, SweepFiles(folder), record, SweepMetrics())
             log.sweep(name="scale", config={"search": {"trials": num_trials}}, objectives=OBJECTIVES, facts={})
-            callback, asked = JournalCallback(log, 0), partial(record_asked, log, 0)
+            callback, asked = JournalCallback(log), partial(record_asked, log, 0)
             actors = folder / "actors"
             actors.mkdir()
 

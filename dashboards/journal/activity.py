@@ -3,14 +3,14 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, cast, get_args
+from typing import Final, cast
 
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.search_spaces.canonical import Document, Json
-from paretta.search_spaces.results.trial import Status, Trial
+from paretta.search_spaces.results.trial import STATUSES, Trial
 
 MEASURING = "measuring"
-_ENDED: Final = tuple(status for status in get_args(Status) if status != "running")
+_ENDED: Final = tuple(status for status in STATUSES if status not in ("running", "interrupted"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from paretta.search_spaces.canonical import Document
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2  # 1 called a trial that was stopped early `pruned`
 _MAX_DEPTH: Final = 64
 _LAST_TIME: Final = 253402300799.0  # the end of the year 9999, the last that a date can be made of
 

@@ -48,7 +48,7 @@ class Growth:
 
 def _with(front: Front, trial: Trial) -> Front:
     """Return the front with one more trial, or the very same front where the trial does not belong to it."""
-    if trial.status != "complete" or trial.role == "confirmation":
+    if not trial.is_measured or trial.role == "confirmation":
         return front
     if (
         trial.role != "baseline"

@@ -5,6 +5,7 @@ from typing import Final
 
 from paretta.dashboards.journal.activity import asked, doings, num_ended, seconds_left
 from paretta.dashboards.journal.record import SweepRecord
+from paretta.search_spaces.results.trial import STATUSES
 
 # name -> what it says; Prometheus knows each as ray_<name>, with the sweep as a label
 GAUGES: Final = {
@@ -17,7 +18,6 @@ GAUGES: Final = {
     "paretta_seconds_left": "expected seconds to the last trial",
     "paretta_last_event_timestamp_seconds": "Unix time of the journal's last event",
 }
-STATUSES: Final = ("running", "complete", "failed", "pruned", "infeasible", "duplicate")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
@@ -13,7 +13,7 @@ from paretta.search_spaces.errors import WrongInput, did_you_mean
 from paretta.search_spaces.objectives.limits import Limit, parse_limits
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.wish import Wish
-from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.front import Front, missed_by
 from paretta.search_spaces.results.trial import Role, Status, Trial
 
 
@@ -25,7 +25,8 @@ class SweepRecord:
         config: the resolved sweep document.
         facts: digests, versions and settings found at the start.
         limits: what the front's members must keep to; reference: what moves the hypervolume's reference point.
-        trials: the last state of each trial by uid, baseline included.
+        trials: the last state of each trial by uid, baseline included. One that the sweep left running when it ended is
+            ``interrupted``, and runs again when the sweep is resumed; one that misses a limit is ``infeasible``.
         progress: the last message of each running trial by uid.
         frozen: uids of the final front, None while the sweep runs.
         endings: each trial at the moment it ended, with the Unix time of the event; a trial tried again ends again.
@@ -89,6 +90,8 @@ class SweepRecord:
         match event["event"]:
             case "sweep":
                 self._open(event)
+            case "resumed":
+                self._change("interrupted", "running")
             case "trial":
                 self._take(Trial.from_document(cast(Document, event["trial"])))
             case "progress":
@@ -98,21 +101,45 @@ class SweepRecord:
             case "end":
                 self.status = cast(SweepEnding, event["status"])
                 self.reason = cast(str | None, event["reason"])
+                self.interrupt()
+
+    def interrupt(self) -> bool:
+        """Count what runs as interrupted, because nobody runs the sweep any more; return whether anything ran."""
+        return self._change("running", "interrupted")
+
+    def _change(self, status: Status, to: Status) -> bool:
+        found = [trial for trial in self.trials.values() if trial.status == status]
+        for trial in found:
+            self._keep(replace(trial, status=to))
+        return bool(found)
 
     def _take(self, trial: Trial) -> None:
         for name, value, known in (("status", trial.status, Status), ("role", trial.role, Role)):
             if value not in get_args(known):
                 raise ValueError(f"trial.{name}: {did_you_mean(value, get_args(known), name)}")
-        before = self.trials.get(trial.uid)
-        self.trials[trial.uid] = trial
+        before, trial = self.trials.get(trial.uid), self._judged(trial)
+        self._keep(trial)
         if trial.role == "trial":
             self.began = trial.started if self.began is None else min(self.began, trial.started)
-            self._states.update([trial.status])
-            self._states.subtract([before.status] if before else [])
-        if trial.status != "running":
+        if trial.has_ended:
             self.progress.pop(trial.uid, None)
             if before is None or before.status != trial.status:
                 self.endings.append((self.updated, trial))
+
+    def _keep(self, trial: Trial) -> None:
+        before = self.trials.get(trial.uid)
+        self.trials[trial.uid] = trial
+        if trial.role == "trial":
+            self._states.update([trial.status])
+            self._states.subtract([before.status] if before else [])
+
+    def _judged(self, trial: Trial) -> Trial:
+        """Return a trial that was measured as infeasible where it misses a limit of the sweep."""
+        if trial.status != "complete" or not self.limits or trial.role in ("baseline", "confirmation"):
+            return trial
+        baseline = next((known for known in self.trials.values() if known.role == "baseline"), None)
+        missed = [str(limit) for limit in self.limits if missed_by(trial, [limit], baseline) > 0]
+        return replace(trial, status="infeasible", reason=f"misses {' and '.join(missed)}") if missed else trial
 
     def _open(self, event: Document) -> None:
         self.started = self.started or self.updated

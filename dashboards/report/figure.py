@@ -37,7 +37,7 @@ def front_picture(front: Front, path: Path) -> None:
 
 def _draw(axes: "Axes", front: Front, across: Objective, up: Objective) -> None:
     members = {trial.uid for trial in front}
-    rest = [t for t in front.trials if t.status == "complete" and t.uid not in members and t.role == "trial"]
+    rest = [t for t in front.trials if t.is_measured and t.uid not in members and t.role == "trial"]
     axes.plot(*_places(rest, across, up), "o", mfc="none", mec=_REST, ms=4, mew=0.9, label="dominated")
     for trial in front:
         (x,), (y,) = _places([trial], across, up)
@@ -77,7 +77,7 @@ def _name_roles(axes: "Axes", front: Front, across: Objective, up: Objective) ->
 def _label(axes: "Axes", front: Front, across: Objective, up: Objective) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
-    values = [value for t in front.trials if (value := t.value(across.meter)) is not None and t.status == "complete"]
+    values = [value for t in front.trials if (value := t.value(across.meter)) is not None and t.is_measured]
     if across.goal == "min" and across.unit != "share" and values and min(values) > 0 and max(values) > 8 * min(values):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if max(values) > 30 * min(values) else (1.0, 2.0, 5.0)))

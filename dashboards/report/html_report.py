@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from paretta.dashboards.journal.front_growth import GrowthStep
-from paretta.dashboards.journal.liveness import state_words
+from paretta.dashboards.journal.liveness import has_died, state_words
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import reused_words, roles, total_cost
 from paretta.dashboards.report.knob_importance import influence
@@ -78,6 +78,8 @@ def live_page(data: Mapping[str, Json], links: Mapping[str, str]) -> str:
 
 def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json]:
     """Return all that the page shows, as plain data; trials are kept short, for there may be thousands."""
+    if has_died(record):
+        record.interrupt()
     home = f"--home {shlex.quote(str(record.folder.absolute().parent))}"
     front, trials = record.front(), [trial for trial in record.trials.values() if trial.role != "confirmation"]
     knobs = list(dict.fromkeys(name for trial in trials for name in trial.knobs))

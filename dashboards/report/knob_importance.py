@@ -21,7 +21,7 @@ def influence(trials: Sequence[Trial], objectives: Sequence[Objective]) -> dict[
     Takes the complete trials. A knob that was not asked in a trial counts as a value of its own. Meters that are
     compared as ratios (see `Objective.axis`) are taken as logarithms. Empty where fewer than twelve trials speak.
     """
-    finished = [t for t in trials if t.status == "complete" and t.role == "trial"]
+    finished = [t for t in trials if t.is_measured and t.role == "trial"]
     finished = [t for t in finished if all(t.value(o.meter) is not None for o in objectives)]
     if len(finished) < _FEWEST:
         return {}

@@ -14,7 +14,7 @@ from paretta.search_spaces.results.trial import Trial
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-FRONT_SCHEMA_VERSION: Final = 1
+FRONT_SCHEMA_VERSION: Final = 2  # 1 counted `pruned` trials, and those that miss a limit as `complete`
 FRONT_SCHEMA: Final = Path(__file__).parents[1] / "schemas" / "front.schema.json"
 
 

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from paretta.dashboards.journal.activity import asked, now_document, num_ended
 from paretta.dashboards.journal.journal import JOURNAL_FILE
-from paretta.dashboards.journal.liveness import state_words
+from paretta.dashboards.journal.liveness import has_died, state_words
 from paretta.dashboards.report.html_report import STATIC, live_page, report_data
 from paretta.dashboards.server.server_process import address, is_loopback
 from paretta.dashboards.tracking.journal_tail import Tail
@@ -57,7 +57,7 @@ class LiveSweep:
             return state, ended, str(record.count("failed")), str(len(record.front())), began
 
     def _take_in_news(self) -> None:
-        if self._tail.read():
+        if self._tail.read() or (has_died(self._tail.record) and self._tail.record.interrupt()):
             self._data = {}
 
     def data(self) -> dict[str, Json]:

@@ -17,7 +17,7 @@ const app = {
     const { data } = this;
     this.objectives = data.objectives;
     if (this.limits.length !== this.objectives.length) this.limits = this.objectives.map(() => null);  // the journal was still empty
-    this.measured = data.trials.filter(t => t.status === "complete");
+    this.measured = data.trials.filter(t => t.status === "complete" || t.status === "infeasible");
     const byUid = new Map(data.trials.map(t => [t.uid, t]));
     this.members = data.front.map(uid => byUid.get(uid));
     this.undecided = data.trials.filter(t => t.undecided);
@@ -66,7 +66,7 @@ const app = {
 
   heading() {
     const { data } = this, count = status => data.trials.filter(t => !t.baseline && t.status === status).length;
-    const others = ["failed", "pruned", "infeasible", "duplicate", "running"].filter(count);
+    const others = ["infeasible", "stopped early", "failed", "interrupted", "running"].filter(count);
     document.getElementById("name").textContent = data.sweep;
     document.getElementById("story").textContent = data.story || "";
     const ended = data.status === "running" ? "running since" : `${data.status} on`;

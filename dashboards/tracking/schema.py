@@ -62,9 +62,9 @@ _SAME_NAMES: Final = re.compile(r"[^\w\-. /:]")
 _STATUS: Final[Mapping[str, str]] = {
     "running": "RUNNING",
     "complete": "FINISHED",
-    "duplicate": "FINISHED",
-    "pruned": "KILLED",
-    "infeasible": "FAILED",
+    "infeasible": "FINISHED",
+    "stopped early": "KILLED",
+    "interrupted": "KILLED",
     "failed": "FAILED",
     "done": "FINISHED",
     "stopped": "KILLED",

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
+from paretta.dashboards.journal.activity import num_ended
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import roles
 from paretta.dashboards.tracking.schema import REPORT_PATH, allowed_name, sweep_id
@@ -63,7 +64,7 @@ def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: 
     if record.status != "running":
         links.insert(0, f"[**report**]({run_link(experiment_id, run_id, f'{REPORT_PATH}/report.html')})")
     plain = [f"[{title}]({plain_link(record, experiment_id, view)})" for view, title in _VIEWS.items()]
-    counts = f"{record.count('complete')} complete, {record.count('failed')} failed of {record.count(*_ENDED)} trials"
+    counts = f"{record.count('complete')} complete, {record.count('failed')} failed of {num_ended(record)} trials"
     lines = [
         " · ".join(links),
         "",
@@ -80,9 +81,6 @@ def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: 
             values = [_shown(trial.value(objective.meter), objective) for objective in front.objectives]
             lines.append("| " + " | ".join([", ".join(held[trial.uid]), trial.uid, *values, trial.words]) + " |")
     return "\n".join(lines)
-
-
-_ENDED: Final = ("complete", "failed", "pruned", "infeasible", "duplicate")
 
 
 def write_views(client: "MlflowClient", experiment_id: str, record: SweepRecord, tags: dict[str, str]) -> None:

@@ -20,7 +20,8 @@ from paretta.search_spaces.results.trial import Trial
 
 _STATES: Final[Mapping[str, TrialState]] = {
     "complete": TrialState.COMPLETE,
-    "pruned": TrialState.PRUNED,
+    "infeasible": TrialState.COMPLETE,
+    "stopped early": TrialState.PRUNED,
     "running": TrialState.RUNNING,
 }
 

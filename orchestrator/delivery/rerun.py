@@ -47,26 +47,26 @@ def rerun(path: Path, to: Path, *, address: str | None = None) -> str:
     dataset = None if task.load().stream is None else source_of(task)
     with TemporaryDirectory(prefix="paretta-") as scratch:
         folder = Path(scratch) / "artifact"
-        order = TrialRequest(task, plan.to_document(), seed, SweepFiles(Path(scratch)), "artifact", "cache")
+        request = TrialRequest(task, plan.to_document(), seed, SweepFiles(Path(scratch)), "artifact", "cache")
         if workers == 1 and address is None and dataset is None:
-            delivered = _run_here(order)
+            delivered = _run_here(request)
         else:
             travels = Path.cwd() if names_code(source.data) else None
             delivered = _run_on_lane(
-                order, workers, address, travels=travels, storage=Path(scratch) / "ray", dataset=dataset
+                request, workers, address, travels=travels, storage=Path(scratch) / "ray", dataset=dataset
             )
         fetch(folder, to)
     return delivered.words
 
 
-def _run_here(order: TrialRequest) -> TrialProduct:
+def _run_here(request: TrialRequest) -> TrialProduct:
     """Do what the one rank of a lane would do, with as many threads as it has by default."""
     use_threads(1)
-    return handle({"order": order}, RankContext(0, 1, 0, "cpu", 1, lambda _: None))
+    return handle({"request": request}, RankContext(0, 1, 0, "cpu", 1, lambda _: None))
 
 
 def _run_on_lane(
-    order: TrialRequest,
+    request: TrialRequest,
     workers: int,
     address: str | None,
     *,
@@ -75,14 +75,14 @@ def _run_on_lane(
     dataset: "Callable[[], Dataset] | None",
 ) -> TrialProduct:
     if address is not None and travels is not None:  # it is where the processes there start
-        order = replace(order, task=replace(order.task, folder="."))
+        request = replace(request, task=replace(request.task, folder="."))
     with (
         connect(address, working_dir=travels),
         LanePool(
             "paretta.orchestrator.trials.handler:handle", storage=storage, workers_per_lane=workers, dataset=dataset
         ) as lanes,
     ):
-        lanes.submit(Job("rerun", {"order": order}))
+        lanes.submit(Job("rerun", {"request": request}))
         return cast(TrialProduct, lanes.result("rerun", timeout_s=DAY_S))
 
 

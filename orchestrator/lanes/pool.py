@@ -31,7 +31,7 @@ from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-__all__ = ["Handler", "Job", "JobStopped", "LaneClient", "LanePool", "Payload", "RankContext", "opened"]
+__all__ = ["Handler", "Job", "JobStopped", "LaneClient", "LanePool", "Payload", "RankContext", "result_of"]
 
 # Ray Train's settings for a group that is not restarted per trial: notice a death in half a second, no process per
 # group that watches for spot-instance notices (a lost worker's job is delivered again), no time-series, no chdir.
@@ -92,11 +92,11 @@ class LaneClient:
             seen += len(update.progress)
             if update.outcome is not None:
                 self.forget(uid)
-                return opened(update.outcome)
+                return result_of(update.outcome)
         raise TimeoutError(f"job {uid} has not ended within {timeout_s:g} s")
 
     def cancel(self, uid: str, *, abandon: bool = False) -> None:
-        """Take a waiting job back, or stop a running one at its next progress message, see `Mailbox.cancel`."""
+        """Take a waiting job back, or stop a running one at its next progress message, see `JobQueue.cancel`."""
         answer(self.queue.cancel.remote(uid, abandon))
 
     def wind_down(self) -> None:
@@ -108,7 +108,7 @@ class LaneClient:
         answer(self.queue.forget.remote(uid))
 
 
-def opened(outcome: JobOutcome) -> object:
+def result_of(outcome: JobOutcome) -> object:
     """Return an outcome's value, or raise `TrialFailed`, `JobStopped` or `JobReturned` for it."""
     if outcome.status == "returned":
         raise JobReturned(outcome.reason or f"job {outcome.uid} has not ended")

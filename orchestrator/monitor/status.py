@@ -3,27 +3,30 @@
 import time
 
 from paretta.dashboards.journal.activity import asked, doings
-from paretta.dashboards.journal.liveness import state_words
+from paretta.dashboards.journal.liveness import has_died, state_words
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.sync_status import read_standing
 from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.search_spaces.canonical import Document, Json
 
-STATUS_SCHEMA = 1
+STATUS_SCHEMA = 2  # 1 called trials `pruned` that were stopped early, and `running` those that a stopped sweep left
 
 
 def status_document(files: SweepFiles) -> dict[str, Json]:
     """Return the state of the sweep that `files` belong to.
 
-    Schema 1: ``schema``, ``sweep``, ``status`` (running, done, stopped, failed, or died: its process was killed; a
+    Schema 2: ``schema``, ``sweep``, ``status`` (running, done, stopped, failed, or died: its process was killed; a
     copy in a storage does not tell), ``reason`` (of one that died the command that resumes it), ``folder``,
-    ``trials`` (count by state, the baseline left out), ``asked`` (trials asked for), ``front`` (members),
+    ``trials`` (count by state: running, complete, stopped early, failed, infeasible, interrupted; the
+    baseline left out), ``asked`` (trials asked for), ``front`` (members),
     ``hypervolume``, ``silent_s`` (seconds since the last event), ``failures`` (list of ``uid`` and ``reason``),
     ``running`` (list of ``uid``, the last ``progress``, and ``doing`` in words), ``record`` (how far MLflow is behind,
     in words).
     """
     folder = files.root
     record = SweepRecord.read(folder)
+    if files.storage is None and has_died(record):
+        record.interrupt()
     states = sorted({trial.status for trial in record.trials.values() if trial.role == "trial"})
     front = record.front()
     status, reason = state_words(record) if files.storage is None else (record.status, record.reason)

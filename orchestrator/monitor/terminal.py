@@ -24,6 +24,7 @@ from paretta.search_spaces.results.trial import Trial
 
 _SHOWN_RUNNING: Final = 4
 _WIDTH: Final = 160
+_ONLY_WHERE_ANY: Final = ("infeasible", "stopped early", "interrupted")  # states that are left out where none is
 
 
 @contextmanager
@@ -78,14 +79,14 @@ class LiveDisplay:
 
 
 def summary(record: SweepRecord, num_trials: int) -> str:
-    """Say how far the sweep is: trials done, running and failed, hypervolume of the front, budgets, time left.
+    """Say how far the sweep is: trials in each state, hypervolume of the front, budgets, time left.
 
     The hypervolume's axes are those of `paretta.search_spaces.objectives.objective.Objective.axis`.
     """
-    counts = f"{record.count('complete')}/{num_trials} done, {record.count('running')} running"
-    failed, stopped = record.count("failed"), record.count("pruned")
+    counts = f"{record.count('complete')}/{num_trials} complete, {record.count('running')} running"
+    others = [f"{count} {state}" for state in _ONLY_WHERE_ANY if (count := record.count(state))]
     left = seconds_left(record, num_trials)
-    parts = [counts, *([f"{stopped} stopped early"] if stopped else []), f"{failed} failed"]
+    parts = [counts, *others, f"{record.count('failed')} failed"]
     steps = record.history()
     parts += [f"hypervolume {steps[-1].hypervolume if steps else 0.0:.3f}", *standing(record)]
     return ", ".join([*parts, *([f"about {_duration(left)} left"] if left is not None else [])])
@@ -97,9 +98,10 @@ def ending(trial: Trial) -> str:
     name = f"confirmation of {trial.of}, seed {trial.seed}" if trial.role == "confirmation" else name
     name = f"by-product of trial {trial.number}" if trial.role == "delivered" else name
     name = f"taken over as {trial.uid}" if trial.role == "earlier" else name
-    if trial.status != "complete":
+    if not trial.is_measured:
         return f"{name} {trial.status}: {trial.reason} ({trial.words})" if trial.words else f"{name}: {trial.reason}"
     values = ", ".join(f"{meter} {_short(reading)}" for meter, reading in trial.readings.items())
+    name = f"{name} infeasible, {trial.reason}" if trial.status == "infeasible" else name
     return f"{name}: {values} ({trial.words})" if trial.words else f"{name}: {values}"
 
 
@@ -166,7 +168,7 @@ def _ended(record: SweepRecord, event: Document) -> Trial | None:
     trial = record.trials[document["uid"]]
     if record.frozen is not None and trial.role != "confirmation":
         return None
-    return None if trial.status == "running" else trial
+    return trial if trial.has_ended else None
 
 
 def _duration(seconds: float) -> str:

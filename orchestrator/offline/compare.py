@@ -19,6 +19,7 @@ from paretta.orchestrator.search.spec import Search
 from paretta.orchestrator.search.suggester import Suggester
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.registry import SAMPLERS, STOPPERS
+from paretta.search_spaces.results.trial_key import TrialKey
 from paretta.search_spaces.space.plan import Plan
 
 _DRAWS = 2000
@@ -130,6 +131,7 @@ class _Rows:
         self._coordinates = Coordinates(results.space.knobs())
         self._left = np.random.default_rng(seed).random(len(table.configs)) >= _HIDDEN
         self._rows: list[int] = []
+        self._keys: list[TrialKey] = []
         foresight = _RowForesight(results, table, self._nearest)
         search = Search(
             results.space,
@@ -156,21 +158,23 @@ class _Rows:
         row = self._nearest(suggestion.knobs, self._left)
         self._left[row] = False
         self._rows.append(row)
-        return Candidate(suggestion.number, self._table.configs[row])
+        self._keys.append(suggestion.key)
+        return Candidate(len(self._keys) - 1, self._table.configs[row])
 
     def report(self, number: int, fidelity: float, losses: Mapping[str, float]) -> bool:
         rung = self._table.rungs.at(fidelity)
         if rung == self._table.rungs.last:
             return True
         scores = {meter: float(curve[self._rows[number], rung]) for meter, curve in self._results.curves.items()}
-        goes_on = self._suggester.report(number, rung, scores)
+        goes_on = self._suggester.report(self._keys[number], rung, scores)
         if not goes_on:
-            self._suggester.tell(number, pruned=True)
+            self._suggester.tell(self._keys[number], stopped=True)
         return goes_on
 
     def tell(self, number: int, losses: Mapping[str, float] | None) -> None:
         row, objectives = self._rows[number], self._results.objectives
-        self._suggester.tell(number, [o.loss(float(self._results.values[o.meter][row])) for o in objectives])
+        told = [o.loss(float(self._results.values[o.meter][row])) for o in objectives]
+        self._suggester.tell(self._keys[number], told)
 
     def _nearest(self, knobs: Configuration, among: NDArray[np.bool_] | None = None) -> int:
         at = self._coordinates.inputs(self._coordinates.encode(knobs)[None])

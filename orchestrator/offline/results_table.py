@@ -103,7 +103,7 @@ def results_of_sweep(folder: Path, known: frozenset[str]) -> Results:
     record = SweepRecord.read(folder)
     space = Space.parse(cast(list[Document], record.config["baseline"]), cast(list[Json], record.config["space"]))
     front = record.front()
-    trials = [t for t in record.trials.values() if t.role == "trial" and t.status == "complete"]
+    trials = [t for t in record.trials.values() if t.role == "trial" and t.is_measured]
     _require_rows(record.name, len(trials))
     assert front.baseline is not None
     values = {o.meter: np.array([_value(trial, o.meter) for trial in trials]) for o in record.objectives}

@@ -130,7 +130,7 @@ class GreyBox:
             run.state = "finished"
         self._changed()
 
-    def attain(self, known: Array, losses: Array) -> None:
+    def add_point(self, known: Array, losses: Array) -> None:
         """Enter a point of the front, [known] and [learned], that no configuration of this space leads to."""
         self._history.others.append(np.append(known, losses))
         self._changed()

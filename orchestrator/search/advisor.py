@@ -54,12 +54,12 @@ class Advisor:
         """Decide whether a trial goes on after what was observed last."""
         return self.policy.goes_on(self._numbers[number])
 
-    def tell(self, number: int, losses: Sequence[float] | None, *, pruned: bool = False) -> None:
+    def tell(self, number: int, losses: Sequence[float] | None, *, stopped: bool = False) -> None:
         """Learn how a trial ended: its losses in the order of the objectives, None where it has none."""
         if number not in self._numbers:
             return
         own = self._numbers[number]
-        if pruned:
+        if stopped:
             self.policy.stop(own)
         elif losses is None:
             self.policy.tell(own, None)
@@ -67,13 +67,13 @@ class Advisor:
             values = self.search.values(losses)
             self.policy.tell(own, self._learned(values), self._known(values, self._configs[number]))
 
-    def attain(self, losses: Sequence[float]) -> None:
+    def add_point(self, losses: Sequence[float]) -> None:
         """Learn of a point of the front that no knobs of this space lead to."""
         values = self.search.values(losses)
         learned = [scale.as_learned().name for scale in self.search.learned]
         found = self._learned(values)
         assert found is not None
-        self.policy.attain(self._known(values), np.array([found[name] for name in learned]))
+        self.policy.add_point(self._known(values), np.array([found[name] for name in learned]))
 
     def _learned(self, values: Mapping[str, float]) -> dict[str, float] | None:
         scales = self.search.learned

@@ -17,7 +17,7 @@ class Stopper(Protocol):
     def goes_on(self, number: int, rung: int, scores: Mapping[str, float]) -> bool:
         """Decide, given the scores by metric that the trial reports at a rung; called once a rung, in rising order."""
 
-    def tell(self, number: int, losses: Sequence[float] | None, *, pruned: bool) -> None:
+    def tell(self, number: int, losses: Sequence[float] | None, *, stopped: bool) -> None:
         """A trial ended: its losses in the order of the objectives, None where it failed or was stopped."""
 
 
@@ -31,11 +31,11 @@ class NeverStop:
         """Go on."""
         return True
 
-    def tell(self, number: int, losses: Sequence[float] | None, *, pruned: bool) -> None:
+    def tell(self, number: int, losses: Sequence[float] | None, *, stopped: bool) -> None:
         """Nothing to learn."""
 
 
-Verdict: TypeAlias = Literal["complete", "failed", "pruned"]
+Verdict: TypeAlias = Literal["complete", "failed", "stopped early"]
 
 
 class Strategy(Protocol):
@@ -57,5 +57,5 @@ class Strategy(Protocol):
     def tell(self, number: int, verdict: Verdict, losses: Sequence[float] | None) -> None:
         """Learn what became of a proposal; losses are finite, and there exactly when it is complete."""
 
-    def attain(self, losses: Sequence[float]) -> None:
+    def add_point(self, losses: Sequence[float]) -> None:
         """Learn of a delivered point that no proposal can lead to."""

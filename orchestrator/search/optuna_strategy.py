@@ -18,7 +18,7 @@ from paretta.search_spaces.space.holes import Choice, Hole, Int, Label
 from paretta.search_spaces.space.plan import Plan
 from paretta.search_spaces.space.space import Recorder
 
-STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
+STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "stopped early": TrialState.PRUNED}
 
 
 class OptunaStrategy:
@@ -71,12 +71,12 @@ class OptunaStrategy:
                     trial.set_constraint(limit, violation)
             self.study.tell(trial, values=losses, state=STATES[verdict])
         if self.advisor is not None:
-            self.advisor.tell(number, losses, pruned=verdict == "pruned")
+            self.advisor.tell(number, losses, stopped=verdict == "stopped early")
 
-    def attain(self, losses: Sequence[float]) -> None:
+    def add_point(self, losses: Sequence[float]) -> None:
         """Learn of a point that no parameters lead to; the study has no place for it."""
         if self.advisor is not None:
-            self.advisor.attain(losses)
+            self.advisor.add_point(losses)
 
 
 def parameter(name: str, hole: Hole) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from paretta.orchestrator.search.interfaces import NeverStop, Stopper, Strategy, Verdict
 from paretta.orchestrator.search.spec import Search
 from paretta.search_spaces.objectives.pareto import hypervolume, non_dominated
+from paretta.search_spaces.results.trial_key import TrialKey
 from paretta.search_spaces.space.holes import Choice, Hole, Int, Label
 from paretta.search_spaces.space.inverse import knobs_of
 from paretta.search_spaces.space.plan import Plan
@@ -24,16 +25,17 @@ DRAWS_PER_PLAN = 20  # times the number of plans: the odds of missing the last o
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A plan to run; `number` counts the distinct plans of the search from 0."""
+    """A plan to run; its key counts the distinct plans of the search from 1."""
 
-    number: int
+    key: TrialKey
     plan: Plan
     knobs: Mapping[str, Label]
 
 
 @dataclass(slots=True)
 class _Asked:
-    proposal: int
+    proposal: int  # the strategy's own number; -1 where no proposal leads to the plan
+    key: TrialKey | None = None  # None where the plan is known without being a trial
     verdict: Verdict | None = None
     losses: tuple[float, ...] | None = None
     rung: int = -1
@@ -65,7 +67,7 @@ class Suggester:
         strategy: the search algorithm.
         stopper: what may stop a trial early.
         first: knobs to try before the strategy is asked.
-        over: why the search ends before all trials were asked, once it does.
+        over: why the search ends before all trials were asked, once it does; see `end`.
         best: losses that keep the limits and that no others beat.
         volume: the hypervolume of all that is complete and keeps the limits; 0 without a baseline.
         volumes: the same after each trial that ended, on the axes of `Objective.axis`.
@@ -96,9 +98,13 @@ class Suggester:
         return self.exhausted or self.over is not None or len(self.asked) >= self.search.num_trials
 
     @property
-    def running(self) -> tuple[int, ...]:
-        """Numbers that were asked and not told yet."""
-        return tuple(number for number, entry in enumerate(self.asked) if entry.verdict is None)
+    def running(self) -> tuple[TrialKey, ...]:
+        """What was asked and not told yet."""
+        return tuple(entry.key for entry in self.asked if entry.key is not None and entry.verdict is None)
+
+    def end(self, why: str) -> None:
+        """Suggest nothing any more; the first reason stays."""
+        self.over = self.over or why
 
     def ask(self, pinned: Mapping[str, Label] | None = None) -> Suggestion | None:
         """Return a plan that was never suggested before; None when the search is finished.
@@ -131,39 +137,39 @@ class Suggester:
         self.exhausted = True
         return None
 
-    def report(self, number: int, rung: int, scores: Mapping[str, float]) -> bool:
+    def report(self, key: TrialKey, rung: int, scores: Mapping[str, float]) -> bool:
         """Say how good a running suggestion is at a rung, by metric; False where it is to stop.
 
         Only the first word on a rung counts: a trial that goes on from a checkpoint may come by again.
         """
-        entry = self.asked[number]
+        entry = self.asked[key.number - 1]
         if entry.goes_on and rung > entry.rung:
             entry.rung = rung
             self.strategy.report(entry.proposal, rung, scores)
             entry.goes_on = self.stopper.goes_on(entry.proposal, rung, scores)
         return entry.goes_on
 
-    def tell(self, number: int, losses: Sequence[float] | None = None, *, pruned: bool = False) -> Verdict:
+    def tell(self, key: TrialKey, losses: Sequence[float] | None = None, *, stopped: bool = False) -> Verdict:
         """Say what became of a suggestion, and return how it counts.
 
-        Losses that are missing, of a wrong count or not finite make it failed; a pruned one was stopped on purpose.
-        Only the first word on a number counts.
+        Losses that are missing, of a wrong count or not finite make it failed; `stopped` says that it was stopped
+        early on purpose. Only the first word on a suggestion counts.
         """
-        entry = self.asked[number]
+        entry = self.asked[key.number - 1]
         if entry.verdict is None:
-            self._settle(entry, losses, pruned=pruned)
+            self._settle(entry, losses, stopped=stopped)
             self.volumes.append(self.volume)
         assert entry.verdict is not None
         return entry.verdict
 
-    def adopt(self, knobs: Mapping[str, Label], losses: Sequence[float] | None, *, pruned: bool = False) -> bool:
+    def adopt(self, knobs: Mapping[str, Label], losses: Sequence[float] | None, *, stopped: bool = False) -> bool:
         """Learn a trial of an earlier run as if it had been asked here; False if its plan is known already."""
         suggestion = self.ask(knobs)
         if suggestion is not None:
-            self.tell(suggestion.number, losses, pruned=pruned)
+            self.tell(suggestion.key, losses, stopped=stopped)
         return suggestion is not None
 
-    def attain(self, plan: Plan, losses: Sequence[float]) -> None:
+    def add_point(self, plan: Plan, losses: Sequence[float]) -> None:
         """Learn of a point that was not asked for, such as one of an earlier sweep or a by-product of a trial.
 
         It takes none of the trials. Where the space can express its plan, the strategy learns it as its own, and the
@@ -173,9 +179,9 @@ class Suggester:
             return
         knobs = knobs_of(self.search.space, plan)
         if knobs is None:
-            self.known[plan.fingerprint] = _Asked(-1, "complete", tuple(losses))
-            self._attained(tuple(losses))
-            self.strategy.attain(losses)
+            self.known[plan.fingerprint] = _Asked(-1, verdict="complete", losses=tuple(losses))
+            self._keep_best(tuple(losses))
+            self.strategy.add_point(losses)
             return
         proposal, _, _ = self.strategy.ask(knobs)
         entry = self.known[plan.fingerprint] = _Asked(proposal)
@@ -189,16 +195,16 @@ class Suggester:
         self.known[plan.fingerprint] = _Asked(-1)
         return True
 
-    def _settle(self, entry: _Asked, losses: Sequence[float] | None, *, pruned: bool = False) -> None:
+    def _settle(self, entry: _Asked, losses: Sequence[float] | None, *, stopped: bool = False) -> None:
         whole = losses is not None and len(losses) == len(self.search.objectives) and all(map(math.isfinite, losses))
-        entry.verdict = "pruned" if pruned else "complete" if whole else "failed"
+        entry.verdict = "stopped early" if stopped else "complete" if whole else "failed"
         entry.losses = tuple(losses) if losses is not None and entry.verdict == "complete" else None
         if entry.losses is not None:
-            self._attained(entry.losses)
+            self._keep_best(entry.losses)
         self.strategy.tell(entry.proposal, entry.verdict, entry.losses)
-        self.stopper.tell(entry.proposal, entry.losses, pruned=pruned)
+        self.stopper.tell(entry.proposal, entry.losses, stopped=stopped)
 
-    def _attained(self, losses: tuple[float, ...]) -> None:
+    def _keep_best(self, losses: tuple[float, ...]) -> None:
         """Keep the losses if they keep the limits and none that is kept already beats them."""
         if any(miss > 0 for miss in self.search.violations(losses).values()):
             return
@@ -221,13 +227,14 @@ class Suggester:
             return None
         if look and not self._may_run(knobs):
             self.num_rejected += 1
-            self.known[plan.fingerprint] = _Asked(proposal, "failed")
+            self.known[plan.fingerprint] = _Asked(proposal, verdict="failed")
             self.strategy.tell(proposal, "failed", None)
             return None
-        entry = self.known[plan.fingerprint] = _Asked(proposal)
+        key = TrialKey.of(len(self.asked) + 1, plan)
+        entry = self.known[plan.fingerprint] = _Asked(proposal, key)
         self.asked.append(entry)
         self.stopper.begin(proposal, knobs)
-        return Suggestion(len(self.asked) - 1, plan, knobs)
+        return Suggestion(key, plan, knobs)
 
     def _may_run(self, knobs: Mapping[str, Label]) -> bool:
         """Look before training at what limits bound: who breaks one is never trained."""

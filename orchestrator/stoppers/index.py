@@ -30,6 +30,6 @@ class _Index:
             return True
         return self._advisor.goes_on(number)
 
-    def tell(self, number: int, losses: Sequence[float] | None, *, pruned: bool) -> None:
+    def tell(self, number: int, losses: Sequence[float] | None, *, stopped: bool) -> None:
         if not self._shared:
-            self._advisor.tell(number, losses, pruned=pruned)
+            self._advisor.tell(number, losses, stopped=stopped)

@@ -36,7 +36,7 @@ class _Halving:
         learned = [scale.learned(scores[scale.objective.meter]) for scale in scales]
         return self._halving.report(rung, np.append(known, learned))
 
-    def tell(self, number: int, losses: Sequence[float] | None, *, pruned: bool) -> None:
+    def tell(self, number: int, losses: Sequence[float] | None, *, stopped: bool) -> None:
         if losses is not None and self._search.foresight is not None:
             knobs, values = self._knobs[number], self._search.values(losses)
             self._search.foresight.learn(self._search.plan(knobs), knobs, values)

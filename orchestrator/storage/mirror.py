@@ -93,7 +93,7 @@ def taken_home(home: Home, uri: str) -> Path:
     home.check_name(_name(uri))
     files = _copied(uri, home.path)
     for trial in SweepRecord.read(files.root).trials.values():
-        if trial.artifact is not None and trial.status == "complete":
+        if trial.artifact is not None and trial.is_measured:
             files.bring(trial.artifact)
     return files.root
 

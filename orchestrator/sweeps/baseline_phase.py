@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 from paretta.orchestrator.sweeps.context import SweepContext, SweepFailed
+from paretta.orchestrator.trials.events import TrialEnded, TrialProgress, TrialReturned
 from paretta.orchestrator.trials.run_trial import artifact_name, new_trial, run_trial
 from paretta.pipelines.artifact import verify_files
 from paretta.search_spaces.errors import DamagedArtifact
@@ -14,7 +15,7 @@ from paretta.search_spaces.results.trial import Trial
 def train_baseline(context: SweepContext) -> Trial:
     """Return the baseline's trial: the one that the journal has, or a new one.
 
-    It comes back still running where the lanes returned it before they began it.
+    It is still running where the lanes returned it before they began it, because the sweep stops.
 
     Raises:
         SweepFailed: it failed, the disk is full, or a limit of the sweep can never be evaluated.
@@ -23,8 +24,6 @@ def train_baseline(context: SweepContext) -> Trial:
     if known is not None and _is_whole(known, context.prepared.folder):
         return known
     trial = _train(context)
-    if trial.status == "running" and trial.reason is not None:
-        raise context.failed(trial.reason)
     if trial.status == "running":
         return trial
     context.log.trial(trial)
@@ -46,13 +45,16 @@ def _train(context: SweepContext) -> Trial:
     plan = next(context.prepared.sweep.space.corners()).baseline_plan()
     trial = new_trial(0, plan, seed=context.trials.seed, knobs={}, role="baseline")
     context.log.trial(trial)
-    for news in run_trial(trial, context.trials):
+    for event in run_trial(trial, context.trials):
         context.stop_asked()
-        if isinstance(news, Trial):
-            return news
-        if news:
-            context.log.progress(trial.uid, news)
-    raise AssertionError("a trial ends with what became of it")
+        match event:
+            case TrialProgress(uid, message):
+                context.log.progress(uid, message)
+            case TrialEnded(ended):
+                return ended
+            case TrialReturned(why) if why is not None:
+                raise context.failed(why)
+    return trial
 
 
 def _require_readable(limits: tuple[Limit, ...], baseline: Trial) -> None:

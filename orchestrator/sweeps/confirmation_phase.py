@@ -1,19 +1,21 @@
 """Train the frozen front again with fresh seeds; this says how sure its numbers are, and changes nothing."""
 
 from paretta.orchestrator.sweeps.context import SweepContext
-from paretta.orchestrator.trials.confirmation import ConfirmationUpdate, confirm, repeats
+from paretta.orchestrator.trials.confirmation import confirm, repeats
+from paretta.orchestrator.trials.events import TrialBegun, TrialEnded, TrialProgress, TrialReturned
 from paretta.search_spaces.results.trial import Trial
 
 
 def confirm_front(context: SweepContext, members: list[Trial]) -> None:
     """Run the confirmations of the front's members that have not ended yet."""
     search = context.prepared.sweep.config.search
-    ended = {uid for uid, trial in context.record.trials.items() if trial.status != "running"}
+    ended = {uid for uid, trial in context.record.trials.items() if trial.has_ended}
     left = [trial for trial in repeats(members, search.confirm, search.seed) if trial.uid not in ended]
-    for news in confirm(left, context.trials, at_once=context.prepared.num_lanes + 1, stopped=context.stop_asked):
-        if isinstance(news, ConfirmationUpdate):
-            context.log.progress(news.uid, news.progress)
-        elif news.status == "running" and news.reason is not None:
-            raise context.failed(news.reason)
-        else:
-            context.log.trial(news)
+    for event in confirm(left, context.trials, at_once=context.prepared.num_lanes + 1, stopped=context.stop_asked):
+        match event:
+            case TrialProgress(uid, message):
+                context.log.progress(uid, message)
+            case TrialBegun(trial) | TrialEnded(trial):
+                context.log.trial(trial)
+            case TrialReturned(why) if why is not None:
+                raise context.failed(why)

@@ -22,7 +22,7 @@ class Earlier:
     Args:
         name: of the sweep.
         folder: of the sweep.
-        trials: its complete trials; members: uids of those on its front.
+        trials: those that were measured; members: uids of those on its front.
     """
 
     name: str
@@ -52,7 +52,7 @@ def _read(name: str, sweep: Sweep, checked: Checked, home: Home, setting: str) -
     }
     if found := [Problem(where, rule, mend="leave it out") for rule, wrong in problems.items() if wrong]:
         raise WrongInput(*found)
-    trials = tuple(t for t in record.trials.values() if t.status == "complete" and t.role in ("trial", "delivered"))
+    trials = tuple(t for t in record.trials.values() if t.is_measured and t.role in ("trial", "delivered"))
     return Earlier(name, record.folder, trials, frozenset(trial.uid for trial in record.front()))
 
 
@@ -74,7 +74,7 @@ def remember(suggester: Suggester, earlier: Earlier) -> int:
     """Tell the search what an earlier sweep found, and return how many points that were."""
     objectives = suggester.search.objectives
     for trial in earlier.trials:
-        suggester.attain(trial.plan, [objective.loss(_value(trial, objective.meter)) for objective in objectives])
+        suggester.add_point(trial.plan, [objective.loss(_value(trial, objective.meter)) for objective in objectives])
     return len(earlier.trials)
 
 

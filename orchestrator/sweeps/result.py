@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 
+from paretta.dashboards.journal.activity import num_ended
 from paretta.dashboards.journal.liveness import home_argument, program, resume_command
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.sync_status import read_standing
@@ -78,5 +79,5 @@ def how_to_resume(folder: Path, record: SweepRecord) -> str:
     if not record.started:
         return f"{folder.name} had not begun: remove {folder} and launch it again"
     asked = cast(Mapping[str, object], record.config["search"])["trials"]
-    done = f"{record.count('complete', 'failed', 'pruned')} of {asked} trials have ended"
+    done = f"{num_ended(record)} of {asked} trials have ended"
     return f"{folder.name} is stopped: {done}\nresume: {resume_command(folder, record)}"

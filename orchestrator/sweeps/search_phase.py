@@ -58,7 +58,7 @@ def _searched(context: SweepContext, baseline: Trial, throttle: Throttle) -> boo
             searcher.allow_one_more()
             display.note("a node has joined: one more lane is starting")
 
-    callback = JournalCallback(context.log, context.trials.seed, each_step=each_step, on_returned=searcher.close)
+    callback = JournalCallback(context.log, each_step=each_step, on_returned=searcher.close)
     if not tuned(
         searcher,
         callback,
@@ -99,7 +99,7 @@ def _searcher(context: SweepContext, baseline: Trial) -> TuneSearcher:
     if not same:
         context.log.display.note("the sampler would ask otherwise today; it goes on from the same results")
     for trial in [trial for trial in trials if trial.role == "delivered"]:
-        searcher.attain(trial)
+        searcher.add_trial(trial)
     return searcher
 
 

@@ -3,19 +3,11 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from paretta.orchestrator.lanes.messages import ProgressMessage
+from paretta.orchestrator.trials.events import RunEvent, TrialBegun, TrialEnded, TrialProgress, TrialReturned
 from paretta.orchestrator.trials.run_trial import TrialContext, new_trial, run_trial
 from paretta.search_spaces.results.trial import Trial
-
-
-@dataclass(frozen=True, slots=True)
-class ConfirmationUpdate:
-    """How far a confirmation is."""
-
-    uid: str
-    progress: ProgressMessage
 
 
 def repeats(members: Iterable[Trial], num_seeds: int, seed: int) -> list[Trial]:
@@ -29,28 +21,27 @@ def repeats(members: Iterable[Trial], num_seeds: int, seed: int) -> list[Trial]:
 
 def confirm(
     trials: Sequence[Trial], context: TrialContext, *, at_once: int, stopped: Callable[[], bool] = lambda: False
-) -> Iterator[Trial | ConfirmationUpdate]:
-    """Carry the trials out, at most `at_once` at a time: yields each as it begins, its news, and as it ended.
+) -> Iterator[TrialBegun | TrialProgress | TrialReturned | TrialEnded]:
+    """Run the trials, at most `at_once` at a time: yields when each begins, how far it is, and how it ended.
 
     They take turns in telling: what one of them reports may wait until the next one does, while the lanes train on.
     Once `stopped` says so, none is begun any more.
     """
-    waiting, running = deque(trials), deque[tuple[str, Iterator[ProgressMessage | Trial]]]()
+    waiting, running = deque(trials), deque[Iterator[RunEvent]]()
     while waiting or running:
         if stopped():
             waiting.clear()
         while waiting and len(running) < at_once:
             begun = replace(waiting.popleft(), started=time.time())
-            yield begun
-            running.append((begun.uid, run_trial(begun, context)))
-        uid, steps = running.popleft()
-        step = next(steps)
-        if isinstance(step, Trial):
-            yield step
-            continue
-        running.append((uid, steps))
-        if step:
-            yield ConfirmationUpdate(uid, step)
+            yield TrialBegun(begun)
+            running.append(run_trial(begun, context))
+        event = next(running[0])
+        if isinstance(event, TrialProgress | TrialReturned | TrialEnded):
+            yield event
+        if isinstance(event, TrialReturned | TrialEnded):
+            running.popleft()
+        else:
+            running.rotate(-1)
 
 
 def _repeat(member: Trial, seed: int) -> Trial:

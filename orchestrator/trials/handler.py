@@ -23,14 +23,14 @@ from paretta.search_spaces.space.plan import Plan
 
 
 def handle(payload: Payload, rank: RankContext) -> TrialProduct:
-    """Run the order in ``payload["order"]`` on this rank; the handler of the sweep's lanes."""
+    """Run the request in ``payload["request"]`` on this rank; the handler of the sweep's lanes."""
     with captured_warnings() as heard:
-        delivered = _carried_out(cast(TrialRequest, payload["order"]), rank, heard)
-        return replace(delivered, warnings=tuple(heard.take()))
+        product = _run(cast(TrialRequest, payload["request"]), rank, heard)
+        return replace(product, warnings=tuple(heard.take()))
 
 
-def _carried_out(order: TrialRequest, rank: RankContext, heard: WarningCapture) -> TrialProduct:
-    plan = Plan.from_document(order.plan)
+def _run(request: TrialRequest, rank: RankContext, heard: WarningCapture) -> TrialProduct:
+    plan = Plan.from_document(request.plan)
     begun = time.perf_counter()
 
     def tell(progress: TrainingProgress) -> None:
@@ -39,41 +39,41 @@ def _carried_out(order: TrialRequest, rank: RankContext, heard: WarningCapture) 
         told = {**asdict(progress), "loss": round(progress.loss, 6), "seconds": seconds, "scores": scores}
         rank.progress(with_warnings(told, heard.take()))
 
-    task = order.task.load()
-    files, ranks = order.files, Ranks.joined(rank.device)
-    more = [(Plan.from_document(document), files.path(folder)) for document, folder in order.by_products]
+    task = request.task.load()
+    files, ranks = request.files, Ranks.joined(rank.device)
+    more = [(Plan.from_document(document), files.path(folder)) for document, folder in request.by_products]
     outcome = run(
         plan,
         task,
-        seed=order.seed,
+        seed=request.seed,
         ranks=ranks,
-        folder=files.path(order.folder),
-        cache=_cache(files, order.cache),
-        checkpoint=None if order.checkpoint is None else checkpoint_of(files, order.checkpoint),
+        folder=files.path(request.folder),
+        cache=_cache(files, request.cache),
+        checkpoint=None if request.checkpoint is None else checkpoint_of(files, request.checkpoint),
         report=tell,
         scored=True,
         passes=None if task.stream is None else passes_of(task.stream),
-        origin={"task": order.task.document()},
+        origin={"task": request.task.document()},
         by_products=more,
-        name=order.trial,
+        name=request.trial,
     )
-    made, others = [order.folder], list[TrialProduct | str]()
-    for (document, folder), other in zip(order.by_products, outcome.by_products, strict=True):
+    made, others = [request.folder], list[TrialProduct | str]()
+    for (_, folder), (its_plan, _), other in zip(request.by_products, more, outcome.by_products, strict=True):
         if isinstance(other, str):
             others.append(other)
             continue
         made.append(folder)
-        others.append(_delivered(Plan.from_document(document), other))
+        others.append(_product(its_plan, other))
 
     def send() -> None:
         for artifact in made:
             files.send(artifact)
 
     ranks.first_does(send, "storage: rank 0 could not hand the artifact over")
-    return _delivered(plan, outcome, tuple(others))
+    return _product(plan, outcome, tuple(others))
 
 
-def _delivered(plan: Plan, outcome: RunOutcome, by_products: tuple[TrialProduct | str, ...] = ()) -> TrialProduct:
+def _product(plan: Plan, outcome: RunOutcome, by_products: tuple[TrialProduct | str, ...] = ()) -> TrialProduct:
     stages = stages_of(plan)[len(plan.baseline) if plan.stages else 0 :]
     words = ", ".join(stage.words() for stage in stages)
     layers: dict[str, Json] = {name: facts.to_document() for name, facts in outcome.layers.items()}

@@ -1,14 +1,10 @@
-"""Orders: what a lane is asked to make, and what it delivers; light enough for processes that only pass them on."""
+"""What a lane is asked to make, and what it delivers; light enough for processes that only pass them on."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from paretta.orchestrator.config.task_reference import TaskReference
 from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.search_spaces.canonical import Document, Json
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,7 @@ class TrialRequest:
 
 @dataclass(frozen=True, slots=True)
 class TrialProduct:
-    """What came of an order.
+    """What came of a request.
 
     Args:
         words: the plan in words.

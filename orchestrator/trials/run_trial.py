@@ -9,15 +9,24 @@ from paretta.dashboards.journal.activity import MEASURING
 from paretta.orchestrator.config.task_reference import TaskReference
 from paretta.orchestrator.lanes.log_capture import warnings_in, with_warnings
 from paretta.orchestrator.lanes.messages import JobUpdate, ProgressMessage
-from paretta.orchestrator.lanes.pool import Job, LaneClient, opened
+from paretta.orchestrator.lanes.pool import Job, LaneClient, result_of
 from paretta.orchestrator.lanes.worker import JobReturned, JobStopped
 from paretta.orchestrator.storage.sweep_files import SweepFiles
+from paretta.orchestrator.trials.events import (
+    ByProductEnded,
+    RunEvent,
+    TrialEnded,
+    TrialProgress,
+    TrialReturned,
+    TrialWaits,
+)
 from paretta.orchestrator.trials.measuring_actor import MeasuringClient
 from paretta.orchestrator.trials.request import TrialProduct, TrialRequest
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import TrialFailed, disk_full
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.results.trial import Role, Trial
+from paretta.search_spaces.results.trial_key import TrialKey
 from paretta.search_spaces.space.plan import Plan
 
 ARTIFACTS, CACHE, CHECKPOINTS = "artifacts", "cache", "checkpoints"
@@ -61,22 +70,19 @@ def checkpoint_name(uid: str) -> str:
 
 def new_trial(number: int, plan: Plan, *, seed: int, knobs: Mapping[str, Json], role: Role = "trial") -> Trial:
     """Return a trial that begins now. Its uid is stable: the same number and plan give the same uid."""
-    uid = "baseline" if role == "baseline" else f"{number:04d}-{plan.fingerprint[:6]}"
+    uid = "baseline" if role == "baseline" else TrialKey.of(number, plan).uid
     return Trial(uid, number, plan, seed, "running", role=role, knobs=knobs, started=time.time())
 
 
-def run_trial(
-    trial: Trial, context: TrialContext, *, by_products: Sequence[Plan] = ()
-) -> Iterator[ProgressMessage | Trial]:
-    """Train and measure `trial`: yields progress while it trains, an empty one while it waits, and last the trial.
+def run_trial(trial: Trial, context: TrialContext, *, by_products: Sequence[Plan] = ()) -> Iterator[RunEvent]:
+    """Train and measure `trial`: yields its progress, and last `TrialEnded` or `TrialReturned`.
 
     The plans in `by_products` go on where the trial's ends; each is measured and yielded before it as a trial of its
-    own. What goes wrong in training or measuring is a failed trial with its reason, never an exception. A trial that
-    the lanes returned before they began it comes back as it was, still ``running``; so does one that met a full disk,
-    which is not its fault: its `reason` says so.
+    own. What goes wrong in training or measuring is a failed trial with its reason, never an exception. A full disk is
+    not the trial's fault: it is returned, with that for a reason.
     """
     more = [_by_product(trial, plan) for plan in by_products]
-    order = TrialRequest(
+    request = TrialRequest(
         context.task,
         trial.plan.to_document(),
         trial.seed,
@@ -87,36 +93,37 @@ def run_trial(
         tuple((other.plan.to_document(), artifact_name(other.uid)) for other in more),
         trial.uid,
     )
-    job = Job(trial.uid, {"order": order}, max_attempts=context.attempts, limit_s=context.time_limit_s)
+    job = Job(trial.uid, {"request": request}, max_attempts=context.attempts, limit_s=context.time_limit_s)
     context.lanes.submit(job)
     seen = 0
     while True:
         update = context.lanes.wait(trial.uid, seen=seen, timeout_s=_NEWS_S)
         seen += len(update.progress)
         if update.outcome is None:
-            yield _latest(update) if update.progress else {}
+            yield TrialProgress(trial.uid, _latest(update)) if update.progress else TrialWaits()
             continue
         context.lanes.forget(trial.uid)
         if update.outcome.status in ("done", "stopped"):
             context.files.remove(checkpoint_name(trial.uid))
         try:
-            delivered = cast(TrialProduct, opened(update.outcome))
-            yield with_warnings({"state": MEASURING}, [*warnings_in(*update.progress), *delivered.warnings])
-            for other, came in zip(more, delivered.by_products, strict=True):
-                yield _weighed(other, came, context)
-            yield _measured(trial, delivered, context)
+            product = cast(TrialProduct, result_of(update.outcome))
+            warnings = [*warnings_in(*update.progress), *product.warnings]
+            yield TrialProgress(trial.uid, with_warnings({"state": MEASURING}, warnings))
+            for other, made in zip(more, product.by_products, strict=True):
+                yield ByProductEnded(_measured_by_product(other, made, context))
+            yield TrialEnded(_measured(trial, product, context))
         except (TrialFailed, OSError) as error:
             if full := disk_full(error):
-                yield replace(trial, reason=full)
+                yield TrialReturned(full)
                 return
             context.files.remove(checkpoint_name(trial.uid))
             if not isinstance(error, TrialFailed):
                 raise
-            yield replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
+            yield TrialEnded(_failed(trial, error))
         except JobReturned:
-            yield trial
+            yield TrialReturned()
         except JobStopped as error:
-            yield replace(trial, status="pruned", reason=str(error), finished=time.time())
+            yield TrialEnded(replace(trial, status="stopped early", reason=str(error), finished=time.time()))
         return
 
 
@@ -131,22 +138,26 @@ def _by_product(parent: Trial, plan: Plan) -> Trial:
     return replace(parent, uid=uid, plan=plan, role="delivered", of=parent.uid, knobs={}, started=time.time())
 
 
-def _weighed(trial: Trial, came: TrialProduct | str, context: TrialContext) -> Trial:
+def _measured_by_product(trial: Trial, made: TrialProduct | str, context: TrialContext) -> Trial:
     """Measure a by-product; one that failed leaves the trial that trained it as it is."""
     try:
-        if isinstance(came, str):
-            raise TrialFailed(came)
-        return _measured(trial, came, context)
+        if isinstance(made, str):
+            raise TrialFailed(made)
+        return _measured(trial, made, context)
     except TrialFailed as error:
         if disk_full(error):
             raise
-        return replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
+        return _failed(trial, error)
 
 
-def _measured(trial: Trial, delivered: TrialProduct, context: TrialContext) -> Trial:
+def _failed(trial: Trial, error: TrialFailed) -> Trial:
+    return replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
+
+
+def _measured(trial: Trial, product: TrialProduct, context: TrialContext) -> Trial:
     begun = time.time()
     artifact = artifact_name(trial.uid)
-    readings = context.measuring.read(artifact, artifact_name(context.baseline), "validation", facts=delivered.cost)
+    readings = context.measuring.read(artifact, artifact_name(context.baseline), "validation", facts=product.cost)
     keep_readings(context.files, artifact, readings)
     missing = [f"{meter}: {reading.reason}" for meter, reading in readings.items() if reading.value is None]
     if missing and disk_full(unread := TrialFailed("; ".join(missing))):
@@ -157,20 +168,20 @@ def _measured(trial: Trial, delivered: TrialProduct, context: TrialContext) -> T
         trial,
         status="failed" if missing else "complete",
         reason=f"not measured: {'; '.join(missing)}" if missing else None,
-        words=delivered.words,
-        layers=delivered.layers,
-        reused=delivered.reused,
+        words=product.words,
+        layers=product.layers,
+        reused=product.reused,
         readings=readings,
         artifact=artifact,
-        cost=_cost(delivered, time.time() - begun),
+        cost=_cost(product, time.time() - begun),
         finished=time.time(),
     )
 
 
-def _cost(delivered: TrialProduct, measure_s: float) -> dict[str, float]:
+def _cost(product: TrialProduct, measure_s: float) -> dict[str, float]:
     """Add up what the trial took: all its seconds but those it waited."""
-    wall_s = delivered.paid["wall_s"] + measure_s
-    return {"wall_s": wall_s, "cpu_s": delivered.paid["cpu_s"], "measure_wall_s": measure_s}
+    wall_s = product.paid["wall_s"] + measure_s
+    return {"wall_s": wall_s, "cpu_s": product.paid["cpu_s"], "measure_wall_s": measure_s}
 
 
 def keep_readings(

@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from paretta.dashboards.journal.activity import doing
 from paretta.orchestrator.monitor.event_log import EventLog
-from paretta.orchestrator.tune.search_alg import DELIVERED, PROGRESS, RETURNED, STATUS_KEY, TuneConfig
+from paretta.orchestrator.tune.search_alg import DELIVERED, PROGRESS, RETURNED, STATUS_KEY, TuneConfig, key_of
 from paretta.orchestrator.tune.trainable import TRIAL, WHY, trial_from_config
 from paretta.search_spaces.errors import disk_full
 from paretta.search_spaces.results.trial import Trial
@@ -45,7 +45,6 @@ class JournalCallback(TuneCallback):
 
     Args:
         log: where to.
-        seed: of the trials.
         each_step: called again and again while the search goes on.
         on_returned: called when a candidate came back without an ending.
 
@@ -58,12 +57,11 @@ class JournalCallback(TuneCallback):
     def __init__(
         self,
         log: EventLog,
-        seed: int,
         *,
         each_step: Callable[[], None] = lambda: None,
         on_returned: Callable[[], None] = lambda: None,
     ) -> None:
-        self.log, self.seed, self.each_step, self.on_returned = log, seed, each_step, on_returned
+        self.log, self.each_step, self.on_returned = log, each_step, on_returned
         self.returned: list[str] = []
         self.why: str | None = None
         self.failure: OSError | None = None
@@ -87,7 +85,7 @@ class JournalCallback(TuneCallback):
             self.failure = self.failure or error
 
     def _take_back(self, trial: TuneTrial, why: str | None) -> None:
-        self.returned.append(trial_from_config(trial.config, self.seed).uid)
+        self.returned.append(key_of(trial.config).uid)
         self.why = self.why or why
         self.on_returned()
 
@@ -100,33 +98,32 @@ class JournalCallback(TuneCallback):
         elif TRIAL in result or DELIVERED in result:
             with self._writing():
                 self.log.trial(Trial.from_document(json.loads(str(result.get(TRIAL) or result[DELIVERED]))))
-        elif result.get(STATUS_KEY) == "running" and (message := json.loads(str(result[PROGRESS]))):
+        elif PROGRESS in result:
             with self._writing():
-                self.log.progress(trial_from_config(trial.config, self.seed).uid, message)
+                self.log.progress(key_of(trial.config).uid, json.loads(str(result[PROGRESS])))
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: object) -> None:
         """A candidate is over; one that has neither said how it ended nor was returned was stopped."""
-        begun = trial_from_config(trial.config, self.seed)
-        known = self.log.record.trials.get(begun.uid, begun)
+        known = self._known(trial)
         last: Mapping[str, object] = trial.last_result
         if known.status == "running" and last.get(STATUS_KEY) != RETURNED:
             message = self.log.record.progress.get(known.uid, {})
             reason = f"stopped after {doing(message)}" if message else "stopped"
             cost = {"wall_s": cast(float, message.get("seconds", 0.0))}
             with self._writing():
-                self.log.trial(replace(known, status="pruned", reason=reason, cost=cost, finished=time.time()))
+                self.log.trial(replace(known, status="stopped early", reason=reason, cost=cost, finished=time.time()))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: object) -> None:
         """The actor behind a candidate died or raised, each time it was begun; a full disk is not its fault."""
-        error = str(trial.get_error() or "it left no word").strip()
-        if full := disk_full(RuntimeError(error)):
+        detail = str(trial.get_error() or "it left no word").strip()
+        if full := disk_full(RuntimeError(detail)):
             self._take_back(trial, full)
             return
-        begun = trial_from_config(trial.config, self.seed)
-        started = self.log.record.trials.get(begun.uid, begun).started
-        lines = error.splitlines()
-        failed = replace(
-            begun, status="failed", reason=f"the trial's actor failed: {lines[-1]}", detail="\n".join(lines)
-        )
+        reason = f"the trial's actor failed: {detail.splitlines()[-1]}"
+        failed = replace(self._known(trial), status="failed", reason=reason, detail=detail, finished=time.time())
         with self._writing():
-            self.log.trial(replace(failed, started=started, finished=time.time()))
+            self.log.trial(failed)
+
+    def _known(self, trial: TuneTrial) -> Trial:
+        """Return the trial as it was last written down, which is when it was asked for at the latest."""
+        return self.log.record.trials[key_of(trial.config).uid]

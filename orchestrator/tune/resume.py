@@ -7,7 +7,7 @@ from typing import TypeAlias, cast
 
 from paretta.dashboards.journal.journal import events
 from paretta.orchestrator.tune.scheduler import rung_of
-from paretta.orchestrator.tune.search_alg import STATUS_KEY, TuneSearcher, config_of
+from paretta.orchestrator.tune.search_alg import STATUS_KEY, TuneSearcher
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.results.trial import Trial
 from paretta.search_spaces.space.holes import Label
@@ -50,18 +50,16 @@ def replay_history(make: Callable[[], TuneSearcher], past: Sequence[SearchEvent]
         past: see `history`; what was asked and has not ended is suggested again, first.
     """
     searcher = make()
-    same = all(_relive(searcher, step, pinned=False) for step in past)
+    same = all(_replay(searcher, step, pinned=False) for step in past)
     if not same:
         searcher = make()
-        assert all(_relive(searcher, step, pinned=True) for step in past)
-    plans = {trial.uid: trial for trial in past if isinstance(trial, Trial)}
-    unfinished = sorted(searcher.live.items(), key=lambda item: item[1])
-    searcher.waiting.extend(config_of(number, plans[uid].plan, plans[uid].knobs) for uid, number in unfinished)
-    searcher.live.clear()
+        assert all(_replay(searcher, step, pinned=True) for step in past)
+    trials = {trial.uid: trial for trial in past if isinstance(trial, Trial)}
+    searcher.suggest_again(trials)
     return searcher, same
 
 
-def _relive(searcher: TuneSearcher, step: SearchEvent, *, pinned: bool) -> bool:
+def _replay(searcher: TuneSearcher, step: SearchEvent, *, pinned: bool) -> bool:
     """Ask, report or tell once more what the journal holds; False where another plan would have been asked."""
     if isinstance(step, RungReport):
         _report(searcher, step)
@@ -71,17 +69,17 @@ def _relive(searcher: TuneSearcher, step: SearchEvent, *, pinned: bool) -> bool:
         suggestion = searcher.ask(trial.uid, cast("dict[str, Label]", dict(trial.knobs)) if pinned else None)
         if suggestion is None or not _equal(suggestion.plan, trial.plan):
             return False
-    if trial.status != "running":
+    if trial.has_ended:
         values = {meter: reading.value for meter, reading in trial.readings.items()}
         searcher.on_trial_complete(trial.uid, {**values, STATUS_KEY: trial.status})
     return True
 
 
 def _report(searcher: TuneSearcher, report: RungReport) -> None:
-    suggester, number = searcher.suggester, searcher.live.get(report.uid)
+    suggester, key = searcher.suggester, searcher.live.get(report.uid)
     rung = rung_of(suggester.search.rungs, report.message)
-    if number is not None and rung is not None:
-        suggester.report(number, rung, cast(Mapping[str, float], report.message["scores"]))
+    if key is not None and rung is not None:
+        suggester.report(key, rung, cast(Mapping[str, float], report.message["scores"]))
 
 
 def _equal(plan: Plan, other: Plan) -> bool:

@@ -10,12 +10,12 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from paretta.orchestrator.lanes.messages import ProgressMessage
 from paretta.orchestrator.policy.problem import Rungs
 from paretta.orchestrator.search.suggester import Suggester
-from paretta.orchestrator.tune.search_alg import PROGRESS
+from paretta.orchestrator.tune.search_alg import PROGRESS, TuneConfig, key_of
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController
 
-Cancel = Callable[[Mapping[str, object]], None]
+Cancel = Callable[[TuneConfig], None]
 
 
 class RungScheduler(FIFOScheduler):
@@ -39,7 +39,7 @@ class RungScheduler(FIFOScheduler):
         """Return the waiting trial that was suggested first; Tune's own way is through all trials there ever were."""
         live: set[TuneTrial] = tune_controller.get_live_trials()  # type: ignore[no-untyped-call]
         waiting = [trial for trial in live if trial.status == TuneTrial.PENDING]
-        return min(waiting, key=lambda trial: int(trial.config["number"]), default=None)
+        return min(waiting, key=lambda trial: key_of(trial.config), default=None)
 
     def on_trial_result(self, tune_controller: "TuneController", trial: TuneTrial, result: Mapping[str, object]) -> str:
         """Decide at each rung; between rungs a trial goes on."""
@@ -47,9 +47,7 @@ class RungScheduler(FIFOScheduler):
         rung = rung_of(self.suggester.search.rungs, message)
         if rung is None:
             return TrialScheduler.CONTINUE
-        number = trial.config["number"]
-        assert isinstance(number, int)
-        if self.suggester.report(number, rung, message["scores"]):
+        if self.suggester.report(key_of(trial.config), rung, message["scores"]):
             return TrialScheduler.CONTINUE
         self.cancel(trial.config)
         return TrialScheduler.STOP

@@ -7,9 +7,16 @@ from typing import cast
 from ray import tune
 
 from paretta.orchestrator.cluster.ray_calls import DEATHS
-from paretta.orchestrator.lanes.messages import ProgressMessage
+from paretta.orchestrator.trials.events import (
+    ByProductEnded,
+    RunEvent,
+    TrialEnded,
+    TrialProgress,
+    TrialReturned,
+    TrialWaits,
+)
 from paretta.orchestrator.trials.run_trial import TrialContext, new_trial, run_trial
-from paretta.orchestrator.tune.search_alg import DELIVERED, PROGRESS, RETURNED, STATUS_KEY
+from paretta.orchestrator.tune.search_alg import DELIVERED, PROGRESS, RETURNED, STATUS_KEY, TuneConfig, key_of
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.results.trial import Trial
 from paretta.search_spaces.space.plan import Plan
@@ -19,7 +26,7 @@ TRIAL = "trial"  # the key of the last report, which holds the whole trial as JS
 
 
 class CandidateTrial(tune.Trainable):
-    """A step ends with each news of the training, the last one when the candidate is measured.
+    """A step ends with each event of the trial, the last one when the candidate is measured.
 
     The actor waits for a lane and reserves no CPU; Tune reuses it for one candidate after the other.
     """
@@ -34,27 +41,34 @@ class CandidateTrial(tune.Trainable):
         """Begin with another candidate in the same actor."""
         trial = trial_from_config(new_config, self.context.seed)
         more = [Plan.from_document(plan) for plan in cast(Sequence[Document], new_config.get("by_products", ()))]
-        self.news: Iterator[ProgressMessage | Trial] = run_trial(trial, self.context, by_products=more)
+        self.events: Iterator[RunEvent] = run_trial(trial, self.context, by_products=more)
         return True
 
     def step(self) -> dict[str, object]:
-        """Wait for the next news; a candidate is not to blame for the death of an actor that all of them need."""
+        """Wait for the next event; a candidate is not to blame for the death of an actor that all of them need."""
         try:
-            news = next(self.news)
+            return report_of(next(self.events))
         except DEATHS:
-            return {STATUS_KEY: RETURNED, "done": True}
-        if not isinstance(news, Trial):
-            return {STATUS_KEY: "running", PROGRESS: json.dumps(dict(news)), "done": False}
-        if news.role == "delivered":
-            return {STATUS_KEY: "running", DELIVERED: json.dumps(news.to_document()), "done": False}
-        if news.status == "running":
-            return {STATUS_KEY: RETURNED, **({WHY: news.reason} if news.reason else {}), "done": True}
-        values = {meter: reading.value for meter, reading in news.readings.items()}
-        return {**values, STATUS_KEY: news.status, TRIAL: json.dumps(news.to_document()), "done": True}
+            return report_of(TrialReturned())
 
 
-def trial_from_config(config: Mapping[str, object], seed: int) -> Trial:
-    """Return the trial that the searcher's `config` asks for; number 0 is the baseline's."""
-    number = cast(int, config["number"]) + 1
+def report_of(event: RunEvent) -> dict[str, object]:
+    """Return an event as a report to Tune, whose values are plain or JSON text."""
+    match event:
+        case TrialWaits():
+            return {STATUS_KEY: "running", "done": False}
+        case TrialProgress(_, message):
+            return {STATUS_KEY: "running", PROGRESS: json.dumps(dict(message)), "done": False}
+        case ByProductEnded(trial):
+            return {STATUS_KEY: "running", DELIVERED: json.dumps(trial.to_document()), "done": False}
+        case TrialReturned(why):
+            return {STATUS_KEY: RETURNED, **({WHY: why} if why else {}), "done": True}
+        case TrialEnded(trial):
+            values = {meter: reading.value for meter, reading in trial.readings.items()}
+            return {**values, STATUS_KEY: trial.status, TRIAL: json.dumps(trial.to_document()), "done": True}
+
+
+def trial_from_config(config: TuneConfig, seed: int) -> Trial:
+    """Return the trial that the searcher's `config` asks for, beginning now."""
     plan = Plan.from_document(cast(Document, config["plan"]))
-    return new_trial(number, plan, seed=seed, knobs=cast(Mapping[str, Json], config["knobs"]))
+    return new_trial(key_of(config).number, plan, seed=seed, knobs=cast(Mapping[str, Json], config["knobs"]))

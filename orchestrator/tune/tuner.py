@@ -13,8 +13,8 @@ from paretta.orchestrator.lanes.pool import LaneClient
 from paretta.orchestrator.trials.run_trial import TrialContext
 from paretta.orchestrator.tune.callback import JournalCallback
 from paretta.orchestrator.tune.scheduler import RungScheduler
-from paretta.orchestrator.tune.search_alg import TuneSearcher
-from paretta.orchestrator.tune.trainable import CandidateTrial, trial_from_config
+from paretta.orchestrator.tune.search_alg import TuneConfig, TuneSearcher, key_of
+from paretta.orchestrator.tune.trainable import CandidateTrial
 from paretta.search_spaces.errors import disk_full, out_of_memory
 
 
@@ -49,7 +49,7 @@ def tuned(
         tune.with_resources(body, dict(resources)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=RungScheduler(searcher.suggester, partial(_cancel, lanes=context.lanes, seed=context.seed)),
+            scheduler=RungScheduler(searcher.suggester, partial(_cancel, lanes=context.lanes)),
             num_samples=num_trials,
             reuse_actors=True,
         ),
@@ -77,6 +77,6 @@ def tuned(
     return True
 
 
-def _cancel(config: Mapping[str, object], *, lanes: LaneClient, seed: int) -> None:
+def _cancel(config: TuneConfig, *, lanes: LaneClient) -> None:
     """End the job of a trial that was stopped; nobody will ask what came of it."""
-    lanes.cancel(trial_from_config(config, seed).uid, abandon=True)
+    lanes.cancel(key_of(config).uid, abandon=True)

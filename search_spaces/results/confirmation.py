@@ -62,7 +62,7 @@ def confirmations(front: Front) -> tuple[Confirmed, ...]:
     """Return what became of the claims of each member that was confirmed, by member and objective."""
     repeats: dict[str, list[Trial]] = {}
     for trial in front.trials:
-        if trial.role == "confirmation" and trial.of is not None and trial.status != "running":
+        if trial.role == "confirmation" and trial.of is not None and trial.has_ended:
             repeats.setdefault(trial.of, []).append(trial)
     return tuple(
         _confirmed(member, objective, repeats[member.uid])

@@ -61,7 +61,7 @@ class Front:
         everything = tuple(trials)
         finished = _finished(everything, objectives)
         baseline = next((t for t in finished if t.role == "baseline"), None)
-        missed = {trial.uid: _miss(trial, limits, baseline) for trial in finished}
+        missed = {trial.uid: missed_by(trial, limits, baseline) for trial in finished}
         feasible = [trial for trial in finished if missed[trial.uid] == 0]
         eligible = feasible or finished
         keep = non_dominated(_losses(eligible, objectives))
@@ -113,7 +113,7 @@ class Front:
 
     def missed_by(self, trial: Trial) -> float:
         """Return by how much a trial misses the limits: the shares of each bound that it misses, added up."""
-        return _miss(trial, self.limits, self.baseline)
+        return missed_by(trial, self.limits, self.baseline)
 
     def knee(self) -> Trial:
         """Return the member farthest from the plane through the front's extremes, towards better in everything.
@@ -147,7 +147,7 @@ class Front:
             raise WrongInput(Problem("prefer", did_you_mean(prefer, choices, "preference")))
         limits = wished(at_least, at_most)
         self._refuse(limits)
-        fitting = [trial for trial in self.members if _miss(trial, limits, self.baseline) == 0]
+        fitting = [trial for trial in self.members if missed_by(trial, limits, self.baseline) == 0]
         if not fitting and self.members:
             raise WrongInput(self._nothing_fits(limits))
         if prefer == "knee":
@@ -190,7 +190,7 @@ class Front:
                 raise WrongInput(Problem(where, rule, mend="give the value in that unit"))
 
     def _nothing_fits(self, limits: Sequence[Limit]) -> Problem:
-        near = sorted(self.members, key=lambda trial: _miss(trial, limits, self.baseline))[:3]
+        near = sorted(self.members, key=lambda trial: missed_by(trial, limits, self.baseline))[:3]
         wishes = " and ".join(map(str, limits))
         points = "; ".join(f"{trial.uid}: {self._in_words(trial)}" for trial in near)
         return Problem("pull", f"no point of the front has {wishes}", mend=f"the nearest are {points}")
@@ -201,11 +201,13 @@ class Front:
 
 
 def _finished(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Trial]:
-    complete = (trial for trial in trials if trial.status == "complete" and trial.role != "confirmation")
+    complete = (trial for trial in trials if trial.is_measured and trial.role != "confirmation")
     return [trial for trial in complete if _measured(trial, objectives)]
 
 
-def _miss(trial: Trial, limits: Iterable[Limit], baseline: Trial | None) -> float:
+def missed_by(trial: Trial, limits: Iterable[Limit], baseline: Trial | None) -> float:
+    """Return by how much a trial misses `limits`: the shares of each bound that it misses, added up."""
+
     def reading(of: Trial | None, meter: str) -> Reading | None:
         return of.readings.get(meter) if of else None
 

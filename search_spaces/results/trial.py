@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast, get_args
 
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.space.plan import Plan
 
-Status: TypeAlias = Literal["running", "complete", "failed", "pruned", "infeasible", "duplicate"]
+Status: TypeAlias = Literal["running", "complete", "stopped early", "failed", "infeasible", "interrupted"]
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+_OLD_NAMES: Final[Mapping[str, Status]] = {"pruned": "stopped early"}  # of journals with schema 1
 Role: TypeAlias = Literal["baseline", "trial", "confirmation", "delivered", "earlier"]
 
 
@@ -19,6 +21,9 @@ class Trial:
     Args:
         uid: unique in the sweep and stable over restarts.
         number: in order of asking; the baseline is 0, trials count from 1.
+        status: ``complete``: measured; ``infeasible``: measured, and it misses a limit of the sweep; ``stopped early``:
+            by the stopper, in its training; ``failed``: for a reason of its own; ``interrupted``: the sweep was stopped
+            while it ran, and a resumed one goes on with it.
         role: a ``confirmation`` is the plan of another trial, trained again with a seed of its own after the search; a
             ``delivered`` one is a by-product, cheap stages after another trial's training; an ``earlier`` one was
             taken over from an earlier sweep.
@@ -56,6 +61,16 @@ class Trial:
     of: str | None = None
     layers: Mapping[str, Json] = field(default_factory=dict)
     reused: Sequence[Document] = ()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it was trained and measured to its end, within the limits or not."""
+        return self.status in ("complete", "infeasible")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over, whatever became of it."""
+        return self.status not in ("running", "interrupted")
 
     def value(self, meter: str) -> float | None:
         """Return the validation reading of `meter`, or None where there is none."""
@@ -99,7 +114,7 @@ class Trial:
             number=cast(int, document["number"]),
             plan=Plan.from_document(cast(Document, document["plan"])),
             seed=cast(int, document["seed"]),
-            status=cast(Status, document["status"]),
+            status=_status(str(document["status"])),
             role=cast(Role, document["role"]),
             knobs=cast(Document, document["knobs"]),
             words=str(document["words"]),
@@ -115,6 +130,10 @@ class Trial:
             layers=cast(Mapping[str, Json], document.get("layers", {})),
             reused=tuple(cast(Sequence[Document], document.get("reused", ()))),
         )
+
+
+def _status(name: str) -> Status:
+    return _OLD_NAMES.get(name, cast(Status, name))
 
 
 def _readings(document: Json) -> dict[str, Reading]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 from paretta.search_spaces.canonical import Document, Json, digest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """Ordered stage documents, each ``{"kind": "prune", ...settings}``.
 
@@ -25,9 +26,9 @@ class Plan:
     baseline: tuple[Document, ...] = ()
     stages: tuple[Document, ...] = ()
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the whole plan: equal plans have equal fingerprints."""
+        """SHA-256 (hex) of the whole plan, worked out once: equal plans have equal fingerprints."""
         return digest(self.to_document())
 
     def prefixes(self) -> tuple[str, ...]:

@@ -77,10 +77,10 @@ def run(search: Suggester, num_trials: int = 1000) -> list[tuple[str, str]]:
     plans: list[tuple[str, str]] = []
     while len(plans) < num_trials and (suggestion := search.ask()) is not None:
         goes_on = all(
-            search.report(suggestion.number, rung, {"accuracy": -losses_of(suggestion.plan, progress)[1]})
+            search.report(suggestion.key, rung, {"accuracy": -losses_of(suggestion.plan, progress)[1]})
             for rung, progress in enumerate((0.3, 0.7))
         )
-        verdict = search.tell(suggestion.number, losses_of(suggestion.plan) if goes_on else None, pruned=not goes_on)
+        verdict = search.tell(suggestion.key, losses_of(suggestion.plan) if goes_on else None, stopped=not goes_on)
         plans.append((suggestion.plan.fingerprint, verdict))
     return plans
 
@@ -118,7 +118,7 @@ def test_every_sampler_finds_a_toy_front(name: str) -> None:
     losses = []
     while (suggestion := search.ask()) is not None:
         losses.append(losses_of(suggestion.plan))
-        search.tell(suggestion.number, losses[-1])
+        search.tell(suggestion.key, losses[-1])
     front = np.array(losses)[non_dominated(np.array(losses))]
     assert len(front) >= 5
     # the true front ends at the model as it was, and below an eighth of its size
@@ -134,11 +134,11 @@ def test_every_sampler_survives_failures_and_stops(name: str) -> None:
             suggestion = search.ask()
             assert suggestion is not None
             if count % 3 == 0:
-                search.tell(suggestion.number, [float("nan"), 1.0])
+                search.tell(suggestion.key, [float("nan"), 1.0])
             elif count % 3 == 1:
-                search.tell(suggestion.number, pruned=True)
+                search.tell(suggestion.key, stopped=True)
             else:
-                search.tell(suggestion.number, losses_of(suggestion.plan))
+                search.tell(suggestion.key, losses_of(suggestion.plan))
     assert search.running == ()
     assert search.ask() is None
 
@@ -149,7 +149,7 @@ def test_no_sampler_has_a_plan_run_that_breaks_a_known_limit(name: str) -> None:
     sizes = []
     while (suggestion := search.ask()) is not None:
         sizes.append(losses_of(suggestion.plan)[0])
-        search.tell(suggestion.number, losses_of(suggestion.plan))
+        search.tell(suggestion.key, losses_of(suggestion.plan))
     assert len(sizes) == search.search.num_trials
     assert max(sizes) <= 50.0
 
@@ -159,8 +159,8 @@ def test_every_stopper_works_with_every_sampler_and_spares_what_is_worse(name: s
     search = suggester(name, num_trials=24, stopper=stopper)
     verdicts = [verdict for _, verdict in run(search)]
     assert len(verdicts) == search.search.num_trials
-    assert set(verdicts) <= {"complete", "pruned"}
-    assert 0 < verdicts.count("pruned") < len(verdicts)
+    assert set(verdicts) <= {"complete", "stopped early"}
+    assert 0 < verdicts.count("stopped early") < len(verdicts)
 
 
 @pytest.mark.parametrize("registry", [SAMPLERS, STOPPERS], ids=["samplers", "stoppers"])

@@ -9,7 +9,7 @@ from synthetic_sweep import OBJECTIVES
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.schema import join_document, split_document, trial_from_run, trial_run
 from paretta.search_spaces.objectives.reading import Reading
-from paretta.search_spaces.results.trial import Trial
+from paretta.search_spaces.results.trial import STATUSES, Trial
 from paretta.search_spaces.space.plan import Plan
 
 RECORD = SweepRecord(name="s", objectives=OBJECTIVES, started=1_790_000_000.0)
@@ -90,7 +90,7 @@ def test_leftover_parts_of_a_longer_document_do_no_harm() -> None:
     assert join_document("key", tags) == {"rows": rows[:4_000]}
 
 
-@pytest.mark.parametrize("status", ["running", "complete", "failed", "pruned", "infeasible", "duplicate"])
+@pytest.mark.parametrize("status", STATUSES)
 def test_only_a_running_trial_has_no_end(status: str) -> None:
     run = trial_run(RECORD, replace(TRIAL, status=status, reason="why"))  # type: ignore[arg-type]
     assert (run.end is None) == (run.status == "RUNNING") == (status == "running")

@@ -92,8 +92,8 @@ def test_dashboard_queries_are_answered_by_prometheus_with_the_sweeps_numbers(tm
         }
     assert all(answers.values()), (answers, (tmp_path / "ray.log").read_text())
     front = record.front()
-    ended = sum(trial.status != "running" and trial.role == "trial" for trial in record.trials.values())
-    assert answers["Trials done"] == [({"sweep": "watched"}, pytest.approx(ended / 20))]
+    ended = sum(trial.has_ended and trial.role == "trial" for trial in record.trials.values())
+    assert answers["Trials ended"] == [({"sweep": "watched"}, pytest.approx(ended / 20))]
     assert answers["Hypervolume"] == [({"sweep": "watched"}, pytest.approx(front.hypervolume))]
     assert answers["On the front"] == [({"sweep": "watched"}, len(front))]
     best = {metric["meter"]: value for metric, value in answers["Best of each objective"]}

@@ -130,14 +130,14 @@ def test_what_is_to_be_tried_first_comes_first() -> None:
 def test_points_from_elsewhere_take_no_trial_and_are_not_run_again() -> None:
     search = suggester(num_trials=2)
     inside, outside = (SPACE.fill(Pinned(good_plans(SPACE)[0])), Plan((), ({"kind": "prune", "sparsity": 0.95},)))
-    search.attain(inside, [100.0, -0.97])
-    search.attain(outside, [50.0, -0.9])
+    search.add_point(inside, [100.0, -0.97])
+    search.add_point(outside, [50.0, -0.9])
     assert search.asked == []
     assert not search.reserve(inside)
     suggestion = search.ask()
     assert suggestion is not None
     assert suggestion.plan.fingerprint != inside.fingerprint
-    search.tell(suggestion.number, [2000.0, -0.5])
+    search.tell(suggestion.key, [2000.0, -0.5])
     assert search.volumes[-1] > 0  # of the two points, since the trial is beyond the reference
     assert search.ask() is not None
     assert search.ask() is None
@@ -152,7 +152,7 @@ def test_by_products_are_new_and_few() -> None:
     plans = made.reserved(suggestion.plan, search)
     assert [plan.stages[-1]["bits"] for plan in plans] == [8, 6]
     assert [plan.stages[-1]["bits"] for plan in made.reserved(suggestion.plan, search)] == [4]
-    search.attain(plans[0], [10.0, -0.97])
+    search.add_point(plans[0], [10.0, -0.97])
     assert search.known[plans[0].fingerprint].verdict == "complete"
 
 

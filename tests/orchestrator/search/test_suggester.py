@@ -10,6 +10,7 @@ from paretta.orchestrator.search.suggester import Suggester
 from paretta.orchestrator.tune.search_alg import TuneSearcher
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.results.trial_key import TrialKey
 from paretta.search_spaces.space.space import Space
 
 OBJECTIVES = (Objective("size", "min", "B"), Objective("accuracy", "max", "share"))
@@ -35,7 +36,7 @@ def test_a_small_space_is_run_out_of_and_every_plan_once() -> None:
     found = []
     while (suggestion := search.ask()) is not None:
         found.append(suggestion.plan.stages[0]["bits"])
-        search.tell(suggestion.number, [1.0, 2.0])
+        search.tell(suggestion.key, [1.0, 2.0])
     assert sorted(found) == [2, 3, 4, 5, 6, 7, 8]
     assert search.exhausted
     assert search.finished
@@ -47,7 +48,7 @@ def test_a_repeated_plan_is_told_with_the_values_it_had() -> None:
     for loss in (1.0, 2.0, 3.0):
         suggestion = search.ask()
         assert suggestion is not None
-        search.tell(suggestion.number, [loss, 2 * loss])
+        search.tell(suggestion.key, [loss, 2 * loss])
     assert search.ask() is None
     assert search.num_repeats > 0
     assert isinstance(search.strategy, OptunaStrategy)
@@ -57,16 +58,17 @@ def test_a_repeated_plan_is_told_with_the_values_it_had() -> None:
 
 def test_nothing_stays_running() -> None:
     search = suggester(bits(2, 8), num_trials=4)
-    asked = [search.ask() for _ in range(4)]
-    assert search.running == (0, 1, 2, 3)
-    assert [suggestion.number for suggestion in asked if suggestion] == [0, 1, 2, 3]
-    assert search.tell(0, [1.0, 2.0]) == "complete"
-    assert search.tell(1, [1.0, float("inf")]) == "failed"
-    assert search.tell(2, [1.0]) == "failed"
-    assert search.tell(3, [1.0, 2.0], pruned=True) == "pruned"
+    asked = [suggestion for _ in range(4) if (suggestion := search.ask()) is not None]
+    keys = [suggestion.key for suggestion in asked]
+    assert search.running == tuple(keys)
+    assert keys == [TrialKey.of(number, suggestion.plan) for number, suggestion in enumerate(asked, start=1)]
+    assert search.tell(keys[0], [1.0, 2.0]) == "complete"
+    assert search.tell(keys[1], [1.0, float("inf")]) == "failed"
+    assert search.tell(keys[2], [1.0]) == "failed"
+    assert search.tell(keys[3], [1.0, 2.0], stopped=True) == "stopped early"
     assert search.running == ()
     assert states(search).count(TrialState.RUNNING) == 0
-    assert search.tell(1, [1.0, 2.0]) == "failed"  # only the first word counts
+    assert search.tell(keys[1], [1.0, 2.0]) == "failed"  # only the first word counts
 
 
 def test_one_name_with_two_ranges_is_no_conflict() -> None:
@@ -76,7 +78,7 @@ def test_one_name_with_two_ranges_is_no_conflict() -> None:
     values = []
     while (suggestion := search.ask()) is not None:
         values.append(suggestion.plan.stages[0]["sparsity"])
-        search.tell(suggestion.number, [1.0, 1.0])
+        search.tell(suggestion.key, [1.0, 1.0])
     assert {0.8, 0.9} < set(values)
     assert len(values) == 30
 
@@ -116,7 +118,7 @@ def test_an_earlier_run_is_adopted() -> None:
         ({"status": "complete", "size": 10.0}, False, TrialState.FAIL),
         ({**GOOD, "status": "failed"}, False, TrialState.FAIL),
         ({**GOOD, "status": "running"}, False, TrialState.PRUNED),
-        ({**GOOD, "status": "pruned"}, False, TrialState.PRUNED),
+        ({**GOOD, "status": "stopped early"}, False, TrialState.PRUNED),
         ({"epoch": 1}, False, TrialState.PRUNED),
     ],
 )

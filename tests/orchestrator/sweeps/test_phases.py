@@ -19,6 +19,7 @@ from paretta.orchestrator.sweeps.context import SweepContext, SweepFailed
 from paretta.orchestrator.sweeps.holdout_phase import freeze_front, read_test_split
 from paretta.orchestrator.sweeps.signals import StopRequest, SweepStopped
 from paretta.orchestrator.trials import confirmation
+from paretta.orchestrator.trials.events import TrialEnded, TrialProgress, TrialReturned, TrialWaits
 from paretta.orchestrator.trials.run_trial import new_trial
 from paretta.search_spaces.objectives.limits import parse_limits
 from paretta.search_spaces.objectives.objective import Objective
@@ -85,8 +86,9 @@ def answering(monkeypatch: pytest.MonkeyPatch, module: Any, **changes: Any) -> N
     """Let every trial of a phase report once and then end as given."""
 
     def run_trial(trial: Trial, _: object) -> Iterator[Any]:
-        yield {"stage": "train", "epoch": 1}
-        yield replace(complete(trial), **changes)
+        yield TrialWaits()
+        yield TrialProgress(trial.uid, {"stage": "train", "epoch": 1})
+        yield TrialEnded(replace(complete(trial), **changes)) if changes != {"returned": True} else TrialReturned()
 
     monkeypatch.setattr(module, "run_trial", run_trial)
 
@@ -118,7 +120,7 @@ def test_a_baseline_that_fails_or_that_the_lanes_returned(
     with pytest.raises(SweepFailed, match="the baseline failed: no data\nline 3"):
         train_baseline(context)
     assert context.record.trials["baseline"].status == "failed"
-    answering(monkeypatch, baseline_phase, status="running")
+    answering(monkeypatch, baseline_phase, returned=True)
     assert train_baseline(context).status == "running"
 
 

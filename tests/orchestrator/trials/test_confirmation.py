@@ -1,6 +1,7 @@
 """Confirming: which trials are made, and that they run side by side and all end."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -8,7 +9,8 @@ import pytest
 
 from paretta.orchestrator.monitor.front_text import confirmation_table, curse_notes, limits_note
 from paretta.orchestrator.trials import confirmation as confirm_module
-from paretta.orchestrator.trials.confirmation import ConfirmationUpdate, confirm, repeats
+from paretta.orchestrator.trials.confirmation import confirm, repeats
+from paretta.orchestrator.trials.events import RunEvent, TrialBegun, TrialEnded, TrialProgress, TrialWaits
 from paretta.orchestrator.trials.run_trial import TrialContext
 from paretta.search_spaces.objectives.limits import parse_limits
 from paretta.search_spaces.objectives.objective import Objective
@@ -41,24 +43,24 @@ def test_at_most_so_many_run_at_once_and_all_end(monkeypatch: pytest.MonkeyPatch
     open_now: set[str] = set()
     most = 0
 
-    def run_trial(trial: Trial, _: TrialContext) -> Iterator[dict[str, int] | Trial]:
+    def run_trial(trial: Trial, _: TrialContext) -> Iterator[RunEvent]:
         nonlocal most
         open_now.add(trial.uid)
         most = max(most, len(open_now))
         for epoch in range(trial.number):
-            yield {"epoch": epoch}
-        yield {}
+            yield TrialProgress(trial.uid, {"epoch": epoch})
+        yield TrialWaits()
         open_now.remove(trial.uid)
-        yield Trial(trial.uid, trial.number, trial.plan, trial.seed, "complete", role=trial.role, of=trial.of)
+        yield TrialEnded(replace(trial, status="complete"))
 
     monkeypatch.setattr(confirm_module, "run_trial", run_trial)
-    news = list(confirm(repeats(MEMBERS, 3, 0), NOWHERE, at_once=2))
+    events = list(confirm(repeats(MEMBERS, 3, 0), NOWHERE, at_once=2))
     assert most == 2
     assert open_now == set()
-    ended = [item for item in news if isinstance(item, Trial) and item.status == "complete"]
-    begun = [item for item in news if isinstance(item, Trial) and item.status == "running"]
+    ended = [event.trial for event in events if isinstance(event, TrialEnded)]
+    begun = [event.trial for event in events if isinstance(event, TrialBegun)]
     assert sorted(t.uid for t in ended) == sorted(t.uid for t in begun) == sorted(t.uid for t in repeats(MEMBERS, 3, 0))
-    assert sum(isinstance(item, ConfirmationUpdate) for item in news) == 3 * (1 + 2)
+    assert sum(isinstance(event, TrialProgress) for event in events) == 3 * (1 + 2)
 
 
 def test_people_are_told_of_limits_confirmations_and_the_curse() -> None:

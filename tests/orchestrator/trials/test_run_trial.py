@@ -10,10 +10,10 @@ from paretta.orchestrator.config.task_reference import TaskReference
 from paretta.orchestrator.lanes.messages import JobOutcome, JobStatus, JobUpdate
 from paretta.orchestrator.lanes.pool import Job, LaneClient
 from paretta.orchestrator.storage.sweep_files import SweepFiles
+from paretta.orchestrator.trials.events import TrialEnded, TrialReturned
 from paretta.orchestrator.trials.measuring_actor import MeasuringClient
 from paretta.orchestrator.trials.request import TrialRequest
 from paretta.orchestrator.trials.run_trial import TrialContext, checkpoint_name, new_trial, run_trial
-from paretta.search_spaces.results.trial import Trial
 from paretta.search_spaces.space.plan import Plan
 
 
@@ -42,8 +42,9 @@ FULL = "export: [Errno 28] No space left on device: 'model.onnx'"
     ("status", "reason", "becomes", "kept"),
     [
         ("failed", "diverged", "failed", False),
-        ("returned", "the lanes were closed", "running", True),
-        ("failed", FULL, "running", True),
+        ("returned", "the lanes were closed", "returned", True),
+        ("stopped", "by the stopper", "stopped early", False),
+        ("failed", FULL, "returned", True),
     ],
 )
 def test_a_candidates_limits_and_state(
@@ -65,10 +66,14 @@ def test_a_candidates_limits_and_state(
     state = tmp_path / checkpoint_name(trial.uid)
     state.mkdir(parents=True)
     (last,) = run_trial(trial, context)
-    assert isinstance(last, Trial)
-    assert last.status == becomes
-    assert last.reason == {"diverged": "diverged", FULL: f"the disk is full: {FULL}"}.get(reason)
+    match last:
+        case TrialEnded(ended):
+            assert (ended.status, ended.reason) == (becomes, reason)
+        case TrialReturned(why):
+            assert (becomes, why) == ("returned", f"the disk is full: {FULL}" if reason == FULL else None)
+        case _:
+            pytest.fail(f"not an ending: {last}")
     (job,) = lanes.jobs
     assert (job.uid, job.max_attempts, job.limit_s) == (trial.uid, 5, 60.0)
-    assert cast(TrialRequest, job.payload["order"]).checkpoint == checkpoint_name(trial.uid)
+    assert cast(TrialRequest, job.payload["request"]).checkpoint == checkpoint_name(trial.uid)
     assert state.exists() == kept

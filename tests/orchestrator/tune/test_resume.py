@@ -19,10 +19,11 @@ from paretta.orchestrator.policy.problem import Rungs
 from paretta.orchestrator.search.interfaces import Stopper, Strategy
 from paretta.orchestrator.search.spec import Search
 from paretta.orchestrator.search.suggester import Suggester
+from paretta.orchestrator.trials.events import RunEvent, TrialReturned
 from paretta.orchestrator.trials.run_trial import new_trial
 from paretta.orchestrator.tune.callback import JournalCallback
 from paretta.orchestrator.tune.resume import RungReport, SearchEvent, history, replay_history
-from paretta.orchestrator.tune.search_alg import RETURNED, STATUS_KEY, TuneConfig, TuneSearcher
+from paretta.orchestrator.tune.search_alg import RETURNED, STATUS_KEY, TuneConfig, TuneSearcher, key_of
 from paretta.orchestrator.tune.trainable import TRIAL, CandidateTrial, trial_from_config
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.objectives.objective import Objective
@@ -40,7 +41,7 @@ SPACE = Space.parse(
 )
 OBJECTIVES = (Objective("size", "min", "B"), Objective("accuracy", "max", "share"))
 RUNGS = Rungs((1.0, 3.0, 9.0), (1.25, 3.25, 9.25))
-RUNNING, ENDED = ("running",), ("complete", "failed", "pruned")
+RUNNING, ENDED = ("running",), ("complete", "failed", "stopped early")
 BASELINE = {"size": Reading(800.0, "B"), "accuracy": Reading(0.99, "share")}
 
 
@@ -80,11 +81,11 @@ def drive(searcher: TuneSearcher, *, begin: int = 0, end: int = 99) -> list[Sear
             trial, name = trial_from_config(cast(TuneConfig, config), seed=0), f"tune-{count}-{len(past)}"
             scores = {"accuracy": cast(float, readings(trial)["accuracy"].value) - 0.05}
             past += [trial, RungReport(trial.uid, {"epoch": 1, "num_epochs": 9, "scores": scores})]
-            live[trial.number] = name, trial, searcher.suggester.report(cast(int, config["number"]), 0, scores)
+            live[trial.number] = name, trial, searcher.suggester.report(key_of(config), 0, scores)
         if not live:
             break
         name, trial, goes_on = live.pop(sorted(live)[count % len(live)])
-        trial = ended(trial) if goes_on else replace(trial, status="pruned", reason="not worth its epochs")
+        trial = ended(trial) if goes_on else replace(trial, status="stopped early", reason="not worth its epochs")
         past.append(trial)
         values = {meter: reading.value for meter, reading in trial.readings.items()}
         searcher.on_trial_complete(name, {**values, STATUS_KEY: trial.status})
@@ -108,7 +109,7 @@ def test_every_sampler_goes_on_as_if_never_interrupted(sampler: str, num_ends: i
     searcher, same = replay_history(make, past)
     assert same
     unfinished = [config["number"] for config in searcher.waiting]
-    asked, told = ({t.number - 1 for t in trials(past) if t.status in kind} for kind in (RUNNING, ENDED))
+    asked, told = ({t.number for t in trials(past) if t.status in kind} for kind in (RUNNING, ENDED))
     assert unfinished == sorted(asked - told)
     rest = plans(drive(searcher, begin=num_ends))
     assert sorted({*plans(past), *rest}) == sorted(whole)
@@ -131,7 +132,7 @@ def test_a_returned_trial_stays_open() -> None:
     searcher = maker("random")()
     config = cast(TuneConfig, searcher.suggest("a"))
     searcher.on_trial_complete("a", {STATUS_KEY: RETURNED})
-    assert searcher.suggester.running == (config["number"],)
+    assert searcher.suggester.running == (key_of(config),)
     searcher.close()
     assert searcher.suggest("b") == TuneSearcher.FINISHED
 
@@ -163,13 +164,13 @@ def test_the_journal_has_the_history_in_order_and_one_writer(tmp_path: Path) -> 
     assert SweepRecord.read(tmp_path).count("running") == len(plans(past)) - 4
 
 
-def test_a_candidate_is_not_blamed_for_the_death_of_the_mailbox() -> None:
-    def lost() -> Iterator[Trial]:
+def test_a_candidate_is_not_blamed_for_the_death_of_the_job_queue() -> None:
+    def lost() -> Iterator[RunEvent]:
         raise ActorDiedError
         yield
 
     trial = CandidateTrial.__new__(CandidateTrial)
-    trial.news = lost()
+    trial.events = lost()
     assert trial.step() == {STATUS_KEY: RETURNED, "done": True}
 
 
@@ -196,10 +197,10 @@ def test_a_candidate_is_not_blamed_for_a_full_disk(tmp_path: Path) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     def callback() -> JournalCallback:
-        return JournalCallback(cast(EventLog, FullLog()), 0, on_returned=lambda: closed.append("closed"))
+        return JournalCallback(cast(EventLog, FullLog()), on_returned=lambda: closed.append("closed"))
 
     body = CandidateTrial.__new__(CandidateTrial)
-    body.news = iter([replace(trial_from_config(config, 0), reason=full)])
+    body.events = iter([TrialReturned(full)])
     returned, of_tune = callback(), cast(TuneTrial, OfTune(config))
     returned.on_trial_result(1, [], of_tune, body.step())
     assert (returned.why, len(returned.returned), closed) == (full, 1, ["closed"])

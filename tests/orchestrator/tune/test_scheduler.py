@@ -13,6 +13,7 @@ from paretta.orchestrator.search.build import rungs_of
 from paretta.orchestrator.search.spec import Search
 from paretta.orchestrator.search.suggester import Suggester
 from paretta.orchestrator.tune.scheduler import RungScheduler, rung_of
+from paretta.orchestrator.tune.search_alg import config_of
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.space.space import Space
 
@@ -32,7 +33,7 @@ class Below:
         self.heard.append((number, rung, scores["accuracy"]))
         return bool(scores["accuracy"] >= 0.5)
 
-    def tell(self, number: int, losses: object, *, pruned: bool) -> None:
+    def tell(self, number: int, losses: object, *, stopped: bool) -> None:
         pass
 
 
@@ -49,7 +50,7 @@ def test_a_trial_is_asked_for_once_a_rung_and_its_job_is_cancelled() -> None:
     scheduler = RungScheduler(suggester, cancelled.append)
     suggestion = suggester.ask()
     assert suggestion is not None
-    trial: Any = SimpleNamespace(trial_id="a", config={"number": suggestion.number})
+    trial: Any = SimpleNamespace(trial_id="a", config=config_of(suggestion.key, suggestion.plan, suggestion.knobs))
     controller: Any = None
     decisions = [
         scheduler.on_trial_result(controller, trial, result(epoch, accuracy))

@@ -40,7 +40,7 @@ def test_the_front_keeps_what_nothing_beats() -> None:
     assert FRONT.baseline is BASELINE
 
 
-@pytest.mark.parametrize("status", ["failed", "running", "pruned", "infeasible"])
+@pytest.mark.parametrize("status", ["failed", "running", "stopped early", "interrupted"])
 def test_only_complete_trials_count(status: Status) -> None:
     assert len(Front.of([trial(9, 1, 0.1, 1.0, status=status)], OBJECTIVES)) == 0
 
