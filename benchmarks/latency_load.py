@@ -1,10 +1,9 @@
-"""How often a latency's 95 % interval holds the pair's own median over many readings, on an idle and on a busy machine.
+"""How often a latency's 95 % interval holds its pair's median over many readings, on an idle and on a busy machine.
 
-Five pairs are read in turn, each reading in a fresh process, so that the readings of a pair are spread over minutes:
-the digits network against itself, and networks of twice and four times its work and of a quarter and half of its
-channels against it. No ratio but the first is known, so that each pair is judged by the median of all its readings.
-Half of the readings are taken beside burning processes. ``--way medians`` reads as was usual before: medians of times
-of 10 ms.
+Five pairs are read in turn, each reading in a fresh process, so that a pair's readings are spread over minutes: the
+digits network against itself, and networks of twice and four times its work and of a quarter and half of its channels
+against it. No ratio but the first is known, so each pair is judged by the median of all its readings. Half of them are
+taken beside burning processes. ``--way medians`` reads as was usual before: medians of times of 10 ms.
 
     python -m benchmarks.latency_load --readings 10 --minutes 9 --json latency-load.jsonl
 

@@ -1,7 +1,7 @@
 """A meter: one number of a finished artifact, with its unit and the direction of better."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -55,6 +55,9 @@ class Meter(BaseModel, ABC):
 
     judges_answers: ClassVar[bool] = False
 
+    compares: ClassVar[bool] = False
+    """The meter compares times, so that artifacts are told apart best when they are read in the same rounds."""
+
     kind: str
     unit: str
     goal: Goal
@@ -67,6 +70,10 @@ class Meter(BaseModel, ABC):
     @abstractmethod
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
         """Return the reading of the artifact in folder `artifact`, or `Reading.not_measured` with the reason."""
+
+    def read_together(self, artifacts: Sequence[Path], bench: MeterBench) -> list[Reading]:
+        """Return the reading of each artifact, taken side by side where the meter `compares`."""
+        return [self.read(artifact, bench) for artifact in artifacts]
 
 
 def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *, where: str = "objective") -> Meter:

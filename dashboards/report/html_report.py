@@ -15,7 +15,7 @@ from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.objectives.limits import Limit
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.reading import Reading
-from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.front import Front, timed_on
 from paretta.search_spaces.results.trial import Trial
 from paretta.search_spaces.yaml_io import write_yaml
 
@@ -99,12 +99,13 @@ def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json
         "knobs": list(knobs),
         "trials": [
             _trial(trial, front, knobs, held.get(trial.uid, ()), on_front=trial.uid in members)
-            | ({"undecided": True} if trial.uid in undecided else {})
+            | ({"undecided": True, **_times(trial, front)} if trial.uid in undecided else {})
             for trial in trials
         ],
         "limits": [_limit(limit, front) for limit in front.limits],
         "best_effort": front.best_effort,
         "front": [trial.uid for trial in front],
+        "timed_on": list(timed_on(front)),
         "plans": {trial.uid: write_yaml({"stages": list(trial.plan.stages)}) for trial in front},
         "layers": {trial.uid: dict(trial.layers) for trial in front if trial.layers},
         "growth": _growth(record.history()),
@@ -142,8 +143,8 @@ def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], 
     if on_front:
         document |= {"front": True, "roles": list(held), "axes": _axes(trial, front)}
         document |= {"reused": reused_words(trial)} if trial.reused else {}
+        document |= _times(trial, front)
         document["t"] = [_interval(trial.test_readings.get(meter)) for meter in meters]
-        document["seconds"] = [_seconds(trial.readings.get(meter)) for meter in meters]
     if trial.reason:
         document |= {"why": trial.reason, "detail": trial.detail[-_LONGEST_DETAIL:]}
     return document
@@ -181,6 +182,13 @@ def _interval(reading: Reading | None) -> Json:
 
 def _seconds(reading: Reading | None) -> Json:
     return reading.value_in("s") if reading and reading.unit == "ratio" else None
+
+
+def _times(trial: Trial, front: Front) -> dict[str, Json]:
+    """Return the absolute time of each ratio of times, and a mark for what was read while other work disturbed it."""
+    readings = [trial.readings.get(objective.meter) for objective in front.objectives]
+    marks: list[Json] = [reading is not None and bool(reading.details.get("contended")) for reading in readings]
+    return {"seconds": [_seconds(reading) for reading in readings], "contended": marks}
 
 
 def _growth(steps: Sequence[GrowthStep]) -> list[Json]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from paretta.dashboards.journal.summary import roles
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.results.confirmation import confirmation_document
-from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.front import Front, timed_on
 from paretta.search_spaces.results.trial import Trial
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def front_document(front: Front) -> dict[str, Json]:
         "baseline": _member(front.baseline) if front.baseline else None,
         "limits": [limit.to_document() for limit in front.limits],
         "best_effort": front.best_effort,
+        "timed_on": list(timed_on(front)),
         "members": members,
         "undecided": [_member(trial) for trial in front.undecided],
         **confirmation_document(front),

@@ -14,6 +14,12 @@ function interval(low, high, unit) {
   return low === null || high === null || low === undefined ? "" : `${quantity(low, unit)} – ${quantity(high, unit)}`;
 }
 
+// What stands small below a value: its interval, the time of a ratio of times, and a mark where other work disturbed it.
+function beside(trial, i, unit) {
+  const seconds = trial.seconds && trial.seconds[i];
+  return [interval(trial.l[i], trial.h[i], unit), seconds ? quantity(seconds, "s") : "", trial.contended && trial.contended[i] ? "disturbed" : ""].filter(Boolean).join(" · ");
+}
+
 // A limit as an argument: rounded away from `value` so that the point itself stays within it.
 function argument(value, unit, sign, digits) {
   const [factor, name] = unit === "share" ? [0.01, "%"] : unit === "ratio" ? [1, "x"]

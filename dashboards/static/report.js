@@ -38,7 +38,8 @@ const app = {
     document.getElementById("facts").textContent = data.facts;
     document.getElementById("front-hint").textContent = !this.members.length ? "Nothing is on the front yet."
       : (data.best_effort ? "No trial keeps to the sweep's limits; these come nearest. " : "")
-        + (data.frozen ? "The test split was read once, for these points only." : "The test split is read when the sweep ends.") + " Intervals are 95 %. Click a heading to sort.";
+        + (data.frozen ? "The test split was read once, for these points only." : "The test split is read when the sweep ends.") + " Intervals are 95 %. Click a heading to sort."
+        + (data.timed_on.length ? ` Times are of ${data.timed_on.join("; ")}.` : "");
     document.getElementById("sweep-limits").textContent = data.limits.length ? `The sweep keeps its front to: ${data.limits.map(l => l.words).join("; ")}.` : "";
     this.colours = palette();
   },
@@ -158,7 +159,7 @@ const app = {
       element("p", { class: "answer" }, trial.baseline ? "The baseline itself" : `Trial ${trial.uid}`, " ", ...trial.roles.map(role => element("span", { class: "role" }, role))),
       element("p", { class: "words" }, trial.words),
       element("dl", { class: "readings" }, ...this.objectives.flatMap((o, i) => [element("dt", {}, o.meter),
-        element("dd", {}, quantity(trial.v[i], o.unit), element("small", {}, interval(trial.l[i], trial.h[i], o.unit) || (trial.seconds && trial.seconds[i] ? quantity(trial.seconds[i], "s") : ""))),
+        element("dd", {}, quantity(trial.v[i], o.unit), element("small", {}, beside(trial, i, o.unit))),
         element("dd", { class: "gain" }, gain(trial.v[i], o))])),
       this.command(command));
     this.drawAll();

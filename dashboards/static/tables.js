@@ -29,7 +29,7 @@ function frontRow(app, trial) {
   return element("tr", { onclick: event => { if (event.target.tagName !== "INPUT") app.select(trial); } },
     element("td", {}, trial.tick),
     element("td", {}, element("button", { type: "button", class: "quiet", onclick: () => app.select(trial) }, trial.uid), element("br"), ...roles),
-    ...app.objectives.map((o, i) => element("td", { class: "number" }, quantity(trial.v[i], o.unit), element("small", {}, interval(trial.l[i], trial.h[i], o.unit)))),
+    ...app.objectives.map((o, i) => element("td", { class: "number" }, quantity(trial.v[i], o.unit), element("small", {}, beside(trial, i, o.unit)))),
     ...app.tested.map(i => testCell(app.objectives[i], trial.t[i])),
     element("td", {}, trial.words));
 }
@@ -37,7 +37,7 @@ function frontRow(app, trial) {
 // A trial that no other one beats beyond the intervals: it cannot be pulled by a wish, so it offers no choice.
 function undecidedRow(app, trial) {
   return element("tr", {}, element("td", { title: "off the front, but not distinguishable from it" }, "≈"), element("td", {}, trial.uid),
-    ...app.objectives.map((o, i) => element("td", { class: "number" }, quantity(trial.v[i], o.unit), element("small", {}, interval(trial.l[i], trial.h[i], o.unit)))),
+    ...app.objectives.map((o, i) => element("td", { class: "number" }, quantity(trial.v[i], o.unit), element("small", {}, beside(trial, i, o.unit)))),
     ...app.tested.map(() => element("td", { class: "number" }, "–")), element("td", {}, trial.words));
 }
 

@@ -288,6 +288,8 @@ def _final_points(trial: Trial, time: int) -> list[Point]:
     for prefix, readings in (("", trial.readings), ("test_", trial.test_readings)):
         for meter, reading in readings.items():
             values |= _reading_values(f"{prefix}{meter}", reading)
+    again = [float(r.details["read_at"]) for r in trial.readings.values() if "read_at" in r.details]
+    time = max([time, *map(_milliseconds, again)])  # of equal times the store would keep the larger value
     values |= {f"hp/{knob}": float(value) for knob, value in trial.knobs.items() if _is_number(value)}
     values |= {f"cost/{name}": amount for name, amount in trial.cost.items()}
     return [Point(allowed_name(key), value, time) for key, value in values.items()]

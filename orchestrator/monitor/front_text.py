@@ -6,7 +6,7 @@ from rich.table import Table
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.quantities import format_quantity
 from paretta.search_spaces.results.confirmation import Confirmed, Curse, confirmations, winners_curse
-from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.front import Front, timed_on
 
 
 def limits_note(front: Front) -> str | None:
@@ -20,6 +20,12 @@ def limits_note(front: Front) -> str | None:
         return f"every point has {wishes}"
     nearest = front.members[0]
     return f"best effort: no trial has {wishes}; {nearest.uid} misses it by least ({_misses(front)})"
+
+
+def machine_note(front: Front) -> str | None:
+    """Say which machine the times of the front are of; None where nothing was timed."""
+    machines = timed_on(front)
+    return f"times are of {'; '.join(machines)}" if machines else None
 
 
 def confirmation_table(front: Front) -> Table | None:
@@ -56,7 +62,9 @@ def _misses(front: Front) -> str:
         reading = nearest.readings.get(limit.meter)
         bound = limit.bound(origin)
         if reading is not None and bound is not None and limit.excess(reading, origin) > 0:
-            parts.append(f"{limit.meter} {reading}, the bound is {format_quantity(bound, limit.unit or reading.unit)}")
+            unit = limit.unit or reading.unit
+            value = reading if unit == reading.unit else format_quantity(reading.value_in(unit) or 0.0, unit)
+            parts.append(f"{limit.meter} {value}, the bound is {format_quantity(bound, unit)}")
     return ", ".join(parts)
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from paretta.dashboards.journal.activity import doings, num_ended, seconds_left
 from paretta.dashboards.journal.record import SweepRecord
-from paretta.orchestrator.monitor.front_text import confirmation_table, curse_notes, limits_note
+from paretta.orchestrator.monitor.front_text import confirmation_table, curse_notes, limits_note, machine_note
 from paretta.orchestrator.search.budget import standing
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.objectives.reading import Reading
@@ -25,6 +25,7 @@ from paretta.search_spaces.results.trial import Trial
 _SHOWN_RUNNING: Final = 4
 _WIDTH: Final = 160
 _ONLY_WHERE_ANY: Final = ("infeasible", "stopped early", "interrupted")  # states that are left out where none is
+DISTURBED: Final = " !"
 
 
 @contextmanager
@@ -109,7 +110,7 @@ def print_front(front: Front) -> None:
     """Print the table on standard output, wide enough to be read where no terminal sets the width."""
     console = Console(width=None if Console().is_terminal else _WIDTH, highlight=False)
     console.print(front_table(front))
-    for note in (limits_note(front), *curse_notes(front)):
+    for note in (machine_note(front), limits_note(front), *curse_notes(front)):
         if note:
             console.print(note, soft_wrap=True, markup=False)
     if again := confirmation_table(front):
@@ -124,7 +125,10 @@ def front_table(front: Front) -> Table:
     knee = front.knee().uid if len(front) else None
     undecided = front.undecided
     apart = "; ≈ off the front, but not distinguishable from it: beaten only within the intervals" if undecided else ""
-    caption = f"± half of the 95 % interval; ◆ knee{apart}"
+    shown = [reading for trial in (*front, *undecided) for reading in trial.readings.values()]
+    marked = any(reading.details.get("contended") for reading in shown)
+    disturbed = f";{DISTURBED} read while other work disturbed it" if marked else ""
+    caption = f"± half of the 95 % interval; ◆ knee{apart}{disturbed}"
     table = Table(caption=caption, caption_justify="left", pad_edge=False, box=SIMPLE_HEAD)
     table.add_column("trial", no_wrap=True)
     meters = [objective.meter for objective in front.objectives]
@@ -144,7 +148,13 @@ def _tests(trial: Trial, meters: Sequence[str]) -> list[str]:
 
 
 def _cell(reading: Reading) -> str:
-    """Write value and uncertainty as short as they can be read."""
+    """Write value and uncertainty as short as they can be read, a ratio of times with the time, and a mark."""
+    seconds = reading.value_in("s") if reading.unit == "ratio" else None
+    beside = "" if seconds is None else f", {format_quantity(seconds, 's')}"
+    return f"{_interval(reading)}{beside}{DISTURBED if reading.details.get('contended') else ''}"
+
+
+def _interval(reading: Reading) -> str:
     if reading.value is None or reading.low is None or reading.high is None:
         return str(reading)
     half = (reading.high - reading.low) / 2
@@ -160,13 +170,15 @@ def _short(reading: Reading) -> str:
 
 
 def _ended(record: SweepRecord, event: Document) -> Trial | None:
-    """Return the trial that `event` ended, and none for test readings that come later."""
+    """Return the trial that `event` ended, and none for what is read of it later."""
     if event["event"] != "trial":
         return None
     document = event["trial"]
     assert isinstance(document, dict)
     trial = record.trials[document["uid"]]
     if record.frozen is not None and trial.role != "confirmation":
+        return None
+    if any("read_at" in reading.details for reading in trial.readings.values()):
         return None
     return trial if trial.has_ended else None
 

@@ -26,6 +26,7 @@ from paretta.orchestrator.sweeps.baseline_phase import train_baseline
 from paretta.orchestrator.sweeps.confirmation_phase import confirm_front
 from paretta.orchestrator.sweeps.context import PreparedSweep, SweepContext, SweepFailed
 from paretta.orchestrator.sweeps.holdout_phase import freeze_front, read_test_split
+from paretta.orchestrator.sweeps.last_reading_phase import read_side_by_side
 from paretta.orchestrator.sweeps.result import REPORT_FILE, SweepFront, how_to_resume
 from paretta.orchestrator.sweeps.search_phase import search_candidates
 from paretta.orchestrator.sweeps.signals import StopRequest, SweepStopped
@@ -74,6 +75,8 @@ def _run_phases(context: SweepContext) -> None:
     context.require_going_on()
     if context.record.frozen is None:
         search_candidates(context, baseline)
+        context.require_going_on()
+        read_side_by_side(context)
         context.require_going_on()
     members = freeze_front(context)
     read_test_split(context, members)

@@ -68,6 +68,19 @@ class MeasuringClient:
         )
         return readings
 
+    def read_together(self, artifacts: Sequence[str], baseline: str) -> list[dict[str, Reading]]:
+        """Read several artifacts side by side with every meter that compares times, see `Meter.compares`.
+
+        Empty where the sweep has no such meter.
+
+        Raises:
+            TrialFailed: an artifact does not run, or they take too long together.
+        """
+        readings: list[dict[str, Reading]] = answer(
+            self.actor.read_together.remote(list(artifacts), baseline), READING_S + WAIT_S
+        )
+        return readings
+
     def foresee(self, plan: Plan, baseline: str, meters: Sequence[str]) -> dict[str, Reading] | None:
         """Read what is known of a plan before training (`measuring.untrained`); None where it cannot be carried out.
 
@@ -102,6 +115,7 @@ class _MeasuringActor:
         self.meters = [meter_of(objective, self.task.metrics) for objective in objectives]
         self.foreseen: dict[str, dict[str, Reading] | None] = {}
         self.timed: dict[str, Reading] = {}
+        self.known: dict[str, float] = {}
 
     def read(
         self, artifact: str, baseline: str, split: str, answers_only: bool, facts: dict[str, float]
@@ -113,7 +127,27 @@ class _MeasuringActor:
         meters = [meter for meter in self.meters if meter.judges_answers or not answers_only]
         mine, reference = self.files.bring(artifact), self.files.bring(baseline)
         with self.slot.taken():
-            return measure(mine, reference, self.task, split=known_split, meters=meters, facts=facts)
+            found = measure(mine, reference, self.task, split=known_split, meters=meters, facts={**facts, **self.known})
+        return self._remembered(found)
+
+    def read_together(self, artifacts: list[str], baseline: str) -> list[Mapping[str, Reading]]:
+        from paretta.pipelines.measuring.measure import measure_together  # noqa: PLC0415
+
+        meters = [meter for meter in self.meters if meter.compares]
+        if not meters:
+            return []
+        folders, reference = [self.files.bring(artifact) for artifact in artifacts], self.files.bring(baseline)
+        with self.slot.taken():
+            found = measure_together(folders, reference, self.task, meters=meters, facts=self.known)
+        return [self._remembered(readings) for readings in found]
+
+    def _remembered(self, readings: dict[str, Reading]) -> dict[str, Reading]:
+        """Keep the baseline's shortest time: a later reading whose baseline is slower knows that it was disturbed."""
+        for reading in readings.values():
+            seconds = reading.details.get("baseline_seconds")
+            if isinstance(seconds, float):
+                self.known["baseline_seconds"] = min(seconds, self.known.get("baseline_seconds", seconds))
+        return readings
 
     def foresee(self, document: Document, baseline: str, meters: list[str]) -> dict[str, Reading] | None:
         from paretta.pipelines.measuring.untrained import foresee, structure_key  # noqa: PLC0415

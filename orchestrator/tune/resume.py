@@ -26,14 +26,20 @@ SearchEvent: TypeAlias = Trial | RungReport
 
 
 def history(folder: Path) -> Iterator[SearchEvent]:
-    """Yield what became of a sweep's searched trials, in the journal's order: as asked, as reported, as ended."""
-    searched = set()
+    """Yield what became of a sweep's searched trials, in the journal's order: as asked, as reported, as ended.
+
+    What was read of a trial after it had ended was no news to the search.
+    """
+    searched, ended = set[str](), set[str]()
     for event, _ in events(folder):
         if event["event"] == "trial":
             trial = Trial.from_document(cast(Document, event["trial"]))
-            if trial.role == "trial":
-                searched.add(trial.uid)
-                yield trial
+            if trial.role != "trial" or (trial.uid in ended and trial.status == "complete"):
+                continue
+            searched.add(trial.uid)
+            if trial.status == "complete":
+                ended.add(trial.uid)
+            yield trial
         elif event["event"] == "progress" and event["uid"] in searched:
             yield RungReport(str(event["uid"]), cast(Document, event["message"]))
 

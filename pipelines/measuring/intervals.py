@@ -2,12 +2,20 @@
 
 import math
 from statistics import NormalDist
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Z95 = 1.959963984540054
+
+# sessions are up to 8 % slower than the fastest; on a core that another guest of its host uses too it is 40 to 100 %
+FULL_SPEED: Final = 1.12
+# half the 95 % interval of what the rounds of one visit of seconds have in common, as a share of a ratio of times:
+# ratios read minutes apart differed by 0.3 to 1.5 % in standard deviation beyond what their rounds told
+VISIT_SPREAD: Final = 0.02
+_VISITS_BEHIND: Final = 8
+"""How many pairs of visits `VISIT_SPREAD` counts for beside those that a sweep sees itself."""
 
 
 def bootstrap_interval(
@@ -45,6 +53,26 @@ def widened(low: float, high: float, *, at: float, spread: float) -> tuple[float
     """
     halves = [math.hypot(math.log(at / end), spread) for end in (low, high)]
     return at * math.exp(-halves[0]), at * math.exp(halves[1])
+
+
+def visit_spread(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Return the spread of a visit that pairs of visits to the same models show, `VISIT_SPREAD` at least.
+
+    The logarithms of two visits differ with twice the variance of one. The mean over the pairs is joined with
+    `VISIT_SPREAD`, which counts as 8 pairs, so that few pairs say little (an inverse-gamma prior's posterior mean).
+
+    Args:
+        first: ratios, [pairs].
+        second: those of the same models at another time, [pairs].
+
+    >>> visit_spread(np.array([0.5]), np.array([0.5]))
+    0.02
+    >>> bool(visit_spread(np.full(8, 0.5), np.full(8, 0.6)) > 0.1)
+    True
+    """
+    halves = Z95**2 * np.log(second / first) ** 2 / 2
+    joined = (_VISITS_BEHIND * VISIT_SPREAD**2 + halves.sum()) / (_VISITS_BEHIND + len(halves))
+    return max(math.sqrt(joined), VISIT_SPREAD)
 
 
 def student_quantile(degrees: int) -> float:

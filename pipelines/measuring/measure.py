@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from paretta.pipelines.measuring.probe_process import ProbeRequest
 from paretta.pipelines.meter import Meter, MeterBench
@@ -52,21 +53,52 @@ def measure(
     """
     with TemporaryDirectory(dir=scratch) as temporary:
         folder = Path(temporary)
-        inputs, targets = (torch.cat(parts).numpy() for parts in zip(*batches(task.split(split)), strict=True))
-        np.save(folder / "inputs.npy", inputs, allow_pickle=False)
+        inputs, targets = _samples(task, split, folder)
         bench = MeterBench(baseline, inputs, targets=targets, metrics=task.metrics, facts=facts or {})
         judging = [meter for meter in meters if meter.judges_answers]
         timing = [meter for meter in meters if not meter.judges_answers]
-        found = dict(zip(timing, _probed(artifact, bench, folder, timing, answer=bool(judging)), strict=True))
+        found = dict(zip(timing, _probed([artifact], bench, folder, timing, answer=bool(judging))[0], strict=True))
         if judging:
             bench = replace(bench, outputs=np.load(folder / "outputs.npy", allow_pickle=False))
             found |= {meter: meter.read(artifact, bench) for meter in judging}
         return {meter.label: found[meter] for meter in meters}
 
 
-def _probed(artifact: Path, bench: MeterBench, folder: Path, meters: Sequence[Meter], *, answer: bool) -> list[Reading]:
+def measure_together(
+    artifacts: Sequence[Path], baseline: Path, task: Task, *, meters: Sequence[Meter], facts: Mapping[str, float]
+) -> list[dict[str, Reading]]:
+    """Return the readings of each artifact by label, all taken side by side in one process, on the validation split.
+
+    Args:
+        artifacts: the folders to measure.
+        baseline: the uncompressed model's artifact.
+        task: its split.
+        meters: what to read; none that judges answers.
+        facts: as in `measure`.
+
+    Raises:
+        TrialFailed: an artifact does not run.
+    """
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        inputs, _ = _samples(task, "validation", folder)
+        rows = _probed(artifacts, MeterBench(baseline, inputs, facts=facts), folder, meters, answer=False)
+        return [dict(zip((meter.label for meter in meters), row, strict=True)) for row in rows]
+
+
+def _samples(task: Task, split: Split, folder: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Return inputs and targets of a split, and leave the inputs in `folder` for the measuring process."""
+    inputs, targets = (torch.cat(parts).numpy() for parts in zip(*batches(task.split(split)), strict=True))
+    np.save(folder / "inputs.npy", inputs, allow_pickle=False)
+    return inputs, targets
+
+
+def _probed(
+    artifacts: Sequence[Path], bench: MeterBench, folder: Path, meters: Sequence[Meter], *, answer: bool
+) -> list[list[Reading]]:
     request = ProbeRequest(
-        artifact=artifact.absolute(),
+        artifact=artifacts[0].absolute(),
+        beside=tuple(artifact.absolute() for artifact in artifacts[1:]),
         baseline=None if bench.baseline is None else bench.baseline.absolute(),
         inputs=folder / "inputs.npy",
         outputs=folder / "outputs.npy" if answer else None,
@@ -78,7 +110,7 @@ def _probed(artifact: Path, bench: MeterBench, folder: Path, meters: Sequence[Me
     (folder / "request.json").write_text(request.model_dump_json(), encoding="utf-8")
     _run_probe(folder / "request.json")
     documents = json.loads((folder / "readings.json").read_text(encoding="utf-8"))
-    return [Reading.from_document(document) for document in documents]
+    return [[Reading.from_document(document) for document in row] for row in documents]
 
 
 def _run_probe(request: Path) -> None:

@@ -19,17 +19,19 @@ class ProbeRequest(BaseModel):
 
     Args:
         artifact: the folder to measure.
+        beside: further folders to measure in the same rounds.
         baseline: the folder to compare it with.
         inputs: .npy file, [n, ...].
         outputs: .npy file to write the artifact's answers to; null where nobody asks for them.
         meters: documents of the meters to read.
-        readings: JSON file to write, one reading per meter in their order.
+        readings: JSON file to write: for each folder one reading per meter, in their order.
         facts: what only the run that made the artifact knows.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     artifact: Path
+    beside: tuple[Path, ...] = ()
     baseline: Path | None
     inputs: Path
     outputs: Path | None
@@ -45,9 +47,9 @@ def run_request(path: Path) -> None:
     if request.outputs is not None:
         np.save(request.outputs, answers(request.artifact, inputs), allow_pickle=False)
     bench = MeterBench(request.baseline, inputs, facts=request.facts)
-    readings: list[Json] = [
-        meter_of(document, {}).read(request.artifact, bench).to_document() for document in request.meters
-    ]
+    folders = [request.artifact, *request.beside]
+    columns = [meter_of(document, {}).read_together(folders, bench) for document in request.meters]
+    readings: list[Json] = [[column[row].to_document() for column in columns] for row in range(len(folders))]
     request.readings.write_text(json.dumps(readings), encoding="utf-8")
 
 

@@ -77,7 +77,7 @@ class ServedMeter(Meter, ABC):
 
 
 def machine() -> dict[str, Detail]:
-    """Return what the time depends on: CPU model, its telling flags, runtime and its version."""
+    """Return what the time depends on: the machine's name, CPU model, its telling flags, runtime and its version."""
     model, flags = platform.processor() or platform.machine(), set[str]()
     path = Path("/proc/cpuinfo")
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -87,6 +87,7 @@ def machine() -> dict[str, Detail]:
         if name in ("flags", "Features"):
             flags |= set(value.split())
     return {
+        "machine": platform.node(),
         "cpu": model,
         "cpu_flags": " ".join(flag for flag in TELLING_FLAGS if flag in flags),
         "runtime": f"onnxruntime {onnxruntime.__version__}",

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from paretta.pipelines.measuring.intervals import bootstrap_interval, widened
+from paretta.pipelines.measuring.intervals import FULL_SPEED, VISIT_SPREAD, bootstrap_interval, widened
 from paretta.pipelines.measuring.ort_session import RuntimeCall
 
 Opener: TypeAlias = Callable[[], RuntimeCall]
@@ -20,12 +20,7 @@ Clock: TypeAlias = Callable[[], float]
 NUM_WARM_UPS = 5
 NUM_PADS, PAD_BYTES = 16, 60_000
 MIN_BLOCKS, MAX_BLOCKS = 4, 40
-FULL_SPEED: Final = (
-    1.12  # sessions differ by up to 8 % from the fastest; a core that is shared is 1.4 to 2 times slower
-)
 MIN_KEPT: Final = 4  # rounds, for an interval of their own
-# 1.96 standard errors of a visit of seconds, from ratios read minutes apart: what its own rounds do not show
-VISIT_SPREAD: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import ClassVar, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ class Latency(ServedMeter):
     kept there; that path has not been run on a GPU.
     """
 
+    compares: ClassVar[bool] = True
+
     kind: Literal["latency"] = "latency"
     unit: Literal["ratio"] = "ratio"
     goal: Literal["min"] = "min"
@@ -48,7 +50,10 @@ class Latency(ServedMeter):
         return self.read_together([artifact], bench)[0]
 
     def read_together(self, artifacts: Sequence[Path], bench: MeterBench) -> list[Reading]:
-        """Return the readings of several, all timed beside the baseline in the same rounds."""
+        """Return the readings of several, all timed beside the baseline in the same rounds.
+
+        ``beside`` in the details says how many others those were.
+        """
         if bench.baseline is None:
             missing = Reading.not_measured(self.unit, "there is no baseline artifact to compare with")
             return [missing for _ in artifacts]
@@ -68,7 +73,8 @@ class Latency(ServedMeter):
     def _reading(self, rounds: Rounds, side: int, artifact: Path, candidate: Opener) -> Reading:
         ratios, (low, high) = rounds.ratios(side), rounds.interval(side)
         ran = integer_kernels(artifact / MODEL).details() if self.device == "cpu" else {}
-        details = {**_times(rounds, side, candidate), **ran, **layers_in_floats(artifact), **self.facts()}
+        times = {**_times(rounds, side, candidate), "beside": len(rounds.fastest[0]) - 2}
+        details = {**times, **ran, **layers_in_floats(artifact), **self.facts()}
         return Reading(
             float(np.median(ratios)), self.unit, low=low, high=high, num_samples=len(ratios), details=details
         )

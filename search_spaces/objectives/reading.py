@@ -57,6 +57,14 @@ class Reading:
         seconds = self.details.get("seconds")
         return float(seconds) if unit == "s" and isinstance(seconds, int | float) else None
 
+    @property
+    def with_time(self) -> str:
+        """The value in words, a ratio of times with its absolute time: ``0.360x, 9.8 µs``."""
+        assert self.value is not None
+        seconds = self.value_in("s") if self.unit == "ratio" else None
+        text = format_quantity(self.value, self.unit)
+        return text if seconds is None else f"{text}, {format_quantity(seconds, 's')}"
+
     def __str__(self) -> str:
         """Render for people, with the interval where there is one."""
         if self.value is None:

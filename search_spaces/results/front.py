@@ -13,7 +13,6 @@ from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.objectives.reference_point import reference_axes
 from paretta.search_spaces.objectives.sure_dominance import Spread
 from paretta.search_spaces.objectives.wish import Wish
-from paretta.search_spaces.quantities import format_quantity
 from paretta.search_spaces.results.trial import Trial
 
 
@@ -102,14 +101,18 @@ class Front:
     @property
     def undecided(self) -> tuple[Trial, ...]:
         """Trials off the front that no trial beats beyond measuring errors, see `certainty.Spread.dominates`."""
-        finished = _finished(self.trials, self.objectives)
-        eligible = finished if self.best_effort else [trial for trial in finished if self.missed_by(trial) == 0]
+        eligible = self.eligible()
         if not eligible:
             return ()
         rows = [[trial.readings[o.meter] for o in self.objectives] for trial in eligible]
         keep = Spread.of(rows, self.objectives).undominated()
         members = {trial.uid for trial in self.members}
         return tuple(t for t, kept in zip(eligible, keep, strict=True) if kept and t.uid not in members)
+
+    def eligible(self) -> list[Trial]:
+        """Return the trials that the members were chosen from: measured whole, within the limits where any is."""
+        finished = _finished(self.trials, self.objectives)
+        return finished if self.best_effort else [trial for trial in finished if self.missed_by(trial) == 0]
 
     def missed_by(self, trial: Trial) -> float:
         """Return by how much a trial misses the limits: the shares of each bound that it misses, added up."""
@@ -196,8 +199,14 @@ class Front:
         return Problem("pull", f"no point of the front has {wishes}", mend=f"the nearest are {points}")
 
     def _in_words(self, trial: Trial) -> str:
-        values = [(o.meter, format_quantity(_value(trial, o), o.unit)) for o in self.objectives]
-        return ", ".join(f"{meter} {value}" for meter, value in values)
+        return ", ".join(f"{o.meter} {trial.readings[o.meter].with_time}" for o in self.objectives)
+
+
+def timed_on(front: Front) -> list[str]:
+    """Return name and processor of each machine that timed the members, such as ``node-3, AMD EPYC``."""
+    told = [reading.details for trial in front for reading in trial.readings.values() if "cpu" in reading.details]
+    names = (", ".join(str(part) for part in (details.get("machine"), details["cpu"]) if part) for details in told)
+    return list(dict.fromkeys(names))
 
 
 def _finished(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[Trial]:

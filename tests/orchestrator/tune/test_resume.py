@@ -164,6 +164,16 @@ def test_the_journal_has_the_history_in_order_and_one_writer(tmp_path: Path) -> 
     assert SweepRecord.read(tmp_path).count("running") == len(plans(past)) - 4
 
 
+def test_what_is_read_after_a_trial_ended_is_no_news_to_the_search(tmp_path: Path) -> None:
+    begun = new_trial(1, next(SPACE.corners()), seed=0, knobs={})
+    failed = replace(begun, status="failed", reason="on purpose")
+    done = replace(begun, status="complete", readings={"size": Reading(1.0, "B")})
+    with Journal(tmp_path) as journal:
+        for trial in (begun, failed, begun, done, replace(done, readings={"size": Reading(2.0, "B")})):
+            journal.trial(trial)
+    assert list(history(tmp_path)) == [begun, failed, begun, done]
+
+
 def test_a_candidate_is_not_blamed_for_the_death_of_the_job_queue() -> None:
     def lost() -> Iterator[RunEvent]:
         raise ActorDiedError

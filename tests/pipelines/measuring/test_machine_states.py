@@ -6,8 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from paretta.pipelines.measuring.intervals import bootstrap_interval
-from paretta.pipelines.measuring.timing import FULL_SPEED, Opener, TimingProtocol, interleave
+from paretta.pipelines.measuring.intervals import FULL_SPEED, bootstrap_interval
+from paretta.pipelines.measuring.timing import Opener, TimingProtocol, interleave
 
 TRUE = 0.535
 REFERENCE_S, CANDIDATE_S = 2e-3, 2e-3 * TRUE

@@ -1,6 +1,7 @@
 """What a serving process tells of itself is what the kernel says of it, and settings do what they say."""
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Callable
@@ -190,5 +191,6 @@ def test_training_of_which_nothing_was_told_is_not_measured(meter: Meter, told: 
 
 def test_the_machine_is_described() -> None:
     facts = machine()
-    assert set(facts) == {"cpu", "cpu_flags", "runtime"}
+    assert set(facts) == {"machine", "cpu", "cpu_flags", "runtime"}
+    assert facts["machine"] == platform.node()
     assert str(facts["runtime"]).startswith("onnxruntime ")

@@ -13,7 +13,7 @@ import torch
 
 from paretta.pipelines.artifact import write
 from paretta.pipelines.export.to_onnx import to_onnx
-from paretta.pipelines.measuring.measure import measure
+from paretta.pipelines.measuring.measure import measure, measure_together
 from paretta.pipelines.meter import MeterBench, meter_of
 from paretta.pipelines.meters.latency import Latency
 from paretta.pipelines.meters.metric import Metric as MetricMeter
@@ -114,6 +114,20 @@ def test_a_metric_is_computed_on_what_the_artifact_answers(task: Task) -> None:
     bench = MeterBench(None, outputs, outputs, targets, task.metrics)
     reading = MetricMeter(name="accuracy").read(Path(), bench)
     assert (reading.value, reading.num_samples) == (0.8, 10)
+
+
+def test_several_artifacts_are_timed_in_the_same_rounds(task: Task, folders: tuple[Path, Path]) -> None:
+    small, wide = folders
+    meter = Latency(budget_seconds=0.2)
+    rows = measure_together([wide, small], wide, task, meters=[meter], facts={"baseline_seconds": 1e-9})
+    itself, smaller = (row["latency"] for row in rows)
+    assert itself.value is not None
+    assert smaller.value is not None
+    assert smaller.value < itself.value
+    assert (itself.details["beside"], smaller.details["beside"]) == (1, 1)
+    assert itself.details["baseline_seconds"] == pytest.approx(smaller.details["baseline_seconds"], rel=0.5)
+    assert itself.details["contended"] is True, "a baseline that was known to be so much faster"
+    assert measure_together([small], wide, task, meters=[meter], facts={})[0]["latency"].details["beside"] == 0
 
 
 def test_without_a_baseline_latency_is_not_measured() -> None:

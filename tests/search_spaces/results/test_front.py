@@ -1,11 +1,15 @@
 """Fronts: membership, hypervolume on the sweep's axes, knee and wishes."""
 
+from dataclasses import replace
+
 import pytest
 
 from paretta.search_spaces.errors import WrongInput
+from paretta.search_spaces.objectives.limits import parse_limits
 from paretta.search_spaces.objectives.objective import Objective
-from paretta.search_spaces.objectives.reading import Reading
-from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.objectives.reading import Detail, Reading
+from paretta.search_spaces.objectives.wish import Wish
+from paretta.search_spaces.results.front import Front, timed_on
 from paretta.search_spaces.results.trial import Role, Status, Trial
 from paretta.search_spaces.space.plan import Plan
 
@@ -54,6 +58,24 @@ def test_hypervolume_of_one_point_is_the_box_to_the_reference() -> None:
     # a quarter of the size, half the latency, one point less accurate: log2(4) x log2(2) x 0.9 of ten points
     front = Front.of([BASELINE, MIDDLE], OBJECTIVES)
     assert front.hypervolume == pytest.approx(2 * 1 * 0.9)
+
+
+def test_a_limit_in_milliseconds_is_held_against_the_absolute_time() -> None:
+    assert FRONT.pick(prefer="accuracy", at_most={"latency": "0.6ms"}) is MIDDLE
+    assert FRONT.pick(prefer="accuracy", at_most={"latency": "300us"}) is FAST
+    with pytest.raises(WrongInput, match=r"latency 0\.250x, 250 µs"):
+        FRONT.pick(at_most={"latency": "0.2ms"})
+    limited = Front.of(FRONT.trials, OBJECTIVES, limits=parse_limits([{"meter": "latency", "at_most": "0.5ms"}]))
+    assert {member.uid for member in limited} == {"t2", "t3"}
+    wish = Wish.from_document({"prefer": "size", "at_most": {"latency": "0.4ms"}})
+    assert FRONT.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most) is FAST
+
+
+def test_the_machines_of_the_front_are_named_once() -> None:
+    details: dict[str, Detail] = {"machine": "node-3", "cpu": "AMD EPYC"}
+    timed = replace(MIDDLE, readings={**MIDDLE.readings, "latency": Reading(0.5, "ratio", details=details)})
+    assert timed_on(Front.of([BASELINE, timed, SMALL], OBJECTIVES)) == ["node-3, AMD EPYC"]
+    assert timed_on(FRONT) == []
 
 
 def test_the_knee_is_the_balanced_point() -> None:
