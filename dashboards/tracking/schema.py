@@ -297,7 +297,8 @@ def _final_points(trial: Trial, time: int) -> list[Point]:
 
 def _reading_values(name: str, reading: Reading) -> dict[str, float]:
     values = {name: reading.value, f"{name}_low": reading.low, f"{name}_high": reading.high}
-    details = {f"{name}_{key}": float(value) for key, value in reading.details.items() if _is_number(value)}
+    numbers = {key: value for key, value in reading.details.items() if not isinstance(value, str)}  # marks are 0 or 1
+    details = {f"{name}_{key}": float(value) for key, value in numbers.items()}
     return {key: value for key, value in values.items() if value is not None} | details
 
 

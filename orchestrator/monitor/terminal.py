@@ -166,7 +166,7 @@ def _interval(reading: Reading) -> str:
 
 
 def _short(reading: Reading) -> str:
-    return str(reading).partition(" [")[0]
+    return str(reading) if reading.value is None else reading.with_time
 
 
 def _ended(record: SweepRecord, event: Document) -> Trial | None:

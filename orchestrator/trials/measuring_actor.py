@@ -159,7 +159,7 @@ class _MeasuringActor:
             try:
                 with self.slot.taken():
                     reference = self.files.bring(baseline)
-                    found = foresee(plan, self.task, readable, baseline=reference, timed=self.timed)
+                    found = foresee(plan, self.task, readable, baseline=reference, timed=self.timed, facts=self.known)
                 self.foreseen[key] = {meter: foreseen.reading for meter, foreseen in found.items()}
             except (TrialFailed, WrongInput):
                 self.foreseen[key] = None  # its trial would fail as well

@@ -58,6 +58,7 @@ def foresee(
     seed: int = 0,
     baseline: Path | None = None,
     timed: MutableMapping[str, Reading] | None = None,
+    facts: Mapping[str, float] | None = None,
 ) -> Mapping[str, Foreseen]:
     """Run the stages of `plan` that change the structure, none that trains, and measure what is exported.
 
@@ -75,6 +76,7 @@ def foresee(
         baseline: the uncompressed model's artifact, where there is one; otherwise an untrained one is made.
         timed: readings of earlier calls with the same task, meters and baseline, which this one adds its own to. What
             runs the same kernels on the same shapes is not timed again, such as where only bit-widths differ.
+        facts: as in `measure`, such as the baseline's time at full speed.
 
     Raises:
         WrongInput, TrialFailed: the plan cannot be carried out on this model.
@@ -87,7 +89,7 @@ def foresee(
         if baseline is None:
             baseline = Path(scratch) / "baseline"
             _export(baseline, stages[: len(plan.baseline)], plan.baseline_plan(), task, seed)
-        readings = _read(candidate, baseline, task, readable, {} if timed is None else timed)
+        readings = _read(candidate, baseline, task, readable, timed={} if timed is None else timed, facts=facts or {})
     shapes = {stage.shape for stage in stages}
     known = {meter.label: Foreseen(readings[meter.label], certainty(meter.kind, shapes)) for meter in readable}
     unknown = "it is known once the model is trained"
@@ -98,14 +100,20 @@ def foresee(
 
 
 def _read(
-    candidate: Path, baseline: Path, task: Task, meters: Sequence[Meter], timed: MutableMapping[str, Reading]
+    candidate: Path,
+    baseline: Path,
+    task: Task,
+    meters: Sequence[Meter],
+    *,
+    timed: MutableMapping[str, Reading],
+    facts: Mapping[str, float],
 ) -> Mapping[str, Reading]:
     """Measure what is not in `timed` already, and add to it."""
     clocks = [meter for meter in meters if meter.kind in _TIMED]
     ran = kernels_digest(candidate / artifact.MODEL) if clocks else ""
     again = {meter.label: timed[key] for meter in clocks if (key := f"{meter.label} {ran}") in timed}
     rest = [meter for meter in meters if meter.label not in again]
-    fresh = measure(candidate, baseline, task, split="validation", meters=rest) if rest else {}
+    fresh = measure(candidate, baseline, task, split="validation", meters=rest, facts=facts) if rest else {}
     timed.update({f"{meter.label} {ran}": fresh[meter.label] for meter in clocks if meter.label in fresh})
     return {**again, **fresh}
 

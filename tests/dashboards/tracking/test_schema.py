@@ -42,6 +42,17 @@ def test_unmeasured_reading_is_a_reason_and_no_number() -> None:
     assert "energy" not in {point.key for point in run.points}
 
 
+def test_what_is_read_again_later_counts_for_the_store_which_keeps_the_larger_of_equal_times() -> None:
+    once = Reading(0.6, "ratio", details={"contended": True, "cpu": "AMD EPYC"})
+    again = Reading(0.5, "ratio", details={"contended": False, "read_at": 1_790_000_100.0})
+    first, last = (trial_run(RECORD, replace(TRIAL, readings={"latency": reading})) for reading in (once, again))
+    points = [{point.key: point for point in run.points} for run in (first, last)]
+    assert [found["latency"].value for found in points] == [0.6, 0.5]
+    assert [found["latency"].time for found in points] == [1_790_000_002_500, 1_790_000_100_000]
+    assert [found["latency_contended"].value for found in points] == [1.0, 0.0]
+    assert "latency_cpu" not in points[0]
+
+
 def test_trial_is_read_from_its_tags() -> None:
     assert trial_from_run(trial_run(RECORD, TRIAL).tags) == TRIAL
     wordy = replace(TRIAL, detail="".join(chr(33 + i * i % 90) for i in range(60_000)))

@@ -78,6 +78,7 @@ def test_run_of_a_trial_holds_its_readings_knobs_and_costs(home: Path, sweep: Ma
     assert run.data.metrics["accuracy_high"] == accuracy.high
     assert run.data.metrics["test_accuracy"] == trial.test_readings["accuracy"].value
     assert run.data.metrics["latency_seconds"] == trial.readings["latency"].details["seconds"]
+    assert run.data.metrics["latency_contended"] == float(trial.readings["latency"].details["contended"])
     assert run.data.metrics["cost/wall_s"] == trial.cost["wall_s"]
     assert run.info.end_time == round(trial.finished * 1000)
     assert "size_low" not in run.data.metrics
