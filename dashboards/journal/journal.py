@@ -37,8 +37,7 @@ class Journal:
         self._file = path.open("ab", buffering=0)
         if not _locked(self._file):
             self._file.close()
-            mend = "wait for it, or stop it first"
-            raise WrongInput(Problem(str(folder), "another process is running this sweep", mend=mend))
+            raise written_elsewhere(folder)
         _drop_torn_line(path)
 
     def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> Document:
@@ -103,6 +102,12 @@ def _locked(file: FileIO) -> bool:
             time.sleep(_PROBES_S / 50)
         else:
             return True
+
+
+def written_elsewhere(folder: Path) -> WrongInput:
+    """Return the error that says that another process runs the sweep in `folder`."""
+    mend = "wait for it, or stop it first"
+    return WrongInput(Problem(str(folder), "another process is running this sweep", mend=mend))
 
 
 def is_written(folder: Path) -> bool:

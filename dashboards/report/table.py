@@ -1,6 +1,7 @@
 """The trials of a sweep as a table: a pandas frame, CSV, Parquet, and `front.json` with its schema."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -107,8 +108,26 @@ def write_csv(trials: Front | Iterable[Trial], path: Path) -> None:
 
 
 def write_parquet(trials: Front | Iterable[Trial], path: Path) -> None:
-    """Write `to_frame` as Parquet."""
-    to_frame(trials).to_parquet(path, index=False)
+    """Write `to_frame` as Parquet; as that has one type in a column, answers of several types become JSON text."""
+    frame = to_frame(trials)
+    for name in frame.columns:
+        values = [value for value in frame[name] if not _is_missing(value)]
+        if len({_parquet_type(value) for value in values}) > 1 or any(isinstance(v, list | dict) for v in values):
+            frame[name] = [_as_json(value) for value in frame[name]]
+    frame.to_parquet(path, index=False)
+
+
+def _parquet_type(value: object) -> type:
+    """Return the type that Parquet gives a value: whole numbers and others share one."""
+    return float if isinstance(value, int | float) and not isinstance(value, bool) else type(value)
+
+
+def _as_json(value: object) -> str | None:
+    return None if _is_missing(value) else json.dumps(value)
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def write_tables(front: Front, folder: Path) -> None:

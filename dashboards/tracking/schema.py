@@ -326,8 +326,13 @@ def _sweep_document(record: SweepRecord) -> dict[str, Json]:
 
 
 def allowed_name(key: str) -> str:
-    """Return the nearest name that MLflow allows for a metric, param or tag."""
-    return _SAME_NAMES.sub("_", key)
+    """Return the nearest name that MLflow allows for a metric, param or tag: it takes names for paths.
+
+    >>> allowed_name("best/loss//val"), allowed_name("MAP@1 (top)"), allowed_name("../a")
+    ('best/loss/_/val', 'MAP_1 _top_', '_/a')
+    """
+    parts = _SAME_NAMES.sub("_", key).split("/")
+    return "/".join("_" if part in ("", ".", "..") else part for part in parts)
 
 
 def _text(value: Json) -> str:

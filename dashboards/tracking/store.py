@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from paretta.search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean, first_line
@@ -61,7 +61,20 @@ def default_uri(home: Path) -> str:
     >>> default_uri(Path("/data/sweeps"))
     'sqlite:////data/sweeps/mlflow.db'
     """
-    return f"sqlite:///{home.absolute() / DATABASE_FILE}"
+    return sqlite_uri(home / DATABASE_FILE)
+
+
+def sqlite_uri(database: Path) -> str:
+    """Return the URI of an SQLite file, whatever its path holds.
+
+    >>> sqlite_uri(Path("/data/my #1/mlflow.db")), sqlite_uri(Path("/50%?/mlflow.db"))
+    ('sqlite:////data/my #1/mlflow.db', 'sqlite+pysqlite:////50%25%3F/mlflow.db')
+    """
+    path = str(database.absolute())
+    if not {"%", "?"} & set(path):
+        return f"sqlite:///{path}"
+    # SQLAlchemy decodes it; with the driver named, MLflow does not make a folder of the encoded name
+    return f"sqlite+pysqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
 
 
 def default_artifacts(tracking_uri: str, home: Path) -> str | None:
@@ -171,7 +184,7 @@ def _probe_sqlite(tracking_uri: str) -> None:
     if not os.access(database, os.R_OK | os.W_OK):
         raise _unreachable(tracking_uri, f"{database} cannot be written", "choose a file of your own")
     try:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=PROBE_SECONDS) as connection:
+        with sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True, timeout=PROBE_SECONDS) as connection:
             tables = {name for (name,) in connection.execute("select name from sqlite_master where type='table'")}
     except sqlite3.DatabaseError as error:
         raise _unreachable(tracking_uri, f"{database}: {error}", "name another file") from None
@@ -227,4 +240,6 @@ def _scheme(tracking_uri: str) -> str:
 
 def _sqlite_path(tracking_uri: str) -> Path | None:
     prefix, _, path = tracking_uri.partition(":///")
-    return Path(path) if prefix.partition("+")[0] == "sqlite" and path not in ("", ":memory:") else None
+    if prefix.partition("+")[0] != "sqlite" or path in ("", ":memory:"):
+        return None
+    return Path(unquote(path.partition("?")[0]))

@@ -15,6 +15,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.tracking.store import sqlite_uri
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.results.trial import Trial
 
@@ -35,7 +36,7 @@ def export_optuna(record: SweepRecord, path: Path) -> None:
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".db")
     os.close(handle)
     try:
-        _write(record, f"sqlite:///{part}")
+        _write(record, sqlite_uri(Path(part)))
         os.replace(part, path)
     finally:
         Path(part).unlink(missing_ok=True)

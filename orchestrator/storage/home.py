@@ -3,15 +3,21 @@
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
 from paretta.dashboards.journal.journal import JOURNAL_FILE
 from paretta.dashboards.journal.liveness import HOME_VARIABLE
+from paretta.dashboards.tracking.store import default_uri
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_NAME: Final = re.compile(r"[^\W_][\w -]*")
+_OTHER_SIGNS: Final = re.compile(r"[^\w -]")
+_LONGEST, _DIGITS = 64, 4  # of a name, and how many of its letters a number may take
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +33,7 @@ class Home:
 
     def tracking_uri(self) -> str:
         """Return the local MLflow store: one SQLite file."""
-        return f"sqlite:///{self.path / 'mlflow.db'}"
+        return default_uri(self.path)
 
     def sweeps(self) -> tuple[str, ...]:
         """List the sweeps that are here, sorted."""
@@ -42,18 +48,62 @@ class Home:
         raise WrongInput(Problem(f"sweep in {self.path}", rule, mend="look with --home DIR in another folder"))
 
     def free_name(self, name: str) -> str:
-        """Return `name`, or where a sweep has it ``name-2``, ``name-3`` and so on."""
+        """Return `name`, or where a sweep has it ``name-2``, ``name-3`` and so on; other signs become ``-``."""
+        return next(self._free_names(name))
+
+    def _free_names(self, name: str) -> Iterator[str]:
         taken = {folder.name for folder in self.path.glob("*")}
-        return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if n not in taken)
+        usable = _OTHER_SIGNS.sub("-", name).strip(" -_")[: _LONGEST - _DIGITS] or "sweep"
+        numbered = (f"{usable}-{number}" for number in count(2))
+        return (name for name in chain([usable], numbered) if name not in taken)
 
     def check_name(self, name: str) -> None:
         """Raise `WrongInput` if a sweep may not be called `name`, or one is already."""
-        if not _NAME.fullmatch(name):
-            rule = "a sweep's name is 1 to 64 jobs, digits, - and _, and starts with a job or digit"
+        if not _NAME.fullmatch(name) or len(name) > _LONGEST or name.endswith(" "):
+            rule = f"a sweep's name is 1 to {_LONGEST} letters, digits, spaces, - and _"
+            rule += ", and starts with a letter or digit"
             raise WrongInput(Problem("--name", rule, name))
         if (self.path / name).exists():
-            rule = f"{self.path} already has a sweep of this name"
-            raise WrongInput(Problem("--name", rule, name, f"choose another, such as {self.free_name(name)}"))
+            raise self._taken(name)
+
+    def _taken(self, name: str) -> WrongInput:
+        rule = f"{self.path} already has a sweep of this name"
+        return WrongInput(Problem("--name", rule, name, f"choose another, such as {self.free_name(name)}"))
+
+    @contextmanager
+    def claimed(self, name: str | None, file_name: str) -> Iterator[Path]:
+        """Make the folder of a new sweep, which nobody else can make at the same time, and give it.
+
+        It is removed again where the block raises before anything was written to it.
+
+        Args:
+            name: of the sweep; by default that of its file, numbered where it is taken.
+            file_name: of the sweep's file, without its ending.
+
+        Raises:
+            WrongInput: a sweep may not be called `name`, or one is already.
+        """
+        if name is not None:
+            self.check_name(name)
+        new = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        folder = self._made(name, file_name)
+        try:
+            yield folder
+        except BaseException:
+            with suppress(OSError):  # something was written there
+                for made in (folder, *new):
+                    made.rmdir()
+            raise
+
+    def _made(self, name: str | None, file_name: str) -> Path:
+        self.path.mkdir(parents=True, exist_ok=True)
+        for chosen in self._free_names(file_name) if name is None else [name]:
+            try:
+                (self.path / chosen).mkdir()
+            except FileExistsError:
+                continue  # another launch was faster
+            return self.path / chosen
+        raise self._taken(str(name))
 
     def check_writable(self) -> None:
         """Raise `WrongInput` if sweeps cannot be written here. Nothing stays behind: a folder is made and removed.

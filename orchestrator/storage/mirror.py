@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+from urllib.parse import unquote
 
 from paretta.dashboards.journal.journal import JOURNAL_FILE
 from paretta.dashboards.journal.record import SweepRecord
@@ -112,4 +113,4 @@ def _copied(uri: str, parent: Path) -> SweepFiles:
 
 
 def _name(uri: str) -> str:
-    return uri.partition("?")[0].rstrip("/").rpartition("/")[2]
+    return unquote(uri.partition("?")[0].rstrip("/").rpartition("/")[2])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pyarrow import fs
 
@@ -108,9 +108,11 @@ def below(uri: str, name: str) -> str:
 
     >>> below("s3://bucket/sweeps/?region=eu-west-1", "digits")
     's3://bucket/sweeps/digits?region=eu-west-1'
+    >>> below("file:///data", "my größe")
+    'file:///data/my%20gr%C3%B6%C3%9Fe'
     """
     parts = urlsplit(uri)
-    return parts._replace(path=f"{parts.path.rstrip('/')}/{name}").geturl()
+    return parts._replace(path=f"{parts.path.rstrip('/')}/{quote(name)}").geturl()
 
 
 def is_uri(place: str) -> bool:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+from paretta.dashboards.journal.journal import is_written, written_elsewhere
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.store import probe
 from paretta.orchestrator.cluster.capacity import lanes_that_fit, require_capacity
@@ -70,21 +71,18 @@ def launch(
     read = read.changed(trials=trials, seed=seed, sampler=sampler, stopper=stopper, confirm=confirm)
     place = Home.at(home)
     place.check_writable()
-    chosen = name or place.free_name(read.name)
-    place.check_name(chosen)
-    store = tracking_uri or place.tracking_uri()
-    probe(store)
-    placed = None if storage is None else _free_place(storage, chosen)
-    checked = check(read)
-    earlier = earlier_sweeps(read, checked, place)
-    record = SweepRecord(chosen, place.path / chosen)
-    with (
-        _prepared(read, checked, record.folder, address, earlier, storage=placed) as prepared,
-        stop_signals() as stopping,
-    ):
-        prepared.folder.mkdir(parents=True)
-        (prepared.folder / SWEEP_FILE).write_text(write_yaml(read.document()), encoding="utf-8")
-        return run_sweep(prepared, record, stopping, store)
+    with place.claimed(name, read.name) as folder:
+        store = tracking_uri or place.tracking_uri()
+        probe(store)
+        placed = None if storage is None else _free_place(storage, folder.name)
+        checked = check(read)
+        earlier = earlier_sweeps(read, checked, place)
+        with (
+            _prepared(read, checked, folder, address, earlier, storage=placed) as prepared,
+            stop_signals() as stopping,
+        ):
+            (folder / SWEEP_FILE).write_text(write_yaml(read.document()), encoding="utf-8")
+            return run_sweep(prepared, stopping, store)
 
 
 def resume(
@@ -115,6 +113,8 @@ def resume(
     record = SweepRecord.read(folder)
     if record.status == "done":
         return SweepFront.read(folder)
+    if is_written(folder):
+        raise written_elsewhere(folder)
     if "folder" not in record.facts:
         raise WrongInput(Problem(str(folder), "the sweep had not begun when it ended", mend="launch it anew"))
     store = tracking_uri or place.tracking_uri()
@@ -130,7 +130,7 @@ def resume(
         check_storage(placed, f"sweep {record.name}: its storage")
     earlier = earlier_sweeps(read, checked, place)
     with _prepared(read, checked, folder, address, earlier, storage=placed) as prepared, stop_signals() as stopping:
-        return run_sweep(prepared, record, stopping, store)
+        return run_sweep(prepared, stopping, store)
 
 
 def _free_place(storage: str, name: str) -> str:

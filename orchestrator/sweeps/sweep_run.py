@@ -38,12 +38,11 @@ from paretta.search_spaces.errors import disk_full, first_line, os_problem, out_
 HANDLER = "paretta.orchestrator.trials.handler:handle"  # what the ranks of a lane do with a job
 
 
-def run_sweep(prepared: PreparedSweep, record: SweepRecord, stopping: StopRequest, tracking_uri: str) -> SweepFront:
+def run_sweep(prepared: PreparedSweep, stopping: StopRequest, tracking_uri: str) -> SweepFront:
     """Do what is left to do, and return the front.
 
     Args:
         prepared: the sweep.
-        record: what its journal tells; empty for a new one.
         stopping: whether somebody asked to stop.
         tracking_uri: of the MLflow store.
 
@@ -57,6 +56,9 @@ def run_sweep(prepared: PreparedSweep, record: SweepRecord, stopping: StopReques
         display(prepared.sweep.config.search.trials) as shown,
         mirrored(files, shown.note),
     ):
+        record = SweepRecord.read(folder)  # what another process wrote until it gave up the right to write is in it
+        if record.status == "done":
+            return SweepFront.read(folder)
         with (
             Publisher(folder, tracking_uri),
             _ending_written(EventLog(journal, shown, files, record, SweepMetrics()), folder) as log,

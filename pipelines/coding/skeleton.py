@@ -10,7 +10,7 @@ def anonymous(model: ModelProto) -> ModelProto:
     """Return `model` with its tensors called by where they are made, so that equal layers read alike.
 
     What an input of a node says: ``a`` the tensor made last, ``b`` the one before, ..; ``A`` the stored tensor after
-    the one used last, ``B`` the next, ..; ``-30`` and ``+30`` or ``+-2`` where jobs do not reach; ``=name`` an input
+    the one used last, ``B`` the next, ..; ``-30`` and ``+30`` or ``+-2`` where letters do not reach; ``=name`` an input
     of the graph. Stored tensors and outputs have no name, but for outputs of the graph.
     """
     bare = ModelProto()

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -71,3 +72,16 @@ def test_front_json_is_what_its_schema_says(front: Front, tmp_path: Path) -> Non
 def test_schema_refuses_another_document(front: Front, spoil: dict[str, object]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**front_document(front), **spoil}, json.loads(FRONT_SCHEMA.read_text()))
+
+
+def test_answers_of_several_types_share_a_parquet_column_as_json(front: Front, tmp_path: Path) -> None:
+    answers = ["option1", 8, 4.5, None, True, [1, 2]]
+    trials = [
+        replace(trial, knobs={"mixed": answer, "number": number, "flag": number > 2})
+        for number, (trial, answer) in enumerate(zip(front.trials, answers, strict=False))
+    ]
+    write_parquet(trials, tmp_path / "trials.parquet")
+    read = pandas.read_parquet(tmp_path / "trials.parquet")
+    assert [json.loads(text) if isinstance(text, str) else None for text in read["knob.mixed"]] == answers
+    assert read["knob.number"].tolist() == list(range(6))
+    assert read["knob.flag"].tolist() == [False] * 3 + [True] * 3

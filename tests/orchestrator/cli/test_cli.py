@@ -181,7 +181,7 @@ def test_a_wrong_task_is_refused(here: Path, task: str, messages: list[str]) -> 
     [
         (("launch", "digts"), ["no preset is called 'digts'", "did you mean 'digits'"]),
         (("launch", "none.yaml"), ["none.yaml", "no such file"]),
-        (("launch", "digits", "--name", "a/b"), ["--name", "jobs", "a/b"]),
+        (("launch", "digits", "--name", "a/b"), ["--name", "letters", "a/b"]),
         (("launch", "digits", "--sampler", "tpee"), ["--sampler", "did you mean 'tpe'"]),
         (("launch", "digits", "--trials", "0"), ["--trials", "greater than or equal to 1"]),
         (("launch", "digits", "--home", "/proc/none"), ["--home", "cannot be written", "/proc"]),

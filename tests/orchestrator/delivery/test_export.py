@@ -1,6 +1,7 @@
 """A sweep in files for other tools, read back by those tools."""
 
 import json
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,15 @@ def test_nothing_is_overwritten(record: SweepRecord, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
     with pytest.raises(WrongInput, match="name at least one file"):
         export_sweep(record.folder, {})
+
+
+def test_every_file_is_written_into_a_folder_of_any_name(record: SweepRecord, tmp_path: Path) -> None:
+    folder = tmp_path / "C# 50% é?x=1 [a]"
+    folder.mkdir()
+    written = {"optuna": "s.db", "csv": "t.csv", "parquet": "t.parquet", "json": "f.json", "picture": "f.png"}
+    export_sweep(record.folder, {kind: folder / name for kind, name in written.items()})
+    assert {path.name for path in folder.iterdir()} == set(written.values())
+    shutil.copy(folder / "s.db", tmp_path / "study.db")
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert len(study.trials) == 60
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, "study.db"}
