@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from urllib.request import urlopen
 from paretta.search_spaces.errors import ParettaError, Problem, WrongInput
 
 LOOPBACK: Final = "127.0.0.1"
+_WATCHED: Final = Path(__file__).with_name("watched.py")
 _START_SECONDS: Final = 180.0
 _STOP_SECONDS: Final = 10.0
 
@@ -82,13 +84,15 @@ def serving(
 ) -> Iterator[None]:
     """Run a server until the block ends; it begins once the URL `health` answers.
 
+    It ends with this process too, even if that is killed, see `watched`.
+
     Raises `ParettaError` with the end of `log` where the process ends before, or does not answer in three minutes.
     """
     with log.open("wb") as file:
         process = subprocess.Popen(  # noqa: S603  our own command
-            command,
+            [sys.executable, "-I", str(_WATCHED), *command],
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # closes with this process
             stdout=file,
             stderr=file,
             env={**os.environ, **environment},
@@ -114,9 +118,10 @@ def _wait_until_it_answers(health: str, process: "subprocess.Popen[bytes]", log:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-            process.wait(_STOP_SECONDS)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
+    with process:  # closes the pipe
+        for sign in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, sign)
+                process.wait(_STOP_SECONDS)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue

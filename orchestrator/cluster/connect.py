@@ -3,12 +3,10 @@
 import logging
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,16 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, without stubs
 
 from paretta.orchestrator.cluster.measuring_slot import SLOT
-from paretta.orchestrator.cluster.network import HOOK
+from paretta.orchestrator.cluster.network import HOOK, INTERFACES, LOOPBACK_INTERFACE
+from paretta.orchestrator.cluster.private_folder import ray_folder
 from paretta.search_spaces.errors import Problem, WrongInput, first_line
 
 PACKAGE = Path(__file__).parents[2]
-
-# Unix socket paths end at 107 bytes; Ray puts `/session_<date>_<pid>/sockets/plasma_store` (about 70) below its folder.
-LONGEST_TEMP_FOLDER = 30
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -105,24 +102,36 @@ def connect(
 
 @contextmanager
 def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> Iterator[Cluster]:
-    folder = short_temp_folder()
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": _python_path()}
+    alone = dict.fromkeys(INTERFACES, LOOPBACK_INTERFACE)
+    with ray_folder() as folder, _environment({**QUIET, **token, **alone}), _session(quiet):
+        with _starting(num_cpus), _on_loopback():
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                num_gpus=num_gpus,
+                resources={SLOT: 1.0},
+                include_dashboard=dashboard,
+                log_to_driver=not quiet,
+                logging_level=logging.ERROR if quiet else logging.INFO,
+                _temp_dir=str(folder),
+            )
+        yield Cluster(ray.get_runtime_context().gcs_address, own=True)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have Ray's processes that are started inside the block listen on loopback only.
+
+    `ray.init` takes no loopback address, on purpose; but on systems whose firewall would ask the user Ray takes one by
+    itself, and this is the switch for it (2.60).
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        with _environment({**QUIET, **token}), _session(quiet):
-            with _starting(num_cpus):
-                ray.init(
-                    address="local",
-                    num_cpus=num_cpus,
-                    num_gpus=num_gpus,
-                    resources={SLOT: 1.0},
-                    include_dashboard=dashboard,
-                    log_to_driver=not quiet,
-                    logging_level=logging.ERROR if quiet else logging.INFO,
-                    _temp_dir=str(folder),
-                )
-            yield Cluster(ray.get_runtime_context().gcs_address, own=True)
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
@@ -217,12 +226,6 @@ def _auth_mode() -> str:
     given = os.environ.get("RAY_AUTH_MODE")
     has_token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
     return given if given is not None else "token" if has_token else "disabled"
-
-
-def short_temp_folder() -> Path:
-    """Make a folder whose name leaves room for that of a Unix socket below it."""
-    parent = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="pa", dir=parent if len(parent) < LONGEST_TEMP_FOLDER else "/tmp"))  # noqa: S108
 
 
 def _python_path() -> str:

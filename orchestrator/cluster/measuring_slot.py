@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any, Final
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 
+from paretta.orchestrator.cluster.private_folder import private_folder
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 
 SLOT: Final = "latency_slot"  # a cluster's own name for it may be given in the sweep file
@@ -32,12 +32,12 @@ class MeasuringSlot:
         bundle: the resources that a measurement holds while it lasts; no CPU, so it can neither wait for a training
             nor keep one waiting. Empty where the cluster offers no slot.
         lock: a file on the node that a measurement locks while it lasts; it keeps sweeps apart that run on clusters of
-            their own, or on one that has no such resource.
+            their own, or on one that has no such resource. By default one of this user on that node.
     """
 
     node: str
     bundle: Mapping[str, float] = field(default_factory=dict)
-    lock: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / f"paretta-{SLOT}.lock")
+    lock: Path | None = None
 
     @contextmanager
     def taken(self, wait_s: float = WAIT_S) -> Iterator[None]:
@@ -47,7 +47,8 @@ class MeasuringSlot:
             TrialFailed: it was not free within `wait_s` seconds.
         """
         deadline = time.monotonic() + wait_s
-        with _reserved(self.node, self.bundle, deadline), _locked(self.lock, deadline):
+        lock = self.lock or private_folder() / f"{SLOT}.lock"
+        with _reserved(self.node, self.bundle, deadline), _locked(lock, deadline):
             yield
 
 
@@ -119,7 +120,7 @@ def _reserved(node: str, bundle: Mapping[str, float], deadline: float) -> Iterat
 
 @contextmanager
 def _locked(path: Path, deadline: float) -> Iterator[None]:
-    descriptor = _opened(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         while True:
             try:
@@ -132,11 +133,3 @@ def _locked(path: Path, deadline: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _opened(path: Path) -> int:
-    """Open the lock file; another user's can be read, and that is enough to lock it."""
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

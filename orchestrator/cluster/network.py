@@ -6,7 +6,8 @@ import socket
 import struct
 
 HOOK = "paretta.orchestrator.cluster.network.choose_interface"
-_VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+LOOPBACK_INTERFACE = "lo"
 _SIOCGIFADDR = 0x8915  # Linux: the address of an interface
 
 
@@ -20,7 +21,7 @@ def choose_interface() -> None:
 
     interface = interface_of(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
     if interface is not None:
-        for variable in _VARIABLES:
+        for variable in INTERFACES:
             os.environ.setdefault(variable, interface)
 
 

@@ -1,9 +1,7 @@
 """A sweep's files as each process of a cluster finds them: on a disk that all share, or through a storage."""
 
 import logging
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from paretta.orchestrator.cluster.private_folder import private_folder
 from paretta.orchestrator.storage.object_store import Storage
 from paretta.search_spaces.errors import TrialFailed, first_line
 
@@ -85,11 +84,7 @@ def _elsewhere(root: Path, storage: str | None) -> SweepFiles:
 
 def _scratch(storage: str) -> Path:
     """Return the folder of this node, shared by its processes, for the files of one sweep."""
-    user = Path(tempfile.gettempdir()) / f"paretta-{os.getuid()}"
-    user.mkdir(mode=0o700, exist_ok=True)
-    if user.stat().st_uid != os.getuid():
-        raise TrialFailed(f"storage: {user} belongs to another user")
-    return user / sha256(storage.encode()).hexdigest()[:16]
+    return private_folder() / sha256(storage.encode()).hexdigest()[:16]
 
 
 def _patiently(doing: str, act: Callable[[], None]) -> None:

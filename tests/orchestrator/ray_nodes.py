@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from paretta.orchestrator.cluster.connect import PACKAGE, QUIET, short_temp_folder
+from paretta.orchestrator.cluster.connect import PACKAGE, QUIET
 
 STARTED_S = 120.0  # for a node to answer on a loaded machine
 
@@ -117,7 +118,7 @@ class Nodes:
 @contextmanager
 def ray_nodes() -> Iterator[Nodes]:
     """Give an empty cluster; all nodes that are added end with the block, their folders too."""
-    home = short_temp_folder()
+    home = Path(tempfile.mkdtemp(prefix="pa", dir="/tmp"))  # short enough for Ray's sockets below it
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     cluster = Nodes(home, free_port(), {**os.environ, **QUIET, **token, "PYTHONPATH": str(PACKAGE.parent)})
     try:

@@ -6,14 +6,17 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from ray_nodes import ray_nodes
 
 from paretta.orchestrator.cluster import connect as cluster_module
 from paretta.orchestrator.cluster.connect import PACKAGE, connect
+from paretta.orchestrator.cluster.private_folder import remove_stale
 from paretta.search_spaces.errors import WrongInput
 
 OWN_CLUSTER = """
@@ -41,6 +44,22 @@ with connect(num_cpus=1) as cluster:
             continue  # a process that has ended, or a socket
     assert not shown, shown
     assert len(read) > 20
+
+    assert Path(session).parents[2] == Path(sys.argv[2])
+    assert not Path(session).parents[1].stat().st_mode & 0o077
+    heard = {line.split()[9]: line.split()[1] for kind in ("tcp", "tcp6")
+             for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:] if line.split()[3] == "0A"}
+    ours = set()
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if token in environment.read_bytes():
+                ours |= {os.readlink(link)[8:-1] for link in (environment.parent / "fd").iterdir()}
+        except OSError:
+            continue
+    found = [place for socket, place in heard.items() if socket in ours]
+    assert len(found) > 3
+    loopback = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
+    assert not [place for place in found if place.partition(":")[0] not in loopback], found
     print(*ray.get(here.remote()), cluster.own, os.environ["RAY_AUTH_MODE"], ray.cluster_resources()["CPU"])
     if sys.argv[1] == "raise":
         raise RuntimeError("on purpose")
@@ -53,7 +72,7 @@ print("RAY_AUTH_TOKEN" in os.environ, ray.is_initialized())
 def run_in(home: Path, temp: Path, how: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HOME": str(home), "TMPDIR": str(temp), "PYTHONPATH": str(PACKAGE.parent)}
     environment.pop("RAY_AUTH_MODE", None)
-    command = [sys.executable, "-c", OWN_CLUSTER, how]
+    command = [sys.executable, "-c", OWN_CLUSTER, how, str(temp)]
     return subprocess.run(command, env=environment, cwd=home, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -77,7 +96,7 @@ def processes_below(folder: Path, seconds: float = 15.0) -> list[str]:
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """A folder whose name is short enough for Ray's sockets below it."""
-    folder = cluster_module.short_temp_folder()
+    folder = Path(tempfile.mkdtemp(prefix="pa", dir="/tmp"))
     yield folder
     subprocess.run(["rm", "-rf", str(folder)], check=True)
 
@@ -98,6 +117,9 @@ def test_no_process_outlives_a_killed_driver(short_folder: Path, tmp_path: Path)
     done = run_in(tmp_path, short_folder, "die")
     assert done.returncode == -signal.SIGKILL
     assert processes_below(short_folder, seconds=30.0) == []
+    assert len(list(short_folder.iterdir())) == 1
+    remove_stale(short_folder)
+    assert list(short_folder.iterdir()) == []
 
 
 def test_a_machine_too_busy_to_start_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,8 +191,10 @@ except WrongInput as error:
 
 @pytest.mark.slow
 def test_a_running_cluster_is_joined_with_its_token_and_gets_our_package(tmp_path: Path) -> None:
-    with connect(num_cpus=1) as cluster:
-        known = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    with ray_nodes() as cluster:
+        cluster.add()
+        cluster.wait()
+        known = {**cluster.environment, "PYTHONPATH": str(PACKAGE.parent)}
         unknown = {name: value for name, value in known.items() if not name.startswith("RAY_AUTH")}
         command = [sys.executable, "-c", JOIN, cluster.address]
 
