@@ -1,8 +1,8 @@
 """Symbols in and out of one stream of bytes at the cost of their information, by asymmetric numeral systems."""
 
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeAlias
 
 import constriction
 import numpy as np
@@ -15,6 +15,24 @@ CoderStep: TypeAlias = Callable[[Any], None]
 
 CHANCE_BITS = 16
 _WORD_BYTES = 4
+# What a stream may hold at most: so much however short it is, and so much more for each of its bytes. Symbols that are
+# certain cost nothing, so a short stream could claim any number of them. Real models stay far below.
+ALLOWED: Final[Mapping[str, tuple[int, int]]] = {
+    "bytes of text": (2**16, 64),
+    "numbers": (2**20, 32),
+    "steps": (2**14, 8),  # of walks through matrices
+    "bytes": (2**20, 64),  # of the whole file
+}
+
+
+def most_of(what: str, num_bytes: int) -> int:
+    """Return how much of `what` a stream of `num_bytes` may hold.
+
+    >>> most_of("numbers", 279)
+    1057504
+    """
+    least, per_byte = ALLOWED[what]
+    return least + per_byte * num_bytes
 
 
 class Coder(Protocol):
@@ -34,6 +52,13 @@ class Coder(Protocol):
 
     def digits(self, sizes: Integers, values: Integers | None) -> Integers:
         """Code numbers [n] that are equally likely in 0 .. size - 1; sizes lie in 2 .. 2**16."""
+        ...
+
+    def reserve(self, what: str, amount: int) -> None:
+        """Announce how much of `what`, a key of `ALLOWED`, comes next, before anything is allocated for it.
+
+        A reader raises `ValueError` where its stream is too short to hold so much.
+        """
         ...
 
 
@@ -56,6 +81,9 @@ class Writer:
     def digits(self, sizes: Integers, values: Integers | None) -> Integers:
         """Take digits, see `Coder`."""
         return self._take(values, model.Uniform(), sizes.astype(np.int32))
+
+    def reserve(self, what: str, amount: int) -> None:
+        """Take any amount, see `Coder`."""
 
     def finish(self) -> tuple[bytes, dict[str, float]]:
         """Return the stream, and the bytes that went into each part (whatever `part` was at the time)."""
@@ -80,6 +108,7 @@ class Reader:
 
     def __init__(self, stream: bytes) -> None:
         """Begin at the front of `stream`."""
+        self._left = {what: most_of(what, len(stream)) for what in ALLOWED}
         whole = stream + bytes(-len(stream) % _WORD_BYTES)
         self._coder = stack.AnsCoder(np.frombuffer(whole, "<u4").astype(np.uint32))
 
@@ -94,6 +123,12 @@ class Reader:
     def digits(self, sizes: Integers, values: Integers | None) -> Integers:
         """Return digits, see `Coder`."""
         return self._give(len(sizes), model.Uniform(), sizes.astype(np.int32))
+
+    def reserve(self, what: str, amount: int) -> None:
+        """Hold what comes next against what the stream can hold, see `Coder`."""
+        self._left[what] -= amount
+        if amount < 0 or self._left[what] < 0:
+            raise ValueError(f"it claims more {what} than a stream of its size can hold")
 
     def _give(self, number: int, *how: object) -> Integers:
         if number == 0:

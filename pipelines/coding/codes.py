@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from paretta.pipelines.coding.ans import Coder, Integers
-from paretta.pipelines.coding.integers import code_histogram, code_number
+from paretta.pipelines.coding.integers import code_histogram, code_number, within
 from paretta.pipelines.coding.mixture import Mixture, level, share
 
 _LANES = 32
@@ -52,10 +52,14 @@ def code_codes(coder: Coder, shape: tuple[int, int], codes: Integers | None, way
     offsets = None if codes is None else codes - middle
     if lag == 0:
         return _code_flat(coder, shape, offsets) + middle
-    walk = shape[::-1] if by_rows else shape
+    walk = shape[::-1] if within(by_rows, 1) else shape
+    within(shape[0] * shape[1], _LARGEST)
+    coder.reserve("steps", within(_steps(*walk), _MOST_STEPS))
+    within(lag, max(walk[1], 8), least=1)
     if offsets is not None and by_rows:
         offsets = offsets.T
     largest = code_number(coder, None if offsets is None else int(np.abs(offsets).max(initial=0)))
+    within(largest, 2 ** (_LENGTHS - 1))
     found = _Walk(coder, walk, lag, largest).run(offsets)
     return (found.T if by_rows else found) + middle
 
@@ -63,6 +67,7 @@ def code_codes(coder: Coder, shape: tuple[int, int], codes: Integers | None, way
 def _code_flat(coder: Coder, shape: tuple[int, int], offsets: Integers | None) -> Integers:
     low = code_number(coder, None if offsets is None else int(offsets.min(initial=0)))
     alphabet = code_number(coder, None if offsets is None else int(offsets.max(initial=0)) - low + 1)
+    within(alphabet, 2**_LENGTHS, least=1)
     flat = None if offsets is None else (offsets - low).reshape(-1)
     return code_histogram(coder, alphabet, shape[0] * shape[1], flat).reshape(shape) + low
 

@@ -10,7 +10,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto
 from onnx.defs import SchemaError
 
-from paretta.pipelines.coding.ans import Reader, Writer
+from paretta.pipelines.coding.ans import Reader, Writer, most_of
 from paretta.pipelines.coding.loose import loosened
 from paretta.pipelines.coding.skeleton import anonymous, named
 from paretta.pipelines.coding.tensors import code_tensor, is_streamed, part_of
@@ -20,12 +20,25 @@ from paretta.pipelines.export.graph_passes import tighten
 from paretta.pipelines.measuring.ort_session import REFUSALS
 from paretta.search_spaces.errors import DamagedArtifact
 
-VERSION = 1
+VERSION = 2
 _MAGIC = b"prt"
 _HEADER = struct.Struct("<3sBB16sI")  # magic, version, form, first half of the file's SHA-256, CRC-32 of what follows
+_SIZE = struct.Struct("<I")  # the file's bytes, at most 2**31 for ONNX; what follows the header, but in version 1
+SIZE_BYTES = _SIZE.size
 _GRAPH, _WHOLE = range(2)
 # what a graph that this format does not know, or a stream that was made to mislead, may run into
-_UNREADABLE = (DecodeError, SchemaError, KeyError, IndexError, ValueError, OverflowError, MemoryError, zlib.error)
+_UNREADABLE = (
+    DecodeError,
+    SchemaError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +72,11 @@ def encode_model(model: bytes, *, where: str = "model") -> Coded:
     if not graph.graph.node:
         raise DamagedArtifact(f"{where}: expected an ONNX model, found none")
     for form, stream, parts in _streams(graph, model):
-        content = _HEADER.pack(_MAGIC, VERSION, form, _digest(model), zlib.crc32(stream)) + stream
+        sized = _SIZE.pack(len(model)) + stream
+        content = _HEADER.pack(_MAGIC, VERSION, form, _digest(model), zlib.crc32(sized)) + sized
         if _gives_back(content, model):
             rounding = len(stream) - sum(parts.values())
-            return Coded(content, {**parts, "header": _HEADER.size + rounding})
+            return Coded(content, {**parts, "header": _HEADER.size + SIZE_BYTES + rounding})
     raise AssertionError("a file as a whole always comes back")
 
 
@@ -74,11 +88,12 @@ def decode_model(content: bytes, *, where: str = "coded file") -> bytes:
         where: its name, for messages.
 
     Raises:
-        DamagedArtifact: it is no coded file, or of another version, or was altered.
+        DamagedArtifact: it is no coded file, or of a later version, or was altered, or claims to hold more than a file
+            of its size can.
     """
-    form, digest, stream = _opened(content, where)
+    form, digest, size, stream = _opened(content, where)
     try:
-        model = zlib.decompress(stream) if form == _WHOLE else _read(stream)
+        model = _inflated(stream, size) if form == _WHOLE else _read(stream)
     except _UNREADABLE as error:
         raise DamagedArtifact(f"{where}: the stream cannot be read: {error}") from None
     if _digest(model) != digest:
@@ -89,16 +104,34 @@ def decode_model(content: bytes, *, where: str = "coded file") -> bytes:
     return model
 
 
-def _opened(content: bytes, where: str) -> tuple[int, bytes, bytes]:
+def _inflated(stream: bytes, size: int) -> bytes:
+    """Return what zlib made of a file of at most `size` bytes; more is never allocated."""
+    inflater = zlib.decompressobj()
+    model = inflater.decompress(stream, size + 1)
+    if len(model) > size or not inflater.eof:
+        raise ValueError(f"it does not end within {size} bytes")
+    return model
+
+
+def _opened(content: bytes, where: str) -> tuple[int, bytes, int, bytes]:
+    """Return form, digest, the most bytes that the file may have, and the stream."""
     if len(content) < _HEADER.size or not content.startswith(_MAGIC):
         raise DamagedArtifact(f"{where}: expected a coded file, which starts with {_MAGIC!r}, found {content[:4]!r}")
     _, version, form, digest, checksum = _HEADER.unpack_from(content)
     stream = content[_HEADER.size :]
-    if version != VERSION or form not in (_GRAPH, _WHOLE):
-        raise DamagedArtifact(f"{where}: expected version {VERSION} of the coded format, found {version}, form {form}")
+    if not 1 <= version <= VERSION or form not in (_GRAPH, _WHOLE):
+        known = f"version 1 to {VERSION} of the coded format"
+        raise DamagedArtifact(f"{where}: expected {known}, found {version}, form {form}")
     if zlib.crc32(stream) != checksum:
         raise DamagedArtifact(f"{where}: expected checksum {checksum:08x}, found {zlib.crc32(stream):08x}")
-    return form, digest, stream
+    if version == 1:
+        return form, digest, most_of("bytes", len(stream)), stream
+    if len(stream) < SIZE_BYTES:
+        raise DamagedArtifact(f"{where}: expected the model's size, found the end of the file")
+    (size,), stream = _SIZE.unpack_from(stream), stream[SIZE_BYTES:]
+    if size > (most := most_of("bytes", len(stream))):
+        raise DamagedArtifact(f"{where}: expected a model of at most {most} bytes in such a file, found {size} claimed")
+    return form, digest, size, stream
 
 
 def _streams(graph: ModelProto, model: bytes) -> Iterator[tuple[int, bytes, dict[str, float]]]:
@@ -110,8 +143,9 @@ def _streams(graph: ModelProto, model: bytes) -> Iterator[tuple[int, bytes, dict
             continue  # it is not for this format to say what is wrong with a model
         if written:
             yield _GRAPH, *written
-    stream = zlib.compress(model, 9)
-    yield _WHOLE, stream, {"file": float(len(stream))}
+    for level in (9, 0):  # what shrinks beyond all measure is kept as it is, or no reader would believe its size
+        stream = zlib.compress(model, level)
+        yield _WHOLE, stream, {"file": float(len(stream))}
 
 
 def _as_it_is(model: ModelProto) -> ModelProto:

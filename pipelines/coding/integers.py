@@ -51,9 +51,17 @@ def code_wide(coder: Coder, number: int, values: Integers | None) -> Integers:
     shift, centre = code_number(coder, shift), code_number(coder, centre)
     folded = None if values is None else _folded((values >> shift) - centre)
     lengths = None if folded is None else _bit_lengths(folded)
-    longest = code_number(coder, None if lengths is None else int(lengths.max()))
+    longest = within(code_number(coder, None if lengths is None else int(lengths.max())), _LENGTHS - 1)
+    within(shift, _LENGTHS - 1)
     lengths = code_histogram(coder, longest + 1, number, lengths)
     return np.asarray(_unfolded(_code_tails(coder, lengths, folded)) + centre << shift)
+
+
+def within(number: int, largest: int, least: int = 0) -> int:
+    """Return a number that was read. Raises `ValueError` where no writer writes such a one."""
+    if not least <= number <= largest:
+        raise ValueError(f"{number} is not in {least} .. {largest}")
+    return number
 
 
 def _folded(values: Integers) -> Integers:

@@ -45,6 +45,7 @@ def part_of(item: TensorProto) -> str:
 def code_tensor(coder: Coder, item: TensorProto, raw: bytes | None) -> bytes:
     """Code the `raw` little-endian numbers of a tensor with the type and shape of `item`."""
     shape = tuple(item.dims)
+    coder.reserve("numbers", prod(shape))
     if item.data_type in _WIDE:
         layout = np.dtype(_WIDE[item.data_type])
         floats = item.data_type in _FLOATS

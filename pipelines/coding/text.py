@@ -17,6 +17,7 @@ _stretch, _squash = STRETCH.tolist(), SQUASH.tolist()
 def code_text(coder: Coder, text: bytes | None, *, known: bytes = b"") -> bytes:
     """Code a few thousand bytes; what is like `known`, which both sides have, is cheap."""
     number = code_number(coder, None if text is None else len(text))
+    coder.reserve("bytes of text", number)
     reader = _knowing(known).copy()
     return bytes(reader.code(coder, None if text is None else text[at]) for at in range(number))
 

@@ -14,7 +14,8 @@ import sys, time
 from pathlib import Path
 from paretta.dashboards.server.server_process import LOOPBACK, address, free_port, serving
 port = free_port(LOOPBACK, 0)
-inner = f"import subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
+inner = "import subprocess, sys; "
+inner += "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']); "
 inner += "import http.server, os; open('pids', 'w').write(f'{os.getpid()} {child.pid}'); "
 inner += f"http.server.test(http.server.SimpleHTTPRequestHandler, port={port}, bind='{LOOPBACK}')"
 here = Path.cwd()

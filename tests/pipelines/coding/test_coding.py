@@ -1,8 +1,11 @@
 """A coded file gives back the very bytes that were packed, costs no more than information, and tells of any damage."""
 
 import math
+import resource
 import zlib
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,15 +15,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from onnx import TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from quantized_models import chain, images, quantized, residual
 from torch import nn
 
-from paretta.pipelines.coding.ans import Integers, Reader, Writer
+from paretta.pipelines.coding.ans import Integers, Reader, Writer, most_of
 from paretta.pipelines.coding.codes import Way, code_codes, ways
 from paretta.pipelines.coding.container import decode_model, encode_model
 from paretta.pipelines.coding.integers import code_number, code_wide
 from paretta.pipelines.coding.mixture import SQUASH, STRETCH
+from paretta.pipelines.coding.skeleton import anonymous
+from paretta.pipelines.coding.tensors import is_streamed
 from paretta.pipelines.coding.text import code_text
 from paretta.pipelines.coding.typical import TYPICAL
 from paretta.pipelines.export.to_onnx import to_bytes
@@ -213,8 +218,94 @@ def test_a_stream_made_to_mislead_is_no_crash(sample: bytes) -> None:
 
 
 def test_a_newer_version_says_so(sample: bytes) -> None:
-    with pytest.raises(DamagedArtifact, match="expected version 1 of the coded format, found 2"):
-        decode_model(sample[:3] + b"\2" + sample[4:])
+    with pytest.raises(DamagedArtifact, match="expected version 1 to 2 of the coded format, found 3"):
+        decode_model(sample[:3] + b"\3" + sample[4:])
+
+
+def _sealed(content: bytes) -> bytes:
+    """Return a coded file with the checksum that belongs to what it holds, as somebody who means harm would."""
+    return content[:21] + zlib.crc32(content[25:]).to_bytes(4, "little") + content[25:]
+
+
+def _mutated(sample: bytes, generator: np.random.Generator, kind: int) -> bytes:
+    content = bytearray(sample)
+    if kind % 2:
+        for place in generator.integers(25, len(content), generator.choice([1, 2, 8])):
+            content[place] ^= 1 << int(generator.integers(8))
+    else:
+        del content[int(generator.integers(30, len(content))) :]
+    return bytes(content) if kind % 4 < 2 else _sealed(bytes(content))
+
+
+def test_mutated_files_are_told_in_bounded_memory_and_steps(sample: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 files: bits turned or the end cut off, half of them with a checksum that fits."""
+    generator, model, asked = np.random.default_rng(0), decode_model(sample), Counter[str]()
+    reserve = Reader.reserve
+
+    def count(reader: Reader, what: str, amount: int) -> None:
+        reserve(reader, what, amount)
+        asked[what] += amount
+
+    monkeypatch.setattr(Reader, "reserve", count)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for kind in range(200):
+        asked.clear()
+        content = _mutated(sample, generator, kind)
+        with suppress(DamagedArtifact):
+            assert decode_model(content) == model
+        assert all(amount <= most_of(what, len(content)) for what, amount in asked.items())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 2**10  # KiB
+
+
+@pytest.mark.parametrize(
+    "dims", [[1000, 3000], [10**5, 10**4], [10**6, 10**6], [2**40], [2**62, 2**62], [-3, -3], [1, 2**20], [2**19, 2]]
+)
+def test_tensors_larger_than_their_file_can_hold_are_never_allocated(sample: bytes, dims: list[int]) -> None:
+    bare = anonymous(ModelProto.FromString(decode_model(sample)))
+    for item in bare.graph.initializer:
+        if is_streamed(item):
+            item.ClearField("raw_data")
+            item.dims[:] = dims
+    text = bare.SerializeToString(deterministic=True)
+    stream = coded(lambda writer: code_text(writer, text, known=TYPICAL))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for version, size in ((1, b""), (2, (5000).to_bytes(4, "little"))):
+        content = _sealed(b"prt" + bytes([version, 0]) + bytes(20) + size + stream)
+        with pytest.raises(DamagedArtifact):
+            decode_model(content)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 2**10
+
+
+def test_more_text_and_more_steps_than_a_file_can_hold_are_refused() -> None:
+    long = coded(lambda writer: code_number(writer, 2**40))
+    with pytest.raises(ValueError, match="more bytes of text than a stream of its size can hold"):
+        code_text(Reader(long), None)
+    walk = coded(lambda writer: [code_number(writer, number) for number in (0, 1, 0)])
+    for shape in ((1, 8193), (2**20, 1), (1, 8000), (1, 8000), (1, 8000)):
+        reader = Reader(walk)
+        reader.reserve("steps", 2**14 - 4000)
+        with pytest.raises(ValueError, match=r"is not in 0 \.\.|more steps than"):
+            code_codes(reader, shape, None, None)
+
+
+@pytest.mark.parametrize(("version", "size"), [(1, b""), (2, (2**31).to_bytes(4, "little")), (2, b"\1\0\0\0")])
+def test_a_file_that_inflates_beyond_all_measure_is_refused(version: int, size: bytes) -> None:
+    zeros = zlib.compressobj(9)
+    stream = b"".join([*(zeros.compress(bytes(2**20)) for _ in range(300)), zeros.flush()])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(DamagedArtifact):
+        decode_model(_sealed(b"prt" + bytes([version, 1]) + bytes(20) + size + stream))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 2**10
+
+
+def test_a_model_of_nothing_but_zeros_comes_back() -> None:
+    stored = numpy_helper.from_array(np.zeros((1000, 2000), np.float32), "zeros")
+    ends = [helper.make_tensor_value_info(name, 1, [1000, 2000]) for name in ("input", "output")]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["input", "zeros"], ["output"])], "g", ends[:1], ends[1:], [stored]
+    )
+    model = helper.make_model(graph).SerializeToString(deterministic=True)
+    assert decode_model(encode_model(model).content) == model
 
 
 def test_what_is_no_model_is_refused() -> None:
