@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from paretta.search_spaces.canonical import Document
-from paretta.search_spaces.errors import DamagedArtifact
+from paretta.search_spaces.errors import DamagedArtifact, WrongInput, first_line
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.space.plan import Plan
 from paretta.search_spaces.yaml_io import read_yaml, write_yaml
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 MODEL, PLAN, READINGS, MANIFEST = "model.onnx", "plan.yaml", "readings.json", "manifest.json"
 FILES = (MODEL, PLAN, READINGS)
 _FORMAT = 1
+_NUMBER = (float, int, type(None))
+_READING: dict[str, tuple[type, ...]] = {  # what a reading's document holds
+    "value": _NUMBER,
+    "low": _NUMBER,
+    "high": _NUMBER,
+    "unit": (str,),
+    "num_samples": (int,),
+    "reason": (str, type(None)),
+    "details": (dict,),
+}
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "paretta", "torch")
 
 
@@ -113,12 +124,10 @@ def _write(folder: Path, contents: Mapping[str, bytes], manifest: Document) -> N
 def open_artifact(folder: Path) -> Artifact:
     """Verify a delivered folder and read it. Raises `DamagedArtifact`."""
     manifest = verify_files(folder)
-    document = cast(Document, read_yaml(folder / PLAN).data)
-    readings = json.loads((folder / READINGS).read_text(encoding="utf-8"))
     return Artifact(
         folder=folder,
-        plan=Plan.from_document(document),
-        readings={name: Reading.from_document(reading) for name, reading in readings.items()},
+        plan=_plan(folder / PLAN),
+        readings=read_readings(folder),
         seed=cast(int, manifest["seed"]),
         data_digest=cast(str, manifest["data"]),
         versions=cast("Mapping[str, str]", manifest["versions"]),
@@ -126,12 +135,66 @@ def open_artifact(folder: Path) -> Artifact:
     )
 
 
+def _plan(path: Path) -> Plan:
+    try:
+        return Plan.from_document(cast(Document, read_yaml(path).data))
+    except (WrongInput, KeyError, TypeError, RecursionError) as error:
+        raise DamagedArtifact(f"{path}: expected a plan, found {type(error).__name__}: {first_line(error)}") from None
+
+
+def read_readings(folder: Path) -> dict[str, Reading]:
+    """Return the readings that lie with a model, as they claim to be. Raises `DamagedArtifact` with file and line."""
+    path = folder / READINGS
+    text, documents = _json_of(path)
+    if not isinstance(documents, dict):
+        raise DamagedArtifact(f"{path}:1: expected readings by name, found {type(documents).__name__}")
+    readings = {}
+    for name, document in documents.items():
+        try:
+            readings[name] = _reading(document)
+        except (ValueError, KeyError, TypeError) as error:
+            words = f"no {error} in it" if isinstance(error, KeyError) else first_line(error)
+            raise DamagedArtifact(
+                f"{path}:{_line_of(name, text)}: expected a reading of {name}, found {words}"
+            ) from None
+    return readings
+
+
+def _reading(document: object) -> Reading:
+    if not isinstance(document, dict):
+        raise TypeError(type(document).__name__)
+    for name, kinds in _READING.items():
+        if not isinstance(document[name], kinds) or isinstance(document[name], bool):
+            raise TypeError(f"{name} {document[name]!r:.40}")
+    return Reading.from_document(document)
+
+
+def _json_of(path: Path) -> tuple[str, object]:
+    """Return the text of a file and the JSON that it holds. Raises `DamagedArtifact` with file and line."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return text, json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DamagedArtifact(f"{path}:{error.lineno}: expected JSON, found {error.msg} at {error.colno}") from None
+    except UnicodeDecodeError as error:
+        raise DamagedArtifact(f"{path}:1: expected JSON, found {error.reason} at byte {error.start}") from None
+    except (ValueError, RecursionError) as error:
+        raise DamagedArtifact(f"{path}:1: expected JSON, found {first_line(error)}") from None
+
+
+def _line_of(key: str, text: str) -> int:
+    """Return the line on which a key of a JSON text stands first."""
+    before, found, _ = text.partition(json.dumps(key, ensure_ascii=False))
+    return before.count("\n") + 1 if found else 1
+
+
 def verify_files(folder: Path) -> Document:
     """Recompute the SHA-256 of every file and return the manifest.
 
     Raises:
-        DamagedArtifact: a file is missing, was added or was altered; the message names all of them.
+        DamagedArtifact: a file is missing, was added, was altered or is no regular file; the message names all of them.
     """
+    require_regular(folder)
     manifest = _manifest(folder)
     expected = cast("Mapping[str, str]", manifest["files"])
     found = {path.name for path in folder.iterdir()} - {MANIFEST}
@@ -149,13 +212,25 @@ def verify_files(folder: Path) -> Document:
     return manifest
 
 
+def require_regular(folder: Path) -> None:
+    """Raise `DamagedArtifact` where anything in a delivered folder is no regular file, before anything is opened.
+
+    A link could lead out of the folder, and a pipe or a device need never end.
+    """
+    if not folder.is_dir():
+        raise DamagedArtifact(f"{folder}: expected a delivered folder, found none")
+    faults = [path for path in sorted(folder.iterdir()) if not stat.S_ISREG(path.lstat().st_mode)]
+    if faults:
+        raise DamagedArtifact("\n".join(f"{path}: expected a regular file" for path in faults))
+
+
 def layers_in_floats(folder: Path) -> dict[str, str]:
     """Return as ``float_layers`` the names of the layers that compute in floats, or ``all``, for a reading's details.
 
     Empty where the folder says nothing of layers.
     """
     path = folder / MANIFEST
-    layers = json.loads(path.read_text(encoding="utf-8")).get("layers") if path.is_file() else None
+    layers = cast("Mapping[str, Document]", _manifest(folder).get("layers", {})) if path.is_file() else {}
     if not layers:
         return {}
     names = [name for name, facts in layers.items() if facts["in_floats"]]
@@ -176,18 +251,25 @@ def _manifest(folder: Path) -> Document:
     path = folder / MANIFEST
     if not path.is_file():
         raise DamagedArtifact(f"{path}: expected a manifest, found no such file; the folder was not written completely")
-    try:
-        manifest: object = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DamagedArtifact(f"{path}: expected JSON, found {error}") from None
+    text, manifest = _json_of(path)
     if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
-        raise DamagedArtifact(f"{path}: expected a manifest of format {_FORMAT}, found {found!r}")
-    files = manifest.get("files")
+        line = _line_of("format", text)
+        raise DamagedArtifact(f"{path}:{line}: expected a manifest of format {_FORMAT}, found {found!r}")
+    files, layers = manifest.get("files"), manifest.get("layers", {})
     if not isinstance(files, dict) or set(files) != set(FILES):
-        raise DamagedArtifact(f"{path}: expected digests of {', '.join(FILES)}, found {files!r}")
-    if not {"seed", "data", "versions"} <= set(manifest):
-        raise DamagedArtifact(f"{path}: expected seed, data and versions, found only {', '.join(sorted(manifest))}")
+        line = _line_of("files", text)
+        raise DamagedArtifact(f"{path}:{line}: expected digests of {', '.join(FILES)}, found {files!r:.200}")
+    for name, kind in {"seed": int, "data": str, "versions": dict}.items():
+        if not isinstance(manifest.get(name), kind):
+            line = _line_of(name, text)
+            raise DamagedArtifact(f"{path}:{line}: expected {name}, found {manifest.get(name)!r:.200}")
+    if not isinstance(layers, dict) or not all(
+        isinstance(facts, dict) and "in_floats" in facts for facts in layers.values()
+    ):
+        raise DamagedArtifact(
+            f"{path}:{_line_of('layers', text)}: expected what became of each layer, found {layers!r:.200}"
+        )
     return manifest
 
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from paretta.search_spaces.canonical import Document, Json, digest
 from paretta.search_spaces.errors import DamagedArtifact
@@ -41,8 +41,9 @@ def delivered_digests(folder: Path) -> dict[str, str]:
     """
     manifest = folder / MANIFEST_FILE
     try:
-        expected = cast(dict[str, str], json.loads(manifest.read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        expected = {Path(name).name: str(digest) for name, digest in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedArtifact(f"{manifest}: expected a manifest with `files`, found {error!r}") from None
     faults = []
     for name, told in expected.items():
@@ -65,7 +66,7 @@ def copy_delivered(source: Path, to: Path) -> dict[str, str]:
         names = list(json.loads((source / MANIFEST_FILE).read_text(encoding="utf-8"))["files"])
         for name in (*names, MANIFEST_FILE):
             shutil.copyfile(source / Path(name).name, to / Path(name).name)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedArtifact(f"{source}: expected a delivered folder, found {error!r}") from None
     return delivered_digests(to)
 

@@ -11,6 +11,7 @@ from paretta.dashboards.journal.summary import alias, holders
 from paretta.orchestrator.monitor.front_text import limits_note
 from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.storage.mirror import found
+from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 from paretta.search_spaces.objectives.wish import Wish
 from paretta.search_spaces.results.front import Front
@@ -36,15 +37,15 @@ def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Pulled:
     whole artifact or nothing.
 
     Raises:
-        WrongInput: no such sweep, a wish that nothing satisfies, or `to` is not free.
+        WrongInput: no such sweep, a wish that nothing satisfies, the files of the chosen trial are gone, or `to` is not
+            free.
         DamagedArtifact: the sweep's own copy is not what its manifest says.
     """
     name, _, role = sweep.partition("@")
     files = found(home, name)
     front = SweepRecord.read(files.root).front()
     trial = _chosen(front, role, wish)
-    assert trial.artifact is not None
-    fetch(files.bring(trial.artifact), to)
+    fetch(delivered_folder(files, trial), to)
     return Pulled(trial, limits_note(front))
 
 
@@ -91,19 +92,33 @@ def _chosen(front: Front, role: str, wish: Wish) -> Trial:
 
 def fetch(source: Path, to: Path) -> None:
     """Copy the artifact folder `source` to `to`, verified and run once, all or nothing."""
-    from paretta.pipelines.artifact import verify_files  # noqa: PLC0415 - ONNX Runtime is loaded only to deliver
+    from paretta.pipelines.artifact import require_regular, verify_files  # noqa: PLC0415 - ONNX Runtime is loaded only to deliver
     from paretta.pipelines.verification.smoke import require_answer  # noqa: PLC0415
 
     check_free(to)
     to.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=to.parent, prefix=f".{to.name}-") as scratch:
         copy = Path(scratch) / "artifact"
-        shutil.copytree(source, copy)
+        require_regular(source)
+        shutil.copytree(source, copy, symlinks=True)
         verify_files(copy)
         require_answer(copy)
         if to.exists():
             to.rmdir()
         copy.rename(to)
+
+
+def delivered_folder(files: SweepFiles, trial: Trial) -> Path:
+    """Return the folder with the files of a trial on the front, brought here where they lie in a storage.
+
+    Raises `WrongInput` where they are gone.
+    """
+    assert trial.artifact is not None
+    folder = files.bring(trial.artifact)
+    if not folder.is_dir() or folder.is_symlink():
+        mend = "choose another trial, or pull from the MLflow store with --tracking-uri"
+        raise WrongInput(Problem(f"trial {trial.uid}", "its files are gone from the sweep's folder", str(folder), mend))
+    return folder
 
 
 def check_free(to: Path) -> None:

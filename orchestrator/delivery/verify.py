@@ -41,9 +41,12 @@ def verify_folder(folder: Path, *, task: str | None = None) -> "tuple[Finding, .
 
 def _origin(folder: Path) -> tuple[str | None, Mapping[str, Json]]:
     """Return the task that plan.yaml names and its options; what cannot be read is for the manifest to complain of."""
+    path = folder / "plan.yaml"
+    if path.is_symlink() or not path.is_file():
+        return None, {}
     try:
-        data = read_yaml(folder / "plan.yaml").data
-    except WrongInput:
+        data = read_yaml(path).data
+    except (WrongInput, RecursionError):
         return None, {}
     task = data.get("task") if isinstance(data, Mapping) else None
     use, options = (task.get("use"), task.get("options", {})) if isinstance(task, Mapping) else (None, {})

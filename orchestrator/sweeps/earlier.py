@@ -52,6 +52,10 @@ def _read(name: str, sweep: Sweep, checked: Checked, home: Home, setting: str) -
     }
     if found := [Problem(where, rule, mend="leave it out") for rule, wrong in problems.items() if wrong]:
         raise WrongInput(*found)
+    lost = [t.uid for t in record.front() if t.artifact and not (record.folder / t.artifact).is_dir()]
+    if lost:
+        rule = f"the files of {', '.join(lost)} on the front of {name!r} are gone"
+        raise WrongInput(Problem(where, rule, str(record.folder), "leave it out"))
     trials = tuple(t for t in record.trials.values() if t.is_measured and t.role in ("trial", "delivered"))
     return Earlier(name, record.folder, trials, frozenset(trial.uid for trial in record.front()))
 

@@ -12,8 +12,9 @@ from paretta.dashboards.journal.activity import num_ended
 from paretta.dashboards.journal.liveness import home_argument, program, resume_command
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.sync_status import read_standing
-from paretta.orchestrator.delivery.pull import fetch
+from paretta.orchestrator.delivery.pull import delivered_folder, fetch
 from paretta.orchestrator.monitor.terminal import ending, print_front
+from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.search_spaces.results.front import Front
 from paretta.search_spaces.results.trial import Trial
 
@@ -52,8 +53,7 @@ class SweepFront(Front):
     ) -> Trial:
         """Copy the artifact that `pick` chooses to the new folder `to`, verified, and return its trial."""
         trial = self.pick(prefer=prefer, at_least=at_least, at_most=at_most)
-        assert trial.artifact is not None
-        fetch(self.folder / trial.artifact, Path(to))
+        fetch(delivered_folder(SweepFiles(self.folder), trial), Path(to))
         return trial
 
 

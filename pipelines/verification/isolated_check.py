@@ -8,6 +8,7 @@ the isolated mode of Python keeps this folder and the user's off its import path
 import hashlib
 import json
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -34,16 +35,19 @@ def run_check(request: Path) -> None:
 
 
 def _faults(folder: Path) -> list[str]:
+    present = sorted(os.listdir(folder))
+    if odd := [name for name in present if not stat.S_ISREG(os.lstat(folder / name).st_mode)]:
+        return [f"{name} is no regular file" for name in odd]  # a link may lead anywhere, a pipe need never end
     try:
         files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
         expected = {str(name): str(digest) for name, digest in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return [f"{_MANIFEST} cannot be read: {type(error).__name__}: {error}"]
-    faults = [f"{name} is not in the manifest" for name in sorted({*os.listdir(folder)} - {*expected, _MANIFEST})]
+    faults = [f"{name} is not in the manifest" for name in present if name not in {*expected, _MANIFEST}]
     faults += [f"{name} is not in the folder's manifest" for name in (_MODEL,) if name not in expected]
     for name, digest in sorted(expected.items()):
         path = folder / name
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no such file"
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if name in present else "no such file"
         if found != digest:
             faults.append(f"{name}: expected sha256 {digest}, found {found}")
     return faults

@@ -12,13 +12,13 @@ from typing import Final, Literal, TypeAlias, cast
 import numpy as np
 import torch
 
-from paretta.pipelines.artifact import MANIFEST, MODEL, READINGS
+from paretta.pipelines.artifact import MANIFEST, MODEL, READINGS, read_readings, require_regular
 from paretta.pipelines.coding.container import SIZE_BYTES, encode_model
 from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.samples import batches
 from paretta.pipelines.task import SPLITS, Split, Task
-from paretta.search_spaces.canonical import Document, Json
-from paretta.search_spaces.errors import TrialFailed
+from paretta.search_spaces.canonical import Json
+from paretta.search_spaces.errors import DamagedArtifact, TrialFailed, first_line
 from paretta.search_spaces.objectives.reading import Reading
 
 WITNESS: Final = Path(__file__).with_name("isolated_check.py")
@@ -63,8 +63,12 @@ def verify_claims(
             them: one sample in a thousand, or one of fewer, may. On the same machine nothing may. A coded size is
             checked elsewhere only: here it was read by the same code.
     """
+    try:
+        require_regular(folder)
+    except DamagedArtifact as error:
+        return (Finding("manifest", "mismatch", "; ".join(str(error).splitlines())),)
     with TemporaryDirectory(prefix="paretta-") as scratch:
-        claims = _claims(folder)
+        claims, unreadable = _claims(folder)
         strange = None if task is None else _strange_data(folder, task)
         judge = None if strange else task
         splits = _splits(claims, judge)
@@ -72,6 +76,7 @@ def verify_claims(
         if faults := cast(list[str], report["faults"]):
             return (Finding("manifest", "mismatch", "; ".join(faults)),)
         findings = [Finding("manifest", "confirmed", "every file is what its manifest says")]
+        findings += [Finding(READINGS, "mismatch", unreadable)] if unreadable else []
         for name, claim in claims.items():
             if name == "size":
                 findings.append(_compared(name, claim, float(cast(int, report["model_bytes"])), 0.0))
@@ -100,19 +105,18 @@ def require_verified(folder: Path, task: Task, names: Sequence[str]) -> None:
         raise TrialFailed(f"verify: the artifact makes no claim of {', '.join(sorted(unseen))}")
 
 
-def _claims(folder: Path) -> Mapping[str, Reading]:
-    """Return the claimed readings; none where the file is damaged, which the manifest tells."""
+def _claims(folder: Path) -> tuple[Mapping[str, Reading], str]:
+    """Return the claimed readings, and why they cannot be read where they cannot."""
     try:
-        documents: Document = json.loads((folder / READINGS).read_text(encoding="utf-8"))
-        return {name: Reading.from_document(cast(Document, item)) for name, item in documents.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+        return read_readings(folder), ""
+    except (OSError, DamagedArtifact) as error:
+        return {}, first_line(error)
 
 
 def _strange_data(folder: Path, task: Task) -> str | None:
     try:
         written: Json = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     here = data_digest(task)
     return None if written == here else f"the task's data here is {here}, the artifact's was {written}"
