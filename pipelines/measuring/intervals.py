@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 Z95 = 1.959963984540054
 
-# sessions are up to 8 % slower than the fastest; on a core that another guest of its host uses too it is 40 to 100 %
-FULL_SPEED: Final = 1.12
+# sessions of small models are up to 8 % slower than the fastest, those of large ones on a busy machine up to 20 %; on a
+# core that another guest of its host uses too they are 40 to 100 %
+FULL_SPEED: Final = 1.2
 # half the 95 % interval of what the rounds of one visit of seconds have in common, as a share of a ratio of times:
 # ratios read minutes apart differed by 0.3 to 1.5 % in standard deviation beyond what their rounds told
 VISIT_SPREAD: Final = 0.02
