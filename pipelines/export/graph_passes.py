@@ -7,6 +7,7 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper
 
 from paretta.pipelines.export.integer_packing import Packed, pack_bias, pack_integers, smallest, tabled, tensor
+from paretta.pipelines.export.one_grid import unite_grids
 
 RESTORE_DOMAIN = "paretta.restore"
 _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -17,9 +18,11 @@ def compact(model: ModelProto) -> ModelProto:
     """Return `model` with packed integer weights, derived bias steps, merged constants, short names and no remarks."""
     small = ModelProto()
     small.CopyFrom(model)
+    if not _branches(small):
+        unite_grids(small)
     _strip(small)
     _restore_floats(small)
-    if any(attribute.HasField("g") for node in small.graph.node for attribute in node.attribute):
+    if _branches(small):
         return small  # branches and loops use names of the graph around them, which must stay as they are
     _derive_bias_scales(small)
     _merge_equal_initializers(small)
@@ -27,6 +30,10 @@ def compact(model: ModelProto) -> ModelProto:
     tighten(small)
     onnx.checker.check_model(small)
     return small
+
+
+def _branches(model: ModelProto) -> bool:
+    return any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute)
 
 
 def tighten(model: ModelProto) -> None:

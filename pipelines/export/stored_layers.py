@@ -8,7 +8,12 @@ from torch import Tensor, nn
 
 from paretta.pipelines.export.graph_passes import RESTORE_DOMAIN
 from paretta.pipelines.grid import Grid
-from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, weight_codes, weight_quantizer
+from paretta.pipelines.quantization.fake_quantize import (
+    ActivationQuantizer,
+    make_room_for_bias,
+    weight_codes,
+    weight_quantizer,
+)
 
 OPSET = 21
 _INT32_LIMIT = 2**31 - 1
@@ -25,12 +30,13 @@ class StoredWeight(nn.Module):
     def __init__(self, layer: nn.Module) -> None:
         """Read them from the trained layer."""
         super().__init__()
+        make_room_for_bias(layer)
         quantizer = weight_quantizer(layer)
         assert quantizer is not None
         grid, codes = quantizer.grid(), weight_codes(layer)
         self.axis = grid.axis
         self.register_buffer("codes", codes)
-        self.register_buffer("scale", grid.scale if grid.axis is None else _steps(grid, codes))
+        self.register_buffer("scale", grid.scale if grid.axis is None else _steps(grid, codes, quantizer.floor))
         self.register_buffer("zero_point", grid.zero_point.to(torch.int8))
         self.is_centred = not bool(self.zero_point.any())
 
@@ -70,6 +76,7 @@ class RestoredLayer(nn.Module):
 
     def _rows(self, places: Tensor) -> Tensor:
         """Look codes and steps up and multiply; a DequantizeLinear has steps along a fixed axis only."""
+        places = places.long()  # as indices must be
         rows, scale, zero = self.weight.codes[places].float(), self.weight.scale, self.weight.zero_point.float()
         if self.weight.axis is not None:
             scale, zero = scale[places].unsqueeze(-1), zero[places].unsqueeze(-1)
@@ -147,10 +154,14 @@ def _convolved(values: Tensor, weight: Tensor, bias: Tensor | None, settings: Co
     return F.conv2d(values, weight, bias, stride, padding, dilation, groups)
 
 
-def _steps(grid: Grid, codes: Tensor) -> Tensor:
+def _steps(grid: Grid, codes: Tensor, floor: Tensor) -> Tensor:
     """Give channels without any weight the finest step in use: theirs is free, and the bias is rounded to it."""
     empty = (codes == grid.spread(grid.zero_point, codes)).flatten(1).all(dim=1)
-    return grid.scale if bool(empty.all()) else torch.where(empty, grid.scale[~empty].min(), grid.scale)
+    return (
+        grid.scale
+        if bool(empty.all())
+        else torch.where(empty, torch.maximum(grid.scale[~empty].min(), floor), grid.scale)
+    )
 
 
 def _bias_codes(layer: nn.Conv2d | nn.Linear, bias_scale: Tensor) -> Tensor | None:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.onnx._internal.exporter import _registration
 
 from paretta.pipelines.export.graph_passes import compact
-from paretta.pipelines.export.stored_layers import OPSET, IntegerLayer, RestoredLayer
-from paretta.pipelines.quantization.fake_quantize import is_quantized, weight_quantizer
+from paretta.pipelines.export.stored_layers import OPSET, IntegerLayer, RestoredLayer, StoredGrid
+from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, is_quantized, weight_quantizer
+from paretta.pipelines.quantization.joint_quantizers import NAME as JOINTS
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
 
 _READ_TRANSLATIONS = _registration.ONNXRegistry.from_torchlib
@@ -50,7 +51,10 @@ def delivered_form(model: nn.Module, example_input: Tensor) -> nn.Module:
     ready = deepcopy(model).cpu().eval()
     fold_batch_norms(ready, example_input.detach().cpu())
     for name, layer in list(ready.named_modules()):
-        if is_quantized(layer):
+        if f".{JOINTS}." in f".{name}":
+            if isinstance(layer, ActivationQuantizer):
+                ready = _replaced(ready, name, StoredGrid(layer))
+        elif is_quantized(layer):
             ready = _replaced(ready, name, IntegerLayer(cast("nn.Conv2d | nn.Linear", layer)))
         elif weight_quantizer(layer) is not None:
             ready = _replaced(ready, name, RestoredLayer(cast("nn.Conv2d | nn.Linear | nn.Embedding", layer)))

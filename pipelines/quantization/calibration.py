@@ -1,15 +1,22 @@
 """Activation grids from what a model's layers see on training data."""
 
 from collections.abc import Collection
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.grid import Grid
+from paretta.pipelines.quantization.call_graph import Joint
 from paretta.pipelines.quantization.fake_quantize import attach_input_quantizer, attach_output_quantizer, is_quantized
-from paretta.pipelines.quantization.layer_graph import Activation, LayerGraph
+from paretta.pipelines.quantization.joint_quantizers import (
+    attach_joint_quantizer,
+    detach_joint_quantizers,
+    watch_joints,
+)
+from paretta.pipelines.quantization.placement import Bounds, Site, placement_of
 from paretta.pipelines.quantizers import RangeRule
 from paretta.pipelines.quantizers.affine import Affine
 from paretta.pipelines.samples import draw, take
@@ -21,9 +28,9 @@ _VALUES_PER_BATCH = 2**15
 def calibrate(
     model: nn.Module, layers: Collection[str], bench: Bench, *, num_samples: int, range_rule: RangeRule
 ) -> None:
-    """Put an 8-bit grid on the input of each of `layers`, and on an output that no other quantised layer reads.
+    """Put an 8-bit grid on the input of each of `layers`, and one on each tensor between them, see `placement_of`.
 
-    Every rank looks at the same samples. Linear layers may end in floats, convolutions may not.
+    Every rank looks at the same samples.
 
     Args:
         model: in evaluation mode, on the bench's device, its weights quantised already.
@@ -32,46 +39,61 @@ def calibrate(
         num_samples: of the training split.
         range_rule: how outliers are treated, see `paretta.pipelines.quantizers.Quantizer`.
     """
-    graph = LayerGraph.of(model, bench.task.example_input.to(bench.ranks.device))
+    detach_joint_quantizers(model)
     quantized = {*layers, *(name for name, layer in model.named_modules() if is_quantized(layer))}
-    watchers = {name: _Watcher(model.get_submodule(name)) for name in layers}
-    with torch.no_grad():
-        for indices in torch.split(draw(bench.task.train, num_samples, bench.seed), _BATCH):
-            model(take(bench.task.train, indices)[0].to(bench.ranks.device))
+    placement = placement_of(model, bench.task.example_input.to(bench.ranks.device), quantized)
+    seen = _seen(model, {*layers, *placement.results}, bench, num_samples)
     rule = Affine(axis=None, range=range_rule, signed=False)
-    for name, watcher in watchers.items():
-        watcher.stop()
-        attach_input_quantizer(watcher.layer, rule.fit(watcher.inputs()))
-        if isinstance(watcher.layer, nn.Conv2d) and not graph.feeds_a_quantizer(name, quantized):
-            attach_output_quantizer(watcher.layer, rule.fit(watcher.outputs(graph.activation_after(name))))
+    grids: dict[Site, Grid] = {}
+    for site, bounds in placement.results.items():
+        before = None if isinstance(site, Joint) else getattr(model.get_submodule(site), "output_quantizer", None)
+        grids[site] = rule.fit(_bounded(seen[site].left, bounds)) if before is None else before.grid()
+        if isinstance(site, Joint):
+            attach_joint_quantizer(model, site, grids[site])
+        else:
+            attach_output_quantizer(model.get_submodule(site), grids[site])
+    for name in layers:
+        source = placement.shared.get(name)
+        grid = rule.fit(torch.cat(seen[name].entered)) if source is None else grids[source]
+        attach_input_quantizer(model.get_submodule(name), grid)
+
+
+def _seen(model: nn.Module, sites: Collection[Site], bench: Bench, num_samples: int) -> "dict[Site, _Seen]":
+    """Return what passes through layers and calls between them on samples of the training split."""
+    seen = {site: _Seen() for site in sites}
+    with ExitStack() as watching:
+        for site, passed in seen.items():
+            if isinstance(site, str):
+                watching.callback(model.get_submodule(site).register_forward_hook(passed.watch).remove)
+        for owner in {site.owner for site in sites if isinstance(site, Joint)}:
+            watched = {site.key: seen[site] for site in sites if isinstance(site, Joint) and site.owner == owner}
+            for handle in watch_joints(model.get_submodule(owner), {key: item.note for key, item in watched.items()}):
+                watching.callback(handle.remove)
+        with torch.no_grad():
+            for indices in torch.split(draw(bench.task.train, num_samples, bench.seed), _BATCH):
+                model(take(bench.task.train, indices)[0].to(bench.ranks.device))
+    return seen
 
 
 @dataclass(slots=True)
-class _Watcher:
-    """An even sample of what passes through one layer, with the exact extremes of every batch."""
+class _Seen:
+    """An even sample of what enters and leaves, with the exact extremes of every batch."""
 
-    layer: nn.Module
     entered: list[Tensor] = field(default_factory=list)
     left: list[Tensor] = field(default_factory=list)
-    handle: RemovableHandle = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.handle = self.layer.register_forward_hook(self._watch)
-
-    def _watch(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def watch(self, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         self.entered.append(_thinned(inputs[0]))
         self.left.append(_thinned(output))
 
-    def stop(self) -> None:
-        self.handle.remove()
+    def note(self, result: Tensor) -> None:
+        self.left.append(_thinned(result))
 
-    def inputs(self) -> Tensor:
-        return torch.cat(self.entered)
 
-    def outputs(self, activation: Activation) -> Tensor:
-        """Return the outputs; where an activation follows, what it lets through, as the rest is never needed."""
-        outputs = torch.cat(self.left)
-        return outputs if activation == "none" else outputs.clamp(0.0, 6.0 if activation == "relu6" else None)
+def _bounded(results: list[Tensor], bounds: Bounds | None) -> Tensor:
+    """Return all of them; where an activation follows, what it lets through, as the rest is never needed."""
+    together = torch.cat(results)
+    return together if bounds is None else together.clamp(*bounds)
 
 
 def _thinned(values: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ from torch.nn.utils import parametrize
 
 from paretta.pipelines.grid import Grid, nearest_level
 from paretta.pipelines.model.weights import weight_learns
+from paretta.pipelines.quantization.call_graph import unseen
 from paretta.pipelines.quantizers import Quantizer
 
 _SMALLEST_STEP = 1e-8
+_BIAS_LIMIT = 2**29  # of the 2**31 of an int32 that a sum of products and the bias share
 
 
 class LearnedStepSize(nn.Module):
@@ -30,6 +32,7 @@ class LearnedStepSize(nn.Module):
     scale: nn.Parameter
     zero_point: Tensor
     levels: Tensor | None
+    floor: Tensor
 
     def __init__(self, grid: Grid, num_weights: int) -> None:
         """Start at the steps of the grid."""
@@ -37,6 +40,7 @@ class LearnedStepSize(nn.Module):
         self.low, self.high, self.axis, self.dyadic = grid.low, grid.high, grid.axis, grid.dyadic
         self.scale = nn.Parameter(grid.scale.detach().clone())
         self.register_buffer("zero_point", grid.zero_point.detach().clone())
+        self.register_buffer("floor", torch.full_like(self.scale, _SMALLEST_STEP), persistent=False)
         self.register_buffer("levels", None if grid.levels is None else grid.levels.detach().clone())
         offset = int((self.high - grid.zero_point).max())
         self._gradient_scale = (num_weights * max(offset, 1)) ** -0.5
@@ -49,6 +53,10 @@ class LearnedStepSize(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight on its grid, same shape; zeros stay zero."""
+        with unseen():
+            return self._rounded(weight)
+
+    def _rounded(self, weight: Tensor) -> Tensor:
         step = self.steps()
         slow = step * self._gradient_scale
         grid = self.grid()
@@ -60,10 +68,18 @@ class LearnedStepSize(nn.Module):
         return rounded * step
 
     def steps(self) -> Tensor:
-        """Return the steps as they will be stored, positive, [out] or a scalar."""
-        steps = self.scale.abs().clamp_min(_SMALLEST_STEP)
+        """Return the steps as they will be stored, positive and not below the floor, [out] or a scalar."""
+        steps = torch.maximum(self.scale.abs(), self.floor)
         stored = torch.exp2(torch.log2(steps).round()) if self.dyadic else steps.bfloat16().float()
         return steps + (stored - steps).detach()
+
+    def make_room_for(self, bias: Tensor, input_step: Tensor) -> None:
+        """Let steps be so large that a bias [out] in steps of ``input_step * step`` leaves room for sums in 32 bits.
+
+        Only a channel whose weights are next to nothing beside its bias gets a larger step for it.
+        """
+        floor = (bias.detach().abs() / (input_step * _BIAS_LIMIT)).to(self.scale.dtype).clamp_min(_SMALLEST_STEP)
+        self.floor = floor if self.axis is not None else floor.max()
 
     def grid(self) -> Grid:
         """Return the grid the weight stands on now."""
@@ -90,6 +106,10 @@ class ActivationQuantizer(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the values on the grid, same shape."""
+        with unseen():
+            return self._rounded(values)
+
+    def _rounded(self, values: Tensor) -> Tensor:
         low, high = -self.zero_point * self.scale, (255 - self.zero_point) * self.scale
         inside = torch.minimum(torch.maximum(values, low), high)
         return inside + (self.grid().nearest(values) - inside).detach()
@@ -140,6 +160,7 @@ def weight_codes(layer: nn.Module) -> Tensor:
 def attach_input_quantizer(layer: nn.Module, grid: Grid) -> None:
     """Quantise what enters `layer` to `grid`; a second call replaces the grid."""
     layer.input_quantizer = ActivationQuantizer(grid)
+    make_room_for_bias(layer)
     if _quantize_input not in layer._forward_pre_hooks.values():
         layer.register_forward_pre_hook(_quantize_input)
 
@@ -167,9 +188,19 @@ def _chain(layer: nn.Module) -> nn.ModuleList:
     return cast(nn.ModuleList, cast(nn.ModuleDict, layer.parametrizations)["weight"])
 
 
+def make_room_for_bias(layer: nn.Module) -> None:
+    """Let the weight's steps follow the bias of a quantised `layer`, before the weight is read."""
+    quantizer = weight_quantizer(layer)
+    bias, entering = getattr(layer, "bias", None), getattr(layer, "input_quantizer", None)
+    if quantizer is not None and isinstance(bias, Tensor) and isinstance(entering, ActivationQuantizer):
+        with unseen():
+            quantizer.make_room_for(bias, entering.scale)
+
+
 # Hooks are functions of the module and not bound methods, so a deep copy of the layer uses its own quantiser.
 def _quantize_input(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     quantizer = getattr(layer, "input_quantizer", None)
+    make_room_for_bias(layer)
     return inputs if quantizer is None else (quantizer(inputs[0]), *inputs[1:])
 
 

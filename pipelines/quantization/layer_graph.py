@@ -2,7 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -11,23 +11,11 @@ from torch.nn.utils import parametrize
 
 from paretta.pipelines.model.weights import stored_parameter
 from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
+from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
 
 aten = torch.ops.aten
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default)
 _LAYERS = (*_CONVOLUTIONS, aten.linear.default)
-_RELUS = (aten.relu.default, aten.relu_.default)
-_RELU6 = (aten.hardtanh.default, aten.hardtanh_.default, aten.relu6.default)
-# What ONNX Runtime moves a quantiser through, so that the layer before it still writes integers.
-_TRANSPARENT = (
-    *_RELUS,
-    *_RELU6,
-    aten.max_pool2d.default,
-    aten.flatten.using_ints,
-    aten.view.default,
-    aten.reshape.default,
-    aten.dropout.default,
-)
-Activation = Literal["relu", "relu6", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +49,6 @@ class LayerGraph:
         if follower is None or (uses[0].target is aten.linear.default and uses[0].meta["val"].dim() != 2):
             return None
         return next((name for name, norms in self.norms.items() if norms == [follower]), None)
-
-    def feeds_a_quantizer(self, layer: str, quantized: set[str]) -> bool:
-        """Say whether the output of `layer` reaches the input of one quantised layer and nothing else.
-
-        Only activations and reorderings that keep integers as they are may stand between.
-        """
-        entrances = [node for name in quantized for node in self.nodes.get(name, [])]
-        return all(_reaches(node, entrances) for node in self.nodes[layer])
-
-    def activation_after(self, layer: str) -> Activation:
-        """Return the activation that alone reads the output of `layer`."""
-        followers = {_activation(_only_user(node)) for node in self.nodes[layer]}
-        return followers.pop() if len(followers) == 1 else "none"
 
 
 def fold_batch_norms(model: nn.Module, example_input: Tensor) -> nn.Module:
@@ -146,6 +121,7 @@ def _set_weight(layer: nn.Module, weight: Tensor, folded: Tensor) -> bool:
 def plain_copy(model: nn.Module) -> nn.Module:
     """Copy without parametrizations and quantisers, so that weights are read straight from parameters."""
     copy = deepcopy(model).eval()
+    detach_joint_quantizers(copy)
     for module in list(copy.modules()):
         detach_activation_quantizers(module)
         bake_parametrizations(module)
@@ -175,23 +151,3 @@ def _owner(argument: object, states: dict[str, str]) -> str:
 def _only_user(node: Node) -> Node | None:
     users = list(node.users)
     return users[0] if len(users) == 1 else None
-
-
-def _reaches(node: Node, entrances: list[Node]) -> bool:
-    user = _only_user(node)
-    if user is None:
-        return False
-    if user in entrances:
-        return user.args[0] is node
-    if user.target in _RELU6 and _activation(user) == "none":
-        return False
-    return user.target in _TRANSPARENT and _reaches(user, entrances)
-
-
-def _activation(node: Node | None) -> Activation:
-    if node is None:
-        return "none"
-    if node.target in _RELUS:
-        return "relu"
-    is_relu6 = node.target is aten.relu6.default or (node.target in _RELU6 and tuple(node.args[1:]) == (0.0, 6.0))
-    return "relu6" if is_relu6 else "none"

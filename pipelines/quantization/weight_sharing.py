@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from paretta.pipelines.model.weights import weight_learns
+from paretta.pipelines.quantization.call_graph import unseen
 
 _ROUNDS = 50
 
@@ -30,7 +31,8 @@ class SharedValues(nn.Module):
 
     def forward(self, _: Tensor) -> Tensor:
         """Return the weight made of centroids."""
-        return torch.cat([self.centroids.new_zeros(1), self.centroids])[self.places.long()]
+        with unseen():
+            return torch.cat([self.centroids.new_zeros(1), self.centroids])[self.places.long()]
 
 
 def attach_shared_values(layer: nn.Module, places: Tensor, centroids: nn.Parameter) -> None:

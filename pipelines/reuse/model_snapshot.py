@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from paretta.pipelines.quantization.joint_quantizers import leave_joints
 from paretta.pipelines.state.state_file import State
 
 ModelDocument = Mapping[str, State]
@@ -166,8 +167,11 @@ class _Reader:
         module._modules = {name: module._modules[name] for name in order}
         for kind_of_hook in _HOOKS:
             for hook in cast(Sequence[str], written[kind_of_hook]):
-                register = module.register_forward_pre_hook if "pre" in kind_of_hook else module.register_forward_hook
-                register(_function(hook))
+                function = _function(hook)
+                if "pre" in kind_of_hook:
+                    module.register_forward_pre_hook(function)
+                else:
+                    module.register_forward_hook(function, always_call=function is leave_joints)
         lists = module._modules.get("parametrizations") if written["held"] else None
         for part in (module, *([] if lists is None else [lists, *lists.children()])):
             self.training.append((part, bool(written["training"])))

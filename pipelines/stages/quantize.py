@@ -15,6 +15,7 @@ from paretta.pipelines.model.quantizable import survey
 from paretta.pipelines.quantization.bit_widths import WidthBudget, Widths, found_widths
 from paretta.pipelines.quantization.calibration import calibrate
 from paretta.pipelines.quantization.fake_quantize import attach_weight_quantizer, detach_activation_quantizers
+from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms, plain_copy
 from paretta.pipelines.quantizers import Quantizer, RangeRule, known_quantizer, quantizer_of
 from paretta.pipelines.sensitivities import WIDTHS, Subject
@@ -66,6 +67,7 @@ class Quantize(Stage):
         fold_batch_norms(model, bench.task.example_input.to(device))
         unfold_attention(model)
         chosen = self._chosen(model, bench)
+        detach_joint_quantizers(model)
         for name, bits in chosen.items():
             detach_activation_quantizers(model.get_submodule(name))
             attach_weight_quantizer(model.get_submodule(name), self._quantizer(bits))

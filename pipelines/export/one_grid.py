@@ -1,0 +1,107 @@
+"""One quantiser for each tensor of an ONNX graph, and nothing in floats that a grid does already."""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, helper, numpy_helper
+
+Values: TypeAlias = Mapping[str, NDArray[np.generic]]
+_SLACK = 1 + 1e-6  # of a bound that a grid's last step is rounded to
+
+
+def unite_grids(model: ModelProto) -> None:
+    """Let every tensor be quantised once and every node read the same integers, in place; answers stay the same bits.
+
+    A second quantiser with the grid of the first gives way to it, a quantiser of what stands on its grid is left out,
+    and so is an activation that the grid before it has carried out: a ReLU of codes whose zero point is 0, or a cut at
+    6 where no code stands for more. An average over an image becomes the pool that has an integer kernel.
+    """
+    values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    while _united(model, values):
+        pass
+    _pool_averages(model, values)
+
+
+def _united(model: ModelProto, values: Values) -> bool:
+    makers = {name: node for node in model.graph.node for name in node.output}
+    outputs = {item.name for item in model.graph.output}
+    first: dict[tuple[object, ...], str] = {}
+    instead: dict[str, str] = {}
+    rules: dict[str, Callable[[NodeProto, Mapping[str, NodeProto], Values], str | None]] = {
+        "QuantizeLinear": _same_codes,
+        "Relu": _needless,
+        "Clip": _needless,
+    }
+    for node in list(model.graph.node):
+        if node.output[0] in outputs or node.domain:
+            continue
+        found = rules[node.op_type](node, makers, values) if node.op_type in rules else None
+        if found is None and node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            earlier = first.setdefault((node.op_type, node.input[0], *_grid(node, values)), node.output[0])
+            found = None if earlier == node.output[0] else earlier
+        if found is not None:
+            instead[node.output[0]] = found
+            model.graph.node.remove(node)
+    for node in model.graph.node:
+        node.input[:] = [_last(instead, name) for name in node.input]
+    return bool(instead)
+
+
+def _last(instead: Mapping[str, str], name: str) -> str:
+    while name in instead:
+        name = instead[name]
+    return name
+
+
+def _grid(node: NodeProto, values: Values) -> tuple[object, ...]:
+    """Return step and zero point of a quantiser or its counterpart by value, where they are stored scalars."""
+    parts = [values.get(name) for name in node.input[1:3]]
+    if any(part is None or part.ndim for part in parts) or node.input[0] in values:
+        return (node.output[0],)
+    return tuple(part.tobytes() for part in parts if part is not None)
+
+
+def _same_codes(node: NodeProto, makers: Mapping[str, NodeProto], values: Values) -> str | None:
+    source = makers.get(node.input[0])
+    same = source is not None and source.op_type == "DequantizeLinear" and _grid(source, values) == _grid(node, values)
+    return str(source.input[0]) if same and source is not None else None
+
+
+def _needless(node: NodeProto, makers: Mapping[str, NodeProto], values: Values) -> str | None:
+    source = makers.get(node.input[0])
+    if source is None or source.op_type != "DequantizeLinear" or source.input[0] in values:
+        return None
+    scale, zero = (values.get(name) for name in source.input[1:3])
+    if scale is None or zero is None or zero.dtype != np.uint8 or zero.any():
+        return None
+    if node.op_type == "Clip":
+        low, high = (values.get(name) for name in (*node.input[1:3], "", "")[:2])
+        if low is None or high is None or float(low) != 0 or 255 * float(scale) > float(high) * _SLACK:
+            return None
+    return str(node.input[0])
+
+
+def _pool_averages(model: ModelProto, values: Values) -> None:
+    """Write ``mean(x, [2, 3])`` of what integers stand for as GlobalAveragePool, which has an integer kernel."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    ranks = {item.name: len(item.type.tensor_type.shape.dim) for item in model.graph.value_info}
+    for place, node in list(enumerate(model.graph.node))[::-1]:
+        source = makers.get(node.input[0]) if node.op_type == "ReduceMean" else None
+        if source is None or source.op_type != "DequantizeLinear" or len(node.input) < 2:
+            continue
+        axes, rank = values.get(node.input[1]), ranks.get(node.output[0], 0)
+        keeps = not any(attribute.name == "keepdims" and attribute.i == 0 for attribute in node.attribute)
+        if axes is None or rank + (0 if keeps else 2) != 4 or {int(axis) % 4 for axis in axes} != {2, 3}:
+            continue
+        pooled = node.output[0] if keeps else f"{node.output[0]}.pooled"
+        made = [helper.make_node("GlobalAveragePool", [node.input[0]], [pooled])]
+        if not keeps:
+            # the runtime carries a quantiser through a Reshape, not through a Flatten or Squeeze
+            shape = numpy_helper.from_array(np.array([0, -1]), f"{pooled}.shape")
+            model.graph.initializer.append(shape)
+            made.append(helper.make_node("Reshape", [pooled, shape.name], [node.output[0]]))
+        del model.graph.node[place]
+        for offset, item in enumerate(made):
+            model.graph.node.insert(place + offset, item)

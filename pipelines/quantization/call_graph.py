@@ -1,0 +1,243 @@
+"""Which of torch's functions a model calls, in order, on whose results: where quantisers can stand."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+# functions by what they compute; in-place and method forms are called alike
+ADD, CONCATENATE, POOL, FLOAT = "add", "cat", "pool", "float"
+_KINDS: Final = {
+    "add": ADD,
+    "add_": ADD,
+    "cat": CONCATENATE,
+    "concat": CONCATENATE,
+    "concatenate": CONCATENATE,
+    "avg_pool2d": POOL,
+    "adaptive_avg_pool2d": POOL,
+    "mean": POOL,
+    # computed in floats, with results that may stand on a grid
+    "conv_transpose2d": FLOAT,
+    "interpolate": FLOAT,
+    "hardswish": FLOAT,
+    "silu": FLOAT,
+    "gelu": FLOAT,
+    "leaky_relu": FLOAT,
+    "elu": FLOAT,
+}
+_RELU, _RELU6 = ("relu", "relu_"), ("relu6", "hardtanh", "hardtanh_")
+# what gives back some of the integers it was given, so that a grid passes through it
+_PASSING: Final = (
+    *_RELU,
+    *_RELU6,
+    "max_pool2d",
+    "flatten",
+    "view",
+    "reshape",
+    "dropout",
+    "transpose",
+    "permute",
+    "squeeze",
+    "unsqueeze",
+    "contiguous",
+)
+# ONNX Runtime computes a linear layer and one of these at once, in floats, unless the layer's result is quantised
+FUSED: Final = (*_RELU, "leaky_relu", "leaky_relu_", "sigmoid", "sigmoid_", "tanh", "tanh_", "elu", "selu", "softplus")
+_LAYERS: Final = ("conv2d", "linear")
+_IMAGE_AXES: Final = ({2, 3}, {-1, -2})
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """A call that is no layer's: the module whose ``forward`` makes it, and its place among the calls of its kind.
+
+    Args:
+        owner: name of the innermost module at work.
+        kind: ``add``, ``cat`` or ``pool``; ``float`` where the runtime has no integer kernel for it.
+        place: how many calls of the kind come before it while that module is at work.
+    """
+
+    owner: str
+    kind: str
+    place: int
+
+    @property
+    def key(self) -> str:
+        """Its name within the owner."""
+        return f"{self.kind}_{self.place}"
+
+
+@dataclass(slots=True)
+class Call:
+    """One call with a tensor as its result.
+
+    Args:
+        function: torch's name of it.
+        layer: the module at work, if it is a convolution or product.
+        joint: where it is, if it is of a kind whose results are quantised.
+        sources: calls whose results it reads, None for what comes from elsewhere, such as the model's input.
+        passes: whether it gives back some of the numbers of its first source, bounded or not.
+        bounds: what it cuts its source off at, below and above; None where it does not.
+        uses: calls that read its result.
+    """
+
+    function: str
+    layer: str | None
+    joint: Joint | None
+    sources: "list[Call | None]"
+    passes: bool
+    bounds: tuple[float, float | None] | None
+    uses: "list[Call]" = field(default_factory=list)
+
+
+def calls_of(model: nn.Module, example_input: Tensor) -> list[Call]:
+    """Return the calls of one forward pass of `model`, which must have no quantisers, in evaluation mode."""
+    recorder = _Recorder(model)
+    with recorder.following(), torch.no_grad(), recorder:
+        model(example_input)
+    return recorder.calls
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Let what is called inside the block be no call of the model, such as the arithmetic of a quantiser."""
+    with torch._C.DisableTorchFunction():
+        yield
+
+
+class CountingMode(TorchFunctionMode):
+    """Hands the result of every call of a known kind on, with its kind and place, and takes what comes back for it."""
+
+    def __init__(self, replace: Callable[[str, Tensor], Tensor]) -> None:
+        """Take the function that gets ``<kind>_<place>`` and the result, and gives the result to go on with."""
+        super().__init__()
+        self._replace = replace
+        self._counts: dict[str, int] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call the function, and hand its result on; torch switches the mode off meanwhile."""
+        result = func(*args, **(kwargs or {}))
+        kind = _KINDS.get(getattr(func, "__name__", ""))
+        if kind is None or not isinstance(result, Tensor):
+            return result
+        place = self._counts.get(kind, 0)
+        self._counts[kind] = place + 1
+        key = f"{kind}_{place}"
+        if not func.__name__.endswith("_"):
+            return self._replace(key, result)
+        replaced = self._replace(key, result.clone())
+        return result.copy_(replaced)  # others hold the same tensor
+
+
+class _Recorder(TorchFunctionMode):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.calls: list[Call] = []
+        self._model = model
+        self._makers: dict[int, Call] = {}
+        self._kept: list[object] = []  # so that no other tensor takes an identity over
+        self._at_work: list[tuple[str, dict[str, int]]] = []
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        tensors = [item for item in _flat([result]) if isinstance(item, Tensor)]
+        if tensors:
+            given = [item for item in _flat((*args, *kwargs.values())) if isinstance(item, Tensor)]
+            call = self._call(getattr(func, "__name__", ""), args, kwargs, given)
+            for tensor in tensors:
+                self._makers[id(tensor)] = call
+            self._kept += [*given, *tensors]
+        return result
+
+    def following(self) -> "_Following":
+        return _Following(self._model, self._at_work)
+
+    def _call(self, function: str, args: Sequence[Any], kwargs: dict[str, Any], given: list[Tensor]) -> Call:
+        kind = _KINDS.get(function)
+        joint = None
+        if kind is not None:
+            for _, counts in self._at_work:
+                counts[kind] = counts.get(kind, 0) + 1
+            owner, counts = self._at_work[-1]
+            joint = Joint(owner, kind, counts[kind] - 1)
+        data = given[:1] if function in _LAYERS else given
+        call = Call(
+            function,
+            self._at_work[-1][0] if function in _LAYERS else None,
+            joint if joint is not None and _is_plain(function, args, kwargs, given) else None,
+            [self._makers.get(id(item)) for item in data],
+            function in _PASSING and (function not in _RELU6 or _bounds(function, args, kwargs) is not None),
+            _bounds(function, args, kwargs),
+        )
+        for source in call.sources:
+            if source is not None:
+                source.uses.append(call)
+        self.calls.append(call)
+        return call
+
+
+class _Following:
+    """While it is open, the recorder knows which modules are at work."""
+
+    def __init__(self, model: nn.Module, at_work: list[tuple[str, dict[str, int]]]) -> None:
+        self._model, self._at_work = model, at_work
+
+    def __enter__(self) -> None:
+        self._handles = [
+            handle
+            for name, module in self._model.named_modules()
+            for handle in (
+                module.register_forward_pre_hook(lambda *_, name=name: self._at_work.append((name, {}))),
+                module.register_forward_hook(lambda *_: self._leave()),
+            )
+        ]
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _leave(self) -> None:
+        self._at_work.pop()
+
+
+def _flat(values: Sequence[Any]) -> Iterator[object]:
+    for value in values:
+        if isinstance(value, tuple | list):
+            yield from _flat(value)
+        else:
+            yield value
+
+
+def _bounds(function: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[float, float | None] | None:
+    if function in _RELU:
+        return 0.0, None
+    if function == "relu6":
+        return 0.0, 6.0
+    limits = (*args[1:3], *(kwargs[name] for name in ("min_val", "max_val") if name in kwargs))
+    return (0.0, 6.0) if function in _RELU6 and limits == (0.0, 6.0) else None
+
+
+def _is_plain(function: str, args: Sequence[Any], kwargs: dict[str, Any], given: list[Tensor]) -> bool:
+    """Say whether a call of a known kind is one that an integer kernel computes."""
+    kind = _KINDS[function]
+    if kind == FLOAT or any(item.dtype != torch.float32 for item in given):
+        return kind == FLOAT
+    if kind == POOL:
+        return given[0].dim() == 4 and _is_average_of_images(function, args, kwargs)
+    return len(given) >= 2 if kind == CONCATENATE else len(given) == 2 and kwargs.get("alpha", 1) == 1
+
+
+def _is_average_of_images(function: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    second = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("output_size"))
+    if function == "mean":
+        return isinstance(second, tuple | list) and set(second) in _IMAGE_AXES
+    return function == "avg_pool2d" or second in (1, (1, 1), [1, 1])

@@ -1,0 +1,78 @@
+"""Quantisers of what is computed between layers, such as the sum of a residual block."""
+
+from collections.abc import Callable, Mapping
+from threading import local
+from typing import Final, cast
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from paretta.pipelines.grid import Grid
+from paretta.pipelines.quantization.call_graph import CountingMode, Joint
+from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer
+
+NAME: Final = "joint_quantizers"
+
+
+class _Open(local):
+    """The modes of the modules at work in this thread, innermost last."""
+
+    def __init__(self) -> None:
+        self.modes: list[CountingMode] = []
+
+
+_open = _Open()
+
+
+def attach_joint_quantizer(model: nn.Module, joint: Joint, grid: Grid) -> None:
+    """Quantise the result of a call to `grid`, in the module that makes it; a second call replaces the grid."""
+    owner = model.get_submodule(joint.owner)
+    if not hasattr(owner, NAME):
+        owner.add_module(NAME, nn.ModuleDict())
+        owner.register_forward_pre_hook(_enter)
+        owner.register_forward_hook(leave_joints, always_call=True)
+    cast(nn.ModuleDict, getattr(owner, NAME))[joint.key] = ActivationQuantizer(grid)
+
+
+def watch_joints(owner: nn.Module, watchers: Mapping[str, Callable[[Tensor], None]]) -> list[RemovableHandle]:
+    """Show the results of calls of `owner` to their watchers, by `Joint.key`, until the handles are removed."""
+
+    def shown(key: str, result: Tensor) -> Tensor:
+        if key in watchers:
+            watchers[key](result)
+        return result
+
+    return [
+        owner.register_forward_pre_hook(lambda *_: _begin(CountingMode(shown))),
+        owner.register_forward_hook(leave_joints, always_call=True),
+    ]
+
+
+def detach_joint_quantizers(model: nn.Module) -> None:
+    """Let what is computed between the layers of `model` pass unquantised again."""
+    for module in model.modules():
+        if hasattr(module, NAME):
+            delattr(module, NAME)
+            for hooks in (module._forward_pre_hooks, module._forward_hooks):
+                for key in [key for key, hook in hooks.items() if hook in (_enter, leave_joints)]:
+                    del hooks[key]
+
+
+# Hooks are functions of the module and not bound methods, so a deep copy of the module uses its own quantisers.
+def _enter(module: nn.Module, _: object) -> None:
+    quantizers = cast(nn.ModuleDict, getattr(module, NAME))
+
+    def quantized(key: str, result: Tensor) -> Tensor:
+        return cast(Tensor, quantizers[key](result)) if key in quantizers else result
+
+    _begin(CountingMode(quantized))
+
+
+def _begin(mode: CountingMode) -> None:
+    _open.modes.append(mode)
+    mode.__enter__()  # type: ignore[no-untyped-call]
+
+
+def leave_joints(_module: nn.Module, _inputs: object, _output: object) -> None:
+    """End what began before the module's forward; also called where that fails."""
+    _open.modes.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]
