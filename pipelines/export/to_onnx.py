@@ -16,7 +16,7 @@ from torch.onnx._internal.exporter import _registration
 from paretta.pipelines.export.graph_passes import compact
 from paretta.pipelines.export.stored_layers import OPSET, IntegerLayer, RestoredLayer, StoredGrid
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, is_quantized, weight_quantizer
-from paretta.pipelines.quantization.joint_quantizers import NAME as JOINTS
+from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
 
 _READ_TRANSLATIONS = _registration.ONNXRegistry.from_torchlib
@@ -51,7 +51,7 @@ def delivered_form(model: nn.Module, example_input: Tensor) -> nn.Module:
     ready = deepcopy(model).cpu().eval()
     fold_batch_norms(ready, example_input.detach().cpu())
     for name, layer in list(ready.named_modules()):
-        if f".{JOINTS}." in f".{name}":
+        if f".{JOINT_QUANTIZERS}." in f".{name}":
             if isinstance(layer, ActivationQuantizer):
                 ready = _replaced(ready, name, StoredGrid(layer))
         elif is_quantized(layer):
@@ -101,6 +101,9 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
+            # of recurrent layers
+            warnings.filterwarnings("ignore", "_check_is_size will be removed", FutureWarning)
+            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export", UserWarning)
             yield
     finally:
         remarks.setLevel(level)

@@ -63,6 +63,11 @@ def _batch_problems(task: Task, where: str) -> Iterator[Problem]:
     if not isinstance(model, nn.Module):
         yield Problem(f"{where}.model", "must make a torch.nn.Module", type(model).__name__)
         return
+    odd = {name: value.dtype for name, value in model.named_parameters() if value.dtype != torch.float32}
+    for name, dtype in [*odd.items()][:1]:
+        rule = "must have parameters of float32, which quantisers and kernels are for"
+        yield Problem(f"{where}.model", rule, f"{name} of {dtype}", "make the model with .float()")
+        return
     model.eval()
     with blaming(where, "running the model on example_input"), torch.no_grad():
         outputs = model(task.example_input)

@@ -31,7 +31,8 @@ _INPUTS = {
 }
 CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "FusedConv", "NhwcFusedConv")
 # these multiply and accumulate too, in ways that are not counted here
-_UNCOUNTED = {"Attention", "DeformConv", "Einsum", "GRU", "LSTM", "RNN"}
+UNCOUNTED = {"Attention", "DeformConv", "Einsum", "MultiHeadAttention", "QAttention"}
+_RECURRENT = {"GRU", "LSTM", "RNN"}
 _SINGLE_SAMPLE = 1
 
 
@@ -132,7 +133,7 @@ def macs_of(operator: str, values: Sequence[int], weight: Sequence[int], output:
 
 def _refuse_what_is_not_counted(model: onnx.ModelProto) -> None:
     operators = {node.op_type for node in model.graph.node}
-    if found := operators & _UNCOUNTED:
+    if found := operators & (UNCOUNTED | _RECURRENT):
         raise Uncountable(f"the work of {', '.join(sorted(found))} is not counted")
     if any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute):
         raise Uncountable("the graph has branches or loops, whose work depends on the input")

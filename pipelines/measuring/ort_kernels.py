@@ -11,15 +11,36 @@ from typing import TypeAlias
 
 import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
-from paretta.pipelines.measuring.mac_count import CONVOLUTIONS, macs_of
+from paretta.pipelines.measuring.mac_count import CONVOLUTIONS, UNCOUNTED, macs_of
 from paretta.search_spaces.canonical import digest
 
 Shapes: TypeAlias = "list[dict[str, list[int]]]"
 
-_PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulNBits")
-_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(uint8)": np.uint8}
-_INTEGER = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat")
+_INTEGER = (
+    "QLinearConv",
+    "ConvInteger",
+    "QGemm",
+    "QLinearMatMul",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "DynamicQuantizeMatMul",
+    "DynamicQuantizeLSTM",
+)
+_RECURRENT = ("GRU", "LSTM", "RNN", "DynamicQuantizeLSTM")
+_PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulNBits", *_INTEGER)
+_COUNTED = {*CONVOLUTIONS, *_PRODUCTS, *_RECURRENT, "ConvTranspose"}
+_TYPES: Mapping[str, type[np.generic]] = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(int8)": np.int8,
+    "tensor(uint8)": np.uint8,
+    "tensor(bool)": np.bool_,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +49,10 @@ class KernelCounts:
 
     Args:
         kernels: how often each operator of the optimised graph ran.
-        macs: multiply-accumulates of convolutions and matrix products, batch of one.
+        macs: multiply-accumulates of convolutions, transposed ones too, matrix products and recurrent layers, batch of
+            one.
         integer_macs: those of them that QLinearConv, QGemm and their like did.
-        weights: number of weights in convolutions and matrix products.
+        weights: number of weights in them.
         integer_weights: those of them that entered as integers.
     """
 
@@ -45,7 +67,12 @@ class KernelCounts:
         """Number of convolutions and products that ran in integers."""
         return sum(self.kernels.get(name, 0) for name in _INTEGER)
 
-    def details(self) -> dict[str, float | int]:
+    @property
+    def uncounted(self) -> tuple[str, ...]:
+        """Kernels that multiply and accumulate in ways that are not counted here."""
+        return tuple(sorted(UNCOUNTED & set(self.kernels)))
+
+    def details(self) -> dict[str, float | int | str]:
         """Return what is worth keeping beside a reading; shares are of 1."""
         return {
             "qlinear_conv": self.kernels.get("QLinearConv", 0),
@@ -53,6 +80,7 @@ class KernelCounts:
             "macs": self.macs,
             "integer_macs_share": self.integer_macs / self.macs if self.macs else 0.0,
             "integer_weights_share": self.integer_weights / self.weights if self.weights else 0.0,
+            **({"not_counted": ", ".join(self.uncounted)} if self.uncounted else {}),
         }
 
 
@@ -64,8 +92,7 @@ def integer_kernels(model_path: Path) -> KernelCounts:
     """
     with tempfile.TemporaryDirectory() as folder:
         events = list(_profile(model_path, Path(folder)))
-    counted = (*CONVOLUTIONS, *_PRODUCTS)
-    layers = [(name, *_work(name, inputs, outputs)) for name, inputs, outputs in events if name in counted]
+    layers = [(name, *_work(name, inputs, outputs)) for name, inputs, outputs in events if name in _COUNTED]
     return KernelCounts(
         kernels=dict(sorted(Counter(name for name, _, _ in events).items())),
         macs=sum(macs for _, macs, _ in layers),
@@ -93,7 +120,9 @@ def _profile(model_path: Path, folder: Path) -> Iterator[tuple[str, Shapes, Shap
     # Prepacked weights would be missing from the profile's shapes.
     options.add_session_config_entry("session.disable_prepacking", "1")
     session = onnxruntime.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
-    zeros = {item.name: np.zeros(_one_sample(item.shape), _TYPES[item.type]) for item in session.get_inputs()}
+    zeros: dict[str, NDArray[np.generic]] = {
+        item.name: np.zeros(_one_sample(item.shape), _TYPES[item.type]) for item in session.get_inputs()
+    }
     session.run(None, zeros)
     for event in json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")):
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
@@ -109,5 +138,8 @@ def _work(name: str, inputs: Shapes, outputs: Shapes) -> tuple[int, int]:
     """Return multiply-accumulates and weights of one layer from the shapes it ran with."""
     sizes = [next(iter(item.values())) for item in inputs]
     values, *rest = [size for size in sizes if len(size) >= 2]
+    if name in _RECURRENT:  # [steps, batch, features] and what each step's inputs and states are multiplied with
+        weights = sum(prod(size) for size in rest[:2])
+        return values[0] * values[1] * weights, weights
     weight = rest[0] if rest else []
     return macs_of(name, values, weight, next(iter(outputs[0].values()))), prod(weight)

@@ -16,10 +16,11 @@ from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.measuring.measure import measure
 from paretta.pipelines.measuring.ort_kernels import kernels_digest
 from paretta.pipelines.meter import Meter
+from paretta.pipelines.quantization.layer_facts import layer_facts
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.stage import Shape, Stage, stages_of
 from paretta.pipelines.task import Task
-from paretta.search_spaces.canonical import digest
+from paretta.search_spaces.canonical import Document, digest
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.space.plan import Plan
 
@@ -133,7 +134,8 @@ def _export(folder: Path, stages: Iterable[Stage], plan: Plan, task: Task, seed:
             if stage.shape != "kept":
                 model = stage.sketch().apply(model, bench)
     exported = checked_bytes(model, task.example_input, task.train)
-    artifact.write(folder, exported, plan=plan, seed=seed, data_digest=data_digest(task))
+    layers: Document = {name: facts.to_document() for name, facts in layer_facts(model, task.example_input).items()}
+    artifact.write(folder, exported, plan=plan, seed=seed, data_digest=data_digest(task), layers=layers)
 
 
 @torch.no_grad()

@@ -1,10 +1,15 @@
 """Multiply-accumulates of one sample in convolutions and matrix products, counted on the exported graph."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
+from paretta.pipelines.artifact import MODEL
 from paretta.pipelines.measuring.mac_count import LayerWork, WorkMeter
-from paretta.search_spaces.objectives.reading import Detail
+from paretta.pipelines.measuring.ort_kernels import integer_kernels
+from paretta.pipelines.meter import MeterBench
+from paretta.search_spaces.objectives.reading import Detail, Reading
 
 
 class Macs(WorkMeter):
@@ -21,6 +26,13 @@ class Macs(WorkMeter):
         return sum(layer.macs for layer in layers)
 
     def told(self, layers: Sequence[LayerWork]) -> dict[str, Detail]:
-        """Return the number of layers, and the share that integers do."""
-        macs, integer = self.count(layers), self.count([layer for layer in layers if layer.is_integer])
-        return {"layers": len(layers), "integer_share": integer / macs if macs else 0.0}
+        """Return the number of layers."""
+        return {"layers": len(layers)}
+
+    def read(self, artifact: Path, bench: MeterBench) -> Reading:
+        """Return the count, with the share that integer kernels do where the model runs; or why there is none."""
+        reading = super().read(artifact, bench)
+        if reading.value is None:
+            return reading
+        share = integer_kernels(artifact / MODEL).details()["integer_macs_share"]
+        return replace(reading, details={**reading.details, "integer_share": share})

@@ -23,7 +23,10 @@ def survey(model: nn.Module, example_input: Tensor) -> Iterator[tuple[str, str |
             yield name, _obstacle(module, called=name in called, shared=uses.count(id(stored_parameter(module))) > 1)
             continue
         for attribute, _ in matrices:
-            yield name if attribute == "weight" else f"{name}.{attribute}".lstrip("."), _kind_obstacle(module)
+            yield (
+                name if attribute == "weight" else f"{name}.{attribute}".lstrip("."),
+                _kind_obstacle(module, attribute),
+            )
 
 
 def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -42,8 +45,8 @@ def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
                 yield name, original
 
 
-def _kind_obstacle(module: nn.Module) -> str:
-    if type(module).__module__.startswith("torch.nn"):
+def _kind_obstacle(module: nn.Module, attribute: str) -> str:
+    if type(module).__module__.startswith("torch.nn") or attribute == "weight":
         known = ", ".join(kind.__name__ for kind in QUANTIZABLE)
         return f"{type(module).__name__} layers have no integer form here; {known} do"
     return f"a parameter of {type(module).__name__} itself and no layer's"

@@ -11,7 +11,7 @@ from paretta.pipelines.grid import Grid
 from paretta.pipelines.quantization.call_graph import CountingMode, Joint
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer
 
-NAME: Final = "joint_quantizers"
+JOINT_QUANTIZERS: Final = "joint_quantizers"
 
 
 class _Open(local):
@@ -27,11 +27,11 @@ _open = _Open()
 def attach_joint_quantizer(model: nn.Module, joint: Joint, grid: Grid) -> None:
     """Quantise the result of a call to `grid`, in the module that makes it; a second call replaces the grid."""
     owner = model.get_submodule(joint.owner)
-    if not hasattr(owner, NAME):
-        owner.add_module(NAME, nn.ModuleDict())
+    if not hasattr(owner, JOINT_QUANTIZERS):
+        owner.add_module(JOINT_QUANTIZERS, nn.ModuleDict())
         owner.register_forward_pre_hook(_enter)
         owner.register_forward_hook(leave_joints, always_call=True)
-    cast(nn.ModuleDict, getattr(owner, NAME))[joint.key] = ActivationQuantizer(grid)
+    cast(nn.ModuleDict, getattr(owner, JOINT_QUANTIZERS))[joint.key] = ActivationQuantizer(grid)
 
 
 def watch_joints(owner: nn.Module, watchers: Mapping[str, Callable[[Tensor], None]]) -> list[RemovableHandle]:
@@ -51,8 +51,8 @@ def watch_joints(owner: nn.Module, watchers: Mapping[str, Callable[[Tensor], Non
 def detach_joint_quantizers(model: nn.Module) -> None:
     """Let what is computed between the layers of `model` pass unquantised again."""
     for module in model.modules():
-        if hasattr(module, NAME):
-            delattr(module, NAME)
+        if hasattr(module, JOINT_QUANTIZERS):
+            delattr(module, JOINT_QUANTIZERS)
             for hooks in (module._forward_pre_hooks, module._forward_hooks):
                 for key in [key for key, hook in hooks.items() if hook in (_enter, leave_joints)]:
                     del hooks[key]
@@ -60,7 +60,7 @@ def detach_joint_quantizers(model: nn.Module) -> None:
 
 # Hooks are functions of the module and not bound methods, so a deep copy of the module uses its own quantisers.
 def _enter(module: nn.Module, _: object) -> None:
-    quantizers = cast(nn.ModuleDict, getattr(module, NAME))
+    quantizers = cast(nn.ModuleDict, getattr(module, JOINT_QUANTIZERS))
 
     def quantized(key: str, result: Tensor) -> Tensor:
         return cast(Tensor, quantizers[key](result)) if key in quantizers else result

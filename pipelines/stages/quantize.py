@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 from pydantic import Field, field_validator
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from paretta.pipelines.sensitivities import WIDTHS, Subject
 from paretta.pipelines.stage import Shape, Stage
 from paretta.search_spaces.errors import Problem, WrongInput
 
+_MOST = 0.5
 _log = logging.getLogger("paretta")
 
 
@@ -129,6 +130,7 @@ class Quantize(Stage):
         for name in sorted(wanted.keys() - set(able)):
             _log.warning("%s stays in float: %s", name, verdicts[name])
         chosen = {name: wanted[name] for name in able if name in wanted}
+        _tell_share(model, chosen)
         if not chosen:
             raise WrongInput(Problem("quantize.bits", "no layer of the model can be quantised", _listed(verdicts)))
         return chosen
@@ -146,6 +148,14 @@ class Quantize(Stage):
         widths = found_widths(budget, Subject(plain_copy(model), tuple(names), rounded), bench, file_bytes)
         _log.info("quantize: %s", ", ".join(f"{name} to {bits} bits" for name, bits in widths.items()))
         return widths
+
+
+def _tell_share(model: nn.Module, chosen: Mapping[str, int]) -> None:
+    """Say what part of the model's numbers is quantised, where it is less than half of them."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    share = sum(cast(Tensor, model.get_submodule(name).weight).numel() for name in chosen) / max(total, 1)
+    if share < _MOST:
+        _log.warning("quantize reaches %.1f %% of the model's numbers; the rest stays in floats", 100 * share)
 
 
 def _listed(verdicts: Mapping[str, str | None]) -> str:
