@@ -6,7 +6,7 @@ every rule below is a plain call in a test; `paretta.orchestrator.lanes.pool` pu
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -54,6 +54,7 @@ class _Group:
 @dataclass(slots=True)
 class _Lane:
     heard: float
+    hosted: float
     group: _Group | None = None
     served: int = 0
     lost_jobs: int = 0
@@ -75,7 +76,7 @@ class JobQueue:
         self.clock, self.timeouts = clock, timeouts or Timeouts()
         self.queue: deque[_Entry] = deque()
         self.entries: dict[str, _Entry] = {}
-        self.lanes = {lane: _Lane(clock()) for lane in range(num_lanes)}
+        self.lanes = {lane: _Lane(clock(), clock()) for lane in range(num_lanes)}
         self.closed = self.winding_down = False
 
     # What a client says.
@@ -153,6 +154,11 @@ class JobQueue:
             lane.group, lane.out_of_memory = _Group(address.incarnation, size, node, reservation), False
         lane.kills[node] = kills
 
+    def hosts_live(self, lanes: Iterable[int]) -> None:
+        """Take note that the processes live that keep up the worker groups of `lanes`, whatever these are doing."""
+        for lane in lanes:
+            self.lanes[lane].hosted = self.clock()
+
     def blame_memory(self, lane: int) -> None:
         """Keep in mind that the lane's group dies because its node ran out of memory."""
         self.lanes[lane].out_of_memory = True
@@ -218,7 +224,7 @@ class JobQueue:
     def add_lane(self) -> int:
         """Make room for one more lane, which will say hello, and return its number."""
         number = len(self.lanes)
-        self.lanes[number] = _Lane(self.clock())
+        self.lanes[number] = _Lane(self.clock(), self.clock())
         return number
 
     def alive(self) -> int:
@@ -235,13 +241,20 @@ class JobQueue:
         """Apply the limits of waiting."""
         now = self.clock()
         for number, lane in self.lanes.items():
-            if lane.ended is None and now - lane.heard > self.timeouts.silence_s:
-                self.lane_ended(number, f"nothing was heard of it for {self.timeouts.silence_s:g} s")
+            self._check_silence(number, lane, now)
             group = lane.group
             if group is not None and group.entry is not None:
                 self._check_limit(number, group, group.entry, now)
                 self._check_life(number, group, now)
                 self._check_agreement(number, group, now)
+
+    def _check_silence(self, number: int, lane: _Lane, now: float) -> None:
+        """Strike a silent lane off: soon where its host is silent too, and late where it is only slow."""
+        slow = now - lane.hosted <= self.timeouts.silence_s
+        limit = max(self.timeouts.slow_s, self.timeouts.silence_s) if slow else self.timeouts.silence_s
+        if lane.ended is None and now - lane.heard > limit:
+            why = ", though its host lives" if slow else ""
+            self.lane_ended(number, f"nothing was heard of it for {limit:g} s{why}")
 
     def _check_limit(self, lane: int, group: _Group, entry: _Entry, now: float) -> None:
         limit = entry.job.limit_s

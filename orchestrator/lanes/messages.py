@@ -87,10 +87,13 @@ class Timeouts:
         alive_s: a rank heard from within this time is alive; a silent one is dead, and its job is delivered again.
         hung_s: a rank that is silent for longer is not waited for: its job goes to another lane, whatever may become of
             its group, which on a cluster that lost a node may find no place any more.
-        silence_s: for any sign of life of a lane; longer than a worker group may take to start.
+        silence_s: for any sign of life of a lane whose host is not known to live either; longer than a worker group may
+            take to start.
+        slow_s: for a sign of life of a lane whose host lives: it is slow, such as while it imports on a busy machine.
     """
 
     agree_s: float = 10.0
     alive_s: float = 4.0
     hung_s: float = 60.0
     silence_s: float = 240.0
+    slow_s: float = 3600.0

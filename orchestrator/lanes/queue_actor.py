@@ -98,6 +98,10 @@ class QueueActor:
         """See `JobQueue.lost`."""
         return self.jobs.lost()
 
+    async def hosts_live(self, lanes: list[int]) -> None:
+        """See `JobQueue.hosts_live`."""
+        self.jobs.hosts_live(lanes)
+
     async def blame_memory(self, lane: int) -> None:
         """See `JobQueue.blame_memory`."""
         self.jobs.blame_memory(lane)

@@ -58,6 +58,8 @@ class TrainerSupervisor:
                 for lane, run in list(self.runs.items()):
                     if why := _death(run):
                         self._mend(lane, why)
+                # nobody waits for the answer: on a busy machine that would hold up the next look
+                self.queue.hosts_live.remote([lane for lane, run in self.runs.items() if _is_running(run)])
             except (ray.exceptions.RayError, TimeoutError):
                 return  # the job queue is gone, and with it the sweep
 
@@ -71,6 +73,12 @@ class TrainerSupervisor:
         else:
             del self.runs[lane]
             answer(self.queue.lane_ended.remote(lane, f"its host died again and again ({why})"))
+
+
+def _is_running(run: "ray.ObjectRef[None]") -> bool:
+    """Tell whether a host is at work, or on its way to: Ray watches its process and its node."""
+    _, running = ray.wait([run], timeout=0)
+    return bool(running)
 
 
 def _death(run: "ray.ObjectRef[None]") -> str:
