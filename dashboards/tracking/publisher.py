@@ -122,9 +122,10 @@ def follow_journal(
     with publisher_lock(folder, wait=True):
         tail = Tail.of(folder)
         publication: Publication | None = None
-        pending, backoff = True, Backoff()
+        pending, alone, backoff = True, False, Backoff()
         while True:
-            alone = driver is not None and os.getppid() != driver
+            if driver is not None and os.getppid() != driver and not alone:
+                alone = pending = True  # the driver's death is news, although the journal cannot tell it
             pending = tail.read() or pending
             try:
                 publication = publication or _open(tail, tracking_uri, experiment)

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeGuard, cast
 
 from paretta.dashboards.journal.front_growth import GrowthStep
+from paretta.dashboards.journal.liveness import state_words
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import reused_words, roles
 from paretta.search_spaces.canonical import Document, Json, canonical_json, digest
@@ -68,6 +69,7 @@ _STATUS: Final[Mapping[str, str]] = {
     "failed": "FAILED",
     "done": "FINISHED",
     "stopped": "KILLED",
+    "died": "KILLED",
 }
 # Red and grey differ in lightness too, so the front stands out in print and to a colour-blind eye.
 _ON_FRONT, _OFF_FRONT = "#c1272d", "#b3b3b3"
@@ -162,24 +164,25 @@ def trial_run(record: SweepRecord, trial: Trial, curve: Sequence[Point] = ()) ->
 
 def sweep_run(record: SweepRecord, note: str) -> RunContent:
     """Say what the parent run holds, its curves apart; `note` is the landing text in Markdown."""
+    status, reason = state_words(record)
     tags = {
         "sweep.id": sweep_id(record),
         "sweep.name": record.name,
         "sweep.kind": "sweep",
-        "sweep.status": record.status,
+        "sweep.status": status,
         "sweep.spec.sha256": digest(record.config),
         "mlflow.source.name": "paretta",
         "mlflow.note.content": note[:_LONGEST_TAG],
-        **({"sweep.reason": record.reason} if record.reason else {}),
+        **({"sweep.reason": reason} if reason else {}),
         **{f"fact.{name}": _text(value) for name, value in flatten(record.facts)},
         **split_document(SWEEP_TAG, _sweep_document(record)),
     }
     params = {name: _text(value) for name, value in flatten(record.config)}
     return RunContent(
         name=record.name,
-        status=_STATUS[record.status],
+        status=_STATUS[status],
         start=_milliseconds(record.started),
-        end=None if record.status == "running" else _milliseconds(record.updated),
+        end=None if status == "running" else _milliseconds(record.updated),
         params=_named(params, _LONGEST_PARAM),
         points=(),
         tags=_named(tags, _LONGEST_TAG),

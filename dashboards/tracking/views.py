@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from paretta.dashboards.journal.activity import num_ended
+from paretta.dashboards.journal.liveness import state_words
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import roles
 from paretta.dashboards.tracking.schema import REPORT_PATH, allowed_name, sweep_id
@@ -65,10 +66,12 @@ def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: 
         links.insert(0, f"[**report**]({run_link(experiment_id, run_id, f'{REPORT_PATH}/report.html')})")
     plain = [f"[{title}]({plain_link(record, experiment_id, view)})" for view, title in _VIEWS.items()]
     counts = f"{record.count('complete')} complete, {record.count('failed')} failed of {num_ended(record)} trials"
+    status, reason = state_words(record)
+    state = f"{status}, {reason}" if status == "died" else status
     lines = [
         " · ".join(links),
         "",
-        f"Sweep **{record.name}**, {record.status}: {counts}, {len(front)} on the front. "
+        f"Sweep **{record.name}**, {state}: {counts}, {len(front)} on the front. "
         f"Where a view shows nothing, as plain lists: {', '.join(plain)}.",
         "",
     ]

@@ -170,9 +170,15 @@ def test_two_sweeps_of_one_name_are_told_apart(home: Path, sweep: Make, tmp_path
 
 def test_running_sweep_is_recorded_as_running_and_taken_up_again(home: Path, sweep: Make) -> None:
     folder = sweep(trials=12, finished=False)
-    publish_sweep(folder)
+    with Journal(folder):
+        publish_sweep(folder)
     before = {run.data.tags.get("trial.uid", ""): run for run in _runs(home)}
     assert sum(run.info.status == "RUNNING" for run in before.values()) == 3
+    publish_sweep(folder)  # its driver is gone
+    (died,) = (run for run in _runs(home) if "trial.uid" not in run.data.tags)
+    how = f"resume with: paretta launch --resume invented --home {home}"
+    assert (died.info.status, died.data.tags["sweep.status"], died.data.tags["sweep.reason"]) == ("KILLED", "died", how)
+    assert f"Sweep **invented**, died, {how}: " in died.data.tags["mlflow.note.content"]
     write_sweep(home / "whole" / "invented", trials=12)
     (folder / "journal.jsonl").write_bytes((home / "whole" / "invented" / "journal.jsonl").read_bytes())
     publish_sweep(folder)
