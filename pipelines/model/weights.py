@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _WeightNorm
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -71,6 +72,21 @@ def shared_weights(model: nn.Module) -> set[str]:
         for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             owners.setdefault(id(parameter), []).append(f"{name}.{key}")
     return {weight.name for weight in weights_of(model) if len(owners.get(id(weight.stored), [])) > 1}
+
+
+def fold_weight_norm(model: nn.Module) -> nn.Module:
+    """Store the weights that torch's weight norm computes in place of their direction and length, and return the model.
+
+    >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(2, 1))
+    >>> sorted(dict(fold_weight_norm(layer).named_parameters()))
+    ['bias', 'weight']
+    """
+    for module in model.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            chain = cast(nn.ModuleList, cast(nn.ModuleDict, module.parametrizations)["weight"])
+            if all(isinstance(step, _WeightNorm) for step in chain):
+                parametrize.remove_parametrizations(module, "weight")
+    return model
 
 
 def plain_name(name: str) -> str:

@@ -1,5 +1,6 @@
 """Remove whole channels, neurons and attention heads: the layers that remain are smaller, not masked."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -9,17 +10,26 @@ from typing import Annotated, Literal, Self
 import torch
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from paretta.pipelines.bench import Bench
+from paretta.pipelines.bench import Bench, derived_seed
 from paretta.pipelines.importance import importance_of, known_importance
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.masks import num_dropped
 from paretta.pipelines.model.name_patterns import by_pattern
-from paretta.pipelines.pruning.channel_groups import ChannelGroup, channel_groups
+from paretta.pipelines.model.weights import fold_weight_norm
+from paretta.pipelines.pruning.channel_groups import ChannelGroup, tie_again, tied_parameters
+from paretta.pipelines.pruning.channel_groups import take as remove
+from paretta.pipelines.pruning.dependency_graph import dependency_groups
+from paretta.pipelines.pruning.layouts import settled
+from paretta.pipelines.pruning.proof import Proof
+from paretta.pipelines.pruning.scores import scored
 from paretta.pipelines.pruning.sparsity import Scope
+from paretta.pipelines.samples import draw, take
 from paretta.pipelines.stage import Shape, Stage
-from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
+from paretta.search_spaces.errors import Problem, WrongInput
+
+_NUM_TRIED = 4
+_log = logging.getLogger("paretta")
 
 
 def _share(value: object) -> float:
@@ -60,11 +70,12 @@ class Prune(Stage):
     """Remove the least important output channels of convolutions, neurons of linear layers and heads of attention.
 
     Layers that must keep equal widths (residual sums, depthwise convolutions) are pruned together, by DepGraph (Fang
-    et al., 2023). The layers that make the model's output keep their width. Of attention whole heads go (Michel et al.,
-    2019): that of nn.MultiheadAttention, and any module with `num_heads` and layers of its own for queries, keys and
-    values whose forward reads both from itself, or one layer that makes all three, [3, heads, width of a head]. Such a
-    module is tried first: if it computes anything else without a head, it keeps all of them and is named. If its
-    forward takes the width of its input for that of all heads, both shrink together, to a whole number of heads.
+    et al., 2023). The layers that make the model's output keep their width. Channels go one by one where that is
+    right; else in the smallest parts that can go: whole heads of attention (Michel et al., 2019), heads with the keys
+    that they share, the channels that a shuffle, a gate or a pixel shuffle brings together. What is right is tried: on
+    training samples, the smaller model must hand every layer the same, and answer the same, as the whole one does
+    with zeros where the removed channels are read and with norms over the channels that stay. Layers for which
+    nothing is right keep their width and are named with the reason. Torch's weight norm is folded into the weights.
     """
 
     kind: Literal["prune"] = "prune"
@@ -94,20 +105,31 @@ class Prune(Stage):
         """Return `model`, pruned in place and equally on all ranks.
 
         Raises:
-            WrongInput: a pattern matches no layer, or layers hold single weights.
-            TrialFailed: the model's forward depends on a width that is not its own to change.
+            WrongInput: a pattern matches no layer, or only some of those whose widths are tied.
         """
         if self._nothing:
             return model
-        if any(parametrize.is_parametrized(module) for module in model.modules()):
-            mend = "put `prune` before stages that quantize"
-            raise WrongInput(Problem("prune", "cannot remove channels of parametrized layers", None, mend))
-        unfold_attention(model.to(bench.ranks.device).eval())
+        fold_weight_norm(unfold_attention(model.to(bench.ranks.device).eval()))
+        example = bench.task.example_input.to(bench.ranks.device)
+        proof = Proof(model, _samples(bench), bench.ranks)
+        found = settled(dependency_groups(model, example), proof, self._asks_for)
+        shares = self._shares([*(group.names for group in found.groups), *found.kept])
+        chosen = [(group, share) for group, share in zip(found.groups, shares, strict=False) if share > 0]
         importance = importance_of(self.importance, "prune.importance")
-        groups = tuple(channel_groups(model, importance, bench, self.num_samples))
-        for group, parts in zip(groups, self._doomed(groups), strict=True):
-            group.remove(parts)
-        _check_output(model, bench)
+        groups = scored([group for group, _ in chosen], model, importance, bench, self.num_samples)
+        doomed = self._doomed(groups, [share for _, share in chosen])
+        cuts = [list(group.cuts(parts.tolist())) for group, parts in zip(groups, doomed, strict=True)]
+        accepted, refused = proof.sound(cuts)
+        kept = {**found.kept, **{groups[index].names: reason for index, reason in refused.items()}}
+        for names, reason in kept.items():
+            if self._asks_for(names):
+                _log.warning("%s keep their width: %s", ", ".join(names), reason)
+        removed = [cut for index in accepted for cut in cuts[index] if cut.parts]
+        if not removed and self._way is None:
+            _log.warning("prune changed nothing: %s", "no layer that it is asked for can lose that many channels")
+        shared = tied_parameters(model)
+        remove(removed)
+        tie_again(shared)
         return model
 
     def step(self, way: Way) -> Self:
@@ -143,34 +165,47 @@ class Prune(Stage):
     def _nothing(self) -> bool:
         return not any(self.sparsity.values()) if isinstance(self.sparsity, dict) else self.sparsity == 0
 
-    def _doomed(self, groups: Sequence[ChannelGroup]) -> list[Tensor]:
+    def _asks_for(self, names: Sequence[str]) -> bool:
+        """Say whether any of these layers is to lose channels."""
+        patterns = self.sparsity if isinstance(self.sparsity, dict) else {"*": self.sparsity}
+        first = (next((share for p, share in patterns.items() if fnmatchcase(name, p)), 0.0) for name in names)
+        return any(share > 0 for share in first)
+
+    def _shares(self, groups: Sequence[Sequence[str]]) -> list[float]:
+        if isinstance(self.sparsity, dict):
+            return shares_by_pattern(self.sparsity, groups)
+        return [self.sparsity] * len(groups)
+
+    def _doomed(self, groups: Sequence[ChannelGroup], final: Sequence[float]) -> list[Tensor]:
         """Choose the parts to remove from each group."""
         way = self._way or Way()
         starts = [way.parts.setdefault(group.names[0], len(group.scores)) for group in groups]
-        ends = self._left(groups, starts, 1.0, [self._step(group) for group in groups])
+        ends = self._left(groups, final, starts, 1.0, [self._step(group) for group in groups])
         if way.progress < 1:
             steps = [self._step(group) if way.rounded else group.step for group in groups]
-            ends = list(map(max, ends, self._left(groups, starts, way.progress, steps)))
+            ends = list(map(max, ends, self._left(groups, final, starts, way.progress, steps)))
         return [_lowest(group.scores, len(group.scores) - end) for group, end in zip(groups, ends, strict=True)]
 
     def _left(
-        self, groups: Sequence[ChannelGroup], starts: Sequence[int], progress: float, steps: Sequence[int]
+        self,
+        groups: Sequence[ChannelGroup],
+        final: Sequence[float],
+        starts: Sequence[int],
+        progress: float,
+        steps: Sequence[int],
     ) -> list[int]:
         """Return how many parts of each group are left so far on the way, in multiples of `steps`."""
         if self.scope == "global":
             assert not isinstance(self.sparsity, dict)
             shares = _global_shares(groups, starts, progress * self.sparsity)
-        elif isinstance(self.sparsity, dict):
-            shares = shares_by_pattern(self.sparsity, [group.names for group in groups])
-            shares = [progress * share for share in shares]
         else:
-            shares = [progress * self.sparsity] * len(groups)
+            shares = [progress * share for share in final]
         counts = zip(groups, starts, shares, steps, strict=True)
         return [min(start - num_removed(start, share, step), len(group.scores)) for group, start, share, step in counts]
 
     def _step(self, group: ChannelGroup) -> int:
         """Return the divisor of the number of parts that makes the layer's width a multiple of `round_to`."""
-        return lcm(self.round_to // gcd(self.round_to, group.blocks * group.unit), group.step)
+        return lcm(self.round_to // gcd(self.round_to, group.unit), group.step)
 
 
 def num_removed(width: int, share: float, step: int) -> int:
@@ -215,15 +250,7 @@ def _lowest(scores: Tensor, count: int) -> Tensor:
     return torch.argsort(scores, stable=True)[:count]
 
 
-@torch.no_grad()
-def _check_output(model: nn.Module, bench: Bench) -> None:
-    """Prove that the pruned model still runs; its forward may hide widths that no graph shows."""
-    example = bench.task.example_input.to(bench.ranks.device)
-    expected = bench.task.new_model().to(example.device).eval()(example).shape
-    try:
-        shape = model(example).shape
-    except RuntimeError as error:
-        mend = "leave its layers out of `sparsity` by name pattern"
-        raise TrialFailed(f"prune: the model's forward depends on a width that was pruned; {mend}: {error}") from error
-    if shape != expected:
-        raise TrialFailed(f"prune: the output became {list(shape)} instead of {list(expected)}")
+def _samples(bench: Bench) -> Tensor:
+    """Return a few inputs of the training split, [n, ...]."""
+    chosen = draw(bench.task.train, _NUM_TRIED, derived_seed(bench.seed, "tried samples"))
+    return take(bench.task.train, chosen)[0].to(bench.ranks.device)

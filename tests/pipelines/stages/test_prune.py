@@ -12,11 +12,12 @@ from torch.nn.utils import parametrize
 from torch.utils.data import TensorDataset
 
 from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.importance import Rows
+from paretta.pipelines.importance.l1 import L1, l1
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.stages.prune import Prune, num_removed
 from paretta.pipelines.task import Metric, Task
 from paretta.pipelines.tasks.digits import correct
-from paretta.search_spaces.errors import TrialFailed, WrongInput
 
 
 class Residual(nn.Module):
@@ -156,16 +157,67 @@ def test_no_gradients_are_left_behind() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_width_fixed_by_the_data_fails_the_trial() -> None:
-    with pytest.raises(TrialFailed, match="depends on a width that was pruned"):
-        Prune(sparsity=0.5).apply(fresh(InputSum), bench(InputSum))
+def test_a_width_fixed_by_the_data_stays_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    model = Prune(sparsity=0.5).apply(fresh(InputSum), bench(InputSum))
+    assert (model.layer.out_features, model.head.in_features) == (6, 6)
+    assert "layer keep their width: the model's forward depends on their number" in caplog.text
+    assert "prune changed nothing" in caplog.text
 
 
-def test_parametrized_layers_are_refused() -> None:
+def test_layers_with_computed_weights_stay_and_are_named(caplog: pytest.LogCaptureFixture) -> None:
     model = fresh(perceptron)
     parametrize.register_parametrization(model[1], "weight", nn.Identity())
-    with pytest.raises(WrongInput, match="put `prune` before"):
-        Prune(sparsity=0.5).apply(model, bench(perceptron))
+    Prune(sparsity=0.5).apply(model, bench(perceptron))
+    assert model[1].out_features == 10
+    assert "1 keep their width: a weight of 1 is computed from other tensors" in caplog.text
+
+
+def test_weight_norm_is_folded_before_channels_go() -> None:
+    def make() -> nn.Module:
+        return nn.Sequential(
+            nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(36, 10)), nn.ReLU(), nn.Linear(10, 3)
+        )
+
+    whole = fresh(make)
+    weakest = whole[1].weight.abs().sum(1).argsort()[:5]
+    expected = whole[1].weight[[row for row in range(10) if row not in weakest]]
+    pruned = Prune(sparsity=0.5).apply(whole, bench(make))
+    assert type(pruned[1]) is nn.Linear
+    torch.testing.assert_close(pruned[1].weight, expected)
+
+
+def test_frozen_parameters_stay_frozen_and_shared_ones_shared() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(36, 10), nn.Linear(10, 3)
+            self.inner, self.again = nn.Linear(10, 10), nn.Linear(10, 10)
+            self.again.weight = self.inner.weight
+            self.first.requires_grad_(False)
+
+        def forward(self, images: Tensor) -> Tensor:
+            x = self.first(images.flatten(1))
+            return self.last(x + self.again(x + self.inner(x).relu()))
+
+    pruned = Prune(sparsity=0.5).apply(fresh(Shared), bench(Shared))
+    assert pruned.first.out_features == 5
+    assert [name for name, parameter in pruned.named_parameters() if not parameter.requires_grad] == [
+        "first.weight",
+        "first.bias",
+    ]
+    assert pruned.again.weight is pruned.inner.weight
+
+
+def test_only_what_the_patterns_ask_for_is_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[tuple[int, ...]] = []
+
+    def scores(_: L1, rows: Rows) -> Tensor:
+        scored.append(tuple(rows.weight.shape))
+        return l1(rows.weight)
+
+    monkeypatch.setattr(L1, "scores", scores)
+    Prune(sparsity={"inner": 0.5}).apply(fresh(Residual), bench(Residual))
+    assert scored == [(12, 72)]
 
 
 @given(width=st.integers(1, 600), percent=st.integers(0, 99), step=st.sampled_from([1, 4, 8]))

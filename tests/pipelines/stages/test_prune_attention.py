@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from paretta.pipelines.bench import seeded
 from paretta.pipelines.model.attention import Attention, unfold_attention
 from paretta.pipelines.stages.prune import Prune
-from paretta.search_spaces.errors import TrialFailed, WrongInput
+from paretta.search_spaces.errors import WrongInput
 
 
 class Encoder(nn.Module):
@@ -128,14 +128,13 @@ def test_attention_that_reads_its_number_of_heads_loses_heads() -> None:
     assert tuple(model.attention.output.weight.shape) == (3, 8)
 
 
-def test_attention_with_a_fixed_width_fails_with_the_reason() -> None:
+def test_attention_with_a_fixed_width_keeps_it_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
     def make() -> nn.Module:
         return Tokens(OwnAttention(fixed=True))
 
-    with pytest.raises(TrialFailed, match="depends on a width that was pruned"):
-        Prune(sparsity=0.5).apply(fresh(make), bench(make))
-    model = Prune(sparsity={"hidden": 0.5}).apply(fresh(make), bench(make))
-    assert model.head.in_features == 4
+    model = Prune(sparsity=0.5).apply(fresh(make), bench(make))
+    assert (model.attention.query.out_features, model.hidden.out_features) == (16, 4)
+    assert "keep their width: the model's forward depends on their number: shape" in caplog.text
 
 
 @torch.no_grad()
@@ -143,8 +142,13 @@ def silenced(whole: nn.Module, part: nn.Module) -> nn.Module:
     """Let the channels and heads of `whole` say nothing that `part` has no more."""
     stays = [any(torch.equal(row, left) for left in part.embedding.weight) for row in whole.embedding.weight]
     gone = [not stay for stay in stays]
-    heads = part.attention.qkv.weight.chunk(3)[0].view(-1, 4, sum(stays))
-    for index, head in enumerate(whole.attention.qkv.weight[:16, stays].view(4, 4, -1)):
+    first = part.attention.split == "heads first"
+    queries = [
+        (m.attention.qkv.weight.unflatten(0, (-1, 3, 4))[:, 0] if first else m.attention.qkv.weight.chunk(3)[0])
+        for m in (whole, part)
+    ]
+    heads = queries[1].reshape(-1, 4, sum(stays))
+    for index, head in enumerate(queries[0].reshape(4, 4, -1)[..., stays]):
         if not any(torch.equal(head, left) for left in heads):
             whole.attention.output.weight[:, 4 * index : 4 * index + 4] = 0
     for layer in (whole.embedding, whole.attention.output):
@@ -157,6 +161,7 @@ def silenced(whole: nn.Module, part: nn.Module) -> nn.Module:
     [
         ("module", {"*qkv": 0.5}, 2, 16),
         ("layer", 0.3, 3, 12),
+        ("heads first", {"*qkv": 0.5}, 2, 16),
         # its forward takes the width of the input for that of all heads: 11 channels would be no number of heads
         ("input", 0.35, 3, 12),
     ],
@@ -186,13 +191,12 @@ def test_the_weakest_heads_leave_a_fused_projection(
     assert torch.equal(model.attention.qkv.bias, biases)
 
 
-@pytest.mark.parametrize("split", ["heads first", "fixed"])
 def test_a_fused_projection_that_cannot_lose_heads_keeps_its_width_and_is_named(
-    split: Split, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    model = Prune(sparsity=0.5).apply(fresh(lambda: Residual(split)), bench(lambda: Residual(split)))
+    model = Prune(sparsity=0.5).apply(fresh(lambda: Residual("fixed")), bench(lambda: Residual("fixed")))
     assert (model.attention.num_heads, model.attention.qkv.out_features, model.embedding.out_features) == (4, 48, 8)
-    assert "attention.qkv keep their width: heads cannot be taken out of this attention" in caplog.text
+    assert "attention.qkv keep their width: the model's forward depends on their number: shape" in caplog.text
 
 
 def test_heads_that_are_tied_to_the_width_of_the_input_are_among_its_names() -> None:

@@ -1,0 +1,232 @@
+"""In which parts the channels of a group may go, such as heads or pairs, found by taking a part away."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, islice
+from math import gcd
+from typing import TypeAlias
+
+from torch import nn
+
+from paretta.pipelines.pruning.channel_groups import ChannelGroup, Cut, Member, Positions, Role
+from paretta.pipelines.pruning.dependency_graph import Found
+from paretta.pipelines.pruning.proof import Proof
+
+_MAX_TRIALS, _MAX_COUNTS, _MAX_BLOCKS = 200, 4, 8
+_Counts: TypeAlias = tuple[tuple[nn.Module, str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How the channels of a group fall into parts.
+
+    Args:
+        num_parts: how many there are.
+        blocks: into how many equal blocks the channels fall on the side of the makers, of the readers, and between:
+            each block holds a share of every part.
+        counts: attributes that shrink in proportion.
+    """
+
+    num_parts: int
+    blocks: Mapping[Role, int]
+    counts: tuple[str, ...]
+
+
+def settled(found: Found, proof: Proof, wanted: Callable[[Sequence[str]], bool]) -> Found:
+    """Return the groups in the parts that can go, and why others keep their width (collective).
+
+    A group goes by single channels where that is right, else by the smallest parts of neighbours that are: heads of
+    attention, groups of heads that share keys, the channels that a shuffle or a gate brings together. Groups that hold
+    only together are tied.
+
+    Args:
+        found: what DepGraph tells.
+        proof: tries cuts.
+        wanted: says of the names of a group's layers whether they shall be pruned; others are taken as they are.
+    """
+    groups = dict(enumerate(found.groups))
+    probes = {index: _probe(group) for index, group in groups.items() if wanted(group.names)}
+    known = [index for index, cuts in probes.items() if cuts]
+    accepted, refused = proof.sound([probes[index] for index in known])
+    reasons = {known[place]: reason for place, reason in refused.items()}
+    search = _Search(proof)
+    for index in sorted({*probes} - {known[place] for place in accepted}):
+        parted = search.parts(groups[index])
+        if parted is not None:
+            groups[index] = parted
+            reasons.pop(index, None)
+        else:
+            reasons.setdefault(index, search.reason)
+    for index in list(groups):
+        together = search.together(index, groups, reasons) if index in groups else None
+        if together is not None:
+            groups[index], inside = together
+            for other in (index, *inside):
+                reasons.pop(other, None)
+            for other in inside:
+                del groups[other]
+    kept = {groups[index].names: reason for index, reason in reasons.items()}
+    return Found([group for index, group in groups.items() if index not in reasons], {**found.kept, **kept})
+
+
+def _probe(group: ChannelGroup) -> list[Cut]:
+    """Return a cut of one part in the middle, empty where it is not known where the parts are."""
+    known = all(len(member.positions) == group.num_parts for member in group.members)
+    return [Cut(group, (group.num_parts // 2,))] if known and group.num_parts > 1 else []
+
+
+class _Search:
+    """Looks for parts that can go; groups that are built alike are looked at once."""
+
+    def __init__(self, proof: Proof) -> None:
+        self.reason = "which of their channels belong together is not known"
+        self._proof = proof
+        self._known: dict[object, _Recipe | None] = {}
+
+    def parts(self, group: ChannelGroup) -> ChannelGroup | None:
+        """Return the group in the smallest parts that can go, None where none can (collective)."""
+        kind = _kind(group)
+        if kind in self._known:
+            recipe = self._known[kind]
+            same = _laid_out(group, recipe) if recipe else None
+            if same is None or self._holds(_probe(same)):
+                return same
+        for recipe, candidate in islice(_candidates(group), _MAX_TRIALS):
+            if self._holds(_probe(candidate)):
+                self._known[kind] = recipe
+                return candidate
+        self._known[kind] = None
+        return None
+
+    def together(
+        self, index: int, groups: Mapping[int, ChannelGroup], failed: Collection[int]
+    ) -> tuple[ChannelGroup, list[int]] | None:
+        """Return a group with the heads tied to it that have to go with its channels, and which groups those are.
+
+        The forward of such attention takes the width of its input for that of all heads: either cannot go alone
+        (collective). None where nothing that the group's channels feed has failed, or tying does not help.
+        """
+        group = groups[index]
+        readers = {member.module for member in group.members if member.role == "reads"}
+        inside = {
+            n: other
+            for n, other in groups.items()
+            if n != index and {member.module for member in other.members if member.role == "makes"} <= readers
+        }
+        if not {index, *inside} & {*failed} or not inside or not _probe(group):
+            return None
+        first = next(iter(inside.values()))
+        for recipe, _ in islice(_candidates(first), _MAX_TRIALS):
+            laid = [_laid_out(other, recipe) for other in inside.values()]
+            heads = [h for h in laid if h is not None and h.num_parts * h.head_width == group.num_parts]
+            if len(heads) < len(inside):
+                continue
+            names = (*group.names, *(name for h in heads for name in h.names))
+            tied = replace(group, names=names, tied=tuple(heads))
+            if self._holds(list(tied.cuts(range(tied.step)))):
+                return tied, list(inside)
+        return None
+
+    def _holds(self, cuts: Sequence[Cut]) -> bool:
+        reason = self._proof.obstacle(cuts)
+        self.reason = reason or self.reason
+        return reason is None
+
+
+def _kind(group: ChannelGroup) -> object:
+    """Return what groups have in common that are built alike, such as those of all blocks of a transformer."""
+    members = tuple(
+        (type(m.module).__name__, m.name.rpartition(".")[2], m.role, m.width, m.parameter) for m in group.members
+    )
+    return tuple(type(module) for module in group.around[:2]), members
+
+
+def _candidates(group: ChannelGroup) -> Iterator[tuple[_Recipe, ChannelGroup]]:
+    """Yield ways to part the group, the smallest parts first."""
+    widths = [m.width for m in group.members if m.role != "follows"]
+    common = gcd(*widths)
+    read = [member for member in group.members if member.role == "reads"]
+    if not read:
+        return
+    for num_parts in sorted((n for n in range(2, common + 1) if common % n == 0), reverse=True):
+        seen: set[tuple[int, ...]] = set()
+        for blocks in _blocks(group):
+            plain = _laid_out(group, _Recipe(num_parts, blocks, ()))
+            key = tuple(hash(member.positions) for member in plain.members) if plain else ()
+            if plain is None or key in seen:
+                continue
+            seen.add(key)
+            names = _count_names(group, num_parts)
+            for size in range(len(names) + 1):
+                for chosen in combinations(names, size):
+                    recipe = _Recipe(num_parts, blocks, chosen)
+                    candidate = _laid_out(group, recipe)
+                    if candidate is not None:
+                        yield recipe, candidate
+
+
+def _blocks(group: ChannelGroup) -> Iterator[dict[Role, int]]:
+    for blocks in range(1, _MAX_BLOCKS + 1):
+        yield {"makes": blocks, "reads": 1, "follows": blocks}
+        if blocks > 1:
+            yield {"makes": blocks, "reads": 1, "follows": 1}
+            yield {"makes": 1, "reads": blocks, "follows": 1}
+            yield {"makes": blocks, "reads": blocks, "follows": blocks}
+
+
+def _laid_out(group: ChannelGroup, recipe: _Recipe) -> ChannelGroup | None:
+    """Return the group parted so, None where its widths do not fit."""
+    members = []
+    for member in group.members:
+        moved = _along(member, recipe.num_parts)
+        if moved is None:
+            continue
+        blocks = recipe.blocks[member.role]
+        if member.role == "follows" and moved.width % (blocks * recipe.num_parts):
+            blocks = 1
+        if moved.width % (blocks * recipe.num_parts):
+            return None
+        members.append(replace(moved, positions=_positions(moved.width, blocks, recipe.num_parts)))
+    counts = tuple(count for count in _counts(group, recipe.num_parts) if count[1] in recipe.counts)
+    return replace(group, members=tuple(members), num_parts=recipe.num_parts, counts=counts)
+
+
+def _along(member: Member, num_parts: int) -> Member | None:
+    """Return the member; a parameter along the axis that has an entry for each part, None where it has none."""
+    if not member.parameter:
+        return member if member.width % num_parts == 0 or member.role != "follows" else None
+    shape = member.module.get_parameter(member.parameter).shape
+    axes = [axis for axis, size in enumerate(shape) if size == num_parts]
+    if axes and member.width != num_parts:
+        return replace(member, axis=axes[0], width=num_parts)
+    return member if member.width % num_parts == 0 else None
+
+
+def _positions(width: int, blocks: int, num_parts: int) -> Positions:
+    unit, block = width // (blocks * num_parts), width // blocks
+    return tuple(
+        tuple(start + part * unit + offset for start in range(0, width, block) for offset in range(unit))
+        for part in range(num_parts)
+    )
+
+
+def _counts(group: ChannelGroup, num_parts: int) -> _Counts:
+    """Return the numbers of the modules around the group that may have to shrink with it."""
+    widths = {member.width for member in group.members if member.role != "follows"}
+    heads = {width // other * num_parts for width in widths for other in widths if width % other == 0}
+    known = widths | heads | {num_parts}
+    return tuple(number for number in _numbers(group) if number[2] in known and number[2] % num_parts == 0)
+
+
+def _count_names(group: ChannelGroup, num_parts: int) -> list[str]:
+    return list(dict.fromkeys(name for _, name, _ in _counts(group, num_parts)))[:_MAX_COUNTS]
+
+
+def _numbers(group: ChannelGroup) -> _Counts:
+    """Return the integers that modules hold which contain members of the group, the innermost first."""
+    return tuple(
+        (module, name, value)
+        for module in group.around
+        for name, value in vars(module).items()
+        if type(value) is int and not name.startswith("_")
+    )

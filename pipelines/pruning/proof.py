@@ -1,0 +1,203 @@
+"""Whether a model without some channels answers as it did with them zeroed where they are read."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.rnn import PackedSequence
+
+from paretta.pipelines.model.equivalence import compare_answers
+from paretta.pipelines.pruning.channel_groups import Cut, Member, positions_of, take
+from paretta.pipelines.ranks import Ranks
+
+_log = logging.getLogger("paretta")
+# what a forward raises that insists on the width it was made with
+REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, TypeError, KeyError, ZeroDivisionError)
+# rounding of doubles and of floats, relative to the largest value; damage is never smaller in a layer of its own
+_DOUBLE, _FLOAT = 1e-8, 1e-4
+
+
+class Proof:
+    """Tries cuts on copies of a model, with real samples.
+
+    The model that is right keeps all its layers. What is cut is zeroed in the inputs of the layers that read it, and
+    norms over channels count the channels that stay. The cut model must hand every layer that reads the same, and
+    answer the same. Both compute in doubles where the model can, so that a small difference is no rounding.
+    """
+
+    def __init__(self, model: nn.Module, inputs: Tensor, ranks: Ranks) -> None:
+        """Take a copy of `model`; `inputs` are real samples, [n, ...]."""
+        self._ranks = ranks
+        self._samples, self._tolerance = inputs, _FLOAT
+        memo: dict[int, object] = {id(tensor): tensor for tensor in _tensors(model)}
+        self._model: nn.Module = deepcopy(model, memo)
+        self._copies = memo
+        try:
+            doubled: dict[int, object] = {id(tensor): _double(tensor) for tensor in _tensors(model)}
+            wide: nn.Module = deepcopy(model, doubled)
+            with torch.no_grad():
+                wide(_double(inputs))
+        except REFUSALS:
+            return  # it makes floats by itself
+        self._model, self._copies, self._samples, self._tolerance = wide, doubled, _double(inputs), _DOUBLE
+
+    def obstacle(self, cuts: Sequence[Cut]) -> str | None:
+        """Say what goes wrong with these cuts, None where the cut model answers as the masked one (collective)."""
+        reason = self._obstacle(cuts)
+        # one decision for all ranks, which may not round alike
+        return (reason or "it fails on another worker") if self._ranks.any(reason is not None) else None
+
+    def sound(self, cuts: Sequence[Sequence[Cut]]) -> tuple[list[int], dict[int, str]]:
+        """Return which of the cuts hold together, and why each of the others does not (collective).
+
+        They are tried all at once, and in halves where that fails.
+        """
+        refused: dict[int, str] = {}
+
+        def grown(accepted: list[int], tried: list[int]) -> list[int]:
+            if not tried:
+                return accepted
+            reason = self.obstacle([cut for index in [*accepted, *tried] for cut in cuts[index]])
+            if reason is None:
+                return [*accepted, *tried]
+            if len(tried) == 1:
+                refused[tried[0]] = reason
+                return accepted
+            half = len(tried) // 2
+            return grown(grown(accepted, tried[:half]), tried[half:])
+
+        return grown([], list(range(len(cuts)))), refused
+
+    def _obstacle(self, cuts: Sequence[Cut]) -> str | None:
+        memo: dict[int, object] = {id(tensor): tensor for tensor in _tensors(self._model)}
+        small: nn.Module = deepcopy(self._model, memo)
+
+        def place(module: nn.Module) -> nn.Module:
+            return cast(nn.Module, memo[id(self._copies[id(module)])])
+
+        try:
+            take(cuts, place)
+            norms = {
+                self._copy(member.module): (member, gone, place(member.module))
+                for member, gone in positions_of(cuts, "follows")
+            }
+            readers = positions_of(cuts, "reads")
+            reading = {self._copy(member.module): (member, gone) for member, gone in readers}
+            cut_reading = {place(member.module): (member, gone) for member, gone in readers}
+            comparison = compare_answers(
+                lambda inputs: _masked(self._model, inputs, reading, norms),
+                lambda inputs: _cut(small, inputs, cut_reading),
+                [self._samples],
+                tolerance=self._tolerance,
+            )
+        except REFUSALS as error:
+            return f"the model's forward depends on their number: {str(error).splitlines()[0]}"
+        return None if comparison.alike else f"without a part of them the model is not the same: {comparison.words()}"
+
+    def _copy(self, module: nn.Module) -> nn.Module:
+        return cast(nn.Module, self._copies[id(module)])
+
+
+Found = tuple[Member, list[int]]
+
+
+def _masked(
+    model: nn.Module,
+    inputs: Tensor,
+    readers: Mapping[nn.Module, Found],
+    norms: Mapping[nn.Module, tuple[Member, list[int], nn.Module]],
+) -> object:
+    """Return what the model answers and its layers read where what goes is zeroed, less what goes."""
+
+    def zeroed(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+        member, gone = readers[module]
+        axis, kept = _axis(module, x), _kept(member.width, gone, x.device)
+        return x.index_fill(axis, torch.tensor(gone, dtype=torch.long, device=x.device), 0.0), x.index_select(
+            axis, kept
+        )
+
+    def renormed(module: nn.Module, args: tuple[object, ...], output: object) -> object:
+        member, gone, small = norms[module]
+        x = args[0] if len(args) == 1 else None
+        if not (isinstance(x, Tensor) and isinstance(output, Tensor) and x.shape == output.shape):
+            return output
+        axis, kept = _norm_axis(module, member, x), _kept(member.width, gone, x.device)
+        if axis is None:
+            return output
+        return torch.zeros_like(output).index_copy(axis, kept, small(x.index_select(axis, kept)))
+
+    with ExitStack() as hooks:
+        for module, (member, _, _) in norms.items():
+            if _counts_channels(module, member):
+                hooks.enter_context(module.register_forward_hook(renormed))
+        read = hooks.enter_context(_reading(readers, zeroed))
+        return model(inputs), read
+
+
+def _cut(model: nn.Module, inputs: Tensor, readers: Mapping[nn.Module, Found]) -> object:
+    with _reading(readers, lambda _, x: (x, x)) as read:
+        return model(inputs), read
+
+
+@contextmanager
+def _reading(
+    readers: Mapping[nn.Module, Found], watch: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
+) -> Iterator[dict[str, list[Tensor]]]:
+    """Yield what the readers read, by name; `watch` gives what a reader shall be handed, and what is noted."""
+    read: dict[str, list[Tensor]] = {}
+
+    def before(module: nn.Module, args: tuple[object, ...]) -> tuple[object, ...]:
+        x = args[0]
+        rows = x.data if isinstance(x, PackedSequence) else x
+        assert isinstance(rows, Tensor)
+        handed, noted = watch(module, rows)
+        read.setdefault(readers[module][0].name, []).append(noted)
+        return (x._replace(data=handed) if isinstance(x, PackedSequence) else handed, *args[1:])
+
+    with ExitStack() as hooks:
+        for module in readers:
+            hooks.enter_context(module.register_forward_pre_hook(before))
+        yield read
+
+
+def _axis(module: nn.Module, x: Tensor) -> int:
+    """Return the axis of the channels in the input of a layer."""
+    return x.dim() - 1 - (len(module.kernel_size) if isinstance(module, _ConvNd) else 0)
+
+
+def _counts_channels(module: nn.Module, member: Member) -> bool:
+    """Say whether a module between makers and readers may compute with all channels at once, as norms do."""
+    own = bool(member.parameter) and not list(module.children())
+    return own or isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm)
+
+
+def _norm_axis(module: nn.Module, member: Member, x: Tensor) -> int | None:
+    """Return the axis of the channels in the input of such a module, None where there is none."""
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return x.dim() - 1
+    fits = [axis for axis in ((1, x.dim() - 1) if x.dim() > 3 else (x.dim() - 1, 1)) if x.shape[axis] == member.width]
+    return fits[0] if fits else None
+
+
+def _kept(width: int, gone: Sequence[int], device: torch.device) -> Tensor:
+    keep = torch.ones(width, dtype=torch.bool, device=device)
+    keep[list(gone)] = False
+    return keep.nonzero().flatten()
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
+
+
+def _double(tensor: Tensor) -> Tensor:
+    """Return a tensor in doubles, others than floats as they are; a parameter stays one."""
+    if not tensor.is_floating_point():
+        return tensor
+    wide = tensor.detach().double()
+    return nn.Parameter(wide, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else wide
