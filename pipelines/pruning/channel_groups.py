@@ -8,8 +8,8 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-Role: TypeAlias = Literal["makes", "reads", "follows"]
-Positions: TypeAlias = tuple[tuple[int, ...], ...]
+MemberRole: TypeAlias = Literal["makes", "reads", "follows"]
+PartPositions: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,9 +29,9 @@ class Member:
 
     name: str
     module: nn.Module
-    role: Role
+    role: MemberRole
     width: int
-    positions: Positions
+    positions: PartPositions
     prune: Callable[[nn.Module, list[int]], object] | None = None
     parameter: str = ""
     axis: int = 0
@@ -117,9 +117,9 @@ class Cut:
     parts: tuple[int, ...]
 
 
-def take(cuts: Sequence[Cut], place: Callable[[nn.Module], nn.Module] = lambda module: module) -> None:
+def remove(cuts: Sequence[Cut], place: Callable[[nn.Module], nn.Module] = lambda module: module) -> None:
     """Take the parts out of the modules that `place` gives for the groups', all at once: positions are of the whole."""
-    for role in get_args(Role):
+    for role in get_args(MemberRole):
         for member, gone in positions_of(cuts, role):
             member.remove(gone, place(member.module))
     for cut in cuts:
@@ -128,7 +128,7 @@ def take(cuts: Sequence[Cut], place: Callable[[nn.Module], nn.Module] = lambda m
             setattr(place(module), name, number // cut.group.num_parts * left)
 
 
-def positions_of(cuts: Sequence[Cut], role: Role) -> list[tuple[Member, list[int]]]:
+def positions_of(cuts: Sequence[Cut], role: MemberRole) -> list[tuple[Member, list[int]]]:
     """Return for each axis of this role one of its members and all positions that go."""
     found: dict[tuple[nn.Module, str], tuple[Member, set[int]]] = {}
     for cut in cuts:

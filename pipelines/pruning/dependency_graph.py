@@ -14,7 +14,7 @@ from torch.utils import _pytree
 from torch_pruning import ops
 
 from paretta.pipelines.model.weights import LAYERS
-from paretta.pipelines.pruning.channel_groups import ChannelGroup, Member, Positions, Role
+from paretta.pipelines.pruning.channel_groups import ChannelGroup, Member, MemberRole, PartPositions
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _MAX_VISITS = 10  # of a node, in the search of one group
@@ -214,7 +214,7 @@ def _around(model: nn.Module, members: Sequence[Member]) -> tuple[nn.Module, ...
     return tuple(sorted(own, key=lambda module: -found[module]))
 
 
-def _positions(item: "torch_pruning.dependency.GroupItem", num_parts: int, length: int) -> Positions:
+def _positions(item: "torch_pruning.dependency.GroupItem", num_parts: int, length: int) -> PartPositions:
     """Return where DepGraph says that each part is, nowhere for all where it does not know."""
     found: list[list[int]] = [[] for _ in range(num_parts)]
     for index, root in zip(item.idxs, item.root_idxs, strict=True):
@@ -242,7 +242,7 @@ def _width(module: nn.Module, handler: object) -> int:
     return int(pruner.get_in_channels(module) if reads else pruner.get_out_channels(module))
 
 
-def _role(module: nn.Module, handler: object) -> Role:
+def _role(module: nn.Module, handler: object) -> MemberRole:
     if makes_outputs(handler):
         return "makes"
     readers = (torch_pruning.prune_conv_in_channels, torch_pruning.prune_linear_in_channels)

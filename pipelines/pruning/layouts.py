@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from torch import nn
 
-from paretta.pipelines.pruning.channel_groups import ChannelGroup, Cut, Member, Positions, Role
+from paretta.pipelines.pruning.channel_groups import ChannelGroup, Cut, Member, MemberRole, PartPositions
 from paretta.pipelines.pruning.dependency_graph import Found
 from paretta.pipelines.pruning.proof import Proof
 
@@ -28,7 +28,7 @@ class _Recipe:
     """
 
     num_parts: int
-    blocks: Mapping[Role, int]
+    blocks: Mapping[MemberRole, int]
     counts: tuple[str, ...]
 
 
@@ -165,7 +165,7 @@ def _candidates(group: ChannelGroup) -> Iterator[tuple[_Recipe, ChannelGroup]]:
                         yield recipe, candidate
 
 
-def _blocks(group: ChannelGroup) -> Iterator[dict[Role, int]]:
+def _blocks(group: ChannelGroup) -> Iterator[dict[MemberRole, int]]:
     for blocks in range(1, _MAX_BLOCKS + 1):
         yield {"makes": blocks, "reads": 1, "follows": blocks}
         if blocks > 1:
@@ -202,7 +202,7 @@ def _along(member: Member, num_parts: int) -> Member | None:
     return member if member.width % num_parts == 0 else None
 
 
-def _positions(width: int, blocks: int, num_parts: int) -> Positions:
+def _positions(width: int, blocks: int, num_parts: int) -> PartPositions:
     unit, block = width // (blocks * num_parts), width // blocks
     return tuple(
         tuple(start + part * unit + offset for start in range(0, width, block) for offset in range(unit))

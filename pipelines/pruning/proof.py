@@ -12,12 +12,12 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.rnn import PackedSequence
 
 from paretta.pipelines.model.equivalence import compare_answers
-from paretta.pipelines.pruning.channel_groups import Cut, Member, positions_of, take
+from paretta.pipelines.pruning.channel_groups import Cut, Member, positions_of, remove
 from paretta.pipelines.ranks import Ranks
 
 _log = logging.getLogger("paretta")
 # what a forward raises that insists on the width it was made with
-REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, TypeError, KeyError, ZeroDivisionError)
+_REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, TypeError, KeyError, ZeroDivisionError)
 # rounding of doubles and of floats, relative to the largest value; damage is never smaller in a layer of its own
 _DOUBLE, _FLOAT = 1e-8, 1e-4
 
@@ -42,7 +42,7 @@ class Proof:
             wide: nn.Module = deepcopy(model, doubled)
             with torch.no_grad():
                 wide(_double(inputs))
-        except REFUSALS:
+        except _REFUSALS:
             return  # it makes floats by itself
         self._model, self._copies, self._samples, self._tolerance = wide, doubled, _double(inputs), _DOUBLE
 
@@ -81,7 +81,7 @@ class Proof:
             return cast(nn.Module, memo[id(self._copies[id(module)])])
 
         try:
-            take(cuts, place)
+            remove(cuts, place)
             norms = {
                 self._copy(member.module): (member, gone, place(member.module))
                 for member, gone in positions_of(cuts, "follows")
@@ -95,7 +95,7 @@ class Proof:
                 [self._samples],
                 tolerance=self._tolerance,
             )
-        except REFUSALS as error:
+        except _REFUSALS as error:
             return f"the model's forward depends on their number: {str(error).splitlines()[0]}"
         return None if comparison.alike else f"without a part of them the model is not the same: {comparison.words()}"
 
@@ -103,13 +103,13 @@ class Proof:
         return cast(nn.Module, self._copies[id(module)])
 
 
-Found = tuple[Member, list[int]]
+_Where = tuple[Member, list[int]]
 
 
 def _masked(
     model: nn.Module,
     inputs: Tensor,
-    readers: Mapping[nn.Module, Found],
+    readers: Mapping[nn.Module, _Where],
     norms: Mapping[nn.Module, tuple[Member, list[int], nn.Module]],
 ) -> object:
     """Return what the model answers and its layers read where what goes is zeroed, less what goes."""
@@ -139,14 +139,14 @@ def _masked(
         return model(inputs), read
 
 
-def _cut(model: nn.Module, inputs: Tensor, readers: Mapping[nn.Module, Found]) -> object:
+def _cut(model: nn.Module, inputs: Tensor, readers: Mapping[nn.Module, _Where]) -> object:
     with _reading(readers, lambda _, x: (x, x)) as read:
         return model(inputs), read
 
 
 @contextmanager
 def _reading(
-    readers: Mapping[nn.Module, Found], watch: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
+    readers: Mapping[nn.Module, _Where], watch: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
 ) -> Iterator[dict[str, list[Tensor]]]:
     """Yield what the readers read, by name; `watch` gives what a reader shall be handed, and what is noted."""
     read: dict[str, list[Tensor]] = {}

@@ -17,8 +17,7 @@ from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.masks import num_dropped
 from paretta.pipelines.model.name_patterns import by_pattern
 from paretta.pipelines.model.weights import fold_weight_norm
-from paretta.pipelines.pruning.channel_groups import ChannelGroup, tie_again, tied_parameters
-from paretta.pipelines.pruning.channel_groups import take as remove
+from paretta.pipelines.pruning.channel_groups import ChannelGroup, remove, tie_again, tied_parameters
 from paretta.pipelines.pruning.dependency_graph import dependency_groups
 from paretta.pipelines.pruning.layouts import settled
 from paretta.pipelines.pruning.proof import Proof
