@@ -123,13 +123,15 @@ def _projections(attention: nn.MultiheadAttention) -> list[tuple[str, RowIndex]]
 
 
 def _linear(owner: nn.Module, name: str, rows: RowIndex, bias: Tensor | None) -> nn.Linear:
-    """Make a layer of some rows of a weight, and of its mask where it has one."""
-    weight = stored_parameter(owner, name).detach()[rows]
+    """Make a layer of some rows of a weight, and of its mask where it has one; frozen where the weight was."""
+    source = stored_parameter(owner, name)
+    weight = source.detach()[rows]
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device, dtype=weight.dtype)
     with torch.no_grad():
         layer.weight.copy_(weight)
         if bias is not None:
             layer.bias.copy_(bias)
+    layer.requires_grad_(source.requires_grad)
     mask = mask_of(owner, name)
     if mask is not None:
         attach_mask(layer, mask.keep[rows])

@@ -23,6 +23,7 @@ ModelDocument = Mapping[str, State]
 _OF_TORCH: Final = frozenset(nn.Module().__dict__)
 _NEVER: Final = tuple(name for name in _OF_TORCH if name.endswith(("hooks", "kwargs", "called")))
 _HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks")
+_ALWAYS: Final = "_forward_hooks_always_called"
 _FROM_FRESH: Final[ModelDocument] = {"fresh": True}
 
 
@@ -72,7 +73,10 @@ class _Writer:
         known = self.modules.setdefault(id(module), path)
         if known != path:
             return {"module": known}
-        if any(module.__dict__[name] for name in _NEVER if name not in _HOOKS):
+        always = [module._forward_hooks[key] for key in module._forward_hooks_always_called]
+        if any(module.__dict__[name] for name in _NEVER if name not in (*_HOOKS, _ALWAYS)) or set(always) - {
+            leave_joints
+        }:
             raise NotWritable(path)
         held = parametrize.is_parametrized(module)
         children = {name: child for name, child in module._modules.items() if not (held and name == "parametrizations")}

@@ -11,9 +11,11 @@ import torch
 import torch.nn.functional as F
 from quantized_models import images, quantized
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
 
 from paretta.pipelines.export.agreement import checked_bytes
 from paretta.pipelines.quantization.fake_quantize import weight_codes, weight_quantizer
+from paretta.pipelines.reuse.model_snapshot import restored, snapshot
 
 CONVERSIONS = {"QuantizeLinear", "DequantizeLinear"}
 SHAPING = {"Reshape", "Transpose", "MaxPool"}
@@ -166,6 +168,20 @@ def test_training_sees_the_rounding_of_a_sum() -> None:
     step = model.joint_quantizers["add_0"].scale
     torch.testing.assert_close(seen[0] / step, (seen[0] / step).round(), rtol=0, atol=1e-3)
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_quantised_block_is_the_same_after_it_was_kept_and_fetched() -> None:
+    torch.manual_seed(2)
+    inputs = images(64)
+    fresh = ResidualNet()
+    model = quantized(ResidualNet(), inputs, 8)
+    written = snapshot(model, fresh)
+    assert written is not None
+    again = restored(written, ResidualNet()).eval()
+    assert torch.equal(again(inputs), model(inputs))
+    with pytest.raises(RuntimeError):
+        again(inputs[:, :, :0])
+    assert not _get_current_function_mode_stack(), "a pass that fails leaves nothing behind"
 
 
 @pytest.mark.parametrize("gain", [1e-2, 1e-5, 1e-8, 0.0])

@@ -98,3 +98,12 @@ def test_a_frozen_norm_behind_a_layer_that_learns_gives_a_frozen_bias() -> None:
     model = quantized(model, inputs, 8)
     assert not model[0].bias.requires_grad
     assert all(parameter.requires_grad for name, parameter in model.named_parameters() if "weight" in name)
+
+
+def test_frozen_attention_stays_frozen_when_it_is_taken_apart() -> None:
+    inputs = torch.randn(16, 5, 12, generator=torch.Generator().manual_seed(1))
+    encoder = nn.TransformerEncoderLayer(12, 3, 16, batch_first=True).requires_grad_(False)
+    model = quantized(nn.Sequential(encoder, nn.Flatten(), nn.Linear(60, 10)), inputs, 8)
+    learning = {name.split(".")[0] for name, value in model.named_parameters() if value.requires_grad}
+    assert learning == {"2"}
+    assert any("q_proj" in name for name, _ in model.named_parameters())
