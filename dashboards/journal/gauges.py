@@ -12,7 +12,7 @@ GAUGES: Final = {
     "paretta_trials": "trials by status, with the label status",
     "paretta_trials_asked": "trials that the sweep's file asks for",
     "paretta_front_size": "members of the front",
-    "paretta_hypervolume": "volume between front and baseline, in doublings and steps of ten points",
+    "paretta_hypervolume": "volume between front and baseline, in doublings, of shares in steps of ten points",
     "paretta_best": "best value of an objective so far, in base units, with the label meter",
     "paretta_trials_waiting": "running trials that wait for a lane or to be measured",
     "paretta_seconds_left": "expected seconds to the last trial",

@@ -29,7 +29,9 @@ def influence(trials: Sequence[Trial], objectives: Sequence[Objective]) -> dict[
     groups = {name: _groups([trial.knobs.get(name) for trial in finished]) for name in knobs}
     shares = {}
     for objective in objectives:
-        values = np.array([objective.axis(_value(trial, objective), 1.0) for trial in finished])
+        readings = [_value(trial, objective) for trial in finished]
+        typical = float(np.median(np.abs(readings)))
+        values = np.array([objective.axis(reading, typical) for reading in readings])
         shares[objective.meter] = {name: explained_share(values, groups[name]) for name in knobs}
     return shares
 

@@ -19,7 +19,7 @@ class LossScale:
     """One objective with what it is compared to.
 
     A share that training tells, such as accuracy, becomes an error rate, which is modelled by its logarithm. All else
-    is placed on `Objective.axis`: doublings of the baseline, or steps of ten points.
+    is placed on `Objective.axis`: doublings of the baseline.
 
     Args:
         objective: what is read.

@@ -2,9 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 Goal: TypeAlias = Literal["min", "max"]
+
+COST_UNITS: Final = ("B", "s", "ratio", "J", "MACs", "BOPs", "samples/s")
+_STRAIGHT: Final = 2.0**-10  # of the baseline: from 1024 times smaller on, a further halving says little
+_TINY: Final = 1e-290
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,47 @@ class Objective:
         """Whether values compare by ratio, as bytes and seconds do, and not by difference, as shares do."""
         return self.unit != "share"
 
-    def axis(self, value: float, baseline: float) -> float:
-        """Place a value on a scale where the baseline is 0 and smaller is better.
+    @property
+    def is_cost(self) -> bool:
+        """Whether it is a cost, such as bytes or seconds, by its unit, and not how good the answers are."""
+        return self.unit in COST_UNITS
 
-        Sizes, times, rates and other positive quantities: ``log2`` of the ratio, so -1 is half the baseline's size or
-        twice its rate. Shares and everything else: the loss in steps of 10 points, ``(loss - baseline loss) / 0.1``.
+    @property
+    def slack(self) -> float:
+        """How much worse than the baseline still counts for something, on `axis`.
+
+        Of costs nothing; of what says how good the answers are, one step: ten points of a share, or double a loss.
         """
-        if self.is_ratio and value > 0 and baseline > 0:
-            return math.log2(value / baseline if self.goal == "min" else baseline / value)
-        return (self.loss(value) - self.loss(baseline)) / 0.1
+        return 0.0 if self.is_cost else 1.0
+
+    def axis(self, value: float, baseline: float) -> float:
+        """Place a value on a scale where the baseline is 0 and smaller is better; it never falls as the loss rises.
+
+        Shares: the loss in steps of 10 points, ``(loss - baseline loss) / 0.1``. All else by ratio: ``log2(value /
+        baseline)``, so -1 is half the baseline's size or twice its rate. The logarithm goes on as its tangent where a
+        value is smaller than 1/1024 of the baseline, through 0, and as its mirror image below that, so that 0 and
+        other signs have their places. Of a baseline of 0, which has no ratios, the tangent has steps of 0.1.
+
+        >>> errors = Objective("errors", "min", "errors")
+        >>> [round(errors.axis(value, 20.0), 2) for value in (40.0, 20.0, 5.0, 0.0, -20.0)]
+        [1.0, 0.0, -2.0, -11.44, -22.89]
+        """
+        if not self.is_ratio:
+            return (self.loss(value) - self.loss(baseline)) / 0.1
+        if value > 0 and baseline > 0 and min(value, baseline) >= baseline * _STRAIGHT >= _TINY:
+            return _log2_ratio(value, baseline) if self.goal == "min" else _log2_ratio(baseline, value)
+        straight = abs(baseline) * _STRAIGHT
+        straight = straight if straight >= _TINY else 0.1 / math.log(2)
+        return _signed_log2(self.loss(value), straight) - _signed_log2(self.loss(baseline), straight)
+
+
+def _signed_log2(loss: float, straight: float) -> float:
+    """Return an odd, rising scale: ``1 / ln 2 + log2(loss / straight)`` from `straight` on, below it the tangent."""
+    if abs(loss) < straight:
+        return loss / straight / math.log(2)
+    return math.copysign(_log2_ratio(abs(loss), straight) + 1 / math.log(2), loss)
+
+
+def _log2_ratio(value: float, other: float) -> float:
+    ratio = value / other
+    return math.log2(ratio) if 0 < ratio < math.inf else math.log2(value) - math.log2(other)

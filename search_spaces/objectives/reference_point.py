@@ -1,7 +1,6 @@
 """The reference point: what counts as worthless, and from where hypervolume is measured."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import numpy as np
 
@@ -10,16 +9,15 @@ from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.pareto import Losses
 from paretta.search_spaces.objectives.reading import Reading
 
-DEFAULT_POINTS: Final = 1.0  # on the axis of a share: ten points worse than the baseline
-
 
 def reference_axes(
     objectives: Sequence[Objective], baseline: Mapping[str, Reading], given: Sequence[Limit] = ()
 ) -> Losses:
     """Return the reference point [m] on the axes of `Objective.axis`.
 
-    By default it is the baseline: its size, its latency and the like as they are, and ten points less accurate. A bound
-    in `given` replaces the default of its objective.
+    By default it is the baseline: its size, its latency and the like as they are, and one step worse where it says how
+    good the answers are, ten points of accuracy or double its loss, see `Objective.slack`. A bound in `given` replaces
+    the default of its objective.
 
     >>> shares = Objective("accuracy", "max", "share"), Objective("size", "min", "B")
     >>> half = Limit.parse({"meter": "size", "at_most": {"of_baseline": 0.5}})
@@ -42,4 +40,4 @@ def axis_of(limit: Limit, objective: Objective, baseline: Reading | None) -> flo
 
 def _axis(objective: Objective, baseline: Reading | None, own: Mapping[str, Limit]) -> float:
     given = axis_of(own[objective.meter], objective, baseline) if objective.meter in own else None
-    return given if given is not None else 0.0 if objective.is_ratio else DEFAULT_POINTS
+    return objective.slack if given is None else given

@@ -91,9 +91,10 @@ class Front:
     def hypervolume(self) -> float:
         """Volume between the front and the reference point, on the axes of `Objective.axis`.
 
-        See `reference.reference_axes` for the reference point. Zero until the baseline is measured.
+        See `reference_point.reference_axes` for the reference point. Zero until the baseline is measured, and while no
+        trial meets the limits: so it never falls when a trial is added.
         """
-        if self.baseline is None or not self.members:
+        if self.baseline is None or not self.members or self.best_effort:
             return 0.0
         reference = reference_axes(self.objectives, self.baseline.readings, self.reference)
         return hypervolume(self._axes(self.members), reference)
