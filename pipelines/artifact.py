@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MODEL, PLAN, READINGS, MANIFEST = "model.onnx", "plan.yaml", "readings.json", "manifest.json"
 FILES = (MODEL, PLAN, READINGS)
+SAMPLE = "sample.npy"  # one input that the model answers, which folders of earlier versions lack
 _FORMAT = 1
 _NUMBER = (float, int, type(None))
 _READING: dict[str, tuple[type, ...]] = {  # what a reading's document holds
@@ -77,6 +78,7 @@ def write(
     readings: Mapping[str, Reading] | None = None,
     layers: Document | None = None,
     origin: Document | None = None,
+    sample: bytes | None = None,
 ) -> Artifact:
     """Write a delivered folder and return it; equal arguments and versions give equal bytes in every file.
 
@@ -89,6 +91,7 @@ def write(
         readings: by objective, as far as they are known; see `record`.
         layers: what became of each layer, by its name, see `quantization.layer_facts`; the manifest keeps it.
         origin: what else it takes to run the plan again, such as task and number of workers; leads plan.yaml.
+        sample: inputs [1, ...] that the model answers, as the content of a ``.npy`` file.
     """
     recipe: Document = {**(origin or {}), "seed": seed, **plan.to_document()}
     manifest: Document = {
@@ -99,6 +102,7 @@ def write(
         **({"layers": layers} if layers else {}),
     }
     contents = {MODEL: model, PLAN: write_yaml(recipe).encode(), READINGS: _readings(readings or {})}
+    contents |= {} if sample is None else {SAMPLE: sample}
     _write(folder, contents, manifest)
     return open_artifact(folder)
 
@@ -106,7 +110,8 @@ def write(
 def record(folder: Path, readings: Mapping[str, Reading]) -> Artifact:
     """Verify the folder, put `readings` in the place of those it holds, and return it. Raises `DamagedArtifact`."""
     manifest = verify_files(folder)
-    contents = {name: (folder / name).read_bytes() for name in FILES} | {READINGS: _readings(readings)}
+    names = cast("Mapping[str, str]", manifest["files"])
+    contents = {name: (folder / name).read_bytes() for name in names} | {READINGS: _readings(readings)}
     _write(folder, contents, manifest)
     return open_artifact(folder)
 
@@ -199,7 +204,7 @@ def verify_files(folder: Path) -> Document:
     expected = cast("Mapping[str, str]", manifest["files"])
     found = {path.name for path in folder.iterdir()} - {MANIFEST}
     faults = [
-        f"{folder / name}: the manifest does not know this; expected only {', '.join((*FILES, MANIFEST))}"
+        f"{folder / name}: the manifest does not know this; expected only {', '.join((*expected, MANIFEST))}"
         for name in sorted(found - set(expected))
     ]
     for name, digest in sorted(expected.items()):
@@ -257,7 +262,7 @@ def _manifest(folder: Path) -> Document:
         line = _line_of("format", text)
         raise DamagedArtifact(f"{path}:{line}: expected a manifest of format {_FORMAT}, found {found!r}")
     files, layers = manifest.get("files"), manifest.get("layers", {})
-    if not isinstance(files, dict) or set(files) != set(FILES):
+    if not isinstance(files, dict) or {*files, SAMPLE} != {*FILES, SAMPLE}:
         line = _line_of("files", text)
         raise DamagedArtifact(f"{path}:{line}: expected digests of {', '.join(FILES)}, found {files!r:.200}")
     for name, kind in {"seed": int, "data": str, "versions": dict}.items():

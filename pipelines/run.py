@@ -4,9 +4,12 @@ import traceback
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+import torch
 from torch import nn
 
 from paretta.pipelines import artifact
@@ -16,6 +19,7 @@ from paretta.pipelines.outcome import Reused, RunOutcome, StageClock, StageCost
 from paretta.pipelines.quantization.layer_facts import LayerFacts, layer_facts
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.reuse.prefixes import Prefix, packed, prefix_keys, unpacked
+from paretta.pipelines.samples import take
 from paretta.pipelines.stage import Stage, stages_of
 from paretta.pipelines.state.cache import Cache
 from paretta.pipelines.state.checkpoint import Checkpoint
@@ -210,6 +214,7 @@ class _Job:
                 data_digest=data_digest(task),
                 layers={name: facts.to_document() for name, facts in layers.items()},
                 origin=self.origin,
+                sample=_sample(task),
             )
 
 
@@ -235,6 +240,15 @@ class _naming:  # noqa: N801 - reads as a verb in a with statement
 
     def _named(self, reason: str) -> str:
         return reason if reason.startswith(f"{self._stage}: ") else f"{self._stage}: {reason}"
+
+
+def _sample(task: Task) -> bytes:
+    """Return the first input of the validation split, [1, ...], as a ``.npy`` file, equal in all runs."""
+    with seeded(0):
+        inputs, _ = take(task.validation, torch.arange(1))
+    content = BytesIO()
+    np.save(content, inputs.cpu().numpy(), allow_pickle=False)
+    return content.getvalue()
 
 
 def _frozen(model: nn.Module) -> nn.Module:

@@ -1,34 +1,46 @@
 """A first look at whether a delivered model answers at all."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from paretta.pipelines.artifact import MODEL, session
+from paretta.pipelines.artifact import MODEL, SAMPLE, session
 from paretta.search_spaces.errors import DamagedArtifact, first_line
 
 _TYPES = {"float": "float32", "double": "float64"}
 
 
 def require_answer(folder: Path) -> None:
-    """Run the model in `folder` once on zeros, sizes that it leaves free taken as 1.
+    """Run the model in `folder` once, on the sample that lies beside it.
 
-    Raises `DamagedArtifact` where it cannot be loaded or run, or answers with something that is not finite.
+    A folder of an earlier version has no sample: its model is given noise, and zeros where it takes whole numbers;
+    sizes that it leaves free are taken as 1. A score of -inf is an answer, it rules a class out.
+
+    Raises `DamagedArtifact` where the model cannot be loaded or run, or answers with nan or inf.
     """
     from paretta.pipelines.measuring.ort_session import REFUSALS  # noqa: PLC0415 - only this needs the runtime
 
     path = folder / MODEL
     try:
         opened = session(path)
-        zeros = {
-            given.name: np.zeros(
-                [size if isinstance(size, int) else 1 for size in given.shape],
-                _TYPES.get(element := given.type.removeprefix("tensor(").removesuffix(")"), element),
-            )
-            for given in opened.get_inputs()
-        }
-        answers = opened.run(None, zeros)
+        inputs = {given.name: _input(folder, given.type, given.shape) for given in opened.get_inputs()}
+        answers = opened.run(None, inputs)
     except REFUSALS as error:
         raise DamagedArtifact(f"{path}: expected a model that runs, found {first_line(error)}") from None
-    if not all(np.isfinite(answer).all() for answer in answers):
-        raise DamagedArtifact(f"{path}: expected a finite answer to zeros, found one that is not")
+    for answer in answers:
+        if np.isnan(answer).any() or np.isposinf(answer).any() or np.isneginf(answer).all():
+            kind = "a stored sample" if (folder / SAMPLE).is_file() else "noise"
+            raise DamagedArtifact(f"{path}: expected a finite answer to {kind}, found one that is not")
+
+
+def _input(folder: Path, tensor_type: str, shape: Sequence[int | str | None]) -> NDArray[np.generic]:
+    element = tensor_type.removeprefix("tensor(").removesuffix(")")
+    dtype = np.dtype(_TYPES.get(element, element))
+    if (folder / SAMPLE).is_file():
+        return np.load(folder / SAMPLE, allow_pickle=False).astype(dtype, copy=False)
+    sizes = [size if isinstance(size, int) else 1 for size in shape]
+    if np.issubdtype(dtype, np.floating):
+        return np.random.default_rng(0).standard_normal(sizes).astype(dtype)
+    return np.zeros(sizes, dtype)

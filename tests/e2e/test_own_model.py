@@ -92,6 +92,7 @@ def test_what_is_pulled_is_what_was_measured(folder: Path, launched: str) -> Non
         "model.onnx",
         "plan.yaml",
         "readings.json",
+        "sample.npy",
     ]
     readings = json.loads((pulled / "readings.json").read_text())
     assert readings["size"]["value"] == (pulled / "model.onnx").stat().st_size

@@ -66,6 +66,17 @@ def test_readings_are_recorded_later_and_nothing_else_changes(tmp_path: Path) ->
     assert after == contents(tmp_path / "b")
 
 
+def test_a_sample_lies_beside_the_model_and_is_proved_like_it(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    artifact.write(folder, model_bytes(), plan=PLAN, seed=7, data_digest="tensors:abc", sample=b"one input")
+    artifact.record(folder, READINGS)
+    assert (folder / "sample.npy").read_bytes() == b"one input"
+    assert artifact.open_artifact(folder).digests["sample.npy"] == hashlib.sha256(b"one input").hexdigest()
+    (folder / "sample.npy").write_bytes(b"another input")
+    with pytest.raises(DamagedArtifact, match=r"sample\.npy: expected sha256"):
+        artifact.verify_files(folder)
+
+
 @pytest.mark.parametrize(
     ("reasons", "told"),
     [

@@ -56,6 +56,8 @@ def test_a_plan_becomes_an_artifact_with_its_costs(task: Task, tmp_path: Path) -
     delivered = open_artifact(tmp_path / "a")
     assert (delivered.plan, delivered.seed) == (Plan(BASELINE, SMALLER), 3)
     assert delivered.data_digest == data_digest(task)
+    assert isinstance(task.validation, TensorDataset)
+    assert np.array_equal(np.load(tmp_path / "a" / "sample.npy"), task.validation.tensors[0][:1].numpy())
     assert verify_files(tmp_path / "a")["layers"] == {
         name: facts.to_document() for name, facts in outcome.layers.items()
     }

@@ -110,7 +110,7 @@ def test_distillation_compares_the_distributions_over_classes() -> None:
     outputs = model(batch.inputs)
     expected, found = (scores.log_softmax(-1) for scores in (teacher(batch.inputs), outputs))
     gap = functional.kl_div(found, expected, reduction="none", log_target=True).sum(-1).mean()
-    assert gap > 1
+    assert gap > 0.5
     loss = distillation_loss(bench(task, teacher), Distill(weight=1.0, temperature=1.0))
     assert loss(outputs, batch).item() == pytest.approx(gap.item(), rel=1e-5)
 

@@ -1,5 +1,7 @@
+from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
@@ -24,10 +26,31 @@ def test_model_that_answers_is_accepted(tmp_path: Path) -> None:
     require_answer(tmp_path)
 
 
-@pytest.mark.parametrize("operator", ["Reciprocal", "NoSuchOperator"])
-def test_model_that_gives_no_finite_answer_is_refused(tmp_path: Path, operator: str) -> None:
+def test_model_that_cannot_run_is_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "model.onnx", "NoSuchOperator", ["x"])
+    with pytest.raises(DamagedArtifact, match="a model that runs"):
+        require_answer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("operator", "sample", "refused"),
+    [
+        ("Reciprocal", [2.0, -4.0, 1.0], False),
+        ("Reciprocal", [2.0, 0.0, 1.0], True),  # inf
+        ("Reciprocal", None, False),  # of an earlier version: noise, as zeros are no input of such a model
+        ("Log", [1.0, 0.0, 2.0], False),  # -inf rules a class out
+        ("Log", [1.0, -1.0, 2.0], True),  # nan
+        ("Log", [0.0, 0.0, 0.0], True),  # every class is ruled out
+        ("Log", None, True),
+    ],
+)
+def test_the_answer_to_the_stored_sample_decides(
+    operator: str, sample: list[float] | None, refused: bool, tmp_path: Path
+) -> None:
     _write(tmp_path / "model.onnx", operator, ["x"])
-    with pytest.raises(DamagedArtifact, match="finite answer" if operator == "Reciprocal" else "a model that runs"):
+    if sample is not None:
+        np.save(tmp_path / "sample.npy", np.array([sample]))
+    with pytest.raises(DamagedArtifact, match="finite answer") if refused else nullcontext():
         require_answer(tmp_path)
 
 

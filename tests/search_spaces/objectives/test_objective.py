@@ -1,6 +1,7 @@
 """One scale for every objective rises with the loss, through zero and across signs; a better point never hurts."""
 
 import math
+from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -23,7 +24,7 @@ def test_the_axis_rises_with_the_loss(goal: Goal, unit: str, values: list[float]
     objective = Objective("x", goal, unit)
     places = [objective.axis(value, baseline) for value in sorted(values, key=objective.loss)]
     assert all(math.isfinite(place) for place in places)
-    assert all(after >= before - 1e-9 * abs(before) for before, after in zip(places, places[1:], strict=False))
+    assert all(after >= before - 1e-9 * abs(before) for before, after in pairwise(places))
     assert objective.axis(baseline, baseline) == 0
 
 
