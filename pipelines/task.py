@@ -3,16 +3,19 @@
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.stream import Stream
+from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.objectives.objective import Goal
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+_ROUNDING: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,30 @@ class Metric:
     score: Callable[[Tensor, Tensor], Tensor]
     goal: Goal = "max"
     unit: str = "share"
+
+    def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the scores as float64, [n] or one number, of copies that the function may change as it likes.
+
+        A score of -inf rules a class out; other outputs must be finite.
+
+        Raises:
+            WrongInput: the outputs are not numbers, or what comes back is neither one score for each sample nor one
+                for all, or a share that is not between 0 and 1.
+        """
+        count, strange = len(outputs), outputs.isnan() | (outputs == torch.inf)
+        if wrong := int(strange.reshape(count, -1).any(1).sum()):
+            rule = "the model's answers must be numbers, or -inf for a class that it rules out"
+            raise WrongInput(Problem("answers", rule, f"nan or inf for {wrong} of {count} samples"))
+        found = self.score(outputs.clone(), targets.clone())
+        if not isinstance(found, Tensor) or (found.dim() > 0 and found.shape != (count,)):
+            shape = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise WrongInput(Problem("scores", f"must give {count} scores or one number", str(shape)))
+        scores = found.detach().double()
+        if self.unit == "share" and bool(((scores < -_ROUNDING) | (scores > 1 + _ROUNDING)).any()):
+            ends = f"{float(scores.min()):.4g} to {float(scores.max()):.4g}"
+            mend = "divide it by its largest value, or give the metric its own unit: Metric(score, unit='points')"
+            raise WrongInput(Problem("scores", "a share lies between 0 and 1", ends, mend))
+        return scores
 
 
 @dataclass(frozen=True, slots=True, eq=False)

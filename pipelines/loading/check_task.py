@@ -11,6 +11,7 @@ from paretta.pipelines.samples import Samples, num_samples, take
 from paretta.pipelines.stream import Stream
 from paretta.pipelines.task import SPLITS, Metric, Split, Task
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.registry import METERS
 from paretta.search_spaces.user_code import blaming
 
 
@@ -45,6 +46,9 @@ def _field_problems(task: Task, where: str) -> Iterator[Problem]:
     for name, metric in task.metrics.items():
         if not isinstance(metric, Metric):
             yield Problem(f"{where}.metrics[{name}]", "must be a paretta.pipelines.task.Metric", type(metric).__name__)
+        if name in METERS.names() or name.startswith("test_"):
+            rule = "a metric may not be called like a meter, nor start with test_, as readings on the test split do"
+            yield Problem(f"{where}.metrics[{name}]", rule, name, "give it another name")
 
 
 def _split_problems(task: Task, where: str) -> Iterator[Problem]:
@@ -132,10 +136,20 @@ def _score_problems(task: Task, outputs: Tensor, targets: Tensor, where: str) ->
     elif not bool(torch.isfinite(loss)) and num_counted(task, targets) > 0:
         yield Problem(f"{where} loss", "must be finite on an untrained model", float(loss))
     for name, metric in task.metrics.items():
-        with blaming(where, f"metric {name} on outputs {_shape(outputs)}, targets {_shape(targets)}"):
-            score = metric.score(outputs, targets)
-        if not isinstance(score, Tensor) or (score.dim() > 0 and score.shape != (len(outputs),)):
-            yield Problem(f"{where} metric {name}", f"must give {len(outputs)} scores or one number", _shape(score))
+        yield from _metric_problems(name, metric, outputs, targets, where)
+
+
+def _metric_problems(name: str, metric: Metric, outputs: Tensor, targets: Tensor, where: str) -> Iterator[Problem]:
+    """Score batches of two sizes: eight scores could be those of eight samples, or of eight classes."""
+    for count in (len(outputs), max(len(outputs) - 3, 1)):
+        given, wanted = outputs[:count], targets[:count]
+        with blaming(where, f"metric {name} on outputs {_shape(given)}, targets {_shape(wanted)}"):
+            try:
+                metric.scores(given, wanted)
+            except WrongInput as error:
+                place = f"{where} metric {name}"
+                yield from (Problem(f"{place}: {p.where}", p.rule, p.value, p.mend) for p in error.problems)
+                return
 
 
 def _shape(value: object) -> str:

@@ -49,7 +49,7 @@ def measure(
         scratch: where temporary files go; the system's place by default.
 
     Raises:
-        TrialFailed: the artifact does not run.
+        TrialFailed: the artifact does not run, or an input of the split is not finite.
     """
     with TemporaryDirectory(dir=scratch) as temporary:
         folder = Path(temporary)
@@ -89,8 +89,16 @@ def measure_together(
 def _samples(task: Task, split: Split, folder: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     """Return inputs and targets of a split, and leave the inputs in `folder` for the measuring process."""
     inputs, targets = (torch.cat(parts).numpy() for parts in zip(*batches(task.split(split)), strict=True))
+    _require_finite(inputs, split)
     np.save(folder / "inputs.npy", inputs, allow_pickle=False)
     return inputs, targets
+
+
+def _require_finite(inputs: NDArray[np.generic], split: Split) -> None:
+    if np.issubdtype(inputs.dtype, np.floating) and not (finite := np.isfinite(inputs)).all():
+        wrong = np.flatnonzero(~finite.reshape(len(inputs), -1).all(axis=1))
+        told = f"{len(wrong)} of {len(inputs)} inputs of the {split} split are not finite, the first at {wrong[0]}"
+        raise TrialFailed(f"measure: {told}; clean the data")
 
 
 def _probed(

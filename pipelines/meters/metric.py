@@ -8,6 +8,7 @@ import torch
 
 from paretta.pipelines.measuring.intervals import mean_interval
 from paretta.pipelines.meter import Meter, MeterBench
+from paretta.search_spaces.errors import WrongInput, first_line
 from paretta.search_spaces.objectives.objective import Goal
 from paretta.search_spaces.objectives.reading import Reading
 
@@ -32,7 +33,10 @@ class Metric(Meter):
         if bench.outputs is None or bench.targets is None:
             return Reading.not_measured(self.unit, "the artifact was not run on the split")
         outputs, targets = torch.from_numpy(bench.outputs), torch.from_numpy(bench.targets)
-        scores = bench.metrics[self.name].score(outputs, targets).detach().double().numpy()
+        try:
+            scores = bench.metrics[self.name].scores(outputs, targets).numpy()
+        except WrongInput as error:
+            return Reading.not_measured(self.unit, f"{self.name}: {first_line(error)}")
         if not np.isfinite(scores).all():
             return Reading.not_measured(
                 self.unit, f"{self.name} is not finite on {int((~np.isfinite(scores)).sum())} samples"

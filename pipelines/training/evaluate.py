@@ -1,7 +1,5 @@
 """What a model in training answers, and how good that is: for decisions on the way, never for the record."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -31,14 +29,14 @@ def scores(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validatio
     """Return the mean of each of the task's metrics on a split, equal on all ranks (collective).
 
     The model answers in torch, before it is exported: close to what its artifact will do, not the same. It is left in
-    the mode that it came in.
+    the mode that it came in. Raises `WrongInput` where its answers or a metric's are no numbers, see `Metric.scores`.
     """
     was_training = model.training
     dataset = task.split(split)
     outputs = split_answers(model, dataset, ranks).cpu()
     model.train(was_training)
     targets = _targets(dataset)
-    return {name: _mean(metric.score, outputs, targets) for name, metric in task.metrics.items()}
+    return {name: float(metric.scores(outputs, targets).mean()) for name, metric in task.metrics.items()}
 
 
 @torch.no_grad()
@@ -51,7 +49,3 @@ def mean_loss(model: nn.Module, task: Task, ranks: Ranks, split: Split = "valida
 def _targets(dataset: Samples) -> Tensor:
     places = torch.arange(num_samples(dataset))
     return torch.cat([take(dataset, part)[1] for part in torch.split(places, EVALUATION_BATCH)])
-
-
-def _mean(score: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, targets: Tensor) -> float:
-    return float(score(outputs, targets).double().mean())

@@ -162,7 +162,7 @@ def _answers(scratch: Path, split: Split) -> Path:
 def _judged(task: Task, metric: str, split: Split, scratch: Path) -> float:
     outputs = torch.from_numpy(np.load(_answers(scratch, split), allow_pickle=False))
     targets = torch.cat([targets for _, targets in batches(task.split(split))])
-    return float(task.metrics[metric].score(outputs, targets).detach().double().mean())
+    return float(task.metrics[metric].scores(outputs, targets).mean())
 
 
 def _tolerance(claim: Reading, elsewhere: bool) -> float:
