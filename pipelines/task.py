@@ -79,6 +79,8 @@ class Task:
             default 1 of [n, classes], else the one axis that class labels lack; where two may be it, it must be given.
         ignore_label: the class label of what is left out of every loss, such as padding; by default -100, which torch's
             losses leave out. It must be the one that `loss` leaves out; None where every label counts.
+        data_id: names the data, where its samples are not alike in any two readings even though torch, numpy and random
+            are seeded; it must be another one whenever the data changes.
     """
 
     model: nn.Module | Callable[[], nn.Module]
@@ -93,6 +95,7 @@ class Task:
     stream: Stream | None = None
     class_axis: int | None = None
     ignore_label: int | None = -100
+    data_id: str | None = None
 
     @property
     def num_train(self) -> int:

@@ -23,11 +23,13 @@ from paretta.search_spaces.errors import Problem, WrongInput
 @click.option("--stopper", help="Stopper instead of the file's.")
 @click.option("--confirm", type=int, metavar="N", help="Train the front again with N fresh seeds.")
 @click.option("--resume", "again", is_flag=True, help="Go on with SWEEP: name, folder or URI of one that was stopped.")
+@click.option("--changed-code", is_flag=True, help="With --resume: the task's code changed, but no number does.")
 @exits
 def launch_command(
     sweep: str,
     *,
     again: bool,
+    changed_code: bool,
     home: str | None,
     name: str | None,
     address: str | None,
@@ -51,7 +53,9 @@ def launch_command(
         _refuse_with_resume(
             name=name, storage=storage, trials=trials, seed=seed, sampler=sampler, stopper=stopper, confirm=confirm
         )
-        front = resume(sweep, home=home, address=address, tracking_uri=tracking_uri)
+        front = resume(sweep, home=home, address=address, tracking_uri=tracking_uri, changed_code=changed_code)
+    elif changed_code:
+        raise WrongInput(Problem("--changed-code", "only a resumed sweep has code of before", mend="leave it out"))
     else:
         front = run_sweep(
             sweep,

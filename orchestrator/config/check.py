@@ -2,17 +2,18 @@
 
 import inspect
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final, get_args
 
 from paretta.dashboards.journal.record import wishes_of
 from paretta.dashboards.journal.summary import alias, best
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.loading.check_task import check_task
-from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.loading.digests import data_digest, equal_splits
 from paretta.pipelines.loading.load_task import load_task
 from paretta.pipelines.meter import Meter, meter_of
+from paretta.pipelines.reuse.code_digest import code_files
 from paretta.pipelines.run import last_training
 from paretta.pipelines.stage import stage_of, stages_of
 from paretta.pipelines.task import Task
@@ -43,6 +44,8 @@ class Checked:
         corners: plans of the space whose stages fit together, spaced evenly where there are many.
         num_tried: how many different settings of single stages were parsed.
         epochs: of the longest last training in the space; 0 where nothing is trained.
+        code: digests of the task's own source files, by name.
+        warnings: what is not wrong, and worth knowing.
     """
 
     task: Task
@@ -52,6 +55,8 @@ class Checked:
     corners: tuple[Plan, ...]
     num_tried: int
     epochs: int
+    code: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 def check(sweep: Sweep) -> Checked:
@@ -76,7 +81,14 @@ def check(sweep: Sweep) -> Checked:
     problems = [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives), *_variant_problems(sweep)]
     if problems:
         raise WrongInput(*problems)
-    return Checked(task, meters, objectives, data_digest(task), corners, num_tried, max(map(_epochs, corners)))
+    epochs = max(map(_epochs, corners))
+    digest, code, warnings = data_digest(task), code_files(task), tuple(_warnings(task))
+    return Checked(task, meters, objectives, digest, corners, num_tried, epochs, code, warnings)
+
+
+def _warnings(task: Task) -> Iterator[str]:
+    for one, other in equal_splits(task):
+        yield f"{one} and {other} hold the same samples, so readings on {other} say nothing of new data"
 
 
 def check_report(sweep: Sweep, checked: Checked) -> str:
@@ -94,6 +106,7 @@ def check_report(sweep: Sweep, checked: Checked) -> str:
             f"{checked.num_tried} settings of stages and {len(checked.corners)} corner plans parsed{_sampled(knobs)}",
             f"search: {search.trials} trials by {search.sampler} for {goals}; stopper {search.stopper}",
             *([limits] if sweep.limits else []),
+            *(f"warning: {warning}" for warning in checked.warnings),
             f"each trial: {workers.per_trial} workers x {workers.cpus:g} CPU, {workers.gpus:g} GPU",
         ]
     )

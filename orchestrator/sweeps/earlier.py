@@ -1,9 +1,10 @@
 """What is worth trying first: good plans that the field knows, and what earlier sweeps of the same task found."""
 
 import shutil
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.orchestrator.config.check import Checked
@@ -11,6 +12,7 @@ from paretta.orchestrator.config.sweep import Sweep
 from paretta.orchestrator.search.suggester import Suggester
 from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.trials.run_trial import ARTIFACTS
+from paretta.pipelines.reuse.code_digest import changed_files
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.trial import Trial
 
@@ -35,8 +37,8 @@ def earlier_sweeps(sweep: Sweep, checked: Checked, home: Home) -> tuple[Earlier,
     """Read the sweeps whose points are to be taken over.
 
     Raises:
-        WrongInput: one is missing, or was made of other data, another baseline or other objectives, so that its numbers
-            cannot be compared.
+        WrongInput: one is missing, or was made of other data, other code of the task, another baseline or other
+            objectives, so that its numbers cannot be compared.
     """
     names = enumerate(sweep.config.search.warm_start)
     return tuple(_read(name, sweep, checked, home, f"search.warm_start[{index}]") for index, name in names)
@@ -44,9 +46,11 @@ def earlier_sweeps(sweep: Sweep, checked: Checked, home: Home) -> tuple[Earlier,
 
 def _read(name: str, sweep: Sweep, checked: Checked, home: Home, setting: str) -> Earlier:
     record, where = SweepRecord.read(home.find(name)), sweep.source.where(setting)
+    changed = changed_files(cast("Mapping[str, str]", record.facts.get("code") or {}), checked.code)
     missing = {objective.meter for objective in checked.objectives} - {o.meter for o in record.objectives}
     problems = {
         f"the sweep {name!r} was made of other data": record.facts.get("data_digest") != checked.data_digest,
+        f"the sweep {name!r} was made by other code of the task: {', '.join(changed)} changed": bool(changed),
         f"the sweep {name!r} has another baseline": record.config.get("baseline") != sweep.document()["baseline"],
         f"the sweep {name!r} did not measure {', '.join(sorted(missing))}": bool(missing),
     }

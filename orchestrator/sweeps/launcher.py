@@ -1,6 +1,6 @@
 """Run a sweep from its file to its front, or on from where it was interrupted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
@@ -23,6 +23,7 @@ from paretta.orchestrator.sweeps.earlier import Earlier, earlier_sweeps
 from paretta.orchestrator.sweeps.result import SweepFront
 from paretta.orchestrator.sweeps.signals import SweepStopped, stop_signals
 from paretta.orchestrator.sweeps.sweep_run import run_sweep
+from paretta.pipelines.reuse.code_digest import changed_files
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.yaml_io import parse_yaml, write_yaml
 
@@ -91,6 +92,7 @@ def resume(
     home: str | Path | None = None,
     address: str | None = None,
     tracking_uri: str | None = None,
+    changed_code: bool = False,
 ) -> SweepFront:
     """Go on with a sweep that was interrupted, whatever ended it, and return its front.
 
@@ -102,9 +104,10 @@ def resume(
         home: folder of the sweeps; ``$PARETTA_HOME`` or ``./sweeps`` by default.
         address: of a running Ray cluster, or ``auto``; by default a cluster is started for the sweep.
         tracking_uri: of an MLflow store; by default a SQLite file in `home`. Runs that are there are found again.
+        changed_code: go on although the task's code is not what it was: the change does not show in any number.
 
     Raises:
-        WrongInput: there is no such sweep, another process runs it, or its data has changed.
+        WrongInput: there is no such sweep, another process runs it, or its data or code has changed.
         SweepFailed: the sweep could not go on.
         SweepStopped: it was stopped again.
     """
@@ -125,12 +128,26 @@ def resume(
         rule = f"the task's data is not what the sweep began with ({record.facts['data_digest']})"
         mend = "give the task its data of then, or launch a new sweep"
         raise WrongInput(Problem(f"sweep {record.name}", rule, checked.data_digest, mend))
+    if not changed_code:
+        _require_same_code(record, checked)
     placed = cast("str | None", record.facts.get("storage"))
     if placed is not None:
         check_storage(placed, f"sweep {record.name}: its storage")
     earlier = earlier_sweeps(read, checked, place)
     with _prepared(read, checked, folder, address, earlier, storage=placed) as prepared, stop_signals() as stopping:
         return run_sweep(prepared, stopping, store)
+
+
+def _require_same_code(record: SweepRecord, checked: Checked) -> None:
+    """Refuse to mix numbers of two models; sweeps that began with an earlier version say nothing of their code."""
+    changed = changed_files(cast("Mapping[str, str]", record.facts.get("code") or {}), checked.code)
+    if changed:
+        rule = "the task's code is not what the sweep began with, so its trials cannot be compared with new ones"
+        mend = (
+            "bring back the code of then; or launch a new sweep; or add --changed-code where the change cannot show in"
+            " any number"
+        )
+        raise WrongInput(Problem(f"sweep {record.name}", rule, f"{', '.join(changed)} changed", mend))
 
 
 def _free_place(storage: str, name: str) -> str:

@@ -183,6 +183,7 @@ def _facts(prepared: PreparedSweep, tracking_uri: str) -> dict[str, Json]:
     return {
         "folder": str(prepared.sweep.folder),
         "data_digest": prepared.checked.data_digest,
+        "code": dict(prepared.checked.code),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
         "story": prepared.sweep.story,
         "tracking_uri": without_password(tracking_uri),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from paretta.pipelines.loading.digests import is_repeatable
 from paretta.pipelines.losses.class_scores import counted, num_counted, possible_axes
 from paretta.pipelines.samples import Samples, num_samples, take
 from paretta.pipelines.stream import Stream
@@ -83,6 +84,10 @@ def _batch_problems(task: Task, where: str) -> Iterator[Problem]:
         yield from problems
         if problems:
             return
+    if not is_repeatable(task):
+        rule = "two readings of the same samples must be alike where torch, numpy and random are seeded"
+        mend = "draw random views from torch's generator, or name the data yourself: Task(data_id='...', ...)"
+        yield Problem(where, rule, "they differ, so no sweep could be resumed", mend)
 
 
 def _pair_problems(task: Task, model: nn.Module, name: Split, where: str) -> Iterator[Problem]:

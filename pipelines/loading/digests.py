@@ -3,41 +3,80 @@
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from hashlib import sha256
+from itertools import combinations
 
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from paretta.pipelines.bench import seeded
 from paretta.pipelines.samples import Samples, num_samples, take
-from paretta.pipelines.task import SPLITS, Task
+from paretta.pipelines.task import SPLITS, Split, Task
+from paretta.search_spaces.canonical import canonical_json
 
 DIGEST_SAMPLES = 256
+_FEW = 32
+_SEED = 0
 
 
 @lru_cache(maxsize=1)
 def data_digest(task: Task) -> str:
     """Name the content of the three splits, which must not change; remembered for the last task asked about.
 
+    Random views of samples are drawn from seeded generators (torch's, numpy's and random's), so that they are alike in
+    all processes.
+
     Returns:
         ``tensors:<sha256>`` where every byte was read (all splits are TensorDatasets), otherwise ``samples:<sha256>``,
         which covers the lengths and up to 256 evenly spaced samples a split. Of a streamed training split it covers the
-        length and the sample of it.
+        length and the sample of it. ``stated:<sha256>`` covers the task's `data_id` and the lengths.
     """
+    return _data_digest(task)
+
+
+def _data_digest(task: Task) -> str:
     whole = task.stream is None and all(isinstance(task.split(name), TensorDataset) for name in SPLITS)
     digest = sha256()
     if task.stream is not None:
         update_digest(digest.update, torch.tensor(task.stream.num_samples))
-    for name in SPLITS:
-        for tensor in _digested(task.split(name), whole=whole):
-            update_digest(digest.update, tensor)
+    if task.data_id is not None:
+        digest.update(canonical_json([task.data_id, [num_samples(task.split(name)) for name in SPLITS]]).encode())
+        return f"stated:{digest.hexdigest()}"
+    with seeded(_SEED):
+        for name in SPLITS:
+            for tensor in _digested(task.split(name), whole=whole):
+                update_digest(digest.update, tensor)
     return f"{'tensors' if whole else 'samples'}:{digest.hexdigest()}"
+
+
+def is_repeatable(task: Task) -> bool:
+    """Tell whether the data reads alike twice with seeded generators, by a few samples, or has a name of its own."""
+    if task.data_id is not None:
+        return True
+    return all(_few(task.split(name)) == _few(task.split(name)) for name in SPLITS)
+
+
+def equal_splits(task: Task) -> list[tuple[Split, Split]]:
+    """Return the pairs of splits that hold the same samples: of equal length, and a few samples are equal."""
+    lengths = {name: num_samples(task.split(name)) for name in SPLITS}
+    alike = [pair for pair in combinations(SPLITS, 2) if lengths[pair[0]] == lengths[pair[1]]]
+    return [(one, other) for one, other in alike if _few(task.split(one)) == _few(task.split(other))]
+
+
+def _few(dataset: Samples) -> str:
+    digest, length = sha256(), num_samples(dataset)
+    with seeded(_SEED):
+        for tensor in take(dataset, torch.linspace(0, length - 1, min(length, _FEW)).long()):
+            update_digest(digest.update, tensor)
+    return digest.hexdigest()
 
 
 def samples_digest(dataset: Samples) -> str:
     """Name a dataset's content as `data_digest` does (SHA-256, hex)."""
     digest = sha256()
-    for tensor in _digested(dataset, whole=isinstance(dataset, TensorDataset)):
-        update_digest(digest.update, tensor)
+    with seeded(_SEED):
+        for tensor in _digested(dataset, whole=isinstance(dataset, TensorDataset)):
+            update_digest(digest.update, tensor)
     return digest.hexdigest()
 
 

@@ -25,9 +25,35 @@ def code_digest(task: Task) -> str:
     installed libraries does not. What code reads from other files while it runs cannot be seen here.
     """
     total = sha256(version("torch").encode())
-    for digest in sorted({_own_digest(), *(_file_digest(file) for file in _files(task))}):
+    for digest in sorted({_own_digest(), *(_file_digest(file) for file in _loaded_below(_folders(task)))}):
         total.update(digest.encode())
     return total.hexdigest()
+
+
+def code_files(task: Task) -> dict[str, str]:
+    """Return the SHA-256 (hex) of each of the task's own source files, by its path below the folder of a part.
+
+    Code of installed libraries, ours among them, is not there.
+    """
+    folders, found = _folders(task), dict[str, list[str]]()
+    for file in sorted(_loaded_below(_folders(task))):
+        names = [file.relative_to(folder).as_posix() for folder in folders if folder in file.parents]
+        found.setdefault(min(names, key=len), []).append(_file_digest(file))
+    return {name: "".join(digests) for name, digests in found.items()}
+
+
+def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the names of files that are not as they were: of those in both, or all where none is in both.
+
+    Files that are loaded in one process only are left out: what loads them has changed as well, or it does not matter.
+
+    >>> changed_files({"task.py": "a", "other.py": "b"}, {"task.py": "c", "other.py": "b", "new.py": "d"})
+    ['task.py']
+    """
+    both = before.keys() & now.keys()
+    if not both and before and now:
+        return sorted({*before, *now})
+    return sorted(name for name in both if before[name] != now[name])
 
 
 def named_digest(document: Json) -> str:
@@ -77,13 +103,12 @@ def _content_digest(file: str | Path) -> bytes:
         return file_digest(content, "sha256").digest()
 
 
-def _files(task: Task) -> set[Path]:
+def _folders(task: Task) -> set[Path]:
     parts: list[object] = [task.model, task.loss, task.train, task.validation, task.source]
     parts += [*task.metrics.values(), *task.variants.values()]
     parts += [metric.score for metric in task.metrics.values()]
     parts += [task.stream.dataset] if task.stream is not None else []
-    folders = {file.parent for part in parts if (file := _source(_module(part))) is not None}
-    return _loaded_below(folders)
+    return {file.parent for part in parts if (file := _source(_module(part))) is not None}
 
 
 def _loaded_below(folders: set[Path]) -> set[Path]:
