@@ -39,7 +39,8 @@ def _input(folder: Path, tensor_type: str, shape: Sequence[int | str | None]) ->
     element = tensor_type.removeprefix("tensor(").removesuffix(")")
     dtype = np.dtype(_TYPES.get(element, element))
     if (folder / SAMPLE).is_file():
-        return np.load(folder / SAMPLE, allow_pickle=False).astype(dtype, copy=False)
+        sample: NDArray[np.generic] = np.load(folder / SAMPLE, allow_pickle=False)
+        return sample.astype(dtype, copy=False)
     sizes = [size if isinstance(size, int) else 1 for size in shape]
     if np.issubdtype(dtype, np.floating):
         return np.random.default_rng(0).standard_normal(sizes).astype(dtype)
