@@ -28,4 +28,13 @@ class SweepMetrics:
             return
         self._told = time.monotonic()
         for sample in samples(record):
-            self._gauges[sample.name].set(sample.value, tags={"sweep": record.name, **dict(sample.labels)})
+            self._gauges[sample.name].set(sample.value, tags=_in_ascii({"sweep": record.name, **dict(sample.labels)}))
+
+
+def _in_ascii(labels: dict[str, str]) -> dict[str, str]:
+    r"""Return labels as Ray takes them, which are in ASCII: any other letter by its number, so that names stay apart.
+
+    >>> _in_ascii({"sweep": "größe"})
+    {'sweep': 'gr\\xf6\\xdfe'}
+    """
+    return {name: value.encode("ascii", "backslashreplace").decode() for name, value in labels.items()}
