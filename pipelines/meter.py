@@ -49,14 +49,26 @@ class Meter(BaseModel, ABC):
     """Reads one number. A subclass fixes ``kind``, ``unit`` and ``goal`` as literals, so that no sign can be set wrong.
 
     Meters run in a fresh process without torch, except those that judge answers, which need the task.
+
+    Facts of the class, all of which may be left as they are:
+        judges_answers: whether it needs what the artifact answers.
+        changed_by: shapes of stages (`paretta.pipelines.stage.Shape`) after which training changes the reading. Where
+            a plan has none of them, a reading of the untrained structure is exact. None: any training may change it.
+        is_timed: whether the reading follows the kernels that run and their shapes, and nothing else, so that two
+            structures with the same kernels are timed once.
+        is_verified: whether each reading is found again by other means before the artifact counts as delivered.
+        compares: whether it compares times, so that artifacts are told apart best when they are read in the same rounds.
+        unchecked: why `second_look` finds nothing to compare a claimed reading with.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     judges_answers: ClassVar[bool] = False
-
+    changed_by: ClassVar[frozenset[str] | None] = None
+    is_timed: ClassVar[bool] = False
+    is_verified: ClassVar[bool] = False
+    unchecked: ClassVar[str] = "it depends on the machine and the moment"
     compares: ClassVar[bool] = False
-    """The meter compares times, so that artifacts are told apart best when they are read in the same rounds."""
 
     kind: str
     unit: str
@@ -74,6 +86,18 @@ class Meter(BaseModel, ABC):
     def read_together(self, artifacts: Sequence[Path], bench: MeterBench) -> list[Reading]:
         """Return the reading of each artifact, taken side by side where the meter `compares`."""
         return [self.read(artifact, bench) for artifact in artifacts]
+
+    @classmethod
+    def second_look(cls, claim: Reading, artifact: Path, *, model_bytes: int, elsewhere: bool) -> float | None:
+        """Return what a delivered artifact's reading must be, to hold a claim against; None where nothing tells.
+
+        Args:
+            claim: the reading that the artifact claims.
+            artifact: the delivered folder.
+            model_bytes: of its model file, weighed by a process that knows nothing of us.
+            elsewhere: whether this may be another machine than the one that made it.
+        """
+        return None
 
 
 def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *, where: str = "objective") -> Meter:

@@ -1,8 +1,8 @@
 """A stage: its fields are the settings, its one method turns a model into a smaller or better one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from typing import Literal, Self, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
@@ -23,9 +23,20 @@ class Stage(BaseModel, ABC):
 
     The description of a field completes the sentence "give ..." when its value is refused. A stage is a function of
     the model, its settings and the bench: with equal seeds it gives equal results, and it keeps no state of its own.
+
+    Facts of the class, all of which may be left as they are:
+        usual: settings that the field knows to be good, by the beginning of their names; a search tries a stage that
+            has some first, alone and together with the others that do.
+        idle: settings with which the stage does least, by the beginning of their names.
+        calibrates: whether it fits grids to the values and activations of the model as it is, so that what changes
+            those must come before it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+
+    usual: ClassVar[Mapping[str, float]] = {}
+    idle: ClassVar[Mapping[str, float]] = {}
+    calibrates: ClassVar[bool] = False
 
     kind: str
 

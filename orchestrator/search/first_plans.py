@@ -1,26 +1,31 @@
 """Good plans to begin a search with, before anything is known."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from paretta.pipelines.stage import Stage
+from paretta.search_spaces.registry import STAGES
 from paretta.search_spaces.space.holes import Choice, Float, Hole, Int, Label
-from paretta.search_spaces.space.space import Recorder, Space
-
-_KINDS = ("quantize", "prune")
+from paretta.search_spaces.space.space import Recorder, Space, kinds_of
 
 
 def good_plans(space: Space) -> tuple[dict[str, Label], ...]:
-    """Return the answers for int8 everywhere, for half the channels, and for both, as far as the space can say them.
+    """Return the answers that stages name as usual: each such stage alone, the last first, and all of them together.
 
-    All other knobs take the middle of their range, or their first option.
+    So a space of pruning and quantization begins with int8 everywhere, with half the channels, and with both, as far as
+    it can say them. The others of these stages do as little as they can; all other knobs take the middle of their
+    range, or their first option.
 
     >>> space = Space.parse([], [{"kind": "prune", "sparsity": {"float": [0, 0.8]}}, {"kind": "quantize", "bits": 8}])
     >>> good_plans(space)
     ({'prune.sparsity': 0.0}, {'prune.sparsity': 0.5})
     """
-    wishes = ({"quantize"}, {"prune"}, {"quantize", "prune"})
+    classes = {kind: STAGES.load_class(kind, Stage) for kind in kinds_of(space.steps)}  # type: ignore[type-abstract]
+    usual = {kind: stage for kind, stage in classes.items() if stage.usual}
+    wishes = [{kind} for kind in reversed(usual)] + [{*usual}]
     found: dict[str, dict[str, Label]] = {}
     for wish in wishes:
-        recorder = Recorder(_Wisher(frozenset(wish)))
+        recorder = Recorder(_Wisher(frozenset(wish), usual))
         plan = space.fill(recorder)
         if any(stage.get("kind") in wish for stage in plan.stages):
             found.setdefault(plan.fingerprint, dict(recorder.knobs))
@@ -32,14 +37,17 @@ class _Wisher:
     """Answers so that the wished stages are there and do what is usual, and the others do as little as they can."""
 
     wish: frozenset[str]
+    usual: Mapping[str, type[Stage]]
 
     def ask(self, name: str, hole: Hole) -> Label:
-        kind, _, setting = name.partition(".")
-        if kind.partition("@")[0] == "quantize" and "bits" in setting:
-            return _nearest(hole, 8.0)
-        if kind.partition("@")[0] == "prune" and setting.startswith("sparsity"):
-            return _nearest(hole, 0.5 if "prune" in self.wish else 0.0)
-        if isinstance(hole, Choice) and {*hole.labels} & {*_KINDS, None}:
+        owner, _, setting = name.partition(".")
+        for kind, stage in self.usual.items():
+            if owner.partition("@")[0] == kind.rpartition(":")[2]:
+                answers = stage.usual if kind in self.wish else stage.idle
+                for beginning, value in answers.items():
+                    if setting.startswith(beginning):
+                        return _nearest(hole, value)
+        if isinstance(hole, Choice) and {*hole.labels} & {*self.usual, None}:
             return next((label for label in hole.labels if label in self.wish), _least(hole))
         return _middle(hole)
 

@@ -168,5 +168,5 @@ class _MeasuringActor:
     def verify(self, artifact: str) -> None:
         from paretta.pipelines.verification.verify import require_verified  # noqa: PLC0415
 
-        repeatable = [meter.label for meter in self.meters if meter.judges_answers or meter.kind == "size"]
+        repeatable = [meter.label for meter in self.meters if meter.is_verified]
         require_verified(self.files.bring(artifact), self.task, repeatable)

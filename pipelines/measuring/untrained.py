@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import nn
@@ -25,17 +25,6 @@ from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.space.plan import Plan
 
 Certainty: TypeAlias = Literal["exact", "estimate"]
-
-# what training may change of each meter that reads the structure; where it is none of a plan's, the meter is exact
-_BLIND: Final[Mapping[str, set[Shape]]] = {
-    "macs": {"chosen by value"},
-    "latency": {"chosen by value"},
-    "throughput": {"chosen by value"},
-    "bops": {"chosen by value", "widths by value", "stored by value"},  # a layer may use less than its width
-    "size": {"chosen by value", "widths by value", "stored by value"},
-}
-
-_TIMED: Final = ("latency", "throughput", "energy")  # follow the kernels that run and their shapes, and nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +81,7 @@ def foresee(
             _export(baseline, stages[: len(plan.baseline)], plan.baseline_plan(), task, seed)
         readings = _read(candidate, baseline, task, readable, timed={} if timed is None else timed, facts=facts or {})
     shapes = {stage.shape for stage in stages}
-    known = {meter.label: Foreseen(readings[meter.label], certainty(meter.kind, shapes)) for meter in readable}
+    known = {meter.label: Foreseen(readings[meter.label], certainty(meter, shapes)) for meter in readable}
     unknown = "it is known once the model is trained"
     return {
         meter.label: known.get(meter.label, Foreseen(Reading.not_measured(meter.unit, unknown), "estimate"))
@@ -110,7 +99,7 @@ def _read(
     facts: Mapping[str, float],
 ) -> Mapping[str, Reading]:
     """Measure what is not in `timed` already, and add to it."""
-    clocks = [meter for meter in meters if meter.kind in _TIMED]
+    clocks = [meter for meter in meters if meter.is_timed]
     ran = kernels_digest(candidate / artifact.MODEL) if clocks else ""
     again = {meter.label: timed[key] for meter in clocks if (key := f"{meter.label} {ran}") in timed}
     rest = [meter for meter in meters if meter.label not in again]
@@ -147,10 +136,12 @@ def _blur(model: nn.Module) -> None:
         value.add_(noise if name.endswith("running_var") else noise - 5e-4)
 
 
-def certainty(kind: str, shapes: Iterable[Shape]) -> Certainty:
-    """Say how sure a meter's reading is of a plan whose stages have these `shapes`.
+def certainty(meter: Meter, shapes: Iterable[Shape]) -> Certainty:
+    """Say how sure a meter's reading is of a plan whose stages have these `shapes`, see `Meter.changed_by`.
 
-    >>> certainty("macs", ["kept", "stored by value"]), certainty("size", ["kept", "stored by value"])
+    >>> from paretta.pipelines.meter import meter_of
+    >>> shapes: list[Shape] = ["kept", "stored by value"]
+    >>> certainty(meter_of("macs", {}), shapes), certainty(meter_of("size", {}), shapes)
     ('exact', 'estimate')
     """
-    return "exact" if kind in _BLIND and not _BLIND[kind] & set(shapes) else "estimate"
+    return "exact" if meter.changed_by is not None and meter.changed_by.isdisjoint(shapes) else "estimate"

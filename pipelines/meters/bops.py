@@ -1,7 +1,7 @@
 """Bit operations of one sample: multiply-accumulates times the widths of weights and activations, layer by layer."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from paretta.pipelines.measuring.mac_count import LayerWork, WorkMeter
 from paretta.search_spaces.objectives.reading import Detail
@@ -13,6 +13,9 @@ class Bops(WorkMeter):
     It ranks widths on hardware that computes in them. ONNX Runtime computes in 8 bits whatever the weights have, so a
     smaller number here promises no time on a CPU; that is what latency tells.
     """
+
+    # a layer may use less than its width
+    changed_by: ClassVar[frozenset[str] | None] = frozenset({"chosen by value", "widths by value", "stored by value"})
 
     kind: Literal["bops"] = "bops"
     unit: Literal["BOPs"] = "BOPs"

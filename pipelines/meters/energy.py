@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -24,6 +24,8 @@ class Energy(ServedMeter):
     Counters see the whole package or device, idle power and other work included. Without them it is CPU seconds times
     `watts_per_core`: an estimate that ranks models as their CPU time does, no more.
     """
+
+    is_timed: ClassVar[bool] = True
 
     kind: Literal["energy"] = "energy"
     unit: Literal["J"] = "J"

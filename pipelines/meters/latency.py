@@ -39,6 +39,8 @@ class Latency(ServedMeter):
     """
 
     compares: ClassVar[bool] = True
+    changed_by: ClassVar[frozenset[str] | None] = frozenset({"chosen by value"})
+    is_timed: ClassVar[bool] = True
 
     kind: Literal["latency"] = "latency"
     unit: Literal["ratio"] = "ratio"

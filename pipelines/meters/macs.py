@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from paretta.pipelines.artifact import MODEL
 from paretta.pipelines.measuring.mac_count import LayerWork, WorkMeter
@@ -17,6 +17,8 @@ class Macs(WorkMeter):
 
     Beside it stand the share that integers do, and the names of the layers that compute in floats.
     """
+
+    changed_by: ClassVar[frozenset[str] | None] = frozenset({"chosen by value"})
 
     kind: Literal["macs"] = "macs"
     unit: Literal["MACs"] = "MACs"

@@ -17,6 +17,7 @@ class Metric(Meter):
     """The metric called `name`. Unit and goal are those of the task."""
 
     judges_answers: ClassVar[bool] = True
+    is_verified: ClassVar[bool] = True
 
     kind: Literal["metric"] = "metric"
     name: str

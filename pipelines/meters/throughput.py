@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,9 @@ class Throughput(ServedMeter):
     With several threads it is samples per CPU second of all of them together; ``wall_samples_per_second`` in the
     details is what a user of this machine saw, and moves with whatever else ran.
     """
+
+    changed_by: ClassVar[frozenset[str] | None] = frozenset({"chosen by value"})
+    is_timed: ClassVar[bool] = True
 
     kind: Literal["throughput"] = "throughput"
     unit: Literal["samples/s"] = "samples/s"

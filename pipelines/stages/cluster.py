@@ -84,8 +84,8 @@ class Cluster(Stage):
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
         """Centroids come before the grid that they are put on."""
-        if any(stage.kind == "quantize" for stage in earlier):
-            return "would take weights off the grid of `quantize`; put `cluster` before it"
+        if fitted := [stage.kind for stage in earlier if stage.calibrates]:
+            return f"would take weights off the grid of `{fitted[0]}`; put `cluster` before it"
         return None
 
     @property

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import gcd, lcm
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
@@ -76,6 +76,9 @@ class Prune(Stage):
     with zeros where the removed channels are read and with norms over the channels that stay. Layers for which
     nothing is right keep their width and are named with the reason. Torch's weight norm is folded into the weights.
     """
+
+    usual: ClassVar[Mapping[str, float]] = {"sparsity": 0.5}
+    idle: ClassVar[Mapping[str, float]] = {"sparsity": 0.0}
 
     kind: Literal["prune"] = "prune"
     sparsity: Shares = Field(

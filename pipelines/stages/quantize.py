@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Literal, Self, cast
+from typing import ClassVar, Literal, Self, cast
 
 from pydantic import Field, field_validator
 from torch import Tensor, nn
@@ -33,6 +33,10 @@ class Quantize(Stage):
     them. The model stays trainable: a `train` or `distill` stage after this one is quantisation-aware training. With
     `activation_bits: 32` weights take few bytes in the file and are computed with in floats, as fast as before.
     """
+
+    usual: ClassVar[Mapping[str, float]] = {"bits": 8, "activation_bits": 8}
+    idle: ClassVar[Mapping[str, float]] = {"bits": 8, "activation_bits": 8}
+    calibrates: ClassVar[bool] = True
 
     kind: Literal["quantize"] = "quantize"
     bits: Widths = Field(

@@ -49,8 +49,8 @@ class SwapActivation(Stage):
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
         """Calibrated grids fit the activations that they were made for."""
-        if any(stage.kind == "quantize" for stage in earlier):
-            return "would change what `quantize` has calibrated; put `swap_activation` before it"
+        if fitted := [stage.kind for stage in earlier if stage.calibrates]:
+            return f"would change what `{fitted[0]}` has calibrated; put `swap_activation` before it"
         return None
 
     @property

@@ -12,14 +12,15 @@ from typing import Final, Literal, TypeAlias, cast
 import numpy as np
 import torch
 
-from paretta.pipelines.artifact import MANIFEST, MODEL, READINGS, read_readings, require_regular
-from paretta.pipelines.coding.container import SIZE_BYTES, encode_model
+from paretta.pipelines.artifact import MANIFEST, READINGS, read_readings, require_regular
 from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.meter import Meter
 from paretta.pipelines.samples import batches
 from paretta.pipelines.task import SPLITS, Split, Task
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import DamagedArtifact, TrialFailed, first_line
 from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.registry import METERS
 
 WITNESS: Final = Path(__file__).with_name("isolated_check.py")
 TIMEOUT_S: Final = 600.0
@@ -78,12 +79,9 @@ def verify_claims(
         findings = [Finding("manifest", "confirmed", "every file is what its manifest says")]
         findings += [Finding(READINGS, "mismatch", unreadable)] if unreadable else []
         for name, claim in claims.items():
-            if name == "size":
-                findings.append(_compared(name, claim, float(cast(int, report["model_bytes"])), 0.0))
-            elif name == "coded_size" and elsewhere:
-                found = float(len(encode_model((folder / MODEL).read_bytes()).content))
-                # files of the coded format's version 1 lacked the model's size, and were shorter by that
-                found -= SIZE_BYTES if claim.value == found - SIZE_BYTES else 0
+            model_bytes, meter = cast(int, report["model_bytes"]), _meter_called(name)
+            found = meter.second_look(claim, folder, model_bytes=model_bytes, elsewhere=elsewhere) if meter else None
+            if found is not None:
                 findings.append(_compared(name, claim, found, 0.0))
             elif judge is not None and name.removeprefix(_TEST) in judge.metrics:
                 metric, split = name.removeprefix(_TEST), _split(name)
@@ -182,16 +180,14 @@ def _compared(name: str, claim: Reading, found: float, tolerance: float) -> Find
 
 
 def _reason(name: str, task: Task | None, without: str) -> str:
-    if name.removeprefix(_TEST) in (
-        "latency",
-        "throughput",
-        "load_time",
-        "peak_memory",
-        "energy",
-        "train_cost",
-        "train_energy",
-    ):
-        return "it depends on the machine and the moment"
-    if name in ("macs", "bops", "coded_size"):
-        return "it follows from the file, which the manifest holds"
+    meter = _meter_called(name.removeprefix(_TEST))
+    if meter is not None:
+        return meter.unchecked
     return without if task is None else "the task has no metric of this name"
+
+
+def _meter_called(name: str) -> type[Meter] | None:
+    """Return the known meter of this name, None for a metric's; a delivered folder cannot name code."""
+    if name not in METERS.names() or ":" in name:
+        return None
+    return METERS.load_class(name, Meter)  # type: ignore[type-abstract]  # it loads a complete one

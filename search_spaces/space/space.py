@@ -165,7 +165,8 @@ def stage_names(steps: Sequence[Tree]) -> dict[str, str]:
 
     Of a kind that names code, such as ``./mine.py:Mine``, what stands behind the colon is taken.
     """
-    kinds = [(path, kind) for index, step in enumerate(steps) for path, kind in _stages_in(step, f"step{index + 1}")]
+    stages = [found for index, step in enumerate(steps) for found in _stages_in(step, f"step{index + 1}")]
+    kinds = [(path, str(tree["kind"]).rpartition(":")[2]) for path, tree in stages]
     in_space = Counter(kind for _, kind in kinds)
     in_step = Counter((path.partition("[")[0], kind) for path, kind in kinds)
     names = {}
@@ -175,12 +176,17 @@ def stage_names(steps: Sequence[Tree]) -> dict[str, str]:
     return names
 
 
-def _stages_in(tree: Tree, path: str) -> Iterator[tuple[str, str]]:
+def kinds_of(steps: Sequence[Tree]) -> tuple[str, ...]:
+    """Return the kinds of stages in all branches, each once, in order of their first appearance."""
+    return tuple(dict.fromkeys(str(tree["kind"]) for step in steps for _, tree in _stages_in(step, "")))
+
+
+def _stages_in(tree: Tree, path: str) -> Iterator[tuple[str, Mapping[str, Tree]]]:
     if isinstance(tree, Choice):
         for label, option in zip(tree.labels, tree.options, strict=True):
             yield from _stages_in(option, f"{path}[{label}]")
     elif isinstance(tree, dict):
-        yield path, str(tree["kind"]).rpartition(":")[2]
+        yield path, tree
 
 
 @dataclass(slots=True)

@@ -95,7 +95,7 @@ def test_what_runs_the_same_kernels_is_timed_once(task: Task) -> None:
 def test_which_meters_are_exact_follows_from_the_stages(stages: tuple[Document, ...], exact: set[str]) -> None:
     shapes = [stage.shape for stage in stages_of(Plan((TRAIN,), stages))]
     known = ("size", "coded_size", "macs", "bops", "latency", "throughput", "load_time", "peak_memory", "energy")
-    assert {kind for kind in known if certainty(kind, shapes) == "exact"} == exact
+    assert {kind for kind in known if certainty(meter_of(kind, {}), shapes) == "exact"} == exact
 
 
 def test_what_training_decides_is_not_foreseen(task: Task) -> None:
