@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -16,6 +16,7 @@ from paretta.search_spaces.registry import SAMPLERS, STOPPERS
 from paretta.search_spaces.space.space import Space
 from paretta.search_spaces.yaml_io import Located, read_yaml
 
+SWEEP_VERSION: Final = 1  # of the sweep file; a file without one is of version 1
 PRESETS = "paretta.search_spaces.presets"
 
 
@@ -131,6 +132,7 @@ def _as_document(item: object) -> object:
 class SweepConfig(_Section):
     """One sweep: a task, the plan of its baseline, the space of plans to search, and the rules of the search."""
 
+    version: int = Field(default=SWEEP_VERSION, description="the version of this format, which is 1")
     task: TaskConfig = Field(description="a mapping with `use`")
     baseline: list[dict[str, Any]] = Field(
         default=[], description="the stages that train the uncompressed model; none if it comes trained"
@@ -196,6 +198,7 @@ class Sweep:
         """Validate a document that was read."""
         if not isinstance(source.data, Mapping):
             raise WrongInput(Problem(source.file, "a sweep file is a mapping with `task` and `space`", source.data))
+        _check_version(source)
         try:
             config = SweepConfig.model_validate(source.data)
         except ValidationError as error:
@@ -244,6 +247,17 @@ def presets() -> dict[str, str]:
     """Return the shipped sweeps by name, each with the story in its first line."""
     found = {file.name.removesuffix(".yaml"): file for file in files(PRESETS).iterdir() if file.name.endswith(".yaml")}
     return {name: found[name].read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for name in sorted(found)}
+
+
+def _check_version(source: Located) -> None:
+    """Refuse another version first: whatever else such a file says would be misread."""
+    assert isinstance(source.data, Mapping)
+    version = source.data.get("version", SWEEP_VERSION)
+    if isinstance(version, int) and not isinstance(version, bool) and version != SWEEP_VERSION:
+        newer = version > SWEEP_VERSION
+        rule = f"this paretta reads sweep files of version {SWEEP_VERSION}"
+        mend = "install a newer paretta" if newer else f"write version: {SWEEP_VERSION}, or leave it out"
+        raise WrongInput(Problem(source.where("version"), rule, version, mend))
 
 
 def _check_names(search: SearchConfig, where: Callable[[str], str]) -> None:

@@ -98,3 +98,24 @@ def test_a_function_that_takes_something_else_is_told(folder: Path, key: str, ta
     with pytest.raises(WrongInput) as caught:
         check(Sweep.read(str(folder / "sweep.yaml")))
     assert f"sweep.yaml:3 search.{key}: must name a function make({takes}); got './wrong.py:make'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("version", "told"),
+    [
+        (2, "sweep.yaml:1 version: this paretta reads sweep files of version 1; got 2; install a newer paretta"),
+        (0, "sweep.yaml:1 version: this paretta reads sweep files of version 1; got 0; write version: 1"),
+        ("new", "sweep.yaml:1 version: must be a valid integer"),
+    ],
+)
+def test_a_sweep_file_of_another_version_is_refused_before_all_else(tmp_path: Path, version: object, told: str) -> None:
+    (tmp_path / "sweep.yaml").write_text(f"version: {version}\nwhat: this version does not know\n")
+    with pytest.raises(WrongInput) as caught:
+        Sweep.read(str(tmp_path / "sweep.yaml"))
+    assert str(caught.value).startswith(f"{tmp_path}/{told}")
+
+
+def test_a_sweep_file_may_say_its_version(tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text("version: 1\ntask: {use: digits}\nspace: [{kind: train}]\n")
+    read = Sweep.read(str(tmp_path / "sweep.yaml"))
+    assert read.document()["version"] == read.config.version == 1
