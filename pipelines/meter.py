@@ -57,7 +57,7 @@ class Meter(BaseModel, ABC):
         is_timed: whether the reading follows the kernels that run and their shapes, and nothing else, so that two
             structures with the same kernels are timed once.
         is_verified: whether each reading is found again by other means before the artifact counts as delivered.
-        compares: whether it compares times, so that artifacts are told apart best when they are read in the same rounds.
+        compares: whether it compares times, so that artifacts are best told apart when read in the same rounds.
         unchecked: why `second_look` finds nothing to compare a claimed reading with.
     """
 

@@ -1,0 +1,94 @@
+"""What every meter must hold to, tried on the tiny network of the digits as an artifact."""
+
+import json
+from pathlib import Path
+from typing import Final, get_args
+
+import numpy as np
+import pytest
+import torch
+
+from paretta.pipelines.export.to_onnx import to_onnx
+from paretta.pipelines.measuring.served_meter import ServedMeter
+from paretta.pipelines.meter import Meter, MeterBench, answers, meter_of
+from paretta.pipelines.samples import num_samples, take
+from paretta.pipelines.stage import Shape
+from paretta.pipelines.task import Task
+from paretta.pipelines.tasks.digits import make as digits
+from paretta.search_spaces.objectives.objective import Goal
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.user_code import reference_to
+
+FACTS: Final = {"train_cpu_s": 12.5}
+
+
+class MeterContract:
+    """Override the fixture `meter`; `share` too where readings of one artifact may differ by more than a twentieth."""
+
+    share = 0.05
+
+    @pytest.fixture
+    def meter(self) -> Meter:
+        """Return the meter under test."""
+        raise NotImplementedError("override the fixture `meter`")
+
+    @pytest.fixture(scope="class")
+    def artifact(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """Return a folder with the model that is measured."""
+        torch.manual_seed(0)
+        made, task = tmp_path_factory.mktemp("artifact"), measured_task()
+        (made / "model.onnx").write_bytes(to_onnx(task.new_model(), task.example_input).SerializeToString())
+        return made
+
+    @pytest.fixture
+    def first(self, meter: Meter, artifact: Path) -> Reading:
+        """Return one reading."""
+        return read(meter, artifact)
+
+    def test_the_value_is_positive_and_in_its_interval(self, first: Reading) -> None:
+        assert first.value is not None
+        assert first.value > 0
+        assert first.num_samples >= 1
+        if first.low is not None and first.high is not None:
+            assert first.low <= first.value <= first.high
+
+    def test_it_repeats_within_its_own_spread(self, meter: Meter, artifact: Path, first: Reading) -> None:
+        again = read(meter, artifact)
+        assert first.value is not None
+        assert again.value is not None
+        if first.low is None or first.high is None or again.low is None or again.high is None:
+            assert first.value == again.value
+            return
+        widths = (first.high - first.low) + (again.high - again.low)
+        assert abs(first.value - again.value) <= 2 * widths + self.share * max(first.value, again.value)
+
+    def test_unit_and_goal_are_facts(self, meter: Meter, first: Reading) -> None:
+        assert meter.goal in get_args(Goal)
+        assert first.unit == meter.unit
+        assert (meter.changed_by or frozenset()) <= {*get_args(Shape)}
+
+    def test_it_survives_the_journal(self, first: Reading) -> None:
+        text = json.dumps(first.to_document(), allow_nan=False)
+        assert Reading.from_document(json.loads(text)) == first
+
+    def test_its_document_survives_a_round_trip(self, meter: Meter) -> None:
+        document = {**meter.model_dump(mode="json"), "kind": reference_to(type(meter))}
+        assert meter_of(document, measured_task().metrics) == meter
+
+    def test_more_inputs_than_samples_are_no_problem(self, meter: Meter, artifact: Path) -> None:
+        bench = MeterBench(artifact, np.zeros((1, 1, 8, 8), np.float32))
+        served = meter.model_copy(update={"batch_size": 4}) if isinstance(meter, ServedMeter) else meter
+        reading = served.read(artifact, bench)
+        assert reading.value is not None or reading.reason
+
+
+def measured_task() -> Task:
+    """Return the digits with a tiny network."""
+    return digits(width=4, hidden=8)
+
+
+def read(meter: Meter, artifact: Path) -> Reading:
+    """Return a reading on the validation split, the artifact being its own baseline."""
+    task = measured_task()
+    inputs, targets = (part.numpy() for part in take(task.validation, torch.arange(num_samples(task.validation))))
+    return meter.read(artifact, MeterBench(artifact, inputs, answers(artifact, inputs), targets, task.metrics, FACTS))
