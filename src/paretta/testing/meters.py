@@ -1,6 +1,7 @@
 """What every meter must hold to, tried on the tiny network of the digits as an artifact."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Final, get_args
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from paretta.pipelines.bench import seeded
 from paretta.pipelines.export.to_onnx import to_onnx
 from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter, MeterBench, answers, meter_of
@@ -32,13 +34,11 @@ class MeterContract:
         """Return the meter under test."""
         raise NotImplementedError("override the fixture `meter`")
 
-    @pytest.fixture(scope="class")
-    def artifact(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @pytest.fixture
+    def artifact(self, tmp_path: Path) -> Path:
         """Return a folder with the model that is measured."""
-        torch.manual_seed(0)
-        made, task = tmp_path_factory.mktemp("artifact"), measured_task()
-        (made / "model.onnx").write_bytes(to_onnx(task.new_model(), task.example_input).SerializeToString())
-        return made
+        (tmp_path / "model.onnx").write_bytes(_model_bytes())
+        return tmp_path
 
     @pytest.fixture
     def first(self, meter: Meter, artifact: Path) -> Reading:
@@ -85,6 +85,14 @@ class MeterContract:
 def measured_task() -> Task:
     """Return the digits with a tiny network."""
     return digits(width=4, hidden=8)
+
+
+@cache
+def _model_bytes() -> bytes:
+    task = measured_task()
+    with seeded(0):
+        model = task.new_model()
+    return to_onnx(model, task.example_input).SerializeToString()
 
 
 def read(meter: Meter, artifact: Path) -> Reading:
