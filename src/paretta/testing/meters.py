@@ -92,7 +92,8 @@ def _model_bytes() -> bytes:
     task = measured_task()
     with seeded(0):
         model = task.new_model()
-    return to_onnx(model, task.example_input).SerializeToString()
+    serialized: bytes = to_onnx(model, task.example_input).SerializeToString()
+    return serialized
 
 
 def read(meter: Meter, artifact: Path) -> Reading:
