@@ -42,7 +42,7 @@ class _Group:
     size: int
     node: str = ""
     reservation: str = ""
-    order: Directive = "stay"
+    directive: Directive = "stay"
     number: int = 0
     entry: _Entry | None = None
     reports: dict[int, RankReport] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class JobQueue:
     """The queue of jobs, the lanes that serve it and the rules of delivery.
 
     Args:
-        num_lanes: lanes that will say hello.
+        num_lanes: lanes whose ranks will register.
         clock: seconds from any fixed moment on, never running backwards.
         timeouts: the limits of waiting.
     """
@@ -79,7 +79,7 @@ class JobQueue:
         self.lanes = {lane: _Lane(clock(), clock()) for lane in range(num_lanes)}
         self.closed = self.winding_down = False
 
-    # What a client says.
+    # What clients call.
 
     def submit(self, job: QueuedJob) -> None:
         """Queue a job. A uid that is waiting or running keeps its place; one that has ended may be run again."""
@@ -107,7 +107,7 @@ class JobQueue:
             self.queue.remove(entry)
             self._end(entry, "stopped", reason="stopped before it began")
 
-    def look(self, uid: str, seen: int) -> JobUpdate:
+    def update_of(self, uid: str, seen: int) -> JobUpdate:
         """Return the progress after the first `seen` messages, and the outcome if the job has ended."""
         entry = self.entries[uid]
         return JobUpdate(tuple(entry.progress[seen:]), entry.outcome, self._where(entry))
@@ -131,17 +131,17 @@ class JobQueue:
             self._end(entry, "returned")
 
     def close(self) -> None:
-        """Send every lane home; jobs that have not ended are returned."""
+        """Have every lane end; jobs that have not ended are returned."""
         self.closed = True
         for entry in list(self.entries.values()):
             if entry.outcome is None:
                 self._end(entry, "returned", reason="the lanes were closed")
         self.queue.clear()
 
-    # What a rank says.
+    # What the ranks of a lane call.
 
-    def hello(self, address: RankAddress, size: int, node: str = "", reservation: str = "", kills: int = 0) -> None:
-        """Greet a rank of a group of `size` on `node`, which holds `reservation` of the cluster.
+    def register(self, address: RankAddress, size: int, node: str = "", reservation: str = "", kills: int = 0) -> None:
+        """Register a rank of a group of `size` on `node`, which holds `reservation` of the cluster.
 
         The first of a new incarnation ends the old group, whose job is delivered again. `kills` counts the processes
         that the node's system has ended for want of memory: where it has grown, that is what became of the old group.
@@ -163,14 +163,14 @@ class JobQueue:
         """Keep in mind that the lane's group dies because its node ran out of memory."""
         self.lanes[lane].out_of_memory = True
 
-    def orders(self, address: RankAddress) -> Directive:
-        """Tell a rank whether to stay; asking is also its sign of life."""
+    def heartbeat(self, address: RankAddress) -> Directive:
+        """Take a rank's sign of life, and answer whether it is to stay."""
         lane, group = self.lanes[address.lane], self._group(address)
         lane.heard = self.clock()
         if self.closed or group is None or lane.ended is not None:
             return "leave"
         group.seen[address.rank] = lane.heard
-        return group.order
+        return group.directive
 
     def take(self, address: RankAddress, number: int) -> Assignment | None:
         """Hand out job `number` of this incarnation, the same to every rank; None while there is none.
@@ -178,7 +178,7 @@ class JobQueue:
         A rank that is ahead waits here, outside of any collective, until the others have ended the job before.
         """
         group = self._group(address)
-        if self.closed or group is None or group.order != "stay" or group.number != number:
+        if self.closed or group is None or group.directive != "stay" or group.number != number:
             return None
         if group.entry is None and self.queue:
             group.entry = entry = self.queue.popleft()
@@ -200,7 +200,7 @@ class JobQueue:
         return group.verdicts[index]
 
     def report(self, address: RankAddress, number: int, report: RankReport) -> None:
-        """Acknowledge a job on one rank; with the last rank's word the job ends."""
+        """Acknowledge a job on one rank; with the last rank's report the job ends."""
         group = self._group(address)
         if group is None or group.number != number or group.entry is None:
             return
@@ -222,10 +222,19 @@ class JobQueue:
             self.queue.clear()
 
     def add_lane(self) -> int:
-        """Make room for one more lane, which will say hello, and return its number."""
+        """Make room for one more lane, whose ranks will register, and return its number."""
         number = len(self.lanes)
         self.lanes[number] = _Lane(self.clock(), self.clock())
         return number
+
+    def served(self, lane: int) -> int:
+        """Count the attempts at jobs that ended on `lane`, by whatever: while they do, the lane is not to blame."""
+        return self.lanes[lane].served + self.lanes[lane].lost_jobs
+
+    def reservation(self, lane: int) -> str:
+        """Return what the last worker group of `lane` held of the cluster; empty before there was one."""
+        group = self.lanes[lane].group
+        return group.reservation if group is not None else ""
 
     def alive(self) -> int:
         """Count the lanes that have not ended."""
@@ -235,7 +244,7 @@ class JobQueue:
         """Say why no lane is left; nothing while one is, or where they were closed."""
         return "" if self.closed or self.alive() else self._why_no_lane()
 
-    # What time says.
+    # What the clock brings about.
 
     def tick(self) -> None:
         """Apply the limits of waiting."""
@@ -260,14 +269,14 @@ class JobQueue:
         limit = entry.job.limit_s
         if limit is not None and now - entry.started > limit:
             self._finish(lane, group, "failed", reason=f"took longer than its limit of {limit:g} s")
-            group.order = "restart"
+            group.directive = "restart"
 
     def _check_life(self, lane: int, group: _Group, now: float) -> None:
         silent = sorted(rank for rank, seen in group.seen.items() if now - seen > self.timeouts.hung_s)
         if group.entry is not None and silent:
             which = ", ".join(map(str, silent))
             self._lose_job(lane, f"rank {which} of lane {lane} gave no sign of life for {self.timeouts.hung_s:g} s")
-            group.order = "restart"
+            group.directive = "restart"
 
     def _check_agreement(self, lane: int, group: _Group, now: float) -> None:
         if group.entry is None or group.first_error is None or now - group.first_error <= self.timeouts.agree_s:
@@ -290,7 +299,7 @@ class JobQueue:
         """Fail with the first error, which is the cause, and renew the group: its collectives are out of step."""
         rank, cause = next((rank, report) for rank, report in group.reports.items() if report.error_type)
         self._finish(lane, group, "failed", reason=f"{cause.reason} (rank {rank}{how})", detail=cause.detail)
-        group.order = "restart"
+        group.directive = "restart"
 
     def _finish(
         self,

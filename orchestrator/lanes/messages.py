@@ -17,7 +17,7 @@ ProgressMessage: TypeAlias = Mapping[str, Json]
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """A job in its envelope. The payload stays pickled, so the job queue never imports what it carries."""
+    """A job as the queue keeps it. The payload stays pickled, so the job queue never imports what it carries."""
 
     uid: str
     payload: bytes
@@ -27,7 +27,7 @@ class QueuedJob:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A job on its way to one rank; `attempt` counts from 1."""
+    """A job given to one rank; `attempt` counts from 1."""
 
     job: QueuedJob
     attempt: int

@@ -202,7 +202,7 @@ class LanePool:
         self.close(timeout_s=20.0 if error is None else 5.0)
 
     def close(self, *, timeout_s: float = 20.0) -> None:
-        """Send the ranks home, wait for their groups to end, and kill what is left after `timeout_s`."""
+        """Have the ranks leave, wait for their groups to end, and kill what is left after `timeout_s`."""
         if self.trainers is None:
             return
         try:

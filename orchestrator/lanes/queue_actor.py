@@ -24,7 +24,7 @@ class QueueActor:
     """Passes every call on to its `JobQueue`, wakes whoever waits, and lets time's own rules act.
 
     Args:
-        num_lanes: lanes that will say hello.
+        num_lanes: lanes whose ranks will register.
         timeouts: the limits of waiting.
     """
 
@@ -43,13 +43,13 @@ class QueueActor:
         self._wake()
 
     async def wait(self, uid: str, seen: int, timeout_s: float) -> JobUpdate:
-        """See `JobQueue.look`; waits for news."""
+        """See `JobQueue.update_of`; waits for news."""
 
         def news() -> JobUpdate | None:
-            update = self.jobs.look(uid, seen)
+            update = self.jobs.update_of(uid, seen)
             return update if update.progress or update.outcome else None
 
-        return await self._until(news, timeout_s) or self.jobs.look(uid, seen)
+        return await self._until(news, timeout_s) or self.jobs.update_of(uid, seen)
 
     async def forget(self, uid: str) -> None:
         """See `JobQueue.forget`."""
@@ -65,17 +65,17 @@ class QueueActor:
         self.jobs.close()
         self._wake()
 
-    async def hello(self, address: RankAddress, size: int, node: str, reservation: str, kills: int) -> None:
-        """See `JobQueue.hello`."""
-        self.jobs.hello(address, size, node, reservation, kills)
+    async def register(self, address: RankAddress, size: int, node: str, reservation: str, kills: int) -> None:
+        """See `JobQueue.register`."""
+        self.jobs.register(address, size, node, reservation, kills)
         self._wake()
 
-    async def orders(self, address: RankAddress, timeout_s: float) -> Directive:
-        """See `JobQueue.orders`; waits for another order than to stay."""
+    async def heartbeat(self, address: RankAddress, timeout_s: float) -> Directive:
+        """See `JobQueue.heartbeat`; answers at once where the directive is another than to stay."""
 
         def other() -> Directive | None:
-            order = self.jobs.orders(address)
-            return None if order == "stay" else order
+            directive = self.jobs.heartbeat(address)
+            return None if directive == "stay" else directive
 
         return await self._until(other, timeout_s) or "stay"
 
@@ -120,13 +120,12 @@ class QueueActor:
         return self.jobs.alive()
 
     async def served(self, lane: int) -> int:
-        """Count the attempts at jobs that ended on `lane`, by whatever: while they do, the lane is not to blame."""
-        return self.jobs.lanes[lane].served + self.jobs.lanes[lane].lost_jobs
+        """See `JobQueue.served`."""
+        return self.jobs.served(lane)
 
     async def reservation(self, lane: int) -> str:
-        """Return what the last worker group of `lane` held of the cluster; empty before there was one."""
-        group = self.jobs.lanes[lane].group
-        return group.reservation if group is not None else ""
+        """See `JobQueue.reservation`."""
+        return self.jobs.reservation(lane)
 
     def _wake(self) -> None:
         self.changed.set()

@@ -16,10 +16,10 @@ _LOOK_S: Final = 0.5  # between two looks at whether the trainers live
 
 
 class TrainerSupervisor:
-    """Keeps one host a lane, in a thread of the driver.
+    """Keeps one trainer for each lane, in a thread of the driver.
 
     Ray would begin them anew by itself, but where a node's memory is short it kills first what it may begin anew, and a
-    lane whose host dies loses its workers with it, whichever lane took the memory.
+    lane whose trainer dies loses its workers with it, whichever lane took the memory.
 
     Args:
         queue: of all lanes.
@@ -37,20 +37,20 @@ class TrainerSupervisor:
         self.thread.start()
 
     def begin(self, lane: int) -> None:
-        """Start the host of a lane."""
+        """Start the trainer of a lane."""
         self.actors[lane] = light_actor(TrainerActor, self.environment)
         self.runs[lane] = self.actors[lane].run.remote(lane, self.queue, self.group)
 
     def close(self, timeout_s: float) -> None:
-        """Wait for the trainers to end, whose lanes have been sent home, and kill what is left after `timeout_s`."""
+        """Wait for the trainers to end, whose lanes have been closed, and kill what is left after `timeout_s`."""
         self.over.set()
         self.thread.join(timeout_s)
         try:
             if self.runs:
                 ray.wait(list(self.runs.values()), num_returns=len(self.runs), timeout=timeout_s)
         finally:
-            for host in self.actors.values():
-                ray.kill(host)
+            for actor in self.actors.values():
+                ray.kill(actor)
 
     def _watch(self) -> None:
         while not self.over.wait(_LOOK_S):
@@ -64,7 +64,7 @@ class TrainerSupervisor:
                 return  # the job queue is gone, and with it the sweep
 
     def _mend(self, lane: int, why: str) -> None:
-        """Begin a host anew, unless it died again and again while its lane served no job."""
+        """Start a trainer anew, unless it died again and again while its lane served no job."""
         served: int = answer(self.queue.served.remote(lane))
         lost, before = self.losses.get(lane, (0, served))
         self.losses[lane] = (lost + 1 if served == before else 1, served)
@@ -72,7 +72,7 @@ class TrainerSupervisor:
             self.begin(lane)
         else:
             del self.runs[lane]
-            answer(self.queue.lane_ended.remote(lane, f"its host died again and again ({why})"))
+            answer(self.queue.lane_ended.remote(lane, f"its trainer died again and again ({why})"))
 
 
 def _is_running(run: "ray.ObjectRef[None]") -> bool:
@@ -82,7 +82,7 @@ def _is_running(run: "ray.ObjectRef[None]") -> bool:
 
 
 def _death(run: "ray.ObjectRef[None]") -> str:
-    """Say what a host died of; nothing while it lives, or where its lane was sent home."""
+    """Say what a trainer died of; nothing while it lives, or where its lane was closed."""
     ended, _ = ray.wait([run], timeout=0)
     try:
         ray.get(ended)

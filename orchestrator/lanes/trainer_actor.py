@@ -37,7 +37,7 @@ class TrainerActor:
     """Runs one lane's trainer in a process of its own, so that the driver needs no torch and keeps its signals."""
 
     def run(self, lane: int, queue: ActorHandle[QueueActor], group: GroupSettings) -> None:
-        """Keep the worker group up until it is sent home, or fails again and again without serving a job."""
+        """Keep the worker group up until it is told to leave, or fails again and again without serving a job."""
         self.lane, self.queue, self.group = lane, queue, group
         from ray.train import TrainingFailedError  # noqa: PLC0415
 
@@ -47,7 +47,7 @@ class TrainerActor:
             self._release()
             try:
                 trainer().fit()
-                reason = "it was sent home"
+                reason = "it was told to leave"
             except (TrainingFailedError, *DEATHS) as error:
                 lost += isinstance(error, DEATHS)  # the controller itself died
                 if answer(self.queue.served.remote(self.lane)) > served:
@@ -117,13 +117,13 @@ def _last_line(error: BaseException) -> str:
 
 
 def oom_reporter(lane: int, queue: ActorHandle[QueueActor]) -> "UserCallback":
-    """Return what tells the job queue why a worker died, before its successor says hello."""
+    """Return what tells the job queue why a worker died, before its successor registers."""
     from ray.train import UserCallback  # noqa: PLC0415 - only this process trains
 
-    class Witness(UserCallback):
+    class OomReporter(UserCallback):
         def after_exception(self, run_context: object, worker_exceptions: Mapping[int, Exception]) -> None:
             causes = [getattr(error, "health_check_failure", error) for error in worker_exceptions.values()]
             if any(map(out_of_memory, causes)):
                 answer(queue.blame_memory.remote(lane))
 
-    return Witness()
+    return OomReporter()

@@ -1,4 +1,4 @@
-"""One rank of a lane: takes jobs from the job queue, runs the handler on them and follows orders."""
+"""One rank of a lane: takes jobs from the job queue, runs the handler on them and follows directives."""
 
 import platform
 import threading
@@ -20,7 +20,7 @@ from paretta.search_spaces.errors import ParettaError, TrialFailed, out_of_memor
 
 Payload: TypeAlias = Mapping[str, object]
 
-ORDERS_S = 1.0  # between two signs of life of a rank
+HEARTBEAT_S = 1.0  # between two heartbeats of a rank
 TAKE_S = 10.0  # of one wait for the next job
 
 
@@ -80,12 +80,12 @@ def serve_jobs(config: Mapping[str, object]) -> None:
     address, held = RankAddress(lane, incarnation, context.get_world_rank()), get_current_placement_group()
     reservation = held.id.hex() if held else ""
     node, size = platform.node(), context.get_world_size()
-    answer(queue.hello.remote(address, size, node, reservation, oom_kills()))
-    _Rank(queue, address, rank).follow(cloudpickle.loads(handler))
+    answer(queue.register.remote(address, size, node, reservation, oom_kills()))
+    _Rank(queue, address, rank).serve(cloudpickle.loads(handler))
 
 
 class _Rank:
-    """One process of a worker group: a thread that runs jobs, and this one that follows orders."""
+    """One process of a worker group: a thread that runs jobs, and this one that follows directives."""
 
     def __init__(
         self,
@@ -95,34 +95,34 @@ class _Rank:
     ) -> None:
         self.queue, self.address, self.rank = queue, address, rank
 
-    def follow(self, handler: Handler) -> None:
-        """Serve until the order to leave; raises `GroupBroken` on the order to restart.
+    def serve(self, handler: Handler) -> None:
+        """Serve until the directive to leave; raises `GroupBroken` on the directive to restart.
 
         Whatever the handler's thread is stuck in ends with the process, which Ray Train ends when this returns.
         """
         worker = threading.Thread(target=self._work, args=(handler,), daemon=True, name="paretta-handler")
         worker.start()
-        order: Directive = "stay"
-        while order == "stay":
-            order = answer(self.queue.orders.remote(self.address, ORDERS_S), ORDERS_S)
+        directive: Directive = "stay"
+        while directive == "stay":
+            directive = answer(self.queue.heartbeat.remote(self.address, HEARTBEAT_S), HEARTBEAT_S)
             if not worker.is_alive():
                 raise GroupBroken(f"the handler's thread of rank {self.address.rank} ended")
-        if order == "restart":
+        if directive == "restart":
             raise GroupBroken("the ranks did not end their job alike")
 
     def _work(self, handler: Handler) -> None:
         number = 0
         while True:
-            delivery: Assignment | None = answer(self.queue.take.remote(self.address, number, TAKE_S), TAKE_S)
-            if delivery is not None:
-                report = self._run(handler, delivery, number)
+            assignment: Assignment | None = answer(self.queue.take.remote(self.address, number, TAKE_S), TAKE_S)
+            if assignment is not None:
+                report = self._run(handler, assignment, number)
                 answer(self.queue.report.remote(self.address, number, report))
                 number += 1
 
-    def _run(self, handler: Handler, delivery: Assignment, number: int) -> RankReport:
+    def _run(self, handler: Handler, assignment: Assignment, number: int) -> RankReport:
         try:
-            rank = self.rank(delivery.attempt, self._progress_of(number))
-            value = handler(cloudpickle.loads(delivery.job.payload), rank)
+            rank = self.rank(assignment.attempt, self._progress_of(number))
+            value = handler(cloudpickle.loads(assignment.job.payload), rank)
             return RankReport(result=sealed(value) if self.address.rank == 0 else None)
         except JobStopped as stop:
             return RankReport(error_type="JobStopped", reason=str(stop), stopped=True)

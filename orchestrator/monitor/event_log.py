@@ -19,7 +19,7 @@ class Display(Protocol):
     def update(self, record: SweepRecord, event: Document) -> None:
         """Show what `event` changed; `record` has it already."""
 
-    def note(self, text: str) -> None:
+    def show_line(self, text: str) -> None:
         """Show one line."""
 
 
@@ -55,14 +55,14 @@ class EventLog:
             try:
                 self.files.bring(trial.artifact)
             except TrialFailed as error:
-                self.display.note(f"the artifact of {trial.uid} is not here yet: {error}")
+                self.display.show_line(f"the artifact of {trial.uid} is not here yet: {error}")
         self._take(self.journal.trial(trial))
 
     def progress(self, uid: str, message: Document) -> None:
         """See `Journal.progress`; what is warned of is shown, the same text once."""
         for text in [text for text in warnings_in(message) if text not in self.warned]:
             self.warned.add(text)
-            self.display.note(f"{uid}: {text}")
+            self.display.show_line(f"{uid}: {text}")
         self._take(self.journal.progress(uid, message))
 
     def front(self, uids: tuple[str, ...]) -> None:

@@ -51,7 +51,7 @@ class PlainDisplay:
         if trial is not None:
             self.console.print(f"{summary(record, self.num_trials)} | {ending(trial)}", soft_wrap=True, markup=False)
 
-    def note(self, text: str) -> None:
+    def show_line(self, text: str) -> None:
         """Write one line."""
         self.console.print(text, soft_wrap=True, markup=False)
 
@@ -69,7 +69,7 @@ class LiveDisplay:
             self.live.console.print(ending(trial), soft_wrap=True, markup=False)
         self.live.update(self._panel(record))
 
-    def note(self, text: str) -> None:
+    def show_line(self, text: str) -> None:
         """Write one line above the panel."""
         self.live.console.print(text, soft_wrap=True, markup=False)
 

@@ -80,7 +80,7 @@ class SweepContext:
         return self.stopping.heed(self._wind_down)
 
     def _wind_down(self) -> None:
-        self.log.display.note(f"{self.stopping.asked}: what runs is finished first; once more stops at once")
+        self.log.display.show_line(f"{self.stopping.asked}: what runs is finished first; once more stops at once")
         self.trials.lanes.wind_down()
 
     def require_going_on(self) -> None:

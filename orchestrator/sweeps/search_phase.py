@@ -36,7 +36,7 @@ def search_candidates(context: SweepContext, baseline: Trial) -> None:
         if in_vain > context.trials.attempts:
             raise context.failed(f"{NO_MEMORY}; {MEMORY_MEND}")
         ended = len(record.endings)
-        context.log.display.note(f"{NO_MEMORY}; the search goes on with what was running")
+        context.log.display.show_line(f"{NO_MEMORY}; the search goes on with what was running")
 
 
 def _take_over(context: SweepContext) -> None:
@@ -56,7 +56,7 @@ def _searched(context: SweepContext, baseline: Trial, throttle: Throttle) -> boo
             searcher.close()
         elif throttle.due() and _grow(context):
             searcher.allow_one_more()
-            display.note("a node has joined: one more lane is starting")
+            display.show_line("a node has joined: one more lane is starting")
 
     callback = JournalCallback(context.log, each_step=each_step, on_returned=searcher.close)
     if not tuned(
@@ -72,7 +72,7 @@ def _searched(context: SweepContext, baseline: Trial, throttle: Throttle) -> boo
     if callback.returned:
         raise context.failed(callback.why or "the job queue or the measuring actor died")
     if searcher.suggester.over is not None:
-        display.note(f"the search ended early: {searcher.suggester.over}")
+        display.show_line(f"the search ended early: {searcher.suggester.over}")
     return True
 
 
@@ -97,7 +97,7 @@ def _searcher(context: SweepContext, baseline: Trial) -> TuneSearcher:
 
     searcher, same = replay_history(make, tuple(history(prepared.folder)))
     if not same:
-        context.log.display.note("the sampler would ask otherwise today; it goes on from the same results")
+        context.log.display.show_line("the sampler would ask otherwise today; it goes on from the same results")
     for trial in [trial for trial in trials if trial.role == "delivered"]:
         searcher.add_trial(trial)
     return searcher

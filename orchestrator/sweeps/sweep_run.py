@@ -54,7 +54,7 @@ def run_sweep(prepared: PreparedSweep, stopping: StopRequest, tracking_uri: str)
     with (
         Journal(folder) as journal,
         display(prepared.sweep.config.search.trials) as shown,
-        mirrored(files, shown.note),
+        mirrored(files, shown.show_line),
     ):
         record = SweepRecord.read(folder)  # what another process wrote until it gave up the right to write is in it
         if record.status == "done":
@@ -131,7 +131,9 @@ def _ending_written(log: EventLog, folder: Path) -> Iterator[EventLog]:
 def _workers(prepared: PreparedSweep, log: EventLog, stopping: StopRequest) -> Iterator[SweepContext]:
     """Start the lanes and the measuring actor, and end them with the block."""
     workers, task = prepared.sweep.config.workers, _task(prepared)
-    log.display.note(f"{prepared.folder.name}: starting {prepared.num_lanes} lane(s) of {workers.per_trial} worker(s)")
+    log.display.show_line(
+        f"{prepared.folder.name}: starting {prepared.num_lanes} lane(s) of {workers.per_trial} worker(s)"
+    )
     with _lanes(prepared, task) as lanes:
         measuring = MeasuringClient.start(task, prepared.sweep.config.objectives, prepared.slot, prepared.files)
         trials = TrialContext(

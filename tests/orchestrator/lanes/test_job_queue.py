@@ -6,40 +6,40 @@ from paretta.orchestrator.lanes.job_queue import JobQueue
 from paretta.orchestrator.lanes.messages import JobOutcome, QueuedJob, RankAddress, RankReport, Timeouts
 
 OK = RankReport(result=b"value")
-PATIENCE = Timeouts(agree_s=10.0, alive_s=4.0, hung_s=30.0, silence_s=100.0)
+TIMEOUTS = Timeouts(agree_s=10.0, alive_s=4.0, hung_s=30.0, silence_s=100.0)
 
 
 class FakeLanes:
-    """A jobs with lanes of two ranks, and the hand that moves its clock."""
+    """A queue with lanes of two ranks, and a clock that the test moves."""
 
     def __init__(self, num_lanes: int = 1) -> None:
         self.now = 0.0
-        self.box = JobQueue(num_lanes, lambda: self.now, PATIENCE)
+        self.jobs = JobQueue(num_lanes, lambda: self.now, TIMEOUTS)
 
     def group(self, lane: int = 0, incarnation: str = "first", kills: int = 7) -> tuple[RankAddress, RankAddress]:
         ranks = RankAddress(lane, incarnation, 0), RankAddress(lane, incarnation, 1)
         for rank in ranks:
-            self.box.hello(rank, 2, "node-a", kills=kills)
+            self.jobs.register(rank, 2, "node-a", kills=kills)
         return ranks
 
     def submit(self, *uids: str, limit_s: float | None = None) -> None:
         for uid in uids:
-            self.box.submit(QueuedJob(uid, uid.encode(), max_attempts=2, limit_s=limit_s))
+            self.jobs.submit(QueuedJob(uid, uid.encode(), max_attempts=2, limit_s=limit_s))
 
     def taken(self, address: RankAddress, number: int) -> str | None:
-        delivery = self.box.take(address, number)
+        delivery = self.jobs.take(address, number)
         return delivery and delivery.job.uid
 
     def outcome(self, uid: str) -> JobOutcome:
-        outcome = self.box.look(uid, 0).outcome
+        outcome = self.jobs.update_of(uid, 0).outcome
         assert outcome is not None
         return outcome
 
     def wait(self, seconds: float, *alive: RankAddress) -> None:
         self.now += seconds
         for address in alive:
-            self.box.orders(address)
-        self.box.tick()
+            self.jobs.heartbeat(address)
+        self.jobs.tick()
 
 
 def test_all_ranks_get_the_same_jobs_in_the_same_order() -> None:
@@ -47,9 +47,9 @@ def test_all_ranks_get_the_same_jobs_in_the_same_order() -> None:
     zero, one = queue.group()
     queue.submit("a", "b")
     assert queue.taken(one, 0) == queue.taken(zero, 0) == "a"
-    queue.box.report(one, 0, OK)
+    queue.jobs.report(one, 0, OK)
     assert queue.taken(one, 1) is None  # rank 0 is still at work
-    queue.box.report(zero, 0, RankReport(result=b"of rank 0"))
+    queue.jobs.report(zero, 0, RankReport(result=b"of rank 0"))
     assert queue.outcome("a").result == b"of rank 0"
     assert queue.taken(zero, 1) == queue.taken(one, 1) == "b"
 
@@ -59,7 +59,7 @@ def test_two_lanes_share_one_queue() -> None:
     first, second = queue.group(0), queue.group(1)
     queue.submit("a", "b", "c")
     assert [queue.taken(rank, 0) for rank in (*first, *second)] == ["a", "a", "b", "b"]
-    assert [queue.box.look(uid, 0).where for uid in "abc"] == ["lane 0 on node-a", "lane 1 on node-a", ""]
+    assert [queue.jobs.update_of(uid, 0).where for uid in "abc"] == ["lane 0 on node-a", "lane 1 on node-a", ""]
 
 
 def test_a_new_incarnation_gets_the_job_again_and_the_old_one_is_not_heard() -> None:
@@ -67,12 +67,12 @@ def test_a_new_incarnation_gets_the_job_again_and_the_old_one_is_not_heard() -> 
     zero, one = queue.group()
     queue.submit("a", "b")
     queue.taken(zero, 0)
-    queue.box.report(one, 0, OK)
+    queue.jobs.report(one, 0, OK)
     again = queue.group(incarnation="second")
-    queue.box.report(zero, 0, OK)
-    assert queue.box.look("a", 0).outcome is None
-    assert queue.box.orders(zero) == "leave"
-    delivery = queue.box.take(again[0], 0)
+    queue.jobs.report(zero, 0, OK)
+    assert queue.jobs.update_of("a", 0).outcome is None
+    assert queue.jobs.heartbeat(zero) == "leave"
+    delivery = queue.jobs.take(again[0], 0)
     assert delivery is not None
     assert (delivery.job.uid, delivery.attempt) == ("a", 2)
     queue.group(incarnation="third")
@@ -85,7 +85,7 @@ def test_a_job_that_was_acknowledged_by_all_is_not_delivered_again() -> None:
     queue.submit("a")
     queue.taken(zero, 0)
     for rank in (zero, one):
-        queue.box.report(rank, 0, OK)
+        queue.jobs.report(rank, 0, OK)
     assert queue.taken(queue.group(incarnation="second")[0], 0) is None
 
 
@@ -94,12 +94,12 @@ def test_a_stuck_rank_that_lives_fails_the_job_with_the_first_error() -> None:
     zero, one = queue.group()
     queue.submit("a")
     queue.taken(zero, 0)
-    queue.box.report(one, 0, RankReport(error_type="ValueError", reason="ValueError: no"))
+    queue.jobs.report(one, 0, RankReport(error_type="ValueError", reason="ValueError: no"))
     queue.wait(9.0, zero, one)
-    assert queue.box.orders(zero) == "stay"
+    assert queue.jobs.heartbeat(zero) == "stay"
     queue.wait(2.0, zero, one)
     assert queue.outcome("a").reason == "ValueError: no (rank 1; rank 0 did not end with it)"
-    assert queue.box.orders(zero) == queue.box.orders(one) == "restart"
+    assert queue.jobs.heartbeat(zero) == queue.jobs.heartbeat(one) == "restart"
     queue.submit("b")
     assert queue.taken(zero, 1) is None  # nothing is given to a group out of step
 
@@ -107,12 +107,12 @@ def test_a_stuck_rank_that_lives_fails_the_job_with_the_first_error() -> None:
 def test_a_silent_rank_is_dead_and_its_job_waits_for_the_next_incarnation() -> None:
     queue = FakeLanes()
     zero, one = queue.group()
-    queue.box.orders(zero)
+    queue.jobs.heartbeat(zero)
     queue.submit("a")
     queue.taken(zero, 0)
-    queue.box.report(one, 0, RankReport(error_type="RuntimeError", reason="connection closed by peer"))
+    queue.jobs.report(one, 0, RankReport(error_type="RuntimeError", reason="connection closed by peer"))
     queue.wait(11.0, one)
-    assert queue.box.look("a", 0).outcome is None
+    assert queue.jobs.update_of("a", 0).outcome is None
     assert queue.taken(queue.group(incarnation="second")[0], 0) == "a"
 
 
@@ -123,10 +123,10 @@ def test_ranks_that_raise_alike_keep_their_group(reasons: tuple[str, str], order
     queue.submit("a")
     for rank, reason in zip(ranks, reasons, strict=True):
         queue.taken(rank, 0)
-        queue.box.report(rank, 0, RankReport(error_type="ValueError", reason=reason))
+        queue.jobs.report(rank, 0, RankReport(error_type="ValueError", reason=reason))
     assert queue.outcome("a").status == "failed"
     assert queue.outcome("a").reason.startswith("no")
-    assert queue.box.orders(ranks[0]) == order
+    assert queue.jobs.heartbeat(ranks[0]) == order
 
 
 def test_a_stop_is_heard_by_all_ranks_at_the_same_message() -> None:
@@ -134,13 +134,13 @@ def test_a_stop_is_heard_by_all_ranks_at_the_same_message() -> None:
     zero, one = queue.group()
     queue.submit("a", "b")
     queue.taken(zero, 0)
-    assert not queue.box.progress(zero, 0, 0, {"epoch": 0})
-    queue.box.cancel("a")
-    assert not queue.box.progress(one, 0, 0, {"epoch": 0})  # rank 0 went on past this message
-    assert queue.box.progress(one, 0, 1, {"epoch": 1})
-    assert queue.box.progress(zero, 0, 1, {"epoch": 1})
-    assert queue.box.look("a", 1).progress == ({"epoch": 1},)
-    queue.box.cancel("b")
+    assert not queue.jobs.progress(zero, 0, 0, {"epoch": 0})
+    queue.jobs.cancel("a")
+    assert not queue.jobs.progress(one, 0, 0, {"epoch": 0})  # rank 0 went on past this message
+    assert queue.jobs.progress(one, 0, 1, {"epoch": 1})
+    assert queue.jobs.progress(zero, 0, 1, {"epoch": 1})
+    assert queue.jobs.update_of("a", 1).progress == ({"epoch": 1},)
+    queue.jobs.cancel("b")
     assert queue.outcome("b").status == "stopped"
 
 
@@ -151,10 +151,10 @@ def test_a_limit_ends_the_attempt() -> None:
     queue.wait(50.0, zero)  # waiting in the queue does not count
     queue.taken(zero, 0)
     queue.wait(4.0, zero, one)
-    assert queue.box.orders(zero) == "stay"
+    assert queue.jobs.heartbeat(zero) == "stay"
     queue.wait(2.0, zero, one)
     assert queue.outcome("a").reason == "took longer than its limit of 5 s"
-    assert queue.box.orders(zero) == "restart"
+    assert queue.jobs.heartbeat(zero) == "restart"
 
 
 def test_a_lane_that_falls_silent_has_its_job_go_to_another_and_starts_anew_if_it_comes_back() -> None:
@@ -166,11 +166,11 @@ def test_a_lane_that_falls_silent_has_its_job_go_to_another_and_starts_anew_if_i
     queue.wait(29.0, one)
     assert queue.taken(other, 0) is None
     queue.wait(2.0, one)
-    assert queue.box.orders(one) == queue.box.orders(zero) == "restart"
+    assert queue.jobs.heartbeat(one) == queue.jobs.heartbeat(zero) == "restart"
     assert queue.taken(zero, 0) is None
     assert queue.taken(other, 0) == "a"
-    queue.box.report(zero, 0, OK)
-    assert queue.box.look("a", 0).outcome is None
+    queue.jobs.report(zero, 0, OK)
+    assert queue.jobs.update_of("a", 0).outcome is None
 
 
 def test_a_lane_that_ends_hands_its_job_on_and_the_last_one_returns_the_rest() -> None:
@@ -178,7 +178,7 @@ def test_a_lane_that_ends_hands_its_job_on_and_the_last_one_returns_the_rest() -
     zero, other = queue.group(0)[0], queue.group(1)[0]
     queue.submit("a", "b")
     queue.taken(zero, 0)
-    queue.box.lane_ended(0, "node lost")
+    queue.jobs.lane_ended(0, "node lost")
     assert queue.taken(other, 0) == "a"
     queue.wait(101.0)
     assert queue.outcome("a").reason == "lane 1 ended: nothing was heard of it for 100 s (attempt 2 of 2)"
@@ -196,7 +196,7 @@ def test_a_uid_in_work_is_not_queued_twice_and_an_ended_one_may_run_again() -> N
     queue.taken(zero, 0)
     queue.submit("a")
     for rank in (zero, one):
-        queue.box.report(rank, 0, OK)
+        queue.jobs.report(rank, 0, OK)
     assert queue.taken(zero, 1) is None
     queue.submit("a")
     assert queue.taken(zero, 1) == "a"
@@ -207,8 +207,8 @@ def test_closing_sends_everyone_home_and_ends_every_job() -> None:
     zero, _ = queue.group()
     queue.submit("a", "b")
     queue.taken(zero, 0)
-    queue.box.close()
-    assert queue.box.orders(zero) == "leave"
+    queue.jobs.close()
+    assert queue.jobs.heartbeat(zero) == "leave"
     assert {queue.outcome(uid).status for uid in "ab"} == {"returned"}
     queue.submit("c")
     assert queue.outcome("c").reason == "the lanes were closed"
@@ -219,15 +219,15 @@ def test_winding_down_returns_what_was_not_begun_and_lets_the_rest_end() -> None
     zero, one = queue.group()
     queue.submit("begun", "waiting")
     assert queue.taken(zero, 0) == queue.taken(one, 0) == "begun"
-    queue.box.wind_down()
+    queue.jobs.wind_down()
     queue.submit("late")
     assert [queue.outcome(uid).status for uid in ("waiting", "late")] == ["returned", "returned"]
-    assert queue.box.look("begun", 0).outcome is None
+    assert queue.jobs.update_of("begun", 0).outcome is None
     # a worker dies: the job was begun, so it is delivered again and ends
     zero, one = queue.group(incarnation="second")
     assert queue.taken(zero, 0) == queue.taken(one, 0) == "begun"
-    queue.box.report(zero, 0, OK)
-    queue.box.report(one, 0, OK)
+    queue.jobs.report(zero, 0, OK)
+    queue.jobs.report(one, 0, OK)
     assert queue.outcome("begun").status == "done"
 
 
@@ -240,7 +240,7 @@ def test_a_job_whose_workers_die_for_want_of_memory_says_so_and_ends(seen_by: st
     zero, _ = queue.group(incarnation="second")
     queue.taken(zero, 0)
     if seen_by == "Ray":
-        queue.box.blame_memory(0)
+        queue.jobs.blame_memory(0)
     zero, _ = queue.group(incarnation="third", kills=8 if seen_by == "the kernel" else 7)
     outcome = queue.outcome("a")
     assert outcome.status == "failed"

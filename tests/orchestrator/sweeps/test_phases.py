@@ -41,7 +41,7 @@ class Notes:
     def update(self, record: SweepRecord, event: object) -> None:
         pass
 
-    def note(self, text: str) -> None:
+    def show_line(self, text: str) -> None:
         self.lines.append(text)
 
 

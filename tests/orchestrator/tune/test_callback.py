@@ -34,7 +34,7 @@ class Silent:
     def update(self, record: SweepRecord, event: Document) -> None:
         pass
 
-    def note(self, text: str) -> None:
+    def show_line(self, text: str) -> None:
         pass
 
 
