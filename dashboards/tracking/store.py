@@ -13,6 +13,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
+from paretta.dashboards.tracking.mlflow_private import create_tables
 from paretta.search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean, first_line
 
 if TYPE_CHECKING:
@@ -117,12 +118,10 @@ def open_store(tracking_uri: str) -> "MlflowClient":
 
 def _create_once(tracking_uri: str, database: Path) -> None:
     """Create or upgrade the tables under a lock: two processes doing so at once break an SQLite file for ever."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
-
     database.parent.mkdir(parents=True, exist_ok=True)
     with Path(f"{database}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        SqlAlchemyStore(tracking_uri, (database.parent / ARTIFACT_FOLDER).as_uri())  # type: ignore[no-untyped-call]
+        create_tables(tracking_uri, (database.parent / ARTIFACT_FOLDER).as_uri())
 
 
 def search_runs(client: "MlflowClient", experiment_ids: Sequence[str], filter_string: str) -> "Iterator[Run]":

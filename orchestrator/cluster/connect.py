@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray._private import ray_constants
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, without stubs
 
 from paretta.orchestrator.cluster.measuring_slot import SLOT
 from paretta.orchestrator.cluster.network import HOOK, INTERFACES, LOOPBACK_INTERFACE
 from paretta.orchestrator.cluster.private_folder import ray_folder
+from paretta.orchestrator.cluster.ray_private import has_token, on_loopback, reread_environment
 from paretta.search_spaces.errors import Problem, WrongInput, first_line
 
 PACKAGE = Path(__file__).parents[2]
@@ -105,7 +104,7 @@ def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> I
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": _python_path()}
     alone = dict.fromkeys(INTERFACES, LOOPBACK_INTERFACE)
     with ray_folder() as folder, _environment({**QUIET, **token, **alone}), _session(quiet):
-        with _starting(num_cpus), _on_loopback():
+        with _starting(num_cpus), on_loopback():
             ray.init(
                 address="local",
                 num_cpus=num_cpus,
@@ -117,21 +116,6 @@ def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> I
                 _temp_dir=str(folder),
             )
         yield Cluster(ray.get_runtime_context().gcs_address, own=True)
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Have Ray's processes that are started inside the block listen on loopback only.
-
-    `ray.init` takes no loopback address, on purpose; but on systems whose firewall would ask the user Ray takes one by
-    itself, and this is the switch for it (2.60).
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 @contextmanager
@@ -185,14 +169,14 @@ def travelling(working_dir: Path | None) -> dict[str, object]:
 def authenticated() -> Iterator[None]:
     """Show this process' token, where it has one, to whatever of Ray it speaks to inside the block."""
     with _environment({"RAY_AUTH_MODE": _auth_mode()}):
-        _reread_environment()
+        reread_environment()
         yield
 
 
 @contextmanager
 def _session(quiet: bool) -> Iterator[None]:
     """Make Ray see this environment's token, and forget it afterwards."""
-    _reread_environment()
+    reread_environment()
     try:
         yield
     finally:
@@ -212,20 +196,13 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        _reread_environment()
-
-
-def _reread_environment() -> None:
-    """Ray keeps mode and token from the first look; a process that connects twice must look again."""
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+        reread_environment()
 
 
 def _auth_mode() -> str:
     """Use a token wherever the environment or the home folder has one; `ray.init(address=...)` alone would not."""
     given = os.environ.get("RAY_AUTH_MODE")
-    has_token = AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
-    return given if given is not None else "token" if has_token else "disabled"
+    return given if given is not None else "token" if has_token() else "disabled"
 
 
 def _python_path() -> str:

@@ -15,6 +15,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from paretta.dashboards.tracking.store import without_password
 from paretta.orchestrator.cluster.connect import QUIET, authenticated, travelling
+from paretta.orchestrator.cluster.ray_private import UPLOAD_LOGGER
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean, first_line
 
@@ -25,7 +26,7 @@ _ITS_FOLDER: Final = "${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}"  # on a node, while
 _CHATTY: Final = (
     "ray.dashboard.modules.job.sdk",
     "ray.dashboard.modules.dashboard_sdk",
-    "ray._private.runtime_env.packaging",
+    UPLOAD_LOGGER,
 )
 
 

@@ -5,21 +5,18 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from functools import cache
 from typing import cast
 
 import onnx
 import torch
 from torch import Tensor, nn
-from torch.onnx._internal.exporter import _registration
 
 from paretta.pipelines.export.graph_passes import compact
 from paretta.pipelines.export.stored_layers import OPSET, IntegerLayer, RestoredLayer, StoredGrid
+from paretta.pipelines.model.torch_private import exporter_logger, one_registry
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, is_quantized, weight_quantizer
 from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
-
-_READ_TRANSLATIONS = _registration.ONNXRegistry.from_torchlib
 
 
 def to_onnx(model: nn.Module, example_input: Tensor) -> onnx.ModelProto:
@@ -76,7 +73,7 @@ def traced(model: nn.Module, example_input: Tensor, outputs: Sequence[str] = ("o
     example = example_input.detach().cpu()
     # A batch of one would be taken for a constant.
     several = example[:1].expand(2, *example.shape[1:]).contiguous()
-    with _quiet(), _one_registry(), torch.no_grad():
+    with _quiet(), one_registry(), torch.no_grad():
         program = torch.onnx.export(
             model,
             (several,),
@@ -95,7 +92,7 @@ def traced(model: nn.Module, example_input: Tensor, outputs: Sequence[str] = ("o
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter's remarks about itself, which nobody here can mend, from the user."""
-    remarks = logging.getLogger(_registration.__name__)
+    remarks = logging.getLogger(exporter_logger())
     level = remarks.level
     remarks.setLevel(logging.ERROR)
     try:
@@ -107,20 +104,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         remarks.setLevel(level)
-
-
-@contextmanager
-def _one_registry() -> Iterator[None]:
-    """Let torch read its table of operator translations once per process, which was 40 % of every small export."""
-    registry = _registration.ONNXRegistry
-    method = registry.__dict__["from_torchlib"]
-    registry.from_torchlib = staticmethod(_translations)  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        registry.from_torchlib = method  # type: ignore[method-assign]
-
-
-@cache
-def _translations(opset_version: int) -> _registration.ONNXRegistry:
-    return _READ_TRANSLATIONS(opset_version)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from paretta.pipelines.grid import Grid, nearest_level
+from paretta.pipelines.model.torch_private import hooks_of, pre_hooks_of
 from paretta.pipelines.model.weights import weight_learns
 from paretta.pipelines.quantization.call_graph import unseen
 from paretta.pipelines.quantizers import Quantizer
@@ -161,14 +162,14 @@ def attach_input_quantizer(layer: nn.Module, grid: Grid) -> None:
     """Quantise what enters `layer` to `grid`; a second call replaces the grid."""
     layer.input_quantizer = ActivationQuantizer(grid)
     make_room_for_bias(layer)
-    if _quantize_input not in layer._forward_pre_hooks.values():
+    if _quantize_input not in pre_hooks_of(layer):
         layer.register_forward_pre_hook(_quantize_input)
 
 
 def attach_output_quantizer(layer: nn.Module, grid: Grid) -> None:
     """Quantise what leaves `layer` to `grid`; a second call replaces the grid."""
     layer.output_quantizer = ActivationQuantizer(grid)
-    if _quantize_output not in layer._forward_hooks.values():
+    if _quantize_output not in hooks_of(layer):
         layer.register_forward_hook(_quantize_output)
 
 

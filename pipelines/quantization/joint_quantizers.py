@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from paretta.pipelines.grid import Grid
+from paretta.pipelines.model.torch_private import remove_hooks
 from paretta.pipelines.quantization.call_graph import CountingMode, Joint
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer
 
@@ -53,9 +54,7 @@ def detach_joint_quantizers(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, JOINT_QUANTIZERS):
             delattr(module, JOINT_QUANTIZERS)
-            for hooks in (module._forward_pre_hooks, module._forward_hooks):
-                for key in [key for key, hook in hooks.items() if hook in (_enter, leave_joints)]:
-                    del hooks[key]
+            remove_hooks(module, (_enter, leave_joints))
 
 
 # Hooks are functions of the module and not bound methods, so a deep copy of the module uses its own quantisers.

@@ -15,15 +15,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from paretta.pipelines.model.torch_private import (
+    ALWAYS_CALLED,
+    HOOKS,
+    MODULE_FIELDS,
+    PRE_HOOKS,
+    always_called_of,
+    buffers_of,
+    children_of,
+    order_children,
+    parameters_of,
+    passing_buffers_of,
+)
 from paretta.pipelines.quantization.joint_quantizers import leave_joints
 from paretta.pipelines.state.state_file import State
 
 ModelDocument = Mapping[str, State]
 
-_OF_TORCH: Final = frozenset(nn.Module().__dict__)
-_NEVER: Final = tuple(name for name in _OF_TORCH if name.endswith(("hooks", "kwargs", "called")))
-_HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks")
-_ALWAYS: Final = "_forward_hooks_always_called"
+_NEVER: Final = tuple(name for name in MODULE_FIELDS if name.endswith(("hooks", "kwargs", "called")))
+_HOOKS: Final = (PRE_HOOKS, HOOKS)
 _FROM_FRESH: Final[ModelDocument] = {"fresh": True}
 
 
@@ -73,30 +83,31 @@ class _Writer:
         known = self.modules.setdefault(id(module), path)
         if known != path:
             return {"module": known}
-        always = [module._forward_hooks[key] for key in module._forward_hooks_always_called]
-        if any(module.__dict__[name] for name in _NEVER if name not in (*_HOOKS, _ALWAYS)) or set(always) - {
-            leave_joints
-        }:
+        if any(module.__dict__[name] for name in _NEVER if name not in (*_HOOKS, ALWAYS_CALLED)) or set(
+            always_called_of(module)
+        ) - {leave_joints}:
             raise NotWritable(path)
         held = parametrize.is_parametrized(module)
-        children = {name: child for name, child in module._modules.items() if not (held and name == "parametrizations")}
+        children = {
+            name: child for name, child in children_of(module).items() if not (held and name == "parametrizations")
+        }
         return {
             "class": _class_name(parametrize.type_before_parametrizations(module)),
             "training": module.training,
             "attributes": {
                 name: self._attribute(path, name, value)
                 for name, value in module.__dict__.items()
-                if name not in _OF_TORCH
+                if name not in MODULE_FIELDS
             },
-            "parameters": {name: self._tensor(path, name, tensor) for name, tensor in module._parameters.items()},
-            "buffers": {name: self._tensor(path, name, tensor) for name, tensor in module._buffers.items()},
-            "passing": sorted(module._non_persistent_buffers_set),
+            "parameters": {name: self._tensor(path, name, tensor) for name, tensor in parameters_of(module).items()},
+            "buffers": {name: self._tensor(path, name, tensor) for name, tensor in buffers_of(module).items()},
+            "passing": sorted(passing_buffers_of(module)),
             "children": {
                 name: None if child is None else self.module(f"{path}.{name}".lstrip("."), child)
                 for name, child in children.items()
             },
             "held": self._held(path, module) if held else {},
-            "order": list(module._modules),
+            "order": list(children_of(module)),
             **{kind: [_function_name(hook) for hook in module.__dict__[kind].values()] for kind in _HOOKS},
         }
 
@@ -164,11 +175,11 @@ class _Reader:
         for name, tensor in _items(written["buffers"]):
             module.register_buffer(name, self._tensor(path, name, tensor), persistent=name not in passing)
         for name, child in _items(written["children"]):
-            module._modules[name] = None if child is None else self.module(f"{path}.{name}".lstrip("."), child)
+            children_of(module)[name] = None if child is None else self.module(f"{path}.{name}".lstrip("."), child)
         for name, held in _items(written["held"]):
             self._hold(path, module, name, held)
         order = cast(Sequence[str], written["order"])
-        module._modules = {name: module._modules[name] for name in order}
+        order_children(module, order)
         for kind_of_hook in _HOOKS:
             for hook in cast(Sequence[str], written[kind_of_hook]):
                 function = _function(hook)
@@ -176,7 +187,7 @@ class _Reader:
                     module.register_forward_pre_hook(function)
                 else:
                     module.register_forward_hook(function, always_call=function is leave_joints)
-        lists = module._modules.get("parametrizations") if written["held"] else None
+        lists = children_of(module).get("parametrizations") if written["held"] else None
         for part in (module, *([] if lists is None else [lists, *lists.children()])):
             self.training.append((part, bool(written["training"])))
         return module
@@ -191,7 +202,8 @@ class _Reader:
         for index, step in enumerate(written["steps"]):
             parametrize.register_parametrization(module, name, self.module(f"{place}.{index}", step), unsafe=True)
         chain = module.get_submodule(f"parametrizations.{name}")
-        (chain._parameters if "original" in chain._parameters else chain._buffers)["original"] = original  # type: ignore[assignment]
+        own = parameters_of(chain) if "original" in parameters_of(chain) else buffers_of(chain)
+        own["original"] = original  # type: ignore[assignment]
 
     def _tensor(self, path: str, name: str, written: State) -> Tensor | None:
         if written is None:

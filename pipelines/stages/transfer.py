@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from paretta.pipelines.bench import Bench, seeded
 from paretta.pipelines.model.name_patterns import by_pattern
 from paretta.pipelines.model.pretrained import Source, matching, source_parameters
+from paretta.pipelines.model.torch_private import reset_of
 from paretta.pipelines.stage import Shape, Stage
 from paretta.search_spaces.errors import Problem, WrongInput
 
@@ -80,8 +81,8 @@ class Transfer(Stage):
 
 def _start_anew(model: nn.Module) -> None:
     for module in model.modules():
-        reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-        if callable(reset):
+        reset = reset_of(module)
+        if reset is not None:
             reset()
 
 

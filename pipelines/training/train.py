@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from paretta.pipelines.bench import Bench, TrainingProgress, derived_seed, seeded
 from paretta.pipelines.losses.class_scores import class_axis, counted, masked_mean, smoothing_term
 from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
+from paretta.pipelines.model.torch_private import has_bfloat16_instructions
 from paretta.pipelines.samples import num_samples, take
 from paretta.pipelines.state.checkpoint import same_structure
 from paretta.pipelines.state.state_file import State
@@ -339,7 +340,7 @@ def _check_device(device: torch.device, settings: TrainSettings) -> None:
         return
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise WrongInput(Problem("precision", "the device must support bfloat16", str(device), "use float32"))
-    if device.type == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+    if device.type == "cpu" and not has_bfloat16_instructions():
         _log.warning("this CPU has no bfloat16 instructions: they are emulated, which is slower than float32")
 
 

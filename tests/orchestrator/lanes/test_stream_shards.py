@@ -59,7 +59,7 @@ def test_two_workers_learn_from_what_they_read_in_shares(tmp_path: Path) -> None
     (tmp_path / "streamed.py").write_text(TASK)
     task = TaskReference.of("./streamed.py:make", {}, tmp_path)
     plan = Plan(baseline=({"kind": "train", "epochs": 6, "batch_size": 20, "lr": 0.03},))
-    order = TrialRequest(task, plan.to_document(), 0, SweepFiles(tmp_path), "artifact", "cache")
+    request = TrialRequest(task, plan.to_document(), 0, SweepFiles(tmp_path), "artifact", "cache")
     source = source_of(task)
     with connect(num_cpus=3):
         with pytest.raises(WrongInput, match=r"needs 4 CPU: 1 lane.*, each with 1 CPU to read data"):
@@ -67,7 +67,7 @@ def test_two_workers_learn_from_what_they_read_in_shares(tmp_path: Path) -> None
                 "paretta.orchestrator.trials.handler:handle", storage=tmp_path, workers_per_lane=3, dataset=source
             ).__enter__()
         with LanePool("paretta.orchestrator.trials.handler:handle", storage=tmp_path / "ray", dataset=source) as lanes:
-            lanes.submit(Job("streamed", {"order": order}))
+            lanes.submit(Job("streamed", {"request": request}))
             delivered = cast(TrialProduct, lanes.result("streamed", timeout_s=200.0))
     assert delivered.num_parameters == 10
     inputs, targets = cast(TensorDataset, task.load().validation).tensors
