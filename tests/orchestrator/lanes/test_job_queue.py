@@ -231,6 +231,43 @@ def test_winding_down_returns_what_was_not_begun_and_lets_the_rest_end() -> None
     assert queue.outcome("begun").status == "done"
 
 
+def test_winding_down_keeps_a_job_whose_workers_died_and_that_waits_to_be_delivered_again() -> None:
+    queue = FakeLanes()
+    zero, _ = queue.group()
+    queue.submit("begun", "waiting")
+    queue.taken(zero, 0)
+    again = queue.group(incarnation="second")  # the job is back in the queue, and nobody has taken it yet
+    queue.jobs.wind_down()
+    assert queue.outcome("waiting").status == "returned"
+    assert queue.jobs.update_of("begun", 0).outcome is None
+    assert [queue.taken(rank, 0) for rank in again] == ["begun", "begun"]
+
+
+def test_a_lane_is_not_to_blame_while_attempts_at_jobs_end_on_it() -> None:
+    queue = FakeLanes(num_lanes=2)
+    ranks = queue.group()
+    queue.submit("a", "b")
+    assert queue.jobs.served(0) == 0
+    for rank in ranks:
+        queue.taken(rank, 0)
+    assert queue.jobs.served(0) == 0  # begun is not served
+    for rank in ranks:
+        queue.jobs.report(rank, 0, OK)
+    assert queue.jobs.served(0) == 1
+    queue.taken(ranks[0], 1)
+    queue.group(incarnation="second")  # the workers died under the job, which is delivered again
+    assert queue.jobs.served(0) == 2
+    assert queue.jobs.served(1) == 0
+
+
+def test_the_reservation_of_the_last_group_is_known() -> None:
+    queue = FakeLanes(num_lanes=1)
+    assert queue.jobs.reservation(0) == ""
+    queue.jobs.register(RankAddress(0, "first", 0), 1, "node-a", "held")
+    queue.jobs.register(RankAddress(0, "second", 0), 1, "node-a", "held anew")
+    assert queue.jobs.reservation(0) == "held anew"
+
+
 @pytest.mark.parametrize("seen_by", ["the kernel", "Ray"])
 def test_a_job_whose_workers_die_for_want_of_memory_says_so_and_ends(seen_by: str) -> None:
     queue = FakeLanes()

@@ -26,6 +26,13 @@ def test_it_beats_random_search_by_far() -> None:
     assert min(ours) > np.mean(chance) + 0.03
 
 
+def test_the_more_patience_the_fewer_trials_are_begun_for_the_same_compute() -> None:
+    patience = (0.0, 1.4, 1e9)  # stops whatever the model judges, the default, stops nothing that it judges
+    searches = (GreyBox(TABLE.problem(), seed=3, settings=GreyBoxSettings(patience=p)) for p in patience)
+    hasty, usual, calm = (simulate(search, TABLE, 8).num_started for search in searches)
+    assert hasty > usual > calm
+
+
 @pytest.mark.parametrize("workers", [1, 4])
 def test_equal_seed_and_completions_give_equal_plans(workers: int) -> None:
     first, second = (simulate(GreyBox(TABLE.problem(), seed=5), TABLE, 6, workers=workers) for _ in range(2))

@@ -9,7 +9,9 @@ from paretta.orchestrator.search.spec import Search
 from paretta.orchestrator.search.suggester import Suggester
 from paretta.orchestrator.tune.search_alg import TuneSearcher
 from paretta.search_spaces.canonical import Json
+from paretta.search_spaces.objectives.limits import Limit, parse_limits
 from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.results.trial_key import TrialKey
 from paretta.search_spaces.space.space import Space
 
@@ -54,6 +56,32 @@ def test_a_repeated_plan_is_told_with_the_values_it_had() -> None:
     assert isinstance(search.strategy, OptunaStrategy)
     told = {(trial.params[next(iter(trial.params))], *trial.values) for trial in search.strategy.study.trials}
     assert len(told) == 3  # each plan has one pair of losses, however often it was proposed
+
+
+def test_a_point_beyond_a_limit_adds_nothing_to_the_volume() -> None:
+    baseline = {"size": Reading(800.0, "B"), "accuracy": Reading(0.9, "share")}
+    limits = parse_limits([{"meter": "accuracy", "at_least": "87%"}])
+
+    def volumes(limits: tuple[Limit, ...]) -> list[float]:
+        search = Search(Space.parse([], [bits(2, 8)]), OBJECTIVES, 3, baseline=baseline, limits=limits)
+        told = Suggester(search, make(search))
+        for losses in ([400.0, -0.88], [50.0, -0.85], [200.0, -0.88]):  # the second misses the limit
+            suggestion = told.ask()
+            assert suggestion is not None
+            assert told.tell(suggestion.key, losses) == "complete"
+        return told.volumes
+
+    free, limited = volumes(()), volumes(limits)
+    assert limited[0] == limited[1] < limited[2]
+    assert free[0] < free[1]
+    assert limited[0] > 0
+
+
+def test_a_search_ends_for_its_first_reason() -> None:
+    search = suggester(bits(2, 8))
+    search.end("the budget of 1 hours is spent")
+    search.end("another")
+    assert (search.over, search.finished, search.ask()) == ("the budget of 1 hours is spent", True, None)
 
 
 def test_nothing_stays_running() -> None:

@@ -82,6 +82,25 @@ def test_the_knee_is_the_balanced_point() -> None:
     assert FRONT.knee().uid == "t3"
 
 
+def test_the_knee_is_farthest_from_the_plane_and_not_the_one_whose_worst_axis_is_best() -> None:
+    two = (OBJECTIVES[0], OBJECTIVES[2])
+    small, baseline = trial(1, 62.5, 1.0, 0.88), trial(0, 1000, 1.0, 0.98, role="baseline")
+    far = trial(2, 1000 * 2**-3.6, 1.0, 0.92)  # scaled axes 0.1 and 0.6
+    even = trial(3, 250, 1.0, 0.93)  # 0.5 and 0.5: a smaller largest axis, and on the plane itself
+    front = Front.of([baseline, small, far, even], two)
+    assert {member.uid for member in front} == {"t0", "t1", "t2", "t3"}
+    assert front.knee() is far
+
+
+def test_a_point_beyond_a_limit_adds_nothing_to_the_hypervolume() -> None:
+    limits = parse_limits([{"meter": "accuracy", "at_least": "95%"}])
+    inside, beyond = trial(5, 500, 0.5, 0.96), trial(6, 1, 0.01, 0.94)
+    alone = Front.of([BASELINE, inside], OBJECTIVES, limits=limits)
+    both = Front.of([BASELINE, inside, beyond], OBJECTIVES, limits=limits)
+    assert both.hypervolume == alone.hypervolume > 0
+    assert Front.of([BASELINE, inside, beyond], OBJECTIVES).hypervolume > alone.hypervolume
+
+
 def test_wishes_choose_by_limits_and_preference() -> None:
     assert FRONT.pick(prefer="size").uid == "t1"
     assert FRONT.pick(prefer="latency").uid == "t2"
