@@ -123,8 +123,12 @@ class SweepRecord:
             self.began = trial.started if self.began is None else min(self.began, trial.started)
         if trial.has_ended:
             self.progress.pop(trial.uid, None)
-            if before is None or before.status != trial.status:
+            again = before is not None and before.is_measured and trial.is_measured
+            if before is None or (before.status != trial.status and not again):
                 self.endings.append((self.updated, trial))
+        if trial.role == "baseline":  # which limits may refer to
+            for other in [other for other in self.trials.values() if other.is_measured]:
+                self._keep(self._judged(other))
 
     def _keep(self, trial: Trial) -> None:
         before = self.trials.get(trial.uid)
@@ -134,12 +138,14 @@ class SweepRecord:
             self._states.subtract([before.status] if before else [])
 
     def _judged(self, trial: Trial) -> Trial:
-        """Return a trial that was measured as infeasible where it misses a limit of the sweep."""
-        if trial.status != "complete" or not self.limits or trial.role in ("baseline", "confirmation"):
+        """Return a trial that was measured as infeasible where it misses a limit of the sweep, else as complete."""
+        if not trial.is_measured or not self.limits or trial.role in ("baseline", "confirmation"):
             return trial
         baseline = next((known for known in self.trials.values() if known.role == "baseline"), None)
         missed = [str(limit) for limit in self.limits if missed_by(trial, [limit], baseline) > 0]
-        return replace(trial, status="infeasible", reason=f"misses {' and '.join(missed)}") if missed else trial
+        if missed:
+            return replace(trial, status="infeasible", reason=f"misses {' and '.join(missed)}")
+        return trial if trial.status == "complete" else replace(trial, status="complete", reason=None)
 
     def _open(self, event: Document) -> None:
         self.started = self.started or self.updated

@@ -39,12 +39,12 @@ def read_side_by_side(context: SweepContext) -> None:
         waiting = [trial for trial in _contenders(context) if not _is_read(trial)]
         if not waiting or context.stop_asked() or _is_too_long(context, waiting):
             return
-        context.log.display.note(f"the times of {len(waiting)} models are read once more, side by side")
+        context.log.display.show_line(f"the times of {len(waiting)} models are read once more, side by side")
         names = [artifact_name(trial.uid) for trial in waiting]
         try:
             found = context.trials.measuring.read_together(names, artifact_name(context.trials.baseline))
         except TrialFailed as error:
-            context.log.display.note(f"the front keeps the times that the search read: {error.reason}")
+            context.log.display.show_line(f"the front keeps the times that the search read: {error.reason}")
             return
         if not found:
             return
@@ -97,7 +97,7 @@ def _is_too_long(context: SweepContext, trials: Sequence[Trial]) -> bool:
     expected = _CALLS * sum(reading.value_in("s") or 0.0 for reading in timed)
     if expected > LONGEST_S:
         note = f"the front keeps the times that the search read: reading {len(trials)} models again takes too long"
-        context.log.display.note(note)
+        context.log.display.show_line(note)
     return expected > LONGEST_S
 
 
@@ -138,10 +138,10 @@ def _unaware_of_slow_visits(trials: Iterable[Trial]) -> list[Trial]:
 
     Their intervals reach as far as the baseline was slower than in the sweep's fastest visit.
     """
-    complete = [trial for trial in trials if trial.status == "complete" and trial.role != "confirmation"]
+    measured = [trial for trial in trials if trial.is_measured and trial.role != "confirmation"]
     marked = []
-    for meter in {meter for trial in complete for meter in _timed(trial.readings)}:
-        timed = [trial for trial in complete if meter in _timed(trial.readings)]
+    for meter in {meter for trial in measured for meter in _timed(trial.readings)}:
+        timed = [trial for trial in measured if meter in _timed(trial.readings)]
         best = min(_baseline_seconds(trial.readings[meter]) for trial in timed)
         for trial in timed:
             reading = trial.readings[meter]

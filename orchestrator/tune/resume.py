@@ -34,10 +34,10 @@ def history(folder: Path) -> Iterator[SearchEvent]:
     for event, _ in events(folder):
         if event["event"] == "trial":
             trial = Trial.from_document(cast(Document, event["trial"]))
-            if trial.role != "trial" or (trial.uid in ended and trial.status == "complete"):
+            if trial.role != "trial" or (trial.uid in ended and trial.is_measured):
                 continue
             searched.add(trial.uid)
-            if trial.status == "complete":
+            if trial.is_measured:
                 ended.add(trial.uid)
             yield trial
         elif event["event"] == "progress" and event["uid"] in searched:

@@ -1,6 +1,7 @@
 """The states of trials in a record: what a journal of any schema says, and what follows from it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,10 @@ import pytest
 from paretta.dashboards.journal.activity import doings, num_ended
 from paretta.dashboards.journal.journal import SCHEMA_VERSION, Journal
 from paretta.dashboards.journal.record import SweepRecord
-from paretta.search_spaces.canonical import Json
+from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.reading import Reading
-from paretta.search_spaces.results.trial import STATUSES, Trial
+from paretta.search_spaces.results.trial import STATUSES, Role, Trial
 from paretta.search_spaces.space.plan import Plan
 
 SIZE, ACCURACY = Objective("size", "min", "B"), Objective("accuracy", "max", "share")
@@ -135,3 +136,29 @@ def test_a_measured_trial_that_misses_a_limit_is_infeasible(
     assert [member.uid for member in front] == (["0001-aaaaaa"] if status == "complete" else [front.members[0].uid])
     assert front.best_effort == (status == "infeasible")
     assert Trial.from_document(known.to_document()) == known
+
+
+def test_a_trial_that_is_read_again_is_judged_again_and_has_ended_once(tmp_path: Path) -> None:
+    def trial(role: Role, size: float) -> Trial:
+        uid = "baseline" if role == "baseline" else "0001-aaaaaa"
+        return Trial(uid, int(role == "trial"), Plan(), 0, "complete", role=role, readings={"size": Reading(size, "B")})
+
+    def status() -> tuple[str, str | None, int, int]:
+        record = SweepRecord.read(tmp_path)
+        known = record.trials["0001-aaaaaa"]
+        return known.status, known.reason, record.count("complete", "infeasible"), len(record.endings)
+
+    misses = "misses size at most 0.5 of the baseline"
+    with Journal(tmp_path) as journal:
+        config: Document = {"search": {"trials": 1}, "limits": LIMITS[:1]}
+        journal.sweep(name="s", config=config, objectives=(SIZE,), facts={})
+        journal.trial(trial("baseline", 100.0))
+        journal.trial(trial("trial", 60.0))
+        assert status() == ("infeasible", misses, 1, 2)
+        known = SweepRecord.read(tmp_path).trials["0001-aaaaaa"]
+        journal.trial(replace(known, readings={"size": Reading(40.0, "B")}))
+        assert status() == ("complete", None, 1, 2)
+        journal.trial(trial("baseline", 70.0))
+        assert status() == ("infeasible", misses, 1, 2)
+        journal.trial(trial("baseline", 100.0))
+        assert status() == ("complete", None, 1, 2)

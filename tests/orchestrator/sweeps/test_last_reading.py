@@ -56,7 +56,7 @@ class Sweep:
     def trial(self, ended: Trial) -> None:
         self.record.trials[ended.uid] = ended
 
-    def note(self, text: str) -> None:
+    def show_line(self, text: str) -> None:
         self.notes.append(text)
 
     def read_together(self, artifacts: Sequence[str], baseline: str) -> list[dict[str, Reading]]:
