@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from paretta.pipelines.artifact import MODEL, session
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.objectives.objective import Goal
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.registry import METERS
-from paretta.search_spaces.user_code import blaming
 
 if TYPE_CHECKING:  # torch stays out of the measuring process, which imports this file
     from paretta.pipelines import task

@@ -10,10 +10,10 @@ from torch import nn
 from paretta.pipelines.bench import Bench
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.pydantic_errors import problems_of
 from paretta.search_spaces.registry import STAGES
 from paretta.search_spaces.space.plan import Plan
-from paretta.search_spaces.user_code import blaming
 
 Shape: TypeAlias = Literal["kept", "settled", "stored by value", "widths by value", "chosen by value"]
 
@@ -71,6 +71,10 @@ class Stage(BaseModel, ABC):
 
     def sketch(self) -> Self:
         """Return the cheapest stage that leaves the same structure as this one; never asked of a kept one."""
+        return self
+
+    def rehearsal(self) -> Self:
+        """Return the cheapest stage that uses the model, the task and every name as this one does, to see it work."""
         return self
 
     def words(self) -> str:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
-from paretta.search_spaces.user_code import blaming, load_object
+from paretta.search_spaces.faults import blaming
+from paretta.search_spaces.user_code import load_object
 
 T = TypeVar("T")
 

@@ -3,7 +3,6 @@
 import importlib
 import importlib.util
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from hashlib import sha256
@@ -12,6 +11,7 @@ from types import ModuleType
 from typing import Final
 
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.faults import blaming
 
 _PREFIX: Final = "paretta_file_"
 _START: Final = [Path()]
@@ -126,26 +126,3 @@ def _named_module(place: str, where: str) -> ModuleType:
 def _let_import_from(folder: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
-
-
-class blaming:  # noqa: N801 - reads as a verb in a with statement
-    """Turn whatever the user's code raises inside the block into WrongInput with the original message and line."""
-
-    def __init__(self, where: str, doing: str) -> None:
-        self.where, self.doing = where, doing
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, WrongInput):
-            raise WrongInput(Problem(self.where, f"{self.doing} failed: {_told(error)}")) from error
-
-
-def _told(error: Exception) -> str:
-    """Name the error, its message and the line it comes from."""
-    message = f"{type(error).__name__}: {error}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    if isinstance(error, SyntaxError) or not frames:
-        return message
-    return f"{message} (at {frames[-1].filename}:{frames[-1].lineno})"

@@ -3,6 +3,7 @@
 import codecs
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from functools import wraps
 from io import TextIOWrapper
@@ -12,6 +13,7 @@ import click
 
 from paretta.dashboards.journal.liveness import HOME_VARIABLE
 from paretta.search_spaces.errors import ParettaError, WrongInput, disk_full, os_problem
+from paretta.search_spaces.faults import TRACEBACK_VARIABLE
 
 P = ParamSpec("P")
 
@@ -45,14 +47,25 @@ storage_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with a versioned schema.")
 
 
+def tell(step: str) -> None:
+    """Show a step of what is done on a terminal, and nowhere else."""
+    if sys.stderr.isatty():
+        click.echo(f"... {step}", err=True)
+
+
 def exits(body: Callable[P, int]) -> Callable[P, None]:
-    """Turn a verb's result and our own errors into the exit code, errors into one message each, without traceback."""
+    """Turn a verb's result and our own errors into the exit code, errors into one message each.
+
+    The traceback of what caused one is shown only where `PARETTA_TRACEBACK` is set.
+    """
 
     @wraps(body)
     def verb(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             code = body(*args, **kwargs)
         except WrongInput as error:
+            if os.environ.get(TRACEBACK_VARIABLE) and error.__cause__ is not None:
+                click.echo("".join(traceback.format_exception(error.__cause__)), err=True)
             click.echo(f"error: {error}", err=True)
             code = WRONG_INPUT
         except ParettaError as error:

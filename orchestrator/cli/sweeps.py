@@ -5,7 +5,16 @@ from pathlib import Path
 
 import click
 
-from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, json_option, storage_option, store_option
+from paretta.orchestrator.cli.shared import (
+    DONE,
+    FAILED,
+    exits,
+    home_option,
+    json_option,
+    storage_option,
+    store_option,
+    tell,
+)
 from paretta.orchestrator.storage.home import Home
 from paretta.search_spaces.errors import Problem, WrongInput
 
@@ -78,15 +87,15 @@ def launch_command(
 @click.argument("sweep")
 @exits
 def check_command(sweep: str) -> int:
-    """Find what is wrong with a sweep before any compute: every branch of the space, one batch through the task."""
+    """Find what is wrong with a sweep before it runs: its settings, its data, one step of all that it will do."""
     from paretta.orchestrator.config.check import check as check_sweep
     from paretta.orchestrator.config.check import check_report
     from paretta.orchestrator.config.outlook import look_ahead
     from paretta.orchestrator.config.sweep import Sweep
 
     read = Sweep.read(sweep)
-    checked = check_sweep(read)
-    outlook = look_ahead(read, checked)
+    checked = check_sweep(read, tell=tell)
+    outlook = look_ahead(read, checked, tell=tell)
     click.echo(check_report(read, checked))
     click.echo(outlook)
     return DONE

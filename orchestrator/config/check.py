@@ -2,14 +2,15 @@
 
 import inspect
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, get_args
 
 from paretta.dashboards.journal.record import wishes_of
 from paretta.dashboards.journal.summary import alias, best
 from paretta.orchestrator.config.sweep import Sweep
-from paretta.pipelines.loading.check_task import check_task
+from paretta.pipelines.loading.check_task import check_task, tell_nobody
 from paretta.pipelines.loading.digests import data_digest, equal_splits
 from paretta.pipelines.loading.load_task import load_task
 from paretta.pipelines.meter import Meter, meter_of
@@ -19,7 +20,8 @@ from paretta.pipelines.stage import stage_of, stages_of
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.train import TrainSettings
 from paretta.search_spaces.canonical import Document, canonical_json
-from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
+from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.registry import SAMPLERS, STOPPERS
 from paretta.search_spaces.results.trial import Role
@@ -27,7 +29,7 @@ from paretta.search_spaces.space.holes import Choice, spread
 from paretta.search_spaces.space.plan import Plan
 from paretta.search_spaces.space.space import MAX_OPTIONS, Knob, Space
 from paretta.search_spaces.space.variation import tried
-from paretta.search_spaces.user_code import blaming, look_in
+from paretta.search_spaces.user_code import look_in
 
 MAX_TRIED: Final = 6000  # settings of the whole space that are parsed, a second or two
 
@@ -59,12 +61,20 @@ class Checked:
     warnings: tuple[str, ...] = ()
 
 
-def check(sweep: Sweep) -> Checked:
-    """Parse every branch of the space, run one batch through the task, and resolve the objectives.
+def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked:
+    """Find what is wrong before any search: in the settings, in the task's data and code, in what stages do with it.
+
+    Every branch of the space is parsed; the task's splits are looked through; its model takes a training step, is
+    evaluated, exported and taken through the stages on a few samples; objectives, limits and wishes are resolved.
+
+    Args:
+        sweep: that was read.
+        tell: is told each step before it begins.
 
     Raises:
-        WrongInput: with every problem found, placed in the sweep's file.
+        WrongInput: with every problem found, placed in the sweep's file; also for whatever the user's code raises.
     """
+    tell("settings: every branch of the space")
     look_in(sweep.code_folder)
     problems, num_tried = [*_baseline_problems(sweep), *_search_problems(sweep)], 0
     for place, document in _settings(sweep):
@@ -75,14 +85,16 @@ def check(sweep: Sweep) -> Checked:
     corners = _some_corners(sweep.space)
     if problems := [problem for plan in corners for problem in _plan_problems(sweep, plan)]:
         raise WrongInput(*_once(problems))
-    task = _task(sweep)
+    task = _task(sweep, corners, tell)
     meters = _meters(sweep, task)
     objectives = tuple(Objective(meter.label, meter.goal, meter.unit) for meter in meters)
     problems = [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives), *_variant_problems(sweep)]
     if problems:
         raise WrongInput(*problems)
+    _rehearse(sweep, task, corners, tell)
     epochs = max(map(_epochs, corners))
-    digest, code, warnings = data_digest(task), code_files(task), tuple(_warnings(task))
+    with placed(sweep.source.where("task.use")):
+        digest, code, warnings = data_digest(task), code_files(task), tuple(_warnings(task))
     return Checked(task, meters, objectives, digest, corners, num_tried, epochs, code, warnings)
 
 
@@ -225,16 +237,37 @@ def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
     return alike.values()
 
 
-def _task(sweep: Sweep) -> Task:
-    where = sweep.source.where("task.use")
-    try:
+def _task(sweep: Sweep, corners: Sequence[Plan], tell: Callable[[str], None]) -> Task:
+    trains = any(isinstance(stage, TrainSettings) for plan in corners for stage in stages_of(plan))
+    with placed(sweep.source.where("task.use")):
+        tell("task: importing and making it")
         task = load_task(sweep.config.task.use, sweep.config.task.options, sweep.code_folder)
-        check_task(task)
+        check_task(task, trains=trains, tell=tell)
+    return task
+
+
+def _rehearse(sweep: Sweep, task: Task, corners: Sequence[Plan], tell: Callable[[str], None]) -> None:
+    from paretta.pipelines.verification.rehearsal import rehearse, require_export  # noqa: PLC0415 - loads the exporter
+
+    tell("model: export, at batch 1 and 2")
+    with placed(sweep.source.where("task.use")):
+        require_export(task)
+    try:
+        rehearse(corners, task, where=sweep.source.where("space"), tell=tell)
+    except TrialFailed as error:
+        raise WrongInput(Problem(sweep.source.where("baseline"), f"fails on the untrained model: {error}")) from error
+
+
+@contextmanager
+def placed(where: str, doing: str = "checking it") -> Iterator[None]:
+    """Place problems with the user's code where the file names it; whatever else goes wrong there is one, too."""
+    try:
+        with blaming("task", doing):
+            yield
     except WrongInput as error:
         raise WrongInput(
             *(Problem(f"{where}: {p.where}", p.rule, p.value, p.mend) for p in error.problems)
         ) from error.__cause__
-    return task
 
 
 def _meters(sweep: Sweep, task: Task) -> tuple[Meter, ...]:

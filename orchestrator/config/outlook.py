@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
-from paretta.orchestrator.config.check import Checked
+from paretta.orchestrator.config.check import Checked, placed
 from paretta.orchestrator.config.sweep import Sweep
-from paretta.pipelines.measuring.untrained import Foreseen, foresee, structure_key
+from paretta.pipelines.loading.check_task import tell_nobody
+from paretta.pipelines.measuring.untrained import Foreseen, foresee, sketch, structure_key
 from paretta.pipelines.meter import meter_of
 from paretta.pipelines.stage import Stage, stages_of
 from paretta.pipelines.training.cost_estimate import training_seconds
@@ -57,8 +60,13 @@ class Outlook:
         return f"size: {about}{ends} at the corners, before training ({self.num_structures} structures{some})"
 
 
-def look_ahead(sweep: Sweep, checked: Checked) -> Outlook:
+def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = tell_nobody) -> Outlook:
     """Foresee the size at the corners of the space, what its knobs do, and what training costs.
+
+    Args:
+        sweep: that was read.
+        checked: what its check found out.
+        tell: is told each step before it begins.
 
     Raises:
         WrongInput: a corner's stages cannot be carried out on the task's model, which no check of settings shows.
@@ -71,18 +79,25 @@ def look_ahead(sweep: Sweep, checked: Checked) -> Outlook:
     def size_of(plan: Plan) -> Foreseen:
         key = structure_key(plan)
         if key not in known:
-            known[key] = foresee(plan, checked.task, [size])["size"]
+            tell(f"size: structure {len(known) + 1}")
+            known[key] = foresee(plan, checked.task, [size], baseline=reference)["size"]
         return known[key]
 
+    where = sweep.source.where("space")
     try:
-        sizes = tuple(size_of(plan) for plan in _spread(list(structures.values())))
-        dead = tuple(_dead_knobs(sweep, lambda plan: size_of(plan).reading.value))
+        with TemporaryDirectory(prefix="paretta-") as scratch, placed(where, "exporting a corner of the space"):
+            reference = Path(scratch) / "baseline"
+            sketch(reference, checked.corners[0].baseline_plan(), checked.task)
+            sizes = tuple(size_of(plan) for plan in _spread(list(structures.values())))
+            dead = tuple(_dead_knobs(sweep, lambda plan: size_of(plan).reading.value))
     except TrialFailed as error:
-        raise WrongInput(Problem(sweep.source.where("space"), f"a corner of the space fails: {error}")) from error
+        raise WrongInput(Problem(where, f"a corner of the space fails: {error}")) from error
+    tell("cost: timing the training")
     split = len(sweep.space.baseline)
     parsed = [stages_of(plan) for plan in checked.corners]
-    trial_s = training_seconds(_longest(parsed, split)[split:], checked.task)
-    baseline_s = training_seconds(parsed[0][:split], checked.task)
+    with placed(where, "timing the training"):
+        trial_s = training_seconds(_longest(parsed, split)[split:], checked.task)
+        baseline_s = training_seconds(parsed[0][:split], checked.task)
     return Outlook(sizes, len(structures), dead, trial_s, baseline_s, sweep.config.search.trials)
 
 

@@ -1,9 +1,10 @@
 """A trained model as a small ONNX model whose quantised layers run in integers."""
 
+import io
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from typing import cast
 
@@ -95,8 +96,12 @@ def _quiet() -> Iterator[None]:
     remarks = logging.getLogger(exporter_logger())
     level = remarks.level
     remarks.setLevel(logging.ERROR)
+    shapes = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    shapes_level = shapes.level
+    shapes.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        # where one way to trace a model fails, its graph is printed before the next is tried
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
             # of recurrent layers
             warnings.filterwarnings("ignore", "_check_is_size will be removed", FutureWarning)
@@ -104,3 +109,4 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         remarks.setLevel(level)
+        shapes.setLevel(shapes_level)

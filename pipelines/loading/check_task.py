@@ -1,31 +1,62 @@
-"""Run one batch through a task and name what is wrong with it."""
+"""Run a task once before anything is searched: its data, its model, a training step, an evaluation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
+from paretta.pipelines.loading.check_data import first_not_finite, first_wrong, split_problems, tensors_of
 from paretta.pipelines.loading.digests import is_repeatable
 from paretta.pipelines.losses.class_scores import counted, num_counted, possible_axes
 from paretta.pipelines.samples import Samples, num_samples, take
 from paretta.pipelines.stream import Stream
 from paretta.pipelines.task import SPLITS, Metric, Split, Task
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.registry import METERS
-from paretta.search_spaces.user_code import blaming
+
+_BATCH: Final = 8  # samples that the model is run on
 
 
-def check_task(task: Task, *, where: str = "task") -> None:
-    """Run one batch through the task's model, loss and metrics. Raises `WrongInput` saying what does not fit.
+def tell_nobody(_: str) -> None:
+    """Tell nobody."""
+
+
+def check_task(
+    task: Task, *, where: str = "task", trains: bool = True, tell: Callable[[str], None] = tell_nobody
+) -> None:
+    """Look through the task's data, and run its model, loss and metrics on one batch of each split.
 
     Args:
         task: as the user's function returned it.
         where: the task's name, for messages.
+        trains: whether the model will be trained: then one step is taken, forward and backward.
+        tell: is told each step before it begins.
+
+    Raises:
+        WrongInput: what does not fit, or what the user's code raises, with its file and line.
     """
-    problems = [*_field_problems(task, where)] or [*_split_problems(task, where)] or [*_batch_problems(task, where)]
-    if problems:
-        raise WrongInput(*problems)
+    _require(_field_problems(task, where))
+    tell("model: one example")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = _new_model(task, where)
+        for name in SPLITS:
+            tell(f"data: {name}")
+            _require(split_problems(task, name, f"{where}.{name}"))
+        _require(_repeatable_problems(task, where))
+        tell("model: one batch of each split")
+        for name in SPLITS:
+            _require(_answer_problems(task, model, name, f"{where}.{name}"))
+        if trains:
+            tell("model: one training step, forward and backward")
+            _require(_training_problems(task, model, f"{where}.model"))
+
+
+def _require(problems: Iterator[Problem]) -> None:
+    if found := list(problems):
+        raise WrongInput(*found)
 
 
 def _field_problems(task: Task, where: str) -> Iterator[Problem]:
@@ -52,58 +83,44 @@ def _field_problems(task: Task, where: str) -> Iterator[Problem]:
             yield Problem(f"{where}.metrics[{name}]", rule, name, "give it another name")
 
 
-def _split_problems(task: Task, where: str) -> Iterator[Problem]:
-    for name in SPLITS:
-        dataset, place = task.split(name), f"{where}.{name}"
-        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-            mend = "give a dataset with __len__ and __getitem__"
-            yield Problem(place, "must be a map-style dataset", type(dataset).__name__, mend)
-        elif num_samples(dataset) == 0:
-            yield Problem(place, "must hold at least one sample", 0, "check how the split is made")
-
-
-def _batch_problems(task: Task, where: str) -> Iterator[Problem]:
-    with blaming(where, "making the model"):
-        model = task.new_model()
+def _new_model(task: Task, where: str) -> nn.Module:
+    with blaming(f"{where}.model", "making the model"):
+        model: object = task.new_model()
     if not isinstance(model, nn.Module):
-        yield Problem(f"{where}.model", "must make a torch.nn.Module", type(model).__name__)
-        return
+        raise WrongInput(Problem(f"{where}.model", "must make a torch.nn.Module", type(model).__name__))
+    if isinstance(model, torch.jit.ScriptModule):
+        mend = "give the module that the script was made from: a script can be neither changed nor exported"
+        raise WrongInput(Problem(f"{where}.model", "must not be a TorchScript module", type(model).__name__, mend))
     odd = {name: value.dtype for name, value in model.named_parameters() if value.dtype != torch.float32}
-    for name, dtype in [*odd.items()][:1]:
+    for name, dtype in odd.items():
         rule = "must have parameters of float32, which quantisers and kernels are for"
-        yield Problem(f"{where}.model", rule, f"{name} of {dtype}", "make the model with .float()")
-        return
+        raise WrongInput(Problem(f"{where}.model", rule, f"{name} of {dtype}", "make the model with .float()"))
     model.eval()
-    with blaming(where, "running the model on example_input"), torch.no_grad():
-        outputs = model(task.example_input)
+    with blaming(f"{where}.model", "running the model on example_input"), torch.no_grad():
+        outputs: object = model(task.example_input)
     if not isinstance(outputs, Tensor) or outputs.shape[:1] != (1,):
-        yield Problem(f"{where}.model", "must answer one tensor [n, ...] for n inputs", _shape(outputs))
-        return
-    for name in SPLITS:
-        problems = [*_pair_problems(task, model, name, f"{where}.{name}")]
-        yield from problems
-        if problems:
-            return
+        rule = "must answer one tensor [n, ...] for n inputs"
+        raise WrongInput(Problem(f"{where}.model", rule, _shape(outputs)))
+    return model
+
+
+def _repeatable_problems(task: Task, where: str) -> Iterator[Problem]:
     if not is_repeatable(task):
         rule = "two readings of the same samples must be alike where torch, numpy and random are seeded"
         mend = "draw random views from torch's generator, or name the data yourself: Task(data_id='...', ...)"
         yield Problem(where, rule, "they differ, so no sweep could be resumed", mend)
 
 
-def _pair_problems(task: Task, model: nn.Module, name: Split, where: str) -> Iterator[Problem]:
+def _answer_problems(task: Task, model: nn.Module, name: Split, where: str) -> Iterator[Problem]:
     dataset = task.split(name)
-    with blaming(where, "reading a batch"):
-        inputs, targets = take(dataset, torch.arange(min(8, num_samples(dataset))))
-    if inputs.shape[1:] != task.example_input.shape[1:] or inputs.dtype != task.example_input.dtype:
-        rule = f"inputs must look like example_input, {_shape(task.example_input[0])} of {task.example_input.dtype}"
-        yield Problem(where, rule, f"{_shape(inputs[0])} of {inputs.dtype}")
-        return
-    if inputs.is_floating_point() and not bool(torch.isfinite(inputs).all()):
-        yield Problem(where, "inputs must be finite", "nan or inf", "clean the data")
-        return
+    inputs, targets = take(dataset, torch.arange(min(_BATCH, num_samples(dataset))), where)
     with blaming(where, "running the model on a batch"), torch.no_grad():
-        outputs = model(inputs)
+        outputs: object = model(inputs)
+    if not isinstance(outputs, Tensor) or outputs.shape[:1] != inputs.shape[:1]:
+        yield Problem(f"{where} model", f"must answer one tensor [{len(inputs)}, ...]", _shape(outputs))
+        return
     problems = [*_label_problems(task, dataset, outputs, targets, where)]
+    problems = problems or [*_target_problems(task, model, dataset, targets, where)]
     yield from problems or _score_problems(task, outputs, targets, where)
 
 
@@ -120,17 +137,33 @@ def _label_problems(task: Task, dataset: Samples, outputs: Tensor, targets: Tens
     axis = possible[0] if task.class_axis is None and possible else (task.class_axis or 0) % outputs.dim()
     if axis not in possible or targets.dtype != torch.int64 or outputs.shape[axis] < 2:
         return
-    labels = dataset.tensors[1] if isinstance(dataset, TensorDataset) else targets
+    known = tensors_of(dataset)
+    labels = targets if known is None else known[1]
     mask = counted(task, labels)
-    labels = labels if mask is None else labels[mask]
-    if len(labels) == 0:
+    counts = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask
+    if not bool(counts.any()):
         yield Problem(where, "at least one class label must count", f"all are {task.ignore_label}, which is ignored")
         return
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= outputs.shape[axis]:
+    wrong = first_wrong(counts & ((labels < 0) | (labels >= outputs.shape[axis])))
+    if wrong is not None:
         rule = f"class labels must be 0..{outputs.shape[axis] - 1}, one for each of the model's outputs"
         mend = "relabel the classes, widen the model's last layer, or name a label to leave out as `ignore_label`"
-        yield Problem(where, rule, f"{low}..{high}", mend)
+        found = labels[wrong][counts[wrong]]
+        yield Problem(f"{where}[{wrong}]", rule, sorted(set(found.flatten().tolist()))[-8:], mend)
+
+
+def _target_problems(task: Task, model: nn.Module, dataset: Samples, targets: Tensor, where: str) -> Iterator[Problem]:
+    """Find a target that is not finite, and that the loss cannot take either: some losses leave such places out."""
+    known = tensors_of(dataset)
+    wrong = first_not_finite(targets if known is None else known[1])
+    if wrong is None:
+        return
+    inputs, target = take(dataset, torch.tensor([wrong]), where)
+    with blaming(f"{where}[{wrong}]", "the loss of it"), torch.no_grad():
+        loss: object = task.loss(model(inputs), target)
+    if not (isinstance(loss, Tensor) and bool(torch.isfinite(loss).all())):
+        rule = "its target is not finite, and neither is its loss"
+        yield Problem(f"{where}[{wrong}]", rule, mend="clean the data, or leave such places out in the loss")
 
 
 def _score_problems(task: Task, outputs: Tensor, targets: Tensor, where: str) -> Iterator[Problem]:
@@ -155,6 +188,32 @@ def _metric_problems(name: str, metric: Metric, outputs: Tensor, targets: Tensor
                 place = f"{where} metric {name}"
                 yield from (Problem(f"{place}: {p.where}", p.rule, p.value, p.mend) for p in error.problems)
                 return
+
+
+def _training_problems(task: Task, model: nn.Module, where: str) -> Iterator[Problem]:
+    """Take one step, forward and backward, in training mode."""
+    inputs, targets = take(task.train, torch.arange(min(_BATCH, num_samples(task.train))), "train")
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        yield Problem(
+            where, "must have parameters that can be trained", 0, "unfreeze some, or leave training stages out"
+        )
+        return
+    model.train()
+    with blaming(where, "running it on a batch in training mode"):
+        outputs: object = model(inputs)
+    if not isinstance(outputs, Tensor) or outputs.shape[:1] != inputs.shape[:1]:
+        rule = f"must answer one tensor [{len(inputs)}, ...] in training mode too"
+        yield Problem(where, rule, _shape(outputs), "leave auxiliary outputs out, or add them up inside the model")
+        return
+    with blaming(where, "the loss in training mode, on float32 outputs"):
+        loss: object = task.loss(outputs.float(), targets)
+    if not isinstance(loss, Tensor) or not loss.requires_grad:
+        yield Problem(f"{where} loss", "must be differentiable", _shape(loss), "detach nothing on the way to it")
+        return
+    with blaming(where, "the backward pass of the loss"):
+        loss.backward()  # type: ignore[no-untyped-call]
+    model.zero_grad()
+    model.eval()
 
 
 def _shape(value: object) -> str:

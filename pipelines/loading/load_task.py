@@ -7,8 +7,9 @@ from typing import TypeAlias, cast
 
 from paretta.pipelines.task import Task
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.registry import TASKS
-from paretta.search_spaces.user_code import blaming, load_object, look_in
+from paretta.search_spaces.user_code import load_object, look_in
 
 Make: TypeAlias = "Callable[..., Task]"
 

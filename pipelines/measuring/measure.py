@@ -88,7 +88,8 @@ def measure_together(
 
 def _samples(task: Task, split: Split, folder: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     """Return inputs and targets of a split, and leave the inputs in `folder` for the measuring process."""
-    inputs, targets = (torch.cat(parts).numpy() for parts in zip(*batches(task.split(split)), strict=True))
+    pairs = batches(task.split(split), name=f"task.{split}")
+    inputs, targets = (torch.cat(parts).numpy() for parts in zip(*pairs, strict=True))
     _require_finite(inputs, split)
     np.save(folder / "inputs.npy", inputs, allow_pickle=False)
     return inputs, targets

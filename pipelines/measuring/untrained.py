@@ -108,6 +108,11 @@ def _read(
     return {**again, **fresh}
 
 
+def sketch(folder: Path, plan: Plan, task: Task, *, seed: int = 0) -> None:
+    """Write the artifact of a plan's structure with untrained weights, such as of a baseline for `foresee`."""
+    _export(folder, stages_of(plan), plan, task, seed)
+
+
 def structure_key(plan: Plan) -> str:
     """Name what `foresee` looks at: plans with equal keys have equal structures before training."""
     kept = [stage.sketch().model_dump(mode="json") for stage in stages_of(plan) if stage.shape != "kept"]

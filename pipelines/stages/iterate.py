@@ -106,6 +106,11 @@ class Iterate(Stage):
         """Take all steps without training."""
         return self.model_copy(update={"prune": self.prune.sketch(), "retrain": None, "max_rise": None})
 
+    def rehearsal(self) -> Self:
+        """Take one step."""
+        retrain = None if self.retrain is None else self.retrain.rehearsal()
+        return self.model_copy(update={"steps": 1, "prune": self.prune.rehearsal(), "retrain": retrain})
+
     def words(self) -> str:
         """Say what happens in how many steps."""
         train = f", each followed by {self.retrain.words()}" if self.retrain else ""

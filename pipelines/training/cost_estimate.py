@@ -20,11 +20,13 @@ def training_seconds(stages: Sequence[Stage], task: Task) -> float:
     Compression makes batches cheaper and distillation dearer, so this is an order of magnitude. What trains by other
     means than `paretta.pipelines.training.train` is not counted.
     """
-    return sum(_epoch_seconds(stage, task) * stage.epochs for stage in stages if isinstance(stage, TrainSettings))
+    trained = [stage for stage in stages if isinstance(stage, TrainSettings)]
+    seconds = {size: _epoch_seconds(size, task) for size in {stage.batch_size for stage in trained}}
+    return sum(seconds[stage.batch_size] * stage.epochs for stage in trained)
 
 
-def _epoch_seconds(settings: TrainSettings, task: Task) -> float:
-    size = min(settings.batch_size, num_samples(task.train))
+def _epoch_seconds(batch_size: int, task: Task) -> float:
+    size = min(batch_size, num_samples(task.train))
     inputs, targets = take(task.train, torch.arange(size))
     with seeded(0):
         model = task.new_model().train()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench, TrainingProgress, derived_seed, seeded
+from paretta.pipelines.loading.check_data import require_sound
 from paretta.pipelines.losses.class_scores import class_axis, counted, masked_mean, smoothing_term
 from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
 from paretta.pipelines.model.torch_private import has_bfloat16_instructions
@@ -25,6 +26,7 @@ from paretta.pipelines.training.optimizers import OptimizerName, Schedule, lr_fa
 from paretta.pipelines.tweak import Tweak, TweakField
 from paretta.search_spaces.canonical import Json, digest
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
+from paretta.search_spaces.faults import blaming
 
 _log = logging.getLogger("paretta")
 
@@ -69,6 +71,10 @@ class TrainSettings(BaseModel):
     def holds_values(self) -> bool:
         """Whether a tweak leaves something on single weights."""
         return any(tweak.holds_values for tweak in self.tweaks)
+
+    def rehearsal(self) -> Self:
+        """Train for an epoch in steps that leave every value about where it is."""
+        return self.model_copy(update={"epochs": 1, "lr": min(self.lr, 1e-5)})
 
     def tweaks_in_words(self) -> str:
         """Say what acts meanwhile, each after a comma."""
@@ -236,7 +242,9 @@ class _Job:
             return
         for places in self._global_batches(epoch):
             indices = ranks.shard(places)
-            inputs, targets = take(task.train, indices)
+            inputs, targets = take(task.train, indices, "task.train")
+            if epoch == 0:  # the first that meets every sample
+                require_sound(inputs, targets, task.example_input, indices.tolist(), "task.train")
             shares = Shares.of(task, ranks, targets, len(places))
             yield Batch(inputs.to(ranks.device), targets.to(ranks.device), indices, shares)
 
@@ -269,9 +277,10 @@ class _Job:
         seen: list[Tensor] = []
 
         def evaluate() -> Tensor:
-            with _autocast(ranks.device, settings):
-                outputs = model(batch.inputs)
-            loss = self.loss(outputs.float(), batch)
+            with blaming(lambda: _named(batch), "training on it"):
+                with _autocast(ranks.device, settings):
+                    outputs = model(batch.inputs)
+                loss = self.loss(outputs.float(), batch)
             seen.append(loss.detach())
             whole = self._penalised(loss, model)
             optimizer.zero_grad()
@@ -355,6 +364,13 @@ def _check_batch(batch_size: int, bench: Bench) -> None:
     if batch_size % bench.ranks.world_size:
         rule = f"a streamed batch is shared equally by the {bench.ranks.world_size} workers"
         raise WrongInput(Problem("batch_size", rule, batch_size, "give a multiple of the number of workers"))
+
+
+def _named(batch: Batch) -> str:
+    """Name a batch by its samples."""
+    places = batch.indices.tolist()
+    some = ", ".join(map(str, places[:8]))
+    return f"a batch of task.train, samples {some}{', ...' if len(places) > 8 else ''}" if places else "a batch"
 
 
 def check_loss(loss: float, first_loss: float, place: str) -> None:

@@ -21,9 +21,9 @@ def varied(space: Space, knob: Knob, *, options: int = MAX_OPTIONS, points: int 
 
     Args:
         space: which `knob` is of.
-        knob: takes each option of a choice, or points of a range; evenly spaced, with the ends.
-        options: the most options of a choice that it takes.
-        points: how many points of a range it takes.
+        knob: the one to vary.
+        options: so many of a choice at most, evenly spaced.
+        points: so many of a range, evenly spaced, the ends among them.
     """
     values = probes(knob.hole, options if isinstance(knob.hole, Choice) else points)
     given = dict(reversed(knob.given))

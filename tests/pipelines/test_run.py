@@ -192,7 +192,8 @@ def test_a_fault_keeps_its_traceback(task: Task, tmp_path: Path) -> None:
 
     with pytest.raises(TrialFailed) as caught:
         ran(replace(task, loss=loss), tmp_path / "a")
-    assert caught.value.reason == "train: KeyError: 'the sixth call'"
+    assert caught.value.reason.startswith("train: a batch of task.train, samples ")
+    assert f"training on it failed: KeyError: 'the sixth call' (at {__file__}:" in caught.value.reason
     assert "calls.append" not in caught.value.reason
     assert 'raise KeyError("the sixth call")' in caught.value.detail
 

@@ -1,5 +1,8 @@
 """A task that cannot work is refused with the reason; one that can is read the same way however it is stored."""
 
+import sys
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,11 +128,128 @@ def raising(outputs: Tensor, targets: Tensor) -> Tensor:
     raise ValueError("no")
 
 
+class Asked(Listed):
+    """Gives whatever `answer` makes of a sample."""
+
+    def __init__(
+        self, tensors: TensorDataset, answer: Callable[[int, Tensor, Tensor], object], length: int = 0
+    ) -> None:
+        super().__init__(tensors)
+        self.answer, self.length = answer, length
+
+    def __len__(self) -> int:
+        return self.length or super().__len__()
+
+    def __getitem__(self, index: int) -> object:  # type: ignore[override]
+        return self.answer(index, *super().__getitem__(index))
+
+
+def gives(answer: Callable[[int, Tensor, Tensor], object], length: int = 0) -> Callable[[Task], Task]:
+    return lambda task: replace(task, validation=Asked(task.validation, answer, length))
+
+
+def unreadable(index: int, image: Tensor, label: Tensor) -> object:
+    if index == 358:
+        raise OSError("the file is broken")
+    return image, label
+
+
+def leaving(index: int, image: Tensor, label: Tensor) -> object:
+    sys.exit("bye")
+
+
+class Talks(nn.Module):
+    """Answers in training as no exported model does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, images: Tensor) -> object:
+        scores = self.linear(images.flatten(1))
+        return (scores, scores) if self.training else scores
+
+
+def with_value(task: Task, value: float, place: int) -> Task:
+    images = task.train.tensors[0].clone()
+    images[place] = value
+    return replace(task, train=TensorDataset(images, task.train.tensors[1]))
+
+
+def scripted(model: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own word on TorchScript
+        return torch.jit.script(model)  # type: ignore[no-any-return]
+
+
+def regression(task: Task, loss: Callable[[Tensor, Tensor], Tensor]) -> Task:
+    targets = torch.zeros(1077, 10)
+    targets[7, 3] = torch.nan
+    train = TensorDataset(task.train.tensors[0][:1077], targets)
+    return replace(task, train=train, validation=train, test=train, loss=loss, metrics={"m": Metric(absolute)})
+
+
+def absolute(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets).abs().mean(1)
+
+
+def masked(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (outputs - targets)[~targets.isnan()].square().mean()
+
+
+BROKEN |= {
+    "task.train[900]: class labels must be 0..9, one for each of the model's outputs; got [10]": BROKEN[
+        "class labels must be 0..9"
+    ],
+    "task.train[701]: inputs must be finite": lambda task: with_value(task, torch.inf, 701),
+    "task.train[7]: its target is not finite, and neither is its loss": lambda task: regression(
+        task, functional.mse_loss
+    ),
+    "task.validation[0]: a sample must be a pair (input, target); got 'a dict of x, y'": gives(
+        lambda _, image, label: {"x": image, "y": label}
+    ),
+    "task.validation[0]: a sample must be a pair (input, target); got 'tuple of 3'": gives(
+        lambda _, image, label: (image, label, 3)
+    ),
+    "task.validation[0]: its target must be a tensor or a number; got 'str'": gives(
+        lambda _, image, __: (image, "cat")
+    ),
+    "task.validation[358]: reading it failed: OSError: the file is broken (at ": gives(unreadable),
+    "task.validation[0]: reading it failed: SystemExit: bye (at ": gives(leaving),
+    "task.validation[399]: reading it failed: IndexError": gives(lambda _, image, label: (image, label), 400),
+    "task.validation[0]: inputs must look like example_input": gives(lambda _, image, label: (image[0], label)),
+    "targets must look alike": gives(lambda index, image, label: (image, label.repeat(1 + index % 2))),
+    "must answer one tensor [8, ...] in training mode too; got 'tuple'": lambda task: replace(task, model=Talks),
+    "must not be a TorchScript module": lambda task: replace(task, model=scripted(nn.Flatten())),
+    "must have parameters that can be trained": lambda task: replace(
+        task, model=task.new_model().requires_grad_(False)
+    ),
+    "must be differentiable": lambda task: replace(task, loss=lambda y, t: functional.cross_entropy(y, t).detach()),
+}
+
+
+def test_targets_that_the_loss_leaves_out_are_no_problem(task: Task) -> None:
+    check_task(regression(task, masked))
+
+
+def test_a_model_that_is_not_trained_may_be_frozen(task: Task) -> None:
+    check_task(replace(task, model=task.new_model().requires_grad_(False)), trains=False)
+
+
+def test_a_bad_sample_in_the_middle_is_named_when_it_is_met(task: Task) -> None:
+    def odd(index: int, image: Tensor, label: Tensor) -> object:
+        return image[:, : 7 if index == 130 else 8], label
+
+    with pytest.raises(WrongInput, match=r"data\[130\]: putting it into a batch with others failed"):
+        take(Asked(task.validation, odd), torch.tensor([3, 130, 5]))
+
+
 @pytest.mark.parametrize("told", BROKEN)
 def test_what_does_not_fit_is_told(task: Task, told: str) -> None:
     with pytest.raises(WrongInput) as caught:
         check_task(BROKEN[told](task))
     assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_all_kinds_of_dataset_give_the_same_batch(task: Task) -> None:

@@ -88,41 +88,31 @@ def test_merged_mappings_give_what_is_not_there() -> None:
     assert data["d"] == {"y": 3, "z": 2}
 
 
-@given(
-    st.lists(
-        st.sampled_from(
-            [
-                "a:",
-                "1",
-                ": ",
-                "- ",
-                "? ",
-                "[",
-                "]",
-                "{",
-                "}",
-                ",",
-                "&a ",
-                "*a",
-                "<<: ",
-                "!!set ",
-                "!x ",
-                "'",
-                '"',
-                "\n",
-                "\n  ",
-                "#",
-                "%",
-                "0x",
-                ".",
-                "e",
-                "\\",
-                "\x00",
-                "---\n",
-            ]
-        )
-    )
-)
+WORDS = [
+    "a:",
+    "1",
+    ": ",
+    "- ",
+    "? ",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "&a ",
+    "*a",
+    "<<: ",
+    "!!set ",
+    "!x ",
+    "'",
+    '"',
+    "\n",
+    "\n  ",
+]
+WORDS += ["#", "%", "0x", ".", "e", "\\", "\0", "---\n"]
+
+
+@given(st.lists(st.sampled_from(WORDS)))
 def test_any_text_is_read_or_refused_in_a_line(parts: list[str]) -> None:
     told = ""
     try:

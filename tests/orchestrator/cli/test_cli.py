@@ -161,7 +161,7 @@ broken = 1 / 0 if False else None
     ("task", "messages"),
     [
         ("use: './t.py:make', options: {samples: 0}", ["task.validation", "at least one sample"]),
-        ("use: './t.py:make', options: {classes: 5}", ["class labels must be 0..2", "0..4"]),
+        ("use: './t.py:make', options: {classes: 5}", ["task.train[3]: class labels must be 0..2", "got [3]"]),
         ("use: './t.py:make', options: {width: 7}", ["running the model on example_input", "shapes"]),
         ("use: './t.py:wrong'", ["must return a Task", "'int'"]),
         ("use: './t.py:mke'", ["did you mean 'make'"]),

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from paretta.orchestrator.config.check import check
+from paretta.orchestrator.cli import main
+from paretta.orchestrator.config.check import MAX_TRIED, check, check_report
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.search_spaces.errors import WrongInput
+from paretta.search_spaces.space.space import MAX_OPTIONS
 from paretta.search_spaces.yaml_io import parse_yaml
 
 SOUND = """
@@ -50,3 +53,125 @@ def test_lanes_are_at_least_one(lanes: str) -> None:
 def test_a_wish_is_not_called_like_a_role(name: str) -> None:
     message = refused(f"{SOUND}wishes: {{{name}: {{prefer: size}}}}\n")
     assert f"wishes.{name}: a wish's name must not be that of a role" in message
+
+
+TASK = """
+import sys
+import torch
+from torch import nn
+from paretta import Metric, Task
+
+def right(outputs, targets):
+    return (outputs.argmax(1) == targets).float()
+
+class Net(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+class Branch(Net):
+    def forward(self, values):
+        if values.sum() > 0:
+            return super().forward(values)
+        return super().forward(-values)
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError
+
+def raising(error):
+    def fail(*_):
+        raise error
+    return fail
+
+def endless(outputs, targets):
+    return endless(outputs, targets)
+
+def make(fault="none"):
+    data = torch.utils.data.TensorDataset(torch.randn(40, 6), torch.arange(40) % 3)
+    loss, model = nn.functional.cross_entropy, Net
+    if fault == "making":
+        sys.exit("no data here")
+    if fault == "model":
+        model = raising(MemoryError())
+    if fault == "branch":
+        model = Branch
+    if fault == "loss":
+        loss = raising(SystemExit(3))
+    if fault == "unspeakable":
+        loss = raising(Unspeakable())
+    if fault == "lines":
+        loss = raising(KeyError("first\\nsecond"))
+    if fault == "endless":
+        loss = endless
+    if fault == "interrupt":
+        loss = raising(KeyboardInterrupt())
+    return Task(model=model, train=data, validation=data, test=data, loss=loss,
+                metrics={"accuracy": Metric(right)}, example_input=torch.zeros(1, 6))
+"""
+
+
+def checked(folder: Path, fault: str, **environment: str) -> tuple[int, str]:
+    """Run `paretta check` on a task with a fault, and return the exit code and what it says."""
+    (folder / "mine.py").write_text(TASK)
+    (folder / "s.yaml").write_text(
+        f"task: {{use: './mine.py:make', options: {{fault: {fault}}}}}\nspace: [{{kind: train}}]\n"
+    )
+    result = CliRunner().invoke(main, ["check", str(folder / "s.yaml")], env=environment)
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("making", "making the task failed: SystemExit: no data here"),
+        ("model", "making the model failed: MemoryError"),
+        ("branch", "exporting it to ONNX failed"),
+        ("loss", "failed: SystemExit: 3"),
+        ("unspeakable", "failed: Unspeakable"),
+        ("lines", "failed: KeyError: 'first"),
+        ("endless", "failed: RecursionError"),
+    ],
+)
+def test_whatever_a_users_code_raises_is_one_line_with_its_place(tmp_path: Path, fault: str, told: str) -> None:
+    code, output = checked(tmp_path, fault)
+    (line,) = output.splitlines()
+    assert code == 2
+    assert line.startswith(f"error: {tmp_path / 's.yaml'}:1 task.use: ")
+    assert told in line
+    assert f"(at {tmp_path / 'mine.py'}:" in line
+
+
+def test_an_interrupt_in_a_users_code_is_one(tmp_path: Path) -> None:
+    code, output = checked(tmp_path, "interrupt")
+    assert code not in (0, 2)
+    assert "error:" not in output
+
+
+def test_the_traceback_is_shown_where_it_is_asked_for(tmp_path: Path) -> None:
+    _, output = checked(tmp_path, "making", PARETTA_TRACEBACK="1")
+    assert "Traceback (most recent call last)" in output
+    assert 'sys.exit("no data here")' in output
+
+
+def test_each_step_is_told_before_it_begins() -> None:
+    steps: list[str] = []
+    check(Sweep.parse(parse_yaml(SOUND, "s.yaml"), "s", Path()), tell=steps.append)
+    assert [step.partition(":")[0] for step in steps] == [
+        "settings", "task", "model", "data", "data", "data", "model", "model", "model", "stages",
+    ]  # fmt: skip
+
+
+def test_a_space_of_thousands_of_options_is_sampled_and_said_to_be() -> None:
+    options = ", ".join(str(n / 10000) for n in range(5000))
+    text = SOUND.replace("[{kind: train}]", f"[{{kind: prune, sparsity: {{choice: [{options}]}}}}]")
+    sweep = Sweep.parse(parse_yaml(text, "s.yaml"), "s", Path())
+    checked = check(sweep)
+    assert len(checked.corners) <= 2 * MAX_OPTIONS
+    assert checked.num_tried <= MAX_TRIED
+    assert "sampled from 5000 options" in check_report(sweep, checked)
+
+
+def test_a_space_of_many_stages_is_parsed_in_few_plans() -> None:
+    steps = ", ".join(["{kind: train, epochs: {choice: [1, 2, 3]}}"] * 200)
+    text = SOUND.replace("[{kind: train}]", f"[{steps}]").replace("[{kind: train, epochs: 1}]", "[{kind: trian}]")
+    assert "baseline[0].kind: no stage is called 'trian'" in refused(text)

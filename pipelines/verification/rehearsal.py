@@ -1,0 +1,166 @@
+"""Carry a task through what a sweep will do with it, once and on a few samples: the export, and every stage."""
+
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.utils.data import Subset, TensorDataset
+
+from paretta.pipelines.artifact import MODEL, session
+from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.export.to_onnx import to_bytes
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.samples import Samples, num_samples, take
+from paretta.pipelines.stage import Stage, stages_of
+from paretta.pipelines.task import SPLITS, Task
+from paretta.search_spaces.canonical import Json, canonical_json
+from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
+from paretta.search_spaces.faults import blaming
+from paretta.search_spaces.space.plan import Plan
+
+FEW: Final = 8  # samples of each split
+MAX_PLANS: Final = 6  # that are rehearsed, and no more are begun after
+MAX_SECONDS: Final = 20.0
+_Answers: TypeAlias = NDArray[np.float64]
+_TOLERANCE: Final = 1e-3  # of the largest answer
+
+
+def require_export(task: Task, *, where: str = "task") -> None:
+    """Export the untrained model, and compare its file's answers at batch 1 and 2 with its own.
+
+    Raises:
+        WrongInput: the model cannot be exported or run, or its file answers otherwise.
+    """
+    place = f"{where}.model"
+    inputs, _ = take(task.validation, torch.arange(2) % num_samples(task.validation), f"{where}.validation")
+    with seeded(0), TemporaryDirectory(prefix="paretta-") as scratch:
+        path = Path(scratch) / MODEL
+        with blaming(place, "exporting it to ONNX"):
+            model = task.new_model().eval()
+            path.write_bytes(to_bytes(model, task.example_input))
+        for size in (1, 2):
+            batch = inputs[:size]
+            with blaming(place, f"answering a batch of {size}"), torch.no_grad():
+                expected = model(batch).double().numpy()
+            with blaming(place, f"running its exported file on a batch of {size}"):
+                opened = session(path)
+                (found, *_) = opened.run(None, {opened.get_inputs()[0].name: batch.numpy()})
+            found = np.asarray(found, dtype=np.float64)
+            allowed = _TOLERANCE * max(np.abs(expected[np.isfinite(expected)]), default=0.0) + 1e-6
+            if found.shape != expected.shape or not np.allclose(found, expected, 0, allowed, equal_nan=True):
+                rule = f"its exported file must answer a batch of {size} as it does"
+                mend = "let the model keep no count, draw nothing at random and not branch on values in evaluation mode"
+                raise WrongInput(Problem(place, rule, _gap(found, expected), mend))
+
+
+def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[str], None]) -> None:
+    """Apply every kind of stage with every name in its settings to the untrained model, on a few samples.
+
+    Of plans that differ in numbers alone one is rehearsed, see `varied_plans`. What fails by design after the
+    baseline, such as a limit that an untrained model cannot keep, is left to the trials.
+
+    Raises:
+        WrongInput: a stage fails on this model, such as by a layer's name that it does not have.
+        TrialFailed: the baseline does.
+    """
+    few = _few(task)
+    chosen, begun = varied_plans(plans), time.monotonic()
+    bench = Bench(few, Ranks.alone())
+    with seeded(0), blaming(where, "making the model"):
+        untrained = task.new_model().eval()
+    baseline: nn.Module | None = None
+    for number, plan in enumerate(chosen, start=1):
+        if time.monotonic() - begun > MAX_SECONDS:
+            return
+        tell(f"stages: plan {number} of {len(chosen)} on {FEW} samples")
+        stages, split = stages_of(plan), len(plan.baseline)
+        if baseline is None:
+            baseline = _carried(untrained, stages[:split], bench, "baseline")
+        teacher = deepcopy(baseline).eval().requires_grad_(False)
+        try:
+            model = _carried(deepcopy(baseline), stages[split:], replace(bench, teacher=teacher), where)
+        except TrialFailed:
+            continue
+        except WrongInput as error:
+            if error.__cause__ is None and _fits(plan, plans, baseline, replace(bench, teacher=teacher)):
+                continue
+            raise
+        with blaming(f"{where}, {' and '.join(s.kind for s in stages[split:])}", "exporting the model after it"):
+            to_bytes(model, task.example_input)
+
+
+def _fits(plan: Plan, plans: Sequence[Plan], baseline: nn.Module, bench: Bench) -> bool:
+    """Tell whether the last plan that differs from `plan` in numbers alone can be carried out, such as at its limit."""
+    other = [candidate for candidate in plans if _shapes(candidate) == _shapes(plan)][-1]
+    try:
+        _carried(deepcopy(baseline), stages_of(other)[len(other.baseline) :], bench, "")
+    except TrialFailed:
+        return True
+    except WrongInput:
+        return False
+    return True
+
+
+def varied_plans(plans: Sequence[Plan]) -> list[Plan]:
+    """Return the first plans that together have every stage and setting of all, numbers aside; at most `MAX_PLANS`."""
+    seen: set[str] = set()
+    chosen: list[Plan] = []
+    for plan in plans:
+        shapes = set(_shapes(plan))
+        if (not chosen or shapes - seen) and len(chosen) < MAX_PLANS:
+            chosen.append(plan)
+            seen |= shapes
+    return chosen
+
+
+def _shapes(plan: Plan) -> list[str]:
+    return [canonical_json(_without_numbers(stage)) for stage in plan.stages]
+
+
+def _without_numbers(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {key: _without_numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_numbers(item) for item in value]
+    return None if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _carried(model: nn.Module, stages: Sequence[Stage], bench: Bench, where: str) -> nn.Module:
+    """Apply the stages in turn."""
+    for index, stage in enumerate(stages):
+        place = f"{where}, stage {index + 1} ({stage.kind})"
+        try:
+            with seeded(index), blaming(place, f"applying it to the untrained model on {FEW} samples"):
+                model = stage.rehearsal().apply(model, replace(bench, stage=stage.kind)).eval()
+        except WrongInput as error:
+            moved = (p if p.where == place else replace(p, where=f"{place}: {p.where}") for p in error.problems)
+            raise WrongInput(*moved) from error.__cause__
+    return model
+
+
+def _few(task: Task) -> Task:
+    train, validation, test = (_first(task.split(name)) for name in SPLITS)
+    return replace(task, stream=None, train=train, validation=validation, test=test)
+
+
+def _first(dataset: Samples) -> Samples:
+    places = range(min(FEW, num_samples(dataset)))
+    if isinstance(dataset, TensorDataset):
+        return TensorDataset(*(tensor[: len(places)] for tensor in dataset.tensors))
+    return Subset(dataset, places)
+
+
+def _gap(found: _Answers, expected: _Answers) -> str:
+    if found.shape != expected.shape:
+        return f"shape {list(found.shape)}, not {list(expected.shape)}"
+    return (
+        f"a difference of {np.abs(found - expected).max():.2g} where the largest answer is {np.abs(expected).max():.2g}"
+    )

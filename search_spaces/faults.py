@@ -1,0 +1,89 @@
+"""What code of the user's raises, told in one line with their file and line."""
+
+import re
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from paretta.search_spaces.errors import ParettaError, Problem, WrongInput
+
+TRACEBACK_VARIABLE: Final = "PARETTA_TRACEBACK"
+
+_MAX_LENGTH: Final = 400  # characters of a message
+_COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
+_ROOTS: Final = (Path(__file__).parents[1], Path(__file__).resolve().parents[1])
+# code that is not the user's: Python's own, what is installed, and ours
+_FOREIGN: Final = (
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    *(str(root / room) for root in _ROOTS for room in ("dashboards", "orchestrator", "pipelines", "search_spaces")),
+    "<",
+)
+
+
+class blaming:  # noqa: N801 - reads as a verb in a with statement
+    """Turn whatever is raised inside the block into `WrongInput`, in one line with the user's file and line.
+
+    This covers what is no `Exception`, such as SystemExit. An interrupt passes, and so do our own errors, which are
+    told already. The original error is the cause.
+
+    Args:
+        where: what the code stands for, such as ``task.train[37]``; a function is asked only when something fails.
+        doing: what is done with it, such as ``reading it``.
+    """
+
+    def __init__(self, where: str | Callable[[], str], doing: str) -> None:
+        self.where, self.doing = where, doing
+
+    def __enter__(self) -> "blaming":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: TracebackType | None) -> None:
+        if error is None or isinstance(error, KeyboardInterrupt | GeneratorExit | ParettaError):
+            return
+        where = self.where if isinstance(self.where, str) else self.where()
+        mend = f"set {TRACEBACK_VARIABLE}=1 to see the traceback"
+        raise WrongInput(Problem(where, f"{self.doing} failed: {fault_of(error)}", mend=mend)) from error
+
+
+def fault_of(error: BaseException) -> str:
+    """Name an error, the first line of its message, and the innermost line of the user's that it came through.
+
+    >>> fault_of(ValueError("no"))
+    'ValueError: no'
+    """
+    causes = list(_causes(error))
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg} (at {error.filename}:{error.lineno})"
+    # the exporter wraps what it meets in advice of its own
+    telling = causes[-1] if type(error).__module__.startswith("torch.onnx") else error
+    text = _COLOURS.sub("", "".join(traceback.format_exception_only(telling))).strip()
+    name = type(telling).__name__
+    message = name + text.partition(name)[2] if name in text else text
+    lines = [line for cause in causes for line in _lines(cause.__traceback__)]
+    own = [line for line in lines if not line.startswith(_FOREIGN)]
+    last = [line for line in _lines(error.__traceback__) if not line.startswith("<")]
+    place = next(iter(own[-1:] or last[-1:]), None)
+    return _shortened(message) + (f" (at {place})" if place else "")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and what it was raised from or during."""
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in seen:
+        yield current
+        seen.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def _lines(trace: TracebackType | None) -> Iterator[str]:
+    for frame, number in traceback.walk_tb(trace):
+        yield f"{frame.f_code.co_filename}:{number}"
+
+
+def _shortened(text: str) -> str:
+    line = (text.splitlines() or [""])[0]
+    return line if len(line) <= _MAX_LENGTH else f"{line[:_MAX_LENGTH]}..."

@@ -1,0 +1,162 @@
+"""A model that will not stand what a sweep does with it is told before the sweep, with the line that is to blame."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import TensorDataset
+
+from paretta.pipelines.task import Metric, Task
+from paretta.pipelines.tasks.digits import correct
+from paretta.pipelines.verification.rehearsal import MAX_PLANS, rehearse, require_export, varied_plans
+from paretta.search_spaces.errors import WrongInput
+from paretta.search_spaces.space.plan import Plan
+
+TRAIN = {"kind": "train", "epochs": 50, "lr": 0.01}
+
+
+class Net(nn.Module):
+    """Two layers; what subclasses do to the hidden values is their fault."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 3)
+
+    def forward(self, values: Tensor) -> Tensor:
+        answer: Tensor = self.last(self.changed(torch.relu(self.first(values))))
+        return answer
+
+    def changed(self, hidden: Tensor) -> Tensor:
+        return hidden
+
+
+class Branching(Net):
+    def changed(self, hidden: Tensor) -> Tensor:
+        return hidden * 2 if hidden.sum() > 1 else hidden
+
+
+class Drawing(Net):
+    def changed(self, hidden: Tensor) -> Tensor:
+        return functional.dropout(hidden, 0.5)
+
+
+class Counting(Net):
+    calls = 0
+
+    def changed(self, hidden: Tensor) -> Tensor:
+        self.calls += 1
+        return hidden + self.calls
+
+
+class Single(Net):
+    def changed(self, hidden: Tensor) -> Tensor:
+        return hidden + 1 if hidden.shape[0] == 1 else hidden
+
+
+class Tied(Net):
+    def changed(self, hidden: Tensor) -> Tensor:
+        return functional.linear(hidden @ self.first.weight, self.first.weight)
+
+
+class Zero(Net):
+    def changed(self, hidden: Tensor) -> Tensor:
+        return hidden * 0
+
+
+def task_of(model: type[nn.Module]) -> Task:
+    generator = torch.Generator().manual_seed(0)
+    data = TensorDataset(torch.randn(40, 6, generator=generator), torch.arange(40) % 3)
+    metrics = {"accuracy": Metric(correct)}
+    return Task(model, data, data, data, functional.cross_entropy, metrics, torch.zeros(1, 6))
+
+
+@pytest.mark.parametrize("model", [Net, Zero, Tied])
+def test_a_model_that_answers_alike_exported_passes(model: type[nn.Module]) -> None:
+    require_export(task_of(model))
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (Branching, f"exporting it to ONNX failed: GuardOnDataDependentSymNode.*{__file__}:"),
+        (Drawing, "its exported file must answer a batch of 1 as it does; got 'a difference of"),
+        (Counting, "its exported file must answer a batch of [12] as it does"),
+        (Single, "its exported file must answer a batch of 1 as it does"),
+    ],
+)
+def test_one_that_answers_otherwise_is_told(model: type[nn.Module], told: str) -> None:
+    with pytest.raises(WrongInput, match=told) as caught:
+        require_export(task_of(model))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("task.model: ")
+
+
+def rehearsed(*stages: dict[str, object], model: type[nn.Module] = Net) -> list[str]:
+    steps: list[str] = []
+    rehearse([Plan((TRAIN,), stages)], task_of(model), where="space", tell=steps.append)
+    return steps
+
+
+def test_sound_plans_are_carried_out_once_on_few_samples() -> None:
+    iterate = {"kind": "iterate", "prune": {"kind": "prune", "sparsity": 0.5}, "retrain": TRAIN, "steps": 100}
+    assert rehearsed(iterate, {"kind": "quantize", "bits": 8}, {"kind": "distill", "epochs": 900}) == [
+        "stages: plan 1 of 1 on 8 samples"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ({"kind": "distill", "features": {"nope": "first"}}, "no student layer is called 'nope'"),
+        ({"kind": "distill", "features": {"first": "frist"}}, "no teacher layer is called 'frist'"),
+        ({"kind": "transfer", "layers": "conv*"}, "no layer is called 'conv*'"),
+        ({"kind": "prune", "sparsity": {"conv*": 0.5}}, "'conv*'"),
+        ({"kind": "quantize", "bits": {"conv*": 4}}, "'conv*'"),
+        ({"kind": "student", "variant": "small"}, "no variant of the task is called 'small'"),
+        (
+            {
+                "kind": "iterate",
+                "prune": {"kind": "prune", "sparsity": 0.1},
+                "retrain": {"kind": "distill", "features": {"no": "first"}},
+            },
+            "no student layer is called 'no'",
+        ),
+    ],
+)
+def test_names_that_the_model_does_not_have_are_told_with_the_stage(stage: dict[str, object], told: str) -> None:
+    with pytest.raises(WrongInput) as caught:
+        rehearsed(stage)
+    assert str(caught.value).startswith(f"space, stage 1 ({stage['kind']}): ")
+    assert told in str(caught.value)
+
+
+def test_what_fails_after_a_stage_alone_is_told_with_the_line_of_the_model() -> None:
+    with pytest.raises(WrongInput, match=rf"space, quantize: exporting the model after it failed.*{__file__}:"):
+        rehearsed({"kind": "quantize", "bits": 8}, model=Tied)
+
+
+@pytest.mark.slow
+def test_a_limit_that_some_plans_keep_is_left_to_the_trials() -> None:
+    plans = [
+        Plan((TRAIN,), ({"kind": "prune", "sparsity": share}, {"kind": "quantize", "bits": {"at_most": "920B"}}))
+        for share in (0.0, 0.9)
+    ]
+    rehearse(plans, task_of(Net), where="space", tell=lambda _: None)
+    with pytest.raises(WrongInput, match="raise it or prune first"):
+        rehearse(plans[:1], task_of(Net), where="space", tell=lambda _: None)
+
+
+def test_plans_that_differ_in_numbers_alone_are_rehearsed_once() -> None:
+    pruned = [Plan((), ({"kind": "prune", "sparsity": share},)) for share in (0.1, 0.2, 0.3)]
+    named = [Plan((), ({"kind": "prune", "sparsity": {name: 0.5}},)) for name in "abcdefgh"]
+    assert varied_plans([*pruned, *named]) == [pruned[0], *named[: MAX_PLANS - 1]]
+
+
+def test_the_task_is_left_as_it_was() -> None:
+    model = Net()
+    given = replace(task_of(Net), model=model)
+    before = [parameter.clone() for parameter in model.parameters()]
+    rehearse([Plan((TRAIN,), ({"kind": "prune", "sparsity": 0.5},))], given, where="space", tell=lambda _: None)
+    assert all(map(torch.equal, before, model.parameters()))
