@@ -63,7 +63,7 @@ def tweak_of(document: Mapping[str, Any]) -> TweakSettings:
     try:
         tweak_class = TWEAKS.load_class(kind, TweakSettings)  # type: ignore[type-abstract]  # it loads a complete one
     except WrongInput as error:
-        raise ValueError("; ".join(problem.told() for problem in error.problems)) from error
+        raise ValueError("; ".join(problem.message() for problem in error.problems)) from error
     try:
         return tweak_class.model_validate({key: value for key, value in document.items() if key != "kind"})
     except ValidationError as error:

@@ -1,1 +1,1 @@
-"""What may vary and what counts as better: pure descriptions that need none of the heavy libraries."""
+"""Search spaces, objectives and results as plain data, without torch, Ray or MLflow."""

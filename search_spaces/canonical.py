@@ -1,4 +1,4 @@
-"""Documents in canonical JSON, and their digests."""
+"""Canonical JSON documents and their digests."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ Document: TypeAlias = Mapping[str, Json]
 
 
 def canonical_json(value: Json) -> str:
-    """Write `value` so that equal values give equal text: sorted keys, no spaces, ``1.0`` as ``1``, no NaN.
+    """Serialize `value` so that equal values give equal text: sorted keys, no spaces, ``1.0`` as ``1``, no NaN.
 
     >>> canonical_json({"b": 1.0, "a": [True, None, 0.5]})
     '{"a":[true,null,0.5],"b":1}'

@@ -1,13 +1,13 @@
-"""The exception tree: every message is written for the person who can mend the cause.
+"""The exception tree: every message is written for the person who can fix the cause.
 
 ParettaError
-├── WrongInput        what the user gave cannot be used; nothing was computed or written (exit code 2)
-├── TrialFailed       one trial ended without an artifact; the sweep goes on
-├── DamagedArtifact   a delivered folder is not what its manifest says
-└── DamagedRecord     a line of a sweep's journal is not what a journal holds
+├── WrongInput        the user's input is invalid; nothing was computed or written (exit code 2)
+├── TrialFailed       one trial ended without an artifact; the sweep continues
+├── DamagedArtifact   a delivered folder does not match its manifest
+└── DamagedRecord     a line of a sweep's journal is not a valid event
 
-Beside it stands `OSError`, for what the machine refuses: a full disk, a file that may not be read. The command line
-tells it in one line, see `os_problem`, with the exit code of a failure.
+`OSError` stays outside this tree. It reports what the operating system refuses, such as a full disk or an unreadable
+file; the command line prints it as one line (see `os_problem`) and exits with the code of a failure.
 """
 
 import re
@@ -17,12 +17,12 @@ from difflib import get_close_matches
 
 
 class ParettaError(Exception):
-    """Root of all errors that paretta raises on purpose."""
+    """Base class of all errors that paretta raises on purpose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with an input: where it stands, the value found, the rule it breaks and the mend."""
+    """One problem in an input: its place, the rule that is broken, the value found and how to fix it."""
 
     where: str
     rule: str
@@ -31,9 +31,9 @@ class Problem:
 
     def __str__(self) -> str:
         """Render as one line: ``where: rule; got value; mend``."""
-        return f"{self.where}: {self.told()}"
+        return f"{self.where}: {self.message()}"
 
-    def told(self) -> str:
+    def message(self) -> str:
         """Render without the place: ``rule; got value; mend``."""
         got = "" if self.value is None else f"; got {self.value!r}"
         mend = f"; {self.mend}" if self.mend else ""
@@ -41,7 +41,7 @@ class Problem:
 
 
 class WrongInput(ParettaError):
-    """The input cannot be used. All problems found are reported together.
+    """The input is invalid. All problems found are reported together.
 
     >>> raise WrongInput(Problem("sweep.yaml:4 space[0].sparsity", "must be below 1", 1.2, "use a share"))
     Traceback (most recent call last):
@@ -49,7 +49,7 @@ class WrongInput(ParettaError):
     """
 
     def __init__(self, *problems: Problem) -> None:
-        """Keep the problems; the message lists each on a line of its own."""
+        """Store the problems; the message lists one per line."""
         self.problems: tuple[Problem, ...] = problems
         super().__init__("\n".join(map(str, problems)))
 
@@ -59,17 +59,17 @@ class TrialFailed(ParettaError):
 
     Args:
         reason: one short line, such as ``diverged: loss is nan at epoch 2``.
-        detail: what a person debugging it wants to see, such as a traceback.
+        detail: what helps to debug it, such as a traceback.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        """Keep the reason and the detail apart; the message is the reason."""
+        """Store the reason and the detail separately; the message is the reason."""
         self.reason = reason
         self.detail = detail
         super().__init__(reason)
 
     def __reduce__(self) -> tuple[type["TrialFailed"], tuple[str, str]]:
-        """Cross process borders with both fields."""
+        """Pickle both fields, so that the error crosses process boundaries intact."""
         return type(self), (self.reason, self.detail)
 
 
@@ -78,9 +78,10 @@ _NO_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|
 
 
 def out_of_memory(error: BaseException | None) -> str | None:
-    """Say in one line that `error` comes of a lack of memory, of the machine or of a GPU; None for any other.
+    """Describe `error` in one line if host or GPU memory ran out; return None for any other error.
 
-    torch tells of the first by a plain RuntimeError, and a stage may have made another error of either.
+    torch reports a lack of host memory as a plain RuntimeError, and a stage may have wrapped either in another error,
+    so messages and causes are searched.
 
     >>> out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes."))[:39]
     'out of memory: tried to allocate 64 byt'
@@ -98,9 +99,9 @@ _DISK_FULL = re.compile(r"no space left on device|disk quota exceeded|OutOfDiskE
 
 
 def disk_full(error: BaseException) -> str | None:
-    """Say in one line that `error`, or what caused it, comes of a full disk; None for any other.
+    """Describe `error` in one line if it or one of its causes is a full disk; return None for any other error.
 
-    Libraries make errors of their own of it, some of another process, so the words decide.
+    Libraries wrap this error in types of their own, some of them in another process, so the message decides.
 
     >>> disk_full(TrialFailed("export: [Errno 28] No space left on device: 'model.onnx'"))
     "the disk is full: export: [Errno 28] No space left on device: 'model.onnx'"
@@ -117,15 +118,15 @@ def disk_full(error: BaseException) -> str | None:
 
 
 class DamagedArtifact(ParettaError):
-    """A delivered folder is not what its manifest says: names the file, what was expected and what was found."""
+    """A delivered folder does not match its manifest: names the file, what was expected and what was found."""
 
 
 class DamagedRecord(ParettaError):
-    """A sweep's journal cannot be read: names the file, the line and what is wrong with it."""
+    """A sweep's journal cannot be read: names the file, the line and the problem."""
 
 
 def os_problem(error: OSError) -> str:
-    """Say in one line what the machine refused, the file first where there is one.
+    """Describe in one line what the operating system refused, starting with the file if there is one.
 
     >>> os_problem(FileNotFoundError(2, "No such file or directory", "sweep.yaml"))
     'sweep.yaml: No such file or directory'
@@ -136,7 +137,7 @@ def os_problem(error: OSError) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    r"""Return the first line of what an error says, or its type's name where it says nothing.
+    r"""Return the first line of an error's message, or the name of its type if the message is empty.
 
     >>> first_line(OSError("no route\nto host")), first_line(TimeoutError())
     ('no route', 'TimeoutError')

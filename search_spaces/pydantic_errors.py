@@ -1,4 +1,4 @@
-"""Pydantic's findings told in our words: where, the rule, the value and the mend."""
+"""Translation of pydantic's validation errors into problems with place, rule, value and fix."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from paretta.search_spaces.errors import Problem, did_you_mean
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], where: Callable[[str], str]) -> list[Problem]:
-    """Translate every finding; the description of a field, which completes "give ...", becomes the mend.
+    """Translate every error; a field's description, which completes "give ...", becomes the advice to fix it.
 
     Args:
         error: what pydantic raised.
@@ -47,7 +47,7 @@ def _path(location: tuple[int | str, ...]) -> str:
 
 
 def _owner(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """Return the nested model whose field the last name of `location` is, where it can be followed."""
+    """Return the nested model that has the last name of `location` as a field, or None if it cannot be found."""
     owner: type[BaseModel] | None = model
     for part in location[:-1]:
         if owner is None or not isinstance(part, str) or part not in owner.model_fields:

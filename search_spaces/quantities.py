@@ -1,4 +1,4 @@
-"""Values with units as people write them: ``50kB``, ``2ms``, ``97%``."""
+"""Quantities with units, as people write them: ``50kB``, ``2ms``, ``97%``."""
 
 import re
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ _NUMBER: Final = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(
 
 
 def parse_quantity(text: str | float) -> tuple[float, str | None]:
-    """Return the value in its base unit (B, s, share, ratio, J) and that unit; a bare number has none.
+    """Return the value in its base unit (B, s, share, ratio, J) and that unit; the unit of a bare number is None.
 
-    Raises `ValueError` naming the text, the rule and the known units.
+    Raises `ValueError`, which names the text, the rule and the known units.
 
     >>> parse_quantity("50kB"), parse_quantity("97%"), parse_quantity(0.5)
     ((50000.0, 'B'), (0.97, 'share'), (0.5, None))
@@ -46,7 +46,7 @@ def parse_quantity(text: str | float) -> tuple[float, str | None]:
 
 
 def format_quantity(value: float, unit: str) -> str:
-    """Write a value in base units for people, to three digits.
+    """Format a value given in base units for people, to three digits.
 
     >>> format_quantity(50210, "B"), format_quantity(0.97, "share"), format_quantity(0.00213, "s")
     ('50.2 kB', '97.00 %', '2.13 ms')

@@ -1,4 +1,4 @@
-"""Names that a YAML file may mention, and the objects they stand for: one file per extension, found by folder scan."""
+"""Registries of extensions: the names that a YAML file may use and the objects they refer to."""
 
 import ast
 import importlib
@@ -24,16 +24,16 @@ BUILT_IN: Final = "built in"
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The extensions of one noun.
+    """All extensions of one kind, such as all stages.
 
-    A file ``x_y.py`` in `package` offers the class ``XY``, or the object called `attribute` where one is given. Other
-    distributions join through the entry point `group`; ``package.module:Thing`` and ``./file.py:Thing`` need no
+    A file ``x_y.py`` in `package` offers the class ``XY``, or the object called `attribute` if one is given. Other
+    distributions add theirs through the entry point `group`; ``package.module:Thing`` and ``./file.py:Thing`` need no
     registration at all, see `paretta.search_spaces.user_code`.
 
     Args:
         noun: what one extension is called in messages, such as ``stage``.
         package: the dotted package whose files are scanned.
-        attribute: the name every file offers its object under; by default the file's own name in CamelCase.
+        attribute: the name of the object in every file; by default the file's own name in CamelCase.
 
     >>> Registry("preset", "paretta.search_spaces.presets").group
     'paretta.preset'
@@ -58,7 +58,7 @@ class Registry:
             raise WrongInput(Problem(where, did_you_mean(name, self.names(), self.noun)))
 
     def load(self, name: str, *, where: str | None = None) -> object:
-        """Return the object called `name`; import errors of our own files are not hidden.
+        """Return the object called `name`; import errors in built-in files propagate unchanged.
 
         Args:
             name: a known name, ``package.module:Thing`` or ``./file.py:Thing``.
@@ -83,7 +83,10 @@ class Registry:
         return loaded
 
     def load_class(self, name: str, base: type[T], *, where: str | None = None) -> type[T]:
-        """Return the class called `name`. Raises `WrongInput` as `load` does, and where it is no complete `base`."""
+        """Return the class called `name`.
+
+        Raises `WrongInput` as `load` does, and if it is not a subclass of `base` or lacks one of its abstract methods.
+        """
         place, found = where or self.noun, self.load(name, where=where)
         if not (isinstance(found, type) and issubclass(found, base)):
             raise WrongInput(Problem(place, f"must name a subclass of {base.__module__}.{base.__qualname__}", name))
@@ -93,27 +96,27 @@ class Registry:
         return found
 
     def known(self, name: str, base: type) -> str:
-        """Validate a setting that names a class without settings: give it back, or raise ValueError in plain words."""
+        """Validate a setting that names a class without settings: return it, or raise ValueError with the problem."""
         try:
             found: type[object] = self.load_class(name, base)
             with blaming(self.noun, f"making {name}"):
                 found()
         except WrongInput as error:
-            raise ValueError("; ".join(problem.told() for problem in error.problems)) from error
+            raise ValueError("; ".join(problem.message() for problem in error.problems)) from error
         return name
 
     def origins(self, name: str) -> tuple[str, ...]:
-        """Say where a known name comes from, such as ``from clash 1.0 (module:Thing)``; more than one is a clash."""
-        ours = (BUILT_IN,) if name in self._files() else ()
-        return (*ours, *map(_origin, self._entry_points().get(name, ())))
+        """Return where a known name comes from, such as ``from clash 1.0 (module:Thing)``; more than one is a clash."""
+        built_in = (BUILT_IN,) if name in self._files() else ()
+        return (*built_in, *map(_origin, self._entry_points().get(name, ())))
 
     def reference(self, name: str) -> str:
-        """Return the ``module:Thing`` that an entry point's name stands for; any other name as it is."""
+        """Return the ``module:Thing`` that an entry point's name refers to; any other name is returned unchanged."""
         points = self._entry_points().get(name, ())
         return points[0].value if points and name not in self._files() else name
 
     def describe(self, name: str) -> str:
-        """Return the first line of the file's docstring, read without importing it; nothing for an entry point."""
+        """Return the first line of the file's docstring without importing the file; empty for an entry point."""
         path = self._files().get(name)
         text = "" if path is None else ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         return text.partition("\n")[0]
@@ -130,7 +133,7 @@ class Registry:
 
 @cache
 def _points(group: str, path: tuple[str, ...]) -> Mapping[str, tuple[EntryPoint, ...]]:
-    """Return the entry points of a group by name, each object once; `path` is where they were looked for."""
+    """Return the entry points of a group by name, each object once; `path` is part of the cache key."""
     found: dict[str, dict[str, EntryPoint]] = {}
     for point in entry_points(group=group):
         found.setdefault(point.name, {})[point.value] = point
@@ -142,7 +145,7 @@ def _origin(point: EntryPoint) -> str:
     return f"from {home} ({point.value})"
 
 
-# What a sweep file may name, known here without importing any of it; each is used by the package that it lists.
+# Everything that a sweep file may name. Listing the names imports none of the packages.
 STAGES = Registry("stage", "paretta.pipelines.stages")
 IMPORTANCES = Registry("importance", "paretta.pipelines.importance")
 QUANTIZERS = Registry("quantizer", "paretta.pipelines.quantizers")

@@ -1,4 +1,4 @@
-"""Code of the user's that a file names: `package.module:Thing`, or `./file.py:Thing` beside the sweep file."""
+"""Loading of user code that a file names: `package.module:Thing`, or `./file.py:Thing` beside the sweep file."""
 
 import importlib
 import importlib.util
@@ -18,18 +18,18 @@ _START: Final = [Path()]
 
 
 def look_in(folder: Path) -> None:
-    """Let ``./file.py:Thing`` start at `folder` from now on, and let the modules there be imported.
+    """Resolve ``./file.py:Thing`` relative to `folder` from now on, and make the modules in it importable.
 
-    Like the import path, this holds for the whole process: names travel between processes as text, and whoever takes
-    up a sweep, a plan or a task calls this first. The folder goes last on the import path, so that its modules hide
-    nothing installed.
+    Like the import path, this applies to the whole process: names travel between processes as text, so every process
+    calls this before it parses a sweep, a plan or a task. The folder is appended to the import path, so that its
+    modules shadow nothing that is installed.
     """
     _START[0] = folder
     _let_import_from(folder.resolve())
 
 
 def load_object(reference: str, where: str) -> object:
-    """Return what ``module:attribute`` or ``./file.py:attribute`` names.
+    """Return the object that ``module:attribute`` or ``./file.py:attribute`` names.
 
     Raises:
         WrongInput: the file, the module or the attribute is missing, or importing it fails; placed at `where`.
@@ -46,7 +46,7 @@ def load_object(reference: str, where: str) -> object:
 
 
 def loaded_module(reference: str) -> ModuleType | None:
-    """Return the module that a reference names; None where the text is no reference, or nothing has loaded it."""
+    """Return the module that a reference names; None if the text is no reference or the module is not loaded yet."""
     place, separator, _ = reference.rpartition(":")
     if not (separator and place):
         return None
@@ -57,7 +57,7 @@ def loaded_module(reference: str) -> ModuleType | None:
 
 
 def names_code(document: object) -> bool:
-    """Tell whether some text in a document may name code, as ``module:Thing`` does.
+    """Return whether any text in a document may name code, as ``module:Thing`` does.
 
     >>> names_code({"stages": [{"kind": "./mine.py:Mine"}]}), names_code({"stages": [{"kind": "train"}]})
     (True, False)
@@ -70,7 +70,7 @@ def names_code(document: object) -> bool:
 
 
 def reference_to(thing: type) -> str:
-    """Return a text by which another process of this machine loads a class, wherever it came from.
+    """Return a reference with which another process on this machine can load a class, wherever it is defined.
 
     >>> from collections import OrderedDict
     >>> reference_to(OrderedDict)
@@ -82,7 +82,7 @@ def reference_to(thing: type) -> str:
 
 
 def _file_module(place: str, where: str) -> ModuleType:
-    """Import a file by its path; one with the same content is imported once, and anew once it was edited."""
+    """Import a file by its path, once as long as its content is the same and again after it was edited."""
     path = (_START[0] / place).resolve()
     if not path.is_file():
         mend = "give the path relative to the sweep file's folder"
@@ -95,7 +95,7 @@ def _file_module(place: str, where: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     _let_import_from(path.parent)
-    # registered before it runs, as the import system does: dataclasses and pickle look their module up by name
+    # registered before it runs, as the import system does, because dataclasses and pickle look up their module by name
     sys.modules[name] = module
     try:
         with blaming(where, "importing it"):

@@ -1,4 +1,4 @@
-"""YAML 1.2 in, YAML out; every value keeps the line it stood on."""
+"""Reading YAML 1.2 with the line number of every value, and writing it."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import Problem, WrongInput, first_line
 
-MAX_BYTES: Final = 2**18  # of a file, which takes seconds to parse; a long sweep has some thousand
+MAX_BYTES: Final = 2**18  # a file of this size takes seconds to parse; a long sweep file has a few thousand bytes
 _MAX_DEPTH: Final = 40
 _MAX_VALUES: Final = 100_000  # aliases can multiply a short text into any number of values
 _TAG: Final = "tag:yaml.org,2002:"
@@ -22,7 +22,7 @@ _MERGE: Final = f"{_TAG}merge"
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """Plain data read from a file, the line of each path in it, and the comment it opens with, if it opens with one."""
+    """Plain data read from a file, the line number of each path in it, and the comment on its first line, if any."""
 
     data: Json
     file: str
@@ -30,9 +30,9 @@ class Located:
     opening: str = ""
 
     def where(self, path: str) -> str:
-        """Say where `path` stands, such as ``sweep.yaml:7 space[0].sparsity``.
+        """Return the place of `path`, such as ``sweep.yaml:7 space[0].sparsity``.
 
-        A path that is not in the file is placed at its nearest parent.
+        A path that is not in the file gets the line of its nearest parent.
         """
         parent = path
         while parent and parent not in self.lines:
@@ -42,10 +42,10 @@ class Located:
 
 
 def read_yaml(path: Path) -> Located:
-    """Read one YAML 1.2 document: ``1e-4`` is a number, ``no`` and ``on`` are words.
+    """Read one YAML 1.2 document: ``1e-4`` is a number, ``no`` and ``on`` are strings.
 
-    Raises `WrongInput` naming file, line and mend for a missing, unreadable or large file, broken syntax, a key given
-    twice, or a tag.
+    Raises `WrongInput`, which names the file, the line and the fix, for a missing, unreadable or too large file,
+    invalid syntax, a duplicate key or a tag.
     """
     try:
         with path.open("rb") as file:
@@ -56,7 +56,7 @@ def read_yaml(path: Path) -> Located:
     except (OSError, UnicodeDecodeError) as error:
         raise WrongInput(Problem(str(path), f"the file cannot be read: {error}")) from None
     if len(content) > MAX_BYTES:
-        rule = f"a YAML file may have {MAX_BYTES} bytes at most"
+        rule = f"a YAML file may have at most {MAX_BYTES} bytes"
         raise WrongInput(Problem(str(path), rule, mend="write long lists of numbers as ranges"))
     return parse_yaml(text, str(path))
 
@@ -73,10 +73,10 @@ def parse_yaml(text: str, file: str) -> Located:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise WrongInput(Problem(f"{file}{line}", f"not valid YAML: {error.problem or error.context}")) from None
-    except (YAMLError, ValueError, OverflowError) as error:  # the last two of escapes that stand for no character
+    except (YAMLError, ValueError, OverflowError) as error:  # the last two come from invalid escapes
         raise WrongInput(Problem(file, f"not valid YAML: {first_line(error)}")) from None
     except RecursionError:
-        raise WrongInput(Problem(file, f"nesting must end within {_MAX_DEPTH} levels")) from None
+        raise WrongInput(Problem(file, f"nesting must not exceed {_MAX_DEPTH} levels")) from None
     reader = _Reader(file)
     data = None if document is None else reader.value(document, "", ())
     first = text.lstrip().partition("\n")[0]
@@ -86,7 +86,7 @@ def parse_yaml(text: str, file: str) -> Located:
 
 @dataclass(slots=True)
 class _Reader:
-    """Turns composed nodes into plain data, and keeps the line of each path."""
+    """Converts composed YAML nodes into plain data and records the line of each path."""
 
     file: str
     lines: dict[str, int] = field(default_factory=dict)
@@ -95,9 +95,9 @@ class _Reader:
     def value(self, node: Node, path: str, parents: tuple[Node, ...]) -> Json:
         self.num_values += 1
         if self.num_values > _MAX_VALUES:
-            raise WrongInput(Problem(self.file, f"a document may hold {_MAX_VALUES} values at most"))
+            raise WrongInput(Problem(self.file, f"a document may have at most {_MAX_VALUES} values"))
         if node in parents or len(parents) > _MAX_DEPTH:
-            raise self._refused(node, path, f"nesting must end within {_MAX_DEPTH} levels")
+            raise self._refused(node, path, f"nesting must not exceed {_MAX_DEPTH} levels")
         match node:
             case MappingNode() if node.tag == f"{_TAG}map":
                 return self._mapping(node, path, (*parents, node))
@@ -106,7 +106,7 @@ class _Reader:
             case ScalarNode():
                 return self._scalar(node, path)
             case _:
-                raise self._refused(node, path, "YAML tags have no meaning here", str(node.tag))
+                raise self._refused(node, path, "YAML tags are not supported", str(node.tag))
 
     def _mapping(self, node: MappingNode, path: str, parents: tuple[Node, ...]) -> Json:
         plain: dict[str, Json] = {}
@@ -117,7 +117,7 @@ class _Reader:
         return plain
 
     def _entries(self, node: MappingNode, path: str, parents: tuple[Node, ...]) -> Iterator[tuple[ScalarNode, Node]]:
-        """Yield a mapping's keys and values: its own, then those that it merges and does not have."""
+        """Yield a mapping's own keys and values, then the merged ones (``<<``) that it does not define itself."""
         own: dict[str, tuple[ScalarNode, Node]] = {}
         merged: list[Node] = []
         for key, value in node.value:
@@ -126,12 +126,14 @@ class _Reader:
             if key.tag == _MERGE:
                 merged += value.value if isinstance(value, SequenceNode) else [value]
             elif key.value in own:
-                raise self._refused(key, path, "not valid YAML: a key is given once", str(key.value), "remove one")
+                raise self._refused(
+                    key, path, "not valid YAML: a key may be given only once", str(key.value), "remove one"
+                )
             else:
                 own[str(key.value)] = (key, value)
         for other in merged:
             if not isinstance(other, MappingNode) or other in parents or len(parents) > _MAX_DEPTH:
-                rule = "`<<` takes another mapping, or a list of mappings, and never its own"
+                rule = "`<<` takes another mapping or a list of mappings, never its own mapping"
                 raise self._refused(other, path, rule)
             for key, value in self._entries(other, path, (*parents, other)):
                 own.setdefault(str(key.value), (key, value))
@@ -161,16 +163,16 @@ class _Reader:
                 case "float":
                     return float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
         except (ValueError, KeyError):
-            raise self._refused(node, path, "not a number that can be read", text[:40]) from None
+            raise self._refused(node, path, "not a readable number", text[:40]) from None
         if node.tag == f"{_TAG}timestamp":
-            rule = "only text, numbers, true, false, null, lists and mappings are read; quote it to make it text"
+            rule = "only text, numbers, true, false, null, lists and mappings are supported; quote it to make it text"
             raise self._refused(node, path, rule, text)
-        raise self._refused(node, path, "YAML tags have no meaning here", str(node.tag))
+        raise self._refused(node, path, "YAML tags are not supported", str(node.tag))
 
     def _text(self, node: ScalarNode, path: str) -> str:
         text = str(node.value)
         if any(character == "\0" or "\ud800" <= character <= "\udfff" for character in text):
-            raise self._refused(node, path, "text must not hold NUL or half a character", text)
+            raise self._refused(node, path, "text must not contain NUL or a lone surrogate", text)
         return text
 
     def _refused(self, node: Node, path: str, rule: str, value: object = None, mend: str = "") -> WrongInput:
@@ -178,7 +180,7 @@ class _Reader:
 
 
 def _digits(text: str) -> str:
-    """Write a whole number as Python reads it: a leading zero means nothing in YAML 1.2.
+    """Rewrite a YAML 1.2 integer, in which leading zeros have no meaning, so that Python can parse it.
 
     >>> _digits("-010"), _digits("0o17"), _digits("1_000"), _digits("00")
     ('-10', '0o17', '1000', '0')
@@ -189,7 +191,7 @@ def _digits(text: str) -> str:
 
 
 def write_yaml(data: Json) -> str:
-    """Write plain data as YAML 1.2, keys in their given order, equal data as equal text.
+    """Write plain data as YAML 1.2 with keys in their given order; equal data give equal text.
 
     >>> print(write_yaml({"seed": 1, "stages": [{"kind": "prune", "sparsity": 0.5}]}), end="")
     seed: 1

@@ -5,7 +5,7 @@ from rich.table import Table
 
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.quantities import format_quantity
-from paretta.search_spaces.results.confirmation import Confirmed, Curse, confirmations, winners_curse
+from paretta.search_spaces.results.confirmation import Confirmed, WinnersCurse, confirmations, winners_curse
 from paretta.search_spaces.results.front import Front, timed_on
 
 
@@ -77,7 +77,7 @@ def _again(confirmed: Confirmed) -> str:
     return f"{claim} → {mean}{spread}"
 
 
-def _curse(curse: Curse) -> str | None:
+def _curse(curse: WinnersCurse) -> str | None:
     parts = [
         f"{_amount(amount, curse.objective)} {'better' if amount > 0 else 'worse'} than {what}"
         for what, amount in (("with fresh seeds", curse.seeds), ("on the test split", curse.test))

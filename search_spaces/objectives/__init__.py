@@ -1,1 +1,1 @@
-"""What counts as better: objectives, limits, wishes and dominance."""
+"""Objectives, limits, wishes and Pareto dominance."""

@@ -1,4 +1,4 @@
-"""Limits: bounds on what is measured, absolute or relative to the baseline's own reading."""
+"""Limits: bounds on measured values, absolute or relative to the baseline's reading."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from paretta.search_spaces.quantities import format_quantity, parse_quantity
 Side: TypeAlias = Literal["at_least", "at_most"]
 Relation: TypeAlias = Literal["absolute", "of_baseline", "below_baseline", "above_baseline"]
 
-_ROUNDING: Final = 1e-9  # 95 % becomes 0.9500000000000001, which 0.95 shall meet
+_ROUNDING: Final = 1e-9  # "95%" parses as 0.9500000000000001, and a reading of 0.95 must meet it
 _POSITIVE: Final = ("B", "s", "ratio", "J", "MACs", "BOPs")
 _SIDES: Final = get_args(Side)
 _RELATIONS: Final = get_args(Relation)[1:]
@@ -25,12 +25,12 @@ class Limit:
     """A bound on one meter.
 
     Args:
-        meter: whose readings are bounded.
-        side: from which side.
-        value: in base units; for ``of_baseline`` a factor.
-        unit: the base unit it was given in; None for that of the readings.
-        relation: ``absolute``; ``of_baseline``: value times the baseline's reading; ``below_baseline`` and
-            ``above_baseline``: that much less or more than it.
+        meter: the meter whose readings are bounded.
+        side: whether the bound is a minimum or a maximum.
+        value: in base units; a factor for ``of_baseline``.
+        unit: the base unit of `value`; None for the unit of the readings.
+        relation: ``absolute``: the bound is `value`; ``of_baseline``: `value` times the baseline's reading;
+            ``below_baseline`` and ``above_baseline``: the baseline's reading minus or plus `value`.
 
     >>> limit = Limit.parse({"meter": "accuracy", "at_least": {"below_baseline": "1%"}})
     >>> limit.excess(Reading(0.96, "share"), Reading(0.98, "share")) > 0
@@ -47,14 +47,14 @@ class Limit:
 
     @classmethod
     def parse(cls, document: Json, where: str = "limit") -> "Limit":
-        """Read ``{meter, at_least or at_most}``, the bound a quantity or a mapping with one relation.
+        """Parse ``{meter, at_least or at_most}``, where the bound is a quantity or a mapping with one relation.
 
         Raises `WrongInput` with every problem found, placed at `where`.
         """
         if not isinstance(document, Mapping) or not isinstance(document.get("meter"), str):
             raise WrongInput(Problem(where, "a limit is a mapping with `meter`", document, _EXAMPLES))
         strange = [str(key) for key in document if key not in ("meter", *_SIDES)]
-        problems = [Problem(f"{where}.{k}", did_you_mean(k, ("meter", *_SIDES), "part of a limit")) for k in strange]
+        problems = [Problem(f"{where}.{k}", did_you_mean(k, ("meter", *_SIDES), "limit setting")) for k in strange]
         sides = [side for side in _SIDES if document.get(side) is not None]
         if len(sides) != 1:
             problems.append(Problem(where, "a limit has one of `at_least` and `at_most`", sides or None, _EXAMPLES))
@@ -64,28 +64,28 @@ class Limit:
         return cls(str(document["meter"]), side, *_bound_of(document[side], f"{where}.{side}"))
 
     def check(self, objectives: Sequence[Objective], where: str = "limit") -> list[Problem]:
-        """Say why this limit could not be evaluated, or would make no sense, in a sweep with these objectives."""
+        """Return why this limit cannot be evaluated, or makes no sense, in a sweep with these objectives."""
         known = {objective.meter: objective for objective in objectives}
         objective = known.get(self.meter)
         if objective is None:
-            mend = "limit one of these, or add it to `objectives`"
+            mend = "put the limit on one of these, or add it to `objectives`"
             return [Problem(where, did_you_mean(self.meter, known, "objective of this sweep"), mend=mend)]
         sensible = "at_most" if objective.goal == "min" else "at_least"
         if self.side != sensible:
             better = "smaller" if objective.goal == "min" else "larger"
             return [Problem(where, f"{better} is better for {self.meter}, so its limit is `{sensible}`")]
-        timed = objective.unit == "ratio" and self.unit == "s"  # the reading of a ratio keeps its absolute time
-        if self.unit not in (None, objective.unit) and not timed:
+        is_time = objective.unit == "ratio" and self.unit == "s"  # a latency ratio's reading also has the absolute time
+        if self.unit not in (None, objective.unit) and not is_time:
             rule = f"{self.meter} is measured in {objective.unit!r}, not in {self.unit!r}"
             return [Problem(where, rule, mend="give the value in that unit")]
         if objective.unit in _POSITIVE and self.relation in ("absolute", "of_baseline") and self.value <= 0:
-            return [Problem(where, f"{self.meter} is above 0, and so must its limit be", self.value)]
+            return [Problem(where, f"{self.meter} is above 0, so its limit must be too", self.value)]
         if objective.unit == "share" and self.relation != "of_baseline" and not 0 <= self.value <= 1:
             return [Problem(where, "a share lies between 0 and 1", self.value, "write it like 97% or 0.97")]
         return []
 
     def bound(self, baseline: Reading | None) -> float | None:
-        """Return the bound in `unit`, given the baseline's reading; None where it takes a reading that is not there."""
+        """Return the bound in `unit`, given the baseline's reading; None if it depends on a reading that is missing."""
         if self.relation == "absolute":
             return self.value
         origin = baseline.value_in(self.unit) if baseline else None
@@ -96,7 +96,7 @@ class Limit:
         return origin - self.value if self.relation == "below_baseline" else origin + self.value
 
     def excess(self, reading: Reading | None, baseline: Reading | None) -> float:
-        """Return by which share of the bound a reading misses it: not positive where it is met, inf if unknown."""
+        """Return by what share of the bound a reading misses it: zero or negative if it is met, inf if unknown."""
         value, bound = reading.value_in(self.unit) if reading else None, self.bound(baseline)
         if value is None or bound is None:
             return float("inf")
@@ -110,7 +110,7 @@ class Limit:
         return {"meter": self.meter, **bound, "words": str(self)}
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Describe the limit in words."""
         return f"{self.meter} {self.side.replace('_', ' ')} {self._bound_in_words()}"
 
     def _bound_in_words(self) -> str:
@@ -125,7 +125,7 @@ class Limit:
 
 
 def parse_limits(documents: Iterable[Json], where: str = "limits") -> tuple[Limit, ...]:
-    """Read a list of limits. Raises `WrongInput` with the problems of all of them, placed at ``where[index]``."""
+    """Parse a list of limits. Raises `WrongInput` with the problems of all of them, placed at ``where[index]``."""
     limits: list[Limit] = []
     problems: list[Problem] = []
     for index, document in enumerate(documents):
@@ -139,7 +139,10 @@ def parse_limits(documents: Iterable[Json], where: str = "limits") -> tuple[Limi
 
 
 def wished(at_least: Mapping[str, str | float] | None, at_most: Mapping[str, str | float] | None) -> list[Limit]:
-    """Return limits by meter, such as ``{"accuracy": "97%"}``. Raises `WrongInput` for a bound that is no quantity."""
+    """Return the limits of a wish, given by meter, such as ``{"accuracy": "97%"}``.
+
+    Raises `WrongInput` for a bound that is not a quantity.
+    """
     sides: tuple[tuple[Side, Mapping[str, str | float] | None], ...] = (("at_least", at_least), ("at_most", at_most))
     return [
         Limit(meter, side, *_quantity(text, f"--{side.replace('_', '-')} {meter}"))

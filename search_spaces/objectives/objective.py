@@ -1,4 +1,4 @@
-"""What counts as better: readings with their uncertainty, the direction of each, and limits on them."""
+"""Objectives: the meters that a sweep compares trials by, and the scale on which it compares them."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Final, Literal, TypeAlias
 Goal: TypeAlias = Literal["min", "max"]
 
 COST_UNITS: Final = ("B", "s", "ratio", "J", "MACs", "BOPs", "samples/s")
-_STRAIGHT: Final = 2.0**-10  # of the baseline: from 1024 times smaller on, a further halving says little
+_STRAIGHT: Final = (
+    2.0**-10
+)  # share of the baseline below which the scale is linear: halving less than 1/1024 hardly matters
 _TINY: Final = 1e-290
 
 
@@ -26,34 +28,36 @@ class Objective:
     unit: str
 
     def loss(self, value: float) -> float:
-        """Return the value turned so that smaller is better."""
+        """Return the value with the sign at which smaller is better."""
         return value if self.goal == "min" else -value
 
     @property
     def is_ratio(self) -> bool:
-        """Whether values compare by ratio, as bytes and seconds do, and not by difference, as shares do."""
+        """Whether values are compared by ratio, as bytes and seconds are, and not by difference, as shares are."""
         return self.unit != "share"
 
     @property
     def is_cost(self) -> bool:
-        """Whether it is a cost, such as bytes or seconds, by its unit, and not how good the answers are."""
+        """Whether its unit is that of a cost, such as bytes or seconds, and not of how good the answers are."""
         return self.unit in COST_UNITS
 
     @property
     def slack(self) -> float:
-        """How much worse than the baseline still counts for something, on `axis`.
+        """How much worse than the baseline a value may be and still count towards hypervolume, on the scale of `axis`.
 
-        Of costs nothing; of what says how good the answers are, one step: ten points of a share, or double a loss.
+        Zero for costs. One step for objectives that say how good the answers are: ten points of a share, or twice the
+        baseline's loss.
         """
         return 0.0 if self.is_cost else 1.0
 
     def axis(self, value: float, baseline: float) -> float:
-        """Place a value on a scale where the baseline is 0 and smaller is better; it never falls as the loss rises.
+        """Map a value to a scale where the baseline is 0 and smaller is better; it never decreases as the loss rises.
 
-        Shares: the loss in steps of 10 points, ``(loss - baseline loss) / 0.1``. All else by ratio: ``log2(value /
-        baseline)``, so -1 is half the baseline's size or twice its rate. The logarithm goes on as its tangent where a
-        value is smaller than 1/1024 of the baseline, through 0, and as its mirror image below that, so that 0 and
-        other signs have their places. Of a baseline of 0, which has no ratios, the tangent has steps of 0.1.
+        A share is mapped to steps of 10 points, ``(loss - baseline loss) / 0.1``. Anything else is mapped to
+        ``log2(value / baseline)``, so -1 is half the baseline's size or twice its rate. Values whose magnitude is below
+        1/1024 of the baseline are mapped by the tangent of the logarithm, which passes through 0, and negative values
+        beyond that by its mirror image, so that 0 and negative values are defined. A baseline of 0 has no ratios; there
+        the tangent has steps of 0.1.
 
         >>> errors = Objective("errors", "min", "errors")
         >>> [round(errors.axis(value, 20.0), 2) for value in (40.0, 20.0, 5.0, 0.0, -20.0)]
@@ -69,7 +73,7 @@ class Objective:
 
 
 def _signed_log2(loss: float, straight: float) -> float:
-    """Return an odd, rising scale: ``1 / ln 2 + log2(loss / straight)`` from `straight` on, below it the tangent."""
+    """Return an odd, increasing scale: ``1 / ln 2 + log2(loss / straight)`` from `straight` on, its tangent below."""
     if abs(loss) < straight:
         return loss / straight / math.log(2)
     return math.copysign(_log2_ratio(abs(loss), straight) + 1 / math.log(2), loss)

@@ -1,4 +1,4 @@
-"""Pareto mathematics on a matrix of losses, smaller is better in every column."""
+"""Pareto mathematics on a matrix of losses, in which smaller is better in every column."""
 
 from bisect import bisect_right
 from typing import TypeAlias
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Losses: TypeAlias = NDArray[np.float64]
 
-_SMALL = 200  # rows up to which comparing every pair is the fastest
+_SMALL = 200  # up to this many rows, comparing every pair is fastest
 
 
 def non_dominated(losses: Losses) -> NDArray[np.bool_]:
@@ -18,7 +18,7 @@ def non_dominated(losses: Losses) -> NDArray[np.bool_]:
         losses: [n, m].
 
     Returns:
-        [n], True where no row is at least as good everywhere and better somewhere.
+        [n], True for a row if no other row is at least as good in every column and better in one.
 
     >>> non_dominated(np.array([[1.0, 2.0], [2.0, 1.0], [2.0, 2.0]]))
     array([ True,  True, False])
@@ -31,19 +31,19 @@ def non_dominated(losses: Losses) -> NDArray[np.bool_]:
     if (np.diff(losses[order, 0]) == 0).any():
         order = np.lexsort(losses.T[::-1])
     ordered = losses[order]
-    fresh = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))
-    keep = _keep_of_three(ordered[fresh]) if losses.shape[1] <= 3 else _keep_of_many(ordered[fresh])
+    is_new = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))
+    keep = _keep_of_three(ordered[is_new]) if losses.shape[1] <= 3 else _keep_of_many(ordered[is_new])
     marks = np.empty(len(losses), dtype=np.bool_)
-    marks[order] = keep[np.cumsum(fresh) - 1]
+    marks[order] = keep[np.cumsum(is_new) - 1]
     return marks
 
 
 def hypervolume(losses: Losses, reference: Losses) -> float:
     """Return the volume that the rows dominate, up to the reference point.
 
-    Sweeps over one objective while keeping the staircase of the other two (Beume et al. 2009), and slices along the
-    last one beyond three (Fonseca, Paquete, Lopez-Ibanez 2006); rows that are not better than `reference` in every
-    objective add nothing.
+    For three objectives, sweeps over one while maintaining the staircase of the other two (Beume et al. 2009). For
+    more, slices along the last one (Fonseca, Paquete, Lopez-Ibanez 2006). Rows that are not better than `reference` in
+    every objective add nothing.
 
     Args:
         losses: [n, m].
@@ -59,7 +59,7 @@ def hypervolume(losses: Losses, reference: Losses) -> float:
 
 
 def hypervolume_contributions(losses: Losses, reference: Losses) -> Losses:
-    """Return how much hypervolume each row adds to the others, [n].
+    """Return how much hypervolume each row adds to that of the other rows, [n].
 
     >>> hypervolume_contributions(np.array([[1.0, 2.0], [2.0, 1.0]]), np.array([3.0, 3.0]))
     array([1., 1.])
@@ -71,11 +71,11 @@ def hypervolume_contributions(losses: Losses, reference: Losses) -> Losses:
 
 
 def _keep_of_three(unique: Losses) -> NDArray[np.bool_]:
-    """Mark the non-dominated among different rows [n, m <= 3], sorted by their columns in order.
+    """Mark the non-dominated among distinct rows [n, m <= 3] that are sorted lexicographically.
 
-    Halving the rows again and again, a row of a right half is dominated by one of its left half exactly where the
-    lowest third loss among the left rows of no larger second loss is no larger than its own. All halves of one size are
-    done at once on ranks, in order of the second loss.
+    Divide and conquer: when the rows are halved recursively, a row of a right half is dominated by a row of the
+    matching left half if and only if, among the left rows whose second loss is no larger, the lowest third loss is no
+    larger than its own. All halves of one size are processed at once on ranks, in order of the second loss.
     """
     size = len(unique)
     padded = np.hstack([unique, np.zeros((size, 3 - unique.shape[1]))])
@@ -86,7 +86,9 @@ def _keep_of_three(unique: Losses) -> NDArray[np.bool_]:
     for level in range(depth):
         pair = second >> (level + 1)
         order = second[np.argsort(pair.astype(np.uint16) if pair.max() < 2**16 else pair, kind="stable")]
-        shift = (order >> (level + 1)) * -(size + 1)  # each pair starts below the one before it, so minima start anew
+        shift = (order >> (level + 1)) * -(
+            size + 1
+        )  # each pair starts below the one before it, so the minimum restarts
         right = (order >> level & 1).astype(np.bool_)
         lowest = np.minimum.accumulate(np.where(right, size, third[order]) + shift)
         dominated[order] |= right & (lowest <= third[order] + shift)
@@ -94,7 +96,7 @@ def _keep_of_three(unique: Losses) -> NDArray[np.bool_]:
 
 
 def _keep_of_many(unique: Losses) -> NDArray[np.bool_]:
-    """Mark the non-dominated among different rows [n, m], sorted by their columns in order."""
+    """Mark the non-dominated among distinct rows [n, m] that are sorted lexicographically."""
     keep = np.zeros(len(unique), dtype=np.bool_)
     for row, losses in enumerate(unique):
         keep[row] = not (unique[:row][keep[:row]] <= losses).all(axis=1).any()
@@ -102,7 +104,7 @@ def _keep_of_many(unique: Losses) -> NDArray[np.bool_]:
 
 
 def _volume(points: Losses, reference: Losses) -> float:
-    """Return the volume of rows [n, m] that all lie inside the reference point."""
+    """Return the volume of rows [n, m] that are all better than the reference point."""
     if points.shape[1] == 1:
         return float(reference[0] - points.min())
     if points.shape[1] == 2:
@@ -124,9 +126,9 @@ def _area(points: Losses, reference: Losses) -> float:
 
 
 def _sweep(points: Losses, reference: Losses) -> float:
-    """Return the volume for three objectives: area of the staircase so far times the step to the next third loss.
+    """Return the volume for three objectives: the sum of staircase area times the step to the next third loss.
 
-    The staircase is held as rising first losses `xs` and falling second losses `ys`, closed by the reference.
+    The staircase is stored as increasing first losses `xs` and decreasing second losses `ys`, bounded by the reference.
     """
     points = points[np.argsort(points[:, 2], kind="stable")]
     end_x, end_y, end_z = reference.tolist()

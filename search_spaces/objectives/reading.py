@@ -1,4 +1,4 @@
-"""A measured number with its spread and unit."""
+"""A measured value with its interval and unit."""
 
 import math
 from collections.abc import Mapping
@@ -13,15 +13,15 @@ Detail: TypeAlias = float | int | str | bool
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One number of a finished artifact, as sure as it is.
+    """One measured value of a finished artifact, with its uncertainty.
 
     Args:
-        value: in base units (B, s, share, ratio, J, or the metric's own); None where it was not measured.
-        unit: that unit.
-        low, high: 95 % interval; None where the value is exact or its spread unknown.
-        num_samples: how many observations stand behind the value.
+        value: in base units (B, s, share, ratio, J, or the metric's own); None if it was not measured.
+        unit: the unit of `value`.
+        low, high: 95 % interval; None if the value is exact or its spread is unknown.
+        num_samples: number of observations that the value was computed from.
         reason: why there is no value.
-        details: what is kept beside it. ``seconds`` holds the absolute time of a latency ratio.
+        details: additional data. ``seconds`` is the absolute time of a latency ratio.
 
     >>> str(Reading(0.5, "ratio", low=0.49, high=0.51, details={"seconds": 0.002}))
     '0.500x [0.490x, 0.510x]'
@@ -36,7 +36,7 @@ class Reading:
     details: Mapping[str, Detail] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Hold the two invariants: a value is finite, and a missing one has its reason."""
+        """Check the two invariants: a value is finite, and a missing value has a reason."""
         if self.value is None and not self.reason:
             raise ValueError("a reading without a value needs its `reason`")
         if self.value is not None and not math.isfinite(self.value):
@@ -44,13 +44,13 @@ class Reading:
 
     @classmethod
     def not_measured(cls, unit: str, reason: str) -> "Reading":
-        """Return a reading that says why there is no number."""
+        """Return a reading without a value that states the reason."""
         return cls(None, unit, num_samples=0, reason=reason)
 
     def value_in(self, unit: str | None) -> float | None:
-        """Return the value if `unit` is this reading's, and the kept absolute time of a ratio if `unit` is ``s``.
+        """Return the value if `unit` is this reading's unit, or the absolute time of a latency ratio if it is ``s``.
 
-        None means that there is no such number; a `unit` of None asks for the value as it is.
+        Returns None if there is no such value. If `unit` is None, the value is returned in its own unit.
         """
         if unit in (None, self.unit):
             return self.value
@@ -59,14 +59,14 @@ class Reading:
 
     @property
     def with_time(self) -> str:
-        """The value in words, a ratio of times with its absolute time: ``0.360x, 9.8 µs``."""
+        """The value as text; a latency ratio includes its absolute time: ``0.360x, 9.8 µs``."""
         assert self.value is not None
         seconds = self.value_in("s") if self.unit == "ratio" else None
         text = format_quantity(self.value, self.unit)
         return text if seconds is None else f"{text}, {format_quantity(seconds, 's')}"
 
     def __str__(self) -> str:
-        """Render for people, with the interval where there is one."""
+        """Format for people, with the interval if there is one."""
         if self.value is None:
             return f"not measured: {self.reason}"
         text = format_quantity(self.value, self.unit)

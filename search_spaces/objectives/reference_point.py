@@ -1,4 +1,4 @@
-"""The reference point: what counts as worthless, and from where hypervolume is measured."""
+"""The reference point, from which hypervolume is measured: what is worse in any objective adds nothing."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,11 +13,11 @@ from paretta.search_spaces.objectives.reading import Reading
 def reference_axes(
     objectives: Sequence[Objective], baseline: Mapping[str, Reading], given: Sequence[Limit] = ()
 ) -> Losses:
-    """Return the reference point [m] on the axes of `Objective.axis`.
+    """Return the reference point [m] on the scales of `Objective.axis`.
 
-    By default it is the baseline: its size, its latency and the like as they are, and one step worse where it says how
-    good the answers are, ten points of accuracy or double its loss, see `Objective.slack`. A bound in `given` replaces
-    the default of its objective.
+    By default it is the baseline's reading for costs, such as size and latency, and one step worse than that for
+    objectives that say how good the answers are: ten points of accuracy, or twice the loss (see `Objective.slack`).
+    A bound in `given` replaces the default of its objective.
 
     >>> shares = Objective("accuracy", "max", "share"), Objective("size", "min", "B")
     >>> half = Limit.parse({"meter": "size", "at_most": {"of_baseline": 0.5}})
@@ -29,12 +29,12 @@ def reference_axes(
 
 
 def axis_of(limit: Limit, objective: Objective, baseline: Reading | None) -> float | None:
-    """Return the place of a bound on the objective's axis, None where the baseline does not tell it."""
+    """Return a bound on the objective's axis; None if it needs a reading that the baseline does not have."""
     bound, origin = limit.bound(baseline), baseline.value if baseline else None
     own = baseline.value_in(limit.unit) if baseline else None
     if bound is None or origin is None or own is None:
         return None
-    value = bound if limit.unit in (None, objective.unit) else bound * origin / own  # seconds of a ratio
+    value = bound if limit.unit in (None, objective.unit) else bound * origin / own  # a bound in seconds on a ratio
     return objective.axis(value, origin)
 
 

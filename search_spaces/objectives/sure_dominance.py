@@ -1,4 +1,4 @@
-"""Dominance that measuring errors cannot explain: a strict partial order on points with intervals."""
+"""Dominance beyond measurement error: a strict partial order on points with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Spread:
 
     @classmethod
     def of(cls, readings: Sequence[Sequence[Reading]], objectives: Sequence[Objective]) -> "Spread":
-        """Turn readings [n][m], all of them measured, so that smaller is better."""
+        """Convert readings [n][m], all of them measured, into losses, of which smaller is better."""
         ends = np.array([[_ends(r, o) for r, o in zip(row, objectives, strict=True)] for row in readings])
         ends = ends.reshape(len(readings), len(objectives), 3)
         return cls(ends[..., 0], ends[..., 1], ends[..., 2])
@@ -36,10 +36,10 @@ class Spread:
         A surely dominates B if in every objective neither A's estimate nor either end of its interval is worse than
         B's, and in at least one objective A's whole interval is better than B's whole interval.
 
-        So no point surely dominates itself; sure dominance is transitive, and implies plain dominance of the
-        estimates. Two points whose intervals overlap everywhere never dominate each other. Intervals are taken as
-        independent: two models judged by the same samples differ by less than this, so that more stays undecided than
-        a paired comparison would leave.
+        So no point surely dominates itself; sure dominance is transitive and implies plain dominance of the estimates.
+        Two points whose intervals overlap in every objective never dominate each other. Intervals are treated as
+        independent. Two models measured on the same samples differ with less uncertainty than that, so this leaves more
+        points undecided than a paired comparison would.
         """
         parts = ((part[rows], part[row]) for part in (self.low, self.value, self.high))
         no_worse = np.logical_and.reduce([(a <= b).all(axis=1) for a, b in parts])
@@ -47,10 +47,10 @@ class Spread:
         return np.asarray(no_worse & apart)
 
     def undominated(self) -> NDArray[np.bool_]:
-        """Mark the rows that no row surely dominates, [n]; all rows of the plain front are among them.
+        """Mark the rows that no row surely dominates, [n]; they include all rows of the plain front.
 
-        Whatever dominates a row stands before it in the order of the estimates, and as the relation is transitive, it
-        is enough to look at those before it that are undominated themselves.
+        A row is always sorted after the rows that dominate it, and the relation is transitive, so each row has to be
+        compared only with the undominated rows before it.
         """
         keep = np.zeros(len(self.value), dtype=np.bool_)
         kept: list[int] = []

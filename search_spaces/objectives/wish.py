@@ -1,4 +1,4 @@
-"""A wish: what a user asks of a front, given once or kept in the sweep file under a name."""
+"""A wish: limits and a preference that select one member of a front, given once or named in the sweep file."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,17 +11,17 @@ from paretta.search_spaces.objectives.limits import wished
 from paretta.search_spaces.objectives.objective import Objective
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-_RESERVED: Final = re.compile(r"latest|v\d+")  # MLflow keeps these for itself
+_RESERVED: Final = re.compile(r"latest|v\d+")  # reserved by MLflow
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Limits and a preference; `paretta.search_spaces.results.front.Front.pick` answers it.
+    """Limits and a preference; `paretta.search_spaces.results.front.Front.pick` selects the member that fits.
 
     Args:
         prefer: ``knee``, or the name of an objective.
-        at_least: limits from below by meter, such as ``{"accuracy": "97%"}``.
-        at_most: limits from above by meter, such as ``{"size": "50kB"}``.
+        at_least: minimum by meter, such as ``{"accuracy": "97%"}``.
+        at_most: maximum by meter, such as ``{"size": "50kB"}``.
     """
 
     prefer: str = "knee"
@@ -30,7 +30,7 @@ class Wish:
 
     @classmethod
     def from_document(cls, document: Json) -> "Wish":
-        """Read the wish of a sweep document that was validated."""
+        """Read a wish from a sweep document that has been validated."""
         assert isinstance(document, Mapping)
         return cls(
             prefer=str(document.get("prefer", "knee")),
@@ -39,7 +39,7 @@ class Wish:
         )
 
     def check(self, name: str, objectives: Sequence[Objective], where: str) -> Iterator[Problem]:
-        """Yield what is wrong with the wish called `name` in a sweep over `objectives`."""
+        """Yield the problems of the wish called `name` in a sweep over `objectives`."""
         if rule := name_problem(name):
             yield Problem(where, rule, name)
         choices = ["knee", *(objective.meter for objective in objectives)]
@@ -53,7 +53,7 @@ class Wish:
 
 
 def name_problem(name: str) -> str | None:
-    """Return the rule that `name` breaks as the name of a wish, which becomes an alias in MLflow's registry, or None.
+    """Return the rule that `name` breaks as the name of a wish, or None. It becomes an alias in MLflow's registry.
 
     >>> name_problem("phone")
     >>> name_problem("p95.latency")
@@ -61,7 +61,7 @@ def name_problem(name: str) -> str | None:
     """
     if not _NAME.fullmatch(name):
         return "a wish's name is 1 to 64 letters, digits, - and _, and starts with a letter"
-    return "MLflow keeps this alias for itself" if _RESERVED.fullmatch(name) else None
+    return "MLflow reserves this alias" if _RESERVED.fullmatch(name) else None
 
 
 def _bounds(document: Json) -> dict[str, str | float]:

@@ -1,1 +1,1 @@
-"""What came out: trials, the front, its confirmation."""
+"""Results of a sweep: trials, the front and its confirmation."""

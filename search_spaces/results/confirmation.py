@@ -1,4 +1,4 @@
-"""What training the front again with fresh seeds says of the claims that the search chose it by."""
+"""Confirmation: how the front's readings hold up when its members are trained again with other seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from paretta.search_spaces.results.trial import Trial
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """One objective of one member of the front.
+    """One objective of one member of the front, read again.
 
     Args:
-        uid: of the member.
-        objective: what was read.
-        claimed: the reading that the search saw, on the validation split.
+        uid: uid of the member.
+        objective: the objective that was read.
+        claimed: the member's own reading, on the validation split.
         fresh: the same reading of each confirmation.
-        test: the member's reading on the test split, where it was read.
+        test: the member's reading on the test split; None if it was not read.
     """
 
     uid: str
@@ -31,26 +31,26 @@ class Confirmed:
 
     @property
     def mean(self) -> float | None:
-        """Mean over the fresh seeds; None where none was measured."""
+        """Mean over the new seeds; None if none was measured."""
         return fmean(self.fresh) if self.fresh else None
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation over the fresh seeds, ``n - 1`` in the denominator; None for fewer than two."""
+        """Standard deviation over the new seeds, with ``n - 1`` in the denominator; None for fewer than two."""
         return stdev(self.fresh) if len(self.fresh) > 1 else None
 
 
 @dataclass(frozen=True, slots=True)
-class Curse:
-    """The winner's curse of one objective: by how much the members' claims are too good, mean over the members.
+class WinnersCurse:
+    """Selection bias of one objective: by how much the members' readings are too good, averaged over the members.
 
-    A front keeps what looked best, luck included, so its claims are expected to be too good. Positive values mean that
-    they are, in the unit of the readings.
+    A front keeps the trials that measured best, by merit or by luck, so its readings are expected to be too good (the
+    winner's curse). Positive values, in the unit of the readings, mean that they are.
 
     Args:
-        objective: what was read.
-        seeds: claim against the mean of fresh seeds; None where nothing was confirmed.
-        test: validation against test split; None where the test split was not read.
+        objective: the objective that was read.
+        seeds: the mean reading over new seeds, compared with the member's own; None if nothing was confirmed.
+        test: the reading on the test split, compared with the validation split; None if the test split was not read.
     """
 
     objective: Objective
@@ -59,7 +59,7 @@ class Curse:
 
 
 def confirmations(front: Front) -> tuple[Confirmed, ...]:
-    """Return what became of the claims of each member that was confirmed, by member and objective."""
+    """Return the repeated readings of each confirmed member, by member and objective."""
     repeats: dict[str, list[Trial]] = {}
     for trial in front.trials:
         if trial.role == "confirmation" and trial.of is not None and trial.has_ended:
@@ -72,21 +72,21 @@ def confirmations(front: Front) -> tuple[Confirmed, ...]:
     )
 
 
-def winners_curse(front: Front) -> tuple[Curse, ...]:
-    """Return the curse of each objective that was read again, on fresh seeds or on the test split."""
+def winners_curse(front: Front) -> tuple[WinnersCurse, ...]:
+    """Return the winner's curse of each objective that was read again, with new seeds or on the test split."""
     again = {(found.uid, found.objective.meter): found for found in confirmations(front)}
-    curses = []
+    biases = []
     for objective in front.objectives:
         found = [again.get((t.uid, objective.meter)) or _confirmed(t, objective, ()) for t in front]
         seeds = _mean_loss(objective, [(c.mean, c.claimed) for c in found])
         test = _mean_loss(objective, [(c.test, c.claimed) for c in found])
         if seeds is not None or test is not None:
-            curses.append(Curse(objective, seeds, test))
-    return tuple(curses)
+            biases.append(WinnersCurse(objective, seeds, test))
+    return tuple(biases)
 
 
 def confirmation_document(front: Front) -> dict[str, Json]:
-    """Return both as plain data."""
+    """Return the confirmations and the winner's curse as plain data."""
     found = confirmations(front)
     members: list[Json] = [
         {
@@ -97,8 +97,8 @@ def confirmation_document(front: Front) -> dict[str, Json]:
         for member in front
         if any(c.uid == member.uid for c in found)
     ]
-    curses: dict[str, Json] = {c.objective.meter: {"seeds": c.seeds, "test": c.test} for c in winners_curse(front)}
-    return {"confirmations": members, "winners_curse": curses}
+    biases: dict[str, Json] = {b.objective.meter: {"seeds": b.seeds, "test": b.test} for b in winners_curse(front)}
+    return {"confirmations": members, "winners_curse": biases}
 
 
 def _plain(confirmed: Confirmed) -> Json:
@@ -120,6 +120,6 @@ def _confirmed(member: Trial, objective: Objective, repeats: Sequence[Trial]) ->
 
 
 def _mean_loss(objective: Objective, pairs: Sequence[tuple[float | None, float]]) -> float | None:
-    """Return the mean of later loss minus claimed loss over the pairs that have a later value."""
+    """Return the mean of later loss minus claimed loss over the pairs (later, claimed) that have a later value."""
     worse = [objective.loss(later) - objective.loss(claimed) for later, claimed in pairs if later is not None]
     return fmean(worse) if worse else None

@@ -1,4 +1,4 @@
-"""The front: the finished trials that no other trial beats, and the choice of one by a wish."""
+"""The Pareto front of a sweep, and how a wish selects one of its members."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,15 +21,15 @@ class Front:
     """The non-dominated trials of a sweep that meet its limits, in order of the first objective.
 
     Args:
-        objectives: what is compared, in the sweep's order.
-        members: the trials of the front; the baseline is one where nothing beats it.
+        objectives: the objectives that trials are compared by, in the sweep's order.
+        members: the trials of the front; the baseline is one of them if no trial dominates it.
         baseline: the uncompressed model that every relative number refers to.
-        trials: all trials of the sweep, whatever became of them.
-        limits: what members must keep to.
-        best_effort: no trial meets the limits; the members are the non-dominated of all trials, those that miss the
-            limits by least first.
-        wishes: what the sweep's user asks of the front, by name.
-        reference: bounds that move the reference point of the hypervolume, see `reference.reference_axes`.
+        trials: all trials of the sweep, in whatever state.
+        limits: the limits that members must meet.
+        best_effort: whether no trial meets the limits; then the members are the non-dominated of all trials, sorted by
+            how much they miss the limits.
+        wishes: the wishes of the sweep file, by name.
+        reference: bounds that replace parts of the default reference point, see `reference_point.reference_axes`.
     """
 
     objectives: tuple[Objective, ...]
@@ -53,9 +53,9 @@ class Front:
         *,
         reference: Sequence[Limit] = (),
     ) -> "Front":
-        """Take the complete trials that have every objective measured and keep the non-dominated feasible ones.
+        """Return the front of `trials`: the feasible, non-dominated ones of those with every objective measured.
 
-        Confirmations of a trial never count: they are the same plan with another seed.
+        Confirmations are left out: they repeat the plan of another trial with another seed.
         """
         everything = tuple(trials)
         finished = _finished(everything, objectives)
@@ -91,8 +91,8 @@ class Front:
     def hypervolume(self) -> float:
         """Volume between the front and the reference point, on the axes of `Objective.axis`.
 
-        See `reference_point.reference_axes` for the reference point. Zero until the baseline is measured, and while no
-        trial meets the limits: so it never falls when a trial is added.
+        See `reference_point.reference_axes` for the reference point. Zero until the baseline is measured and a trial
+        meets the limits, so it never decreases when a trial is added.
         """
         if self.baseline is None or not self.members or self.best_effort:
             return 0.0
@@ -101,7 +101,7 @@ class Front:
 
     @property
     def undecided(self) -> tuple[Trial, ...]:
-        """Trials off the front that no trial beats beyond measuring errors, see `certainty.Spread.dominates`."""
+        """Trials off the front that no trial dominates beyond measurement error, see `sure_dominance.Spread`."""
         eligible = self.eligible()
         if not eligible:
             return ()
@@ -111,19 +111,22 @@ class Front:
         return tuple(t for t, kept in zip(eligible, keep, strict=True) if kept and t.uid not in members)
 
     def eligible(self) -> list[Trial]:
-        """Return the trials that the members were chosen from: measured whole, within the limits where any is."""
+        """Return the trials that the members were selected from.
+
+        These have every objective measured and meet the limits; for a best effort, limits are not required.
+        """
         finished = _finished(self.trials, self.objectives)
         return finished if self.best_effort else [trial for trial in finished if self.missed_by(trial) == 0]
 
     def missed_by(self, trial: Trial) -> float:
-        """Return by how much a trial misses the limits: the shares of each bound that it misses, added up."""
+        """Return by how much a trial misses the limits: the sum of its excess over each bound, as shares of it."""
         return missed_by(trial, self.limits, self.baseline)
 
     def knee(self) -> Trial:
-        """Return the member farthest from the plane through the front's extremes, towards better in everything.
+        """Return the best compromise: the member farthest below the plane through the front's extremes.
 
-        Each axis is scaled to 0..1 over the front, where that plane is ``sum of axes = 1``. Of a best effort, the
-        member that misses the limits by least. Raises `WrongInput` on an empty front.
+        Each axis is scaled to 0..1 over the front, where that plane is ``sum of axes = 1``. For a best effort, returns
+        the member that misses the limits by least. Raises `WrongInput` if the front is empty.
         """
         return self._knee_of(self.members)
 
@@ -136,12 +139,12 @@ class Front:
     ) -> Trial:
         """Return the member that meets every limit given here and is best by `prefer`.
 
-        Where no trial meets the sweep's own limits, the members that miss them by least go before the preference.
+        For a best effort, how little a member misses the sweep's own limits counts before the preference.
 
         Args:
             prefer: ``knee``, or the name of an objective.
-            at_least: limits from below by meter, such as ``{"accuracy": "97%"}``.
-            at_most: limits from above by meter, such as ``{"size": "50kB", "latency": "2ms"}``.
+            at_least: minimum by meter, such as ``{"accuracy": "97%"}``.
+            at_most: maximum by meter, such as ``{"size": "50kB", "latency": "2ms"}``.
 
         Raises:
             WrongInput: an unknown meter or unit, or no member meets the limits; then the nearest members are named.
@@ -150,7 +153,7 @@ class Front:
         if prefer not in choices:
             raise WrongInput(Problem("prefer", did_you_mean(prefer, choices, "preference")))
         limits = wished(at_least, at_most)
-        self._refuse(limits)
+        self._require_measurable(limits)
         fitting = [trial for trial in self.members if missed_by(trial, limits, self.baseline) == 0]
         if not fitting and self.members:
             raise WrongInput(self._nothing_fits(limits))
@@ -182,8 +185,8 @@ class Front:
     def _missed(self, trial: Trial) -> float:
         return self.missed_by(trial) if self.best_effort else 0.0
 
-    def _refuse(self, limits: Sequence[Limit]) -> None:
-        """Raise `WrongInput` for a limit on what no member has, or in a unit that it was not measured in."""
+    def _require_measurable(self, limits: Sequence[Limit]) -> None:
+        """Raise `WrongInput` for a limit on a meter that no member has, or in a unit other than its readings'."""
         known = {name: reading for trial in self.members for name, reading in trial.readings.items()}
         for limit in limits:
             reading, where = known.get(limit.meter), f"--{limit.side.replace('_', '-')} {limit.meter}"
@@ -197,16 +200,16 @@ class Front:
         near = sorted(self.members, key=lambda trial: missed_by(trial, limits, self.baseline))[:3]
         wishes = " and ".join(map(str, limits))
         points = "; ".join(f"{trial.uid}: {self._in_words(trial)}" for trial in near)
-        return Problem("pull", f"no point of the front has {wishes}", mend=f"the nearest are {points}")
+        return Problem("pull", f"no member of the front has {wishes}", mend=f"the nearest are {points}")
 
     def _in_words(self, trial: Trial) -> str:
         return ", ".join(f"{o.meter} {trial.readings[o.meter].with_time}" for o in self.objectives)
 
 
 def timed_on(front: Front) -> list[str]:
-    """Return name and processor of each machine that timed the members, such as ``node-3, AMD EPYC``."""
-    told = [reading.details for trial in front for reading in trial.readings.values() if "cpu" in reading.details]
-    names = (", ".join(str(part) for part in (details.get("machine"), details["cpu"]) if part) for details in told)
+    """Return the name and processor of each machine that timed the members, such as ``node-3, AMD EPYC``."""
+    timed = [reading.details for trial in front for reading in trial.readings.values() if "cpu" in reading.details]
+    names = (", ".join(str(part) for part in (details.get("machine"), details["cpu"]) if part) for details in timed)
     return list(dict.fromkeys(names))
 
 
@@ -216,7 +219,7 @@ def _finished(trials: Iterable[Trial], objectives: Sequence[Objective]) -> list[
 
 
 def missed_by(trial: Trial, limits: Iterable[Limit], baseline: Trial | None) -> float:
-    """Return by how much a trial misses `limits`: the shares of each bound that it misses, added up."""
+    """Return by how much a trial misses `limits`: the sum of its excess over each bound, as shares of the bound."""
 
     def reading(of: Trial | None, meter: str) -> Reading | None:
         return of.readings.get(meter) if of else None

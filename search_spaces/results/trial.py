@@ -1,4 +1,4 @@
-"""A trial: one plan that was tried, what came of it, and what it cost."""
+"""A trial: one plan that was tried, with its result and its cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,30 +16,31 @@ Role: TypeAlias = Literal["baseline", "trial", "confirmation", "delivered", "ear
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A value that says all about one trial; every change makes a new one.
+    """The immutable record of one trial; every change makes a new one.
 
     Args:
         uid: unique in the sweep and stable over restarts.
-        number: in order of asking; the baseline is 0, trials count from 1.
-        status: ``complete``: measured; ``infeasible``: measured, and it misses a limit of the sweep; ``stopped early``:
-            by the stopper, in its training; ``failed``: for a reason of its own; ``interrupted``: the sweep was stopped
-            while it ran, and a resumed one goes on with it.
-        role: a ``confirmation`` is the plan of another trial, trained again with a seed of its own after the search; a
-            ``delivered`` one is a by-product, cheap stages after another trial's training; an ``earlier`` one was
-            taken over from an earlier sweep.
-        of: uid of the trial that a confirmation repeats, or that trained what was delivered.
-        knobs: the answers that filled the space's holes, by knob name.
+        number: in the order in which the search proposed them; the baseline is 0, trials count from 1.
+        status: ``complete``: measured; ``infeasible``: measured, but it misses a limit of the sweep; ``stopped early``:
+            the stopper ended its training; ``failed``: see `reason`; ``interrupted``: the sweep was stopped while the
+            trial ran, and continues with it when it is resumed.
+        role: a ``confirmation`` is the plan of another trial, trained again with another seed after the search; a
+            ``delivered`` trial is a by-product, made by cheap stages after another trial's training; an ``earlier`` one
+            was taken over from an earlier sweep.
+        of: uid of the trial that a confirmation repeats, or of the trial whose training a by-product continues.
+        knobs: the values that filled the space's holes, by knob name.
         words: the plan in words.
         readings: by meter, on the validation split.
         test_readings: by meter, on the test split; only for members of a frozen front.
         artifact: folder of the delivered files, relative to the sweep's folder.
-        reason: why a trial that is not complete is not; detail: what a person debugging it wants to see.
+        reason: why the trial is not complete.
+        detail: what helps to debug it, such as a traceback.
         cost: seconds by name, such as ``wall_s`` and ``cpu_s``.
         started, finished: Unix time in seconds.
-        layers: ``shape``, ``bits`` and ``sparsity`` of each weight of the delivered model by its layer's name, and why
-            that layer computes ``in_floats``, if it does.
-        reused: the plan's first stages that another trial had carried out already, in order, each
-            ``{"stages": [kinds], "trial": uid of who did}``.
+        layers: ``shape``, ``bits`` and ``sparsity`` of each weight of the delivered model by its layer's name, and
+            under ``in_floats`` why that layer computes in floats, if it does.
+        reused: leading stages of the plan whose result was taken from another trial, in order, each
+            ``{"stages": [kinds], "trial": uid of that trial}``.
     """
 
     uid: str
@@ -64,16 +65,16 @@ class Trial:
 
     @property
     def is_measured(self) -> bool:
-        """Whether it was trained and measured to its end, within the limits or not."""
+        """Whether it was trained and measured completely, whether or not it meets the limits."""
         return self.status in ("complete", "infeasible")
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is over, whatever became of it."""
+        """Whether it has ended, in whatever state."""
         return self.status not in ("running", "interrupted")
 
     def value(self, meter: str) -> float | None:
-        """Return the validation reading of `meter`, or None where there is none."""
+        """Return the validation reading of `meter`, or None if there is none."""
         reading = self.readings.get(meter)
         return reading.value if reading else None
 

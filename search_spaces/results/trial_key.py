@@ -1,4 +1,4 @@
-"""Which trial: the one key that a search, its journal, its lanes and Ray Tune's configs share."""
+"""The key of a trial, shared by the search, its journal, its lanes and Ray Tune's configs."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -9,15 +9,15 @@ from paretta.search_spaces.space.plan import Plan
 
 @dataclass(frozen=True, slots=True, order=True)
 class TrialKey:
-    """Names a trial of the search; all other names follow from it.
+    """Identifies a trial of the search; all its other names are derived from it.
 
-    A strategy's proposals and Ray Tune's trials have numbers of their own, because a strategy may propose what never
-    becomes a trial, and Tune knows a trial before it has a plan. Each stays in one place: `Suggester` keeps the
-    proposal of each key, `TuneSearcher` the key of each Tune trial.
+    A strategy's proposals and Ray Tune's trials are numbered separately, because a proposal may never become a trial,
+    and Tune creates a trial before it has a plan. Each mapping is kept in one place: `Suggester` maps keys to
+    proposals, `TuneSearcher` maps Tune's trials to keys.
 
     Args:
-        number: in the order of asking, from 1; the baseline is 0.
-        fingerprint: of its plan.
+        number: in the order in which the search proposed them, from 1; the baseline is 0.
+        fingerprint: fingerprint of its plan.
 
     >>> key = TrialKey.of(7, Plan(({"kind": "train"},)))
     >>> key.uid
@@ -31,12 +31,12 @@ class TrialKey:
 
     @classmethod
     def of(cls, number: int, plan: Plan) -> Self:
-        """Return the key of the trial that is the `number`-th to be asked for."""
+        """Return the key of the `number`-th trial, whose plan is `plan`."""
         return cls(number, plan.fingerprint)
 
     @property
     def uid(self) -> str:
-        """The name of its record, its artifact and its job: the same number and plan give the same uid."""
+        """The name of its record, its artifact and its job; the same number and plan give the same uid."""
         return f"{self.number:04d}-{self.fingerprint[:6]}"
 
     def to_document(self) -> dict[str, int | str]:
@@ -45,7 +45,7 @@ class TrialKey:
 
     @classmethod
     def from_document(cls, document: Document) -> Self:
-        """Read what `to_document` wrote; further entries are left alone."""
+        """Read what `to_document` wrote; other entries are ignored."""
         number = document["number"]
         assert isinstance(number, int)
         return cls(number, str(document["fingerprint"]))

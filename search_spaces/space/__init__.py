@@ -1,1 +1,1 @@
-"""What may vary: spaces with holes, and the plans that fill them."""
+"""Search spaces, their holes, and the plans that result from filling them."""

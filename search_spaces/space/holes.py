@@ -1,4 +1,4 @@
-"""The holes a plan may have: a choice, a whole number from a range, a real number from a range."""
+"""The holes of a space: a choice, an integer range or a float range."""
 
 import math
 from collections import Counter
@@ -17,27 +17,27 @@ Label: TypeAlias = bool | int | float | str | None
 class Choice:
     """One of several options; an option may be a whole subtree with holes of its own.
 
-    Askers deal in `labels`: the option itself where it is a scalar, else its ``kind`` or its position.
+    An asker answers with one of the `labels`: the option itself if it is a scalar, else its ``kind`` or its position.
     """
 
     options: tuple[Tree, ...]
     labels: tuple[Label, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Give each option one unique scalar, in order."""
+        """Label each option with a unique scalar, in order."""
         names = [_label(option, index) for index, option in enumerate(self.options)]
         times = Counter(names)
         labels = (f"{name}#{index}" if times[name] > 1 else name for index, name in enumerate(names))
         object.__setattr__(self, "labels", tuple(labels))
 
     def option(self, label: Label) -> Tree:
-        """Return the option that `label` stands for."""
+        """Return the option with this label."""
         return self.options[self.labels.index(label)]
 
 
 @dataclass(frozen=True, slots=True)
 class Int:
-    """A whole number from `low` to `high`, both included, in steps of `step`."""
+    """An integer from `low` to `high`, both included, in steps of `step`."""
 
     low: int
     high: int
@@ -65,7 +65,7 @@ def _label(option: Tree, index: int) -> Label:
 
 
 def probes(hole: Hole, at_most: int) -> tuple[Label, ...]:
-    """Return values to try a hole with: all where there are `at_most` or fewer, else evenly spaced, the ends included.
+    """Return at most `at_most` values of a hole: all of them, or evenly spaced ones that include both ends.
 
     >>> probes(Int(2, 8), 9), probes(Float(0, 1), 3), probes(Choice(tuple("abcdef")), 3)
     ((2, 3, 4, 5, 6, 7, 8), (0, 0.5, 1), ('a', 'c', 'f'))
@@ -81,7 +81,7 @@ def probes(hole: Hole, at_most: int) -> tuple[Label, ...]:
 
 
 def spread(length: int, at_most: int) -> list[int]:
-    """Return at most so many places of a list, evenly spaced, the first and the last among them.
+    """Return at most `at_most` indices of a list, evenly spaced, including the first and the last.
 
     >>> spread(3, 5), spread(10, 4)
     ([0, 1, 2], [0, 3, 6, 9])
@@ -92,7 +92,7 @@ def spread(length: int, at_most: int) -> list[int]:
 
 
 def count(tree: Tree) -> float:
-    """Count the ways to fill `tree`; infinite where a real number is asked for.
+    """Count the ways to fill `tree`; infinite if it contains a float range.
 
     >>> count({"bits": Int(2, 8), "score": Choice(("l1", "l2"))})
     14
@@ -113,9 +113,9 @@ def count(tree: Tree) -> float:
 
 
 def parse_tree(raw: Json, where: str, problems: list[Problem]) -> Tree:
-    """Turn plain data into a tree, with ``{choice: [...]}``, ``{int: [a, b]}`` and ``{float: [a, b]}`` read as holes.
+    """Parse plain data into a tree, with ``{choice: [...]}``, ``{int: [a, b]}`` and ``{float: [a, b]}`` as holes.
 
-    What is wrong is appended to `problems`, each with its path.
+    Problems are appended to `problems`, each with its path.
 
     >>> parse_tree({"sparsity": {"float": [0, 0.5]}}, "space[0]", [])
     {'sparsity': Float(low=0, high=0.5, log=False)}

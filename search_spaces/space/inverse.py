@@ -1,4 +1,4 @@
-"""The way back from a plan to the answers that fill a space with it."""
+"""The inverse of filling a space: the answers that produce a given plan."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -10,7 +10,7 @@ from paretta.search_spaces.space.space import Pinned, Recorder, Space, stage_nam
 
 
 def knobs_of(space: Space, plan: Plan) -> dict[str, Label] | None:
-    """Return the answers by knob name that make `space` fill to `plan`; None where none do.
+    """Return the answers, by knob name, with which filling `space` gives `plan`; None if there are none.
 
     >>> space = Space.parse([], [{"choice": [None, {"kind": "prune", "sparsity": {"float": [0, 0.5]}}]}])
     >>> knobs_of(space, Plan((), ({"kind": "prune", "sparsity": 0.25},)))
@@ -41,7 +41,7 @@ def _steps(
 def _step(
     tree: Tree, stages: list[Json], names: Mapping[str, str], path: str
 ) -> Iterator[tuple[dict[str, Label], int]]:
-    """Yield the answers with which a step takes the next stage (1), or none of them (0)."""
+    """Yield the answers with which a step matches the next stage, with a count of 1, or no stage, with 0."""
     if isinstance(tree, Choice):
         for label in tree.labels:
             for answers, taken in _step(tree.option(label), stages, names, f"{path}[{label}]"):

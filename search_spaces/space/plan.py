@@ -1,4 +1,4 @@
-"""A plan: the stages one model goes through, with every hole filled."""
+"""A plan: the stages that one model goes through, with every hole filled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ class Plan:
     """Ordered stage documents, each ``{"kind": "prune", ...settings}``.
 
     Args:
-        baseline: the stages that make the uncompressed model, which is also the teacher; equal for a whole sweep.
-        stages: the compression that follows.
+        baseline: the stages that make the uncompressed model, which is also the teacher; the same for a whole sweep.
+        stages: the compression stages that follow.
 
     >>> plan = Plan(({"kind": "train", "epochs": 5},), ({"kind": "prune", "sparsity": 0.5},))
     >>> plan.baseline_plan().stages
@@ -28,16 +28,16 @@ class Plan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the whole plan, worked out once: equal plans have equal fingerprints."""
+        """SHA-256 (hex) of the whole plan, computed once; equal plans have equal fingerprints."""
         return digest(self.to_document())
 
     def prefixes(self) -> tuple[str, ...]:
-        """Fingerprints of the plan cut after each stage, baseline stages first; the key of a stage's result."""
+        """Fingerprints of the plan truncated after each stage, baseline stages first; each keys that stage's result."""
         documents = [*self.baseline, *self.stages]
         return tuple(digest(documents[: end + 1]) for end in range(len(documents)))
 
     def baseline_plan(self) -> "Plan":
-        """Return the plan that makes the uncompressed model alone."""
+        """Return the plan that makes only the uncompressed model."""
         return Plan(self.baseline, ())
 
     def to_document(self) -> dict[str, Json]:

@@ -1,4 +1,4 @@
-"""A space: a plan with holes, which an asker fills."""
+"""A search space: a plan with holes, which an asker fills."""
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,19 +11,19 @@ from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.space.holes import Choice, Float, Hole, Int, Label, Tree, count, parse_tree, probes
 from paretta.search_spaces.space.plan import Plan
 
-MAX_OPTIONS: Final = 300  # of all choices together, beyond which corners take evenly spaced ones
+MAX_OPTIONS: Final = 300  # in all choices together; with more, corners include only evenly spaced options
 
 
 class Asker(Protocol):
-    """Whoever fills holes: a search algorithm, a test, a corner walk."""
+    """Fills holes: implemented by search algorithms, by tests and by the enumeration of corners."""
 
     def ask(self, name: str, hole: Hole) -> Label:
-        """Return a number within the range, or for a `Choice` one of its `labels`."""
+        """Return a number within the range, or one of the `labels` of a `Choice`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """A hole with its name, and the labels other choices must have taken for it to be asked at all."""
+    """A hole with its name, and the labels that other choices must have for the hole to be reached."""
 
     name: str
     hole: Hole
@@ -32,13 +32,13 @@ class Knob:
 
 @dataclass(slots=True)
 class Recorder:
-    """Passes questions on to another asker and keeps the answers by name."""
+    """Forwards questions to another asker and records the answers by name."""
 
     asker: Asker
     knobs: dict[str, Label] = field(default_factory=dict)
 
     def ask(self, name: str, hole: Hole) -> Label:
-        """Ask and remember."""
+        """Ask, and record the answer."""
         answer = self.asker.ask(name, hole)
         self.knobs[name] = answer
         return answer
@@ -46,12 +46,12 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """Answers from a mapping by knob name; what is left out gets the first option or the low end."""
+    """Answers from a mapping by knob name; a missing knob gets its first option or its low end."""
 
     answers: Mapping[str, Label]
 
     def ask(self, name: str, hole: Hole) -> Label:
-        """Return the pinned answer, or the first one possible."""
+        """Return the pinned answer, or the first possible one."""
         if name in self.answers:
             return self.answers[name]
         return hole.labels[0] if isinstance(hole, Choice) else hole.low
@@ -59,7 +59,7 @@ class Pinned:
 
 @dataclass(slots=True)
 class _CornerAsker:
-    """Takes one end of every range, and of every choice the pinned or else the first or last option."""
+    """Picks one end of every range, and for every choice the pinned option or else the first or last one."""
 
     pins: Mapping[str, Label]
     high: bool
@@ -79,9 +79,9 @@ class _CornerAsker:
 class Space:
     """Stage documents with holes.
 
-    Knobs are named by the stage's kind and the path inside it, such as ``prune.sparsity``; where two stages share a
-    kind, by kind and step, such as ``prune@step2.sparsity``. A knob inside an option of a choice carries the option,
-    such as ``prune.schedule[cubic].steps``.
+    A knob is named after the stage's kind and its path inside the stage, such as ``prune.sparsity``; if two stages
+    share a kind, also after the step, such as ``prune@step2.sparsity``. The name of a knob inside an option of a choice
+    contains the option, such as ``prune.schedule[cubic].steps``.
 
     >>> space = Space.parse([], [{"kind": "quantize", "bits": {"int": [2, 8]}}])
     >>> [knob.name for knob in space.knobs()], space.cardinality()
@@ -100,7 +100,7 @@ class Space:
 
     @classmethod
     def parse(cls, baseline: Sequence[Document], steps: Sequence[Json], where: str = "space") -> "Space":
-        """Read plain data. Raises `WrongInput` with every range and choice that cannot be."""
+        """Parse plain data. Raises `WrongInput` with every invalid range, choice and stage."""
         problems: list[Problem] = []
         trees = tuple(parse_tree(step, f"{where}[{index}]", problems) for index, step in enumerate(steps))
         for index, tree in enumerate(trees):
@@ -116,10 +116,10 @@ class Space:
         return Plan(self.baseline, tuple(stage for stage in stages if stage is not None))
 
     def corners(self) -> Iterator[Plan]:
-        """Walk every option of every choice and both ends of every range: each appears in at least one plan.
+        """Yield plans in which every option of every choice and both ends of every range appear at least once.
 
-        Where the choices have more than `MAX_OPTIONS` options in all, evenly spaced ones of each are walked, and no
-        more than twice as many plans.
+        If the choices have more than `MAX_OPTIONS` options in all, only evenly spaced options of each are included, and
+        at most twice `MAX_OPTIONS` plans are yielded.
         """
         return islice(self._corners(), 2 * MAX_OPTIONS)
 
@@ -127,26 +127,26 @@ class Space:
         widths = [len(knob.hole.labels) for knob in self.knobs() if isinstance(knob.hole, Choice)]
         at_most = max(2, MAX_OPTIONS // len(widths)) if sum(widths) > MAX_OPTIONS else MAX_OPTIONS
         waiting = deque[dict[str, Label]]([{}])
-        walked: set[tuple[str, Label]] = set()
+        seen: set[tuple[str, Label]] = set()
         while waiting:
             pins = waiting.popleft()
             for high in (False, True):
                 asker = _CornerAsker(pins, high)
                 yield self.fill(asker)
                 for name, (hole, taken) in asker.asked.items():
-                    walked.add((name, taken))
+                    seen.add((name, taken))
                     for label in probes(hole, at_most):
-                        if (name, label) not in walked:
-                            walked.add((name, label))
+                        if (name, label) not in seen:
+                            seen.add((name, label))
                             waiting.append({**pins, name: label})
 
     def knobs(self) -> tuple[Knob, ...]:
-        """Return every hole that some branch asks for, with the branch it belongs to."""
+        """Return the holes of all branches, each with the choices that lead to it."""
         lister = _Lister(self.names)
         return tuple(k for index, step in enumerate(self.steps) for k in lister.knobs(step, f"step{index + 1}"))
 
     def cardinality(self) -> float:
-        """Count the distinct fillings; infinite where a real number is searched."""
+        """Count the distinct plans; infinite if the space contains a float range."""
         return count(list(self.steps))
 
 
@@ -161,9 +161,9 @@ def _check_step(tree: Tree, where: str, problems: list[Problem]) -> None:
 
 
 def stage_names(steps: Sequence[Tree]) -> dict[str, str]:
-    """Name each stage by its kind where that is unique, else by kind and step, else by its whole path.
+    """Name each stage by its kind if that is unique, else by kind and step, else by its whole path.
 
-    Of a kind that names code, such as ``./mine.py:Mine``, what stands behind the colon is taken.
+    A kind that names code, such as ``./mine.py:Mine``, is shortened to the part after the colon.
     """
     stages = [found for index, step in enumerate(steps) for found in _stages_in(step, f"step{index + 1}")]
     kinds = [(path, str(tree["kind"]).rpartition(":")[2]) for path, tree in stages]
@@ -177,7 +177,7 @@ def stage_names(steps: Sequence[Tree]) -> dict[str, str]:
 
 
 def kinds_of(steps: Sequence[Tree]) -> tuple[str, ...]:
-    """Return the kinds of stages in all branches, each once, in order of their first appearance."""
+    """Return the kinds of the stages in all branches, without repetition, in order of first appearance."""
     return tuple(dict.fromkeys(str(tree["kind"]) for step in steps for _, tree in _stages_in(step, "")))
 
 
@@ -191,7 +191,7 @@ def _stages_in(tree: Tree, path: str) -> Iterator[tuple[str, Mapping[str, Tree]]
 
 @dataclass(slots=True)
 class _Filler:
-    """Walks the trees and asks for each hole on the way."""
+    """Walks the trees and asks for each hole it reaches."""
 
     asker: Asker
     names: Mapping[str, str]
@@ -223,7 +223,7 @@ class _Filler:
 
 @dataclass(frozen=True, slots=True)
 class _Lister:
-    """Walks every branch once and lists the holes, named as `_Filler` asks for them."""
+    """Walks every branch once and lists the holes under the names that `_Filler` uses."""
 
     names: Mapping[str, str]
 

@@ -1,4 +1,4 @@
-"""Which parts of a space change a model's structure, and plans that vary them."""
+"""Plans that vary the knobs of a space, and the knobs that change a model's structure."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -9,21 +9,21 @@ from paretta.search_spaces.space.space import MAX_OPTIONS, Knob, Pinned, Space
 
 
 def structural(space: Space, key: Callable[[Plan], str]) -> tuple[Knob, ...]:
-    """Return the knobs that change a plan's structure: those whose two ends differ in `key` where they are asked for.
+    """Return the knobs that change a plan's structure: those whose ends give plans with different `key`.
 
-    A choice counts where any two of its options differ.
+    A choice is structural if any two of its options differ.
     """
     return tuple(knob for knob in space.knobs() if len({key(plan) for plan in varied(space, knob)}) > 1)
 
 
 def varied(space: Space, knob: Knob, *, options: int = MAX_OPTIONS, points: int = 2) -> list[Plan]:
-    """Return plans in which `knob` takes different values, all else being the first that asks for it.
+    """Return plans that differ only in the value of `knob`; other knobs take the first value that reaches it.
 
     Args:
-        space: which `knob` is of.
-        knob: the one to vary.
-        options: so many of a choice at most, evenly spaced.
-        points: so many of a range, evenly spaced, the ends among them.
+        space: the space that `knob` belongs to.
+        knob: the knob to vary: over the options of a choice or points of a range, evenly spaced, including the ends.
+        options: maximum number of options of a choice.
+        points: maximum number of points of a range.
     """
     values = probes(knob.hole, options if isinstance(knob.hole, Choice) else points)
     given = dict(reversed(knob.given))
@@ -31,9 +31,9 @@ def varied(space: Space, knob: Knob, *, options: int = MAX_OPTIONS, points: int 
 
 
 def tried(space: Space, at_most: int) -> Iterator[Plan]:
-    """Return corners, and for each knob plans with each of its options or with inner points of its range.
+    """Return the corners, and for each knob plans with each of its options or with inner points of its range.
 
-    About `at_most` plans where there are many options: evenly spaced ones of each choice, and fewer inner points.
+    With many options, about `at_most` plans: evenly spaced options of each choice, and fewer inner points.
     """
     knobs = space.knobs()
     options = max(2, at_most // max(1, len(knobs)))

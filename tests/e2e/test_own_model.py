@@ -140,7 +140,7 @@ def test_a_damaged_copy_is_found_out(folder: Path, launched: str) -> None:
 
 def test_a_wish_that_nothing_satisfies_names_the_nearest(folder: Path, launched: str) -> None:
     output = paretta("pull", "sweep", "--at-most", "size=10B", "--to", "none", folder=folder, code=2)
-    assert "no point of the front has size at most 10 B" in output
+    assert "no member of the front has size at most 10 B" in output
     assert "the nearest are" in output
     assert not (folder / "none").exists()
 

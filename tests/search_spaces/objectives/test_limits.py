@@ -91,7 +91,7 @@ def test_a_limit_that_cannot_be_read_is_refused(document: Json, messages: list[s
         (limit("size", at_least="3kB"), "its limit is `at_most`"),
         (limit("accuracy", at_most=0.5), "its limit is `at_least`"),
         (limit("accuracy", at_least=97), "between 0 and 1"),
-        (limit("size", at_most="-3kB"), "size is above 0, and so must its limit be; got -3000.0"),
+        (limit("size", at_most="-3kB"), "size is above 0, so its limit must be too; got -3000.0"),
         (limit("latency", at_most={"of_baseline": 0}), "latency is above 0"),
     ],
 )

@@ -111,7 +111,7 @@ def test_wishes_choose_by_limits_and_preference() -> None:
 
 
 def test_a_wish_that_nothing_meets_names_the_nearest() -> None:
-    with pytest.raises(WrongInput, match="no point of the front has size at most 100 B") as caught:
+    with pytest.raises(WrongInput, match="no member of the front has size at most 100 B") as caught:
         FRONT.pick(at_most={"size": "100B"})
     assert "nearest are t1" in str(caught.value)
 
