@@ -101,11 +101,36 @@ def asked(record: SweepRecord) -> int | None:
 
 
 def seconds_left(record: SweepRecord, num_trials: int, now: float | None = None) -> float | None:
-    """Expect the trials to come to take as long as those that ended, side by side as they ran; None before one did."""
+    """Return the seconds to the end of the search: until all trials ended, or the budget is spent, if that is earlier.
+
+    Further trials are expected to take as long as those that ended, side by side as they ran. None before one ended.
+    """
     ended = num_ended(record)
     if not ended or record.began is None:
         return None
-    return ((time.time() if now is None else now) - record.began) / ended * max(num_trials - ended, 0)
+    spent = (time.time() if now is None else now) - record.began
+    by_trials = spent / ended * max(num_trials - ended, 0)
+    return min([by_trials, *(max(limit - spent, 0.0) for limit in _budget_seconds(record))])
+
+
+def held_resources(record: SweepRecord) -> tuple[float, float] | None:
+    """Return the CPUs and GPUs that all lanes hold together; None if the record does not say."""
+    workers, lanes = record.config.get("workers"), record.facts.get("lanes")
+    if not isinstance(workers, Mapping) or not isinstance(lanes, int):
+        return None
+    cpus, gpus = (cast(float, workers.get(name, 0)) for name in ("cpus", "gpus"))
+    num_workers = lanes * cast(int, workers.get("per_trial", 1))
+    return num_workers * cpus, num_workers * gpus
+
+
+def _budget_seconds(record: SweepRecord) -> list[float]:
+    """Return the wall time that each limit of the sweep's budget allows the search."""
+    budget = record.config.get("budget")
+    if not isinstance(budget, Mapping):
+        return []
+    cpus, gpus = held_resources(record) or (0.0, 0.0)
+    limits = (("hours", 1.0), ("cpu_hours", cpus), ("gpu_hours", gpus))
+    return [3600 * cast(float, budget[name]) / held for name, held in limits if held and budget.get(name) is not None]
 
 
 def now_document(record: SweepRecord, standing: str) -> dict[str, Json]:

@@ -28,7 +28,7 @@ def front_command(sweep: str, home: str | None, as_json: bool) -> int:
 
         click.echo(json.dumps(front_document(points), indent=2))
     else:
-        from paretta.orchestrator.monitor.terminal import print_front
+        from paretta.orchestrator.monitor.front_table import print_front
 
         print_front(points)
     if files.storage is None and has_died(record):

@@ -1,10 +1,10 @@
 """When a search has had enough: wall time, compute, or too little gained for too long."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
+from paretta.dashboards.journal.activity import held_resources
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.orchestrator.config.sweep import BudgetConfig
 
@@ -65,16 +65,10 @@ class SearchBudget:
 def standing(record: SweepRecord) -> list[str]:
     """Say how much of its budget a running sweep has used, by its record."""
     config = BudgetConfig.model_validate(record.config.get("budget", {}))
-    workers, lanes = record.config.get("workers"), record.facts.get("lanes")
-    if (
-        config == BudgetConfig()
-        or record.began is None
-        or not isinstance(workers, Mapping)
-        or not isinstance(lanes, int)
-    ):
+    held = held_resources(record)
+    if config == BudgetConfig() or record.began is None or held is None:
         return []
-    held = lanes * cast(int, workers["per_trial"])
-    cpus, gpus = (held * cast(float, workers[name]) for name in ("cpus", "gpus"))
+    cpus, gpus = held
     budget = SearchBudget(config, cpus, gpus, record.began)
     steps = record.history() if config.gain is not None else []
     return budget.words([step.hypervolume for step in steps if record.trials[step.uid].role == "trial"])

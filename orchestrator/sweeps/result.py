@@ -13,7 +13,8 @@ from paretta.dashboards.journal.liveness import home_argument, program, resume_c
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.sync_status import read_standing
 from paretta.orchestrator.delivery.pull import delivered_folder, fetch
-from paretta.orchestrator.monitor.terminal import ending, print_front
+from paretta.orchestrator.monitor.front_table import print_front
+from paretta.orchestrator.monitor.terminal import ending
 from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.search_spaces.results.front import Front
 from paretta.search_spaces.results.trial import Trial

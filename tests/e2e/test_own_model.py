@@ -64,7 +64,7 @@ def launched(folder: Path) -> str:
 
 
 def test_a_launch_tells_its_progress_and_ends_with_the_front(launched: str) -> None:
-    assert "3/3 complete, 0 running, 0 failed" in launched
+    assert "3 of 3 ended: 3 complete; hypervolume" in launched
     assert "hypervolume" in launched
     assert "baseline:" in launched
     assert "paretta pull sweep --prefer knee --to ./best" in launched

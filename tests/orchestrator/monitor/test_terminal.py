@@ -1,60 +1,70 @@
-"""The table of a front: values with their times, marks of disturbed readings, and the machine they are of."""
+"""A running sweep in the terminal: the bar, the counts, the best points and the time left, each on lines of its own."""
 
 from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
+import pytest
 from rich.console import Console
+from rich.live import Live
+from synthetic_sweep import write_sweep
 
-from paretta.orchestrator.monitor.front_text import limits_note, machine_note
-from paretta.orchestrator.monitor.terminal import front_table
-from paretta.search_spaces.objectives.limits import parse_limits
-from paretta.search_spaces.objectives.objective import Objective
-from paretta.search_spaces.objectives.reading import Reading
-from paretta.search_spaces.results.front import Front
-from paretta.search_spaces.results.trial import Trial
-from paretta.search_spaces.space.plan import Plan
-
-OBJECTIVES = (Objective("size", "min", "B"), Objective("latency", "min", "ratio"))
-LATENCY = Reading(
-    0.356,
-    "ratio",
-    0.348,
-    0.364,
-    details={"seconds": 9.8e-6, "machine": "node-3", "cpu": "AMD EPYC", "contended": False},
-)
+from paretta.dashboards.journal.activity import seconds_left
+from paretta.dashboards.journal.journal import events
+from paretta.dashboards.journal.record import SweepRecord
+from paretta.orchestrator.monitor.terminal import LiveDisplay, summary
 
 
-def front(latency: Reading, *limits: dict[str, str]) -> Front:
-    readings = {"size": Reading(4000.0, "B"), "latency": latency}
-    trial = Trial("0001-abc", 1, Plan(), 0, "complete", words="prune 75 %", readings=readings)
-    return Front.of([trial], OBJECTIVES, limits=parse_limits(limits))
+@pytest.fixture
+def record(tmp_path: Path) -> SweepRecord:
+    return write_sweep(tmp_path / "s", trials=16, finished=False, artifacts=False)
 
 
-def drawn(of: Front) -> str:
-    stream = StringIO()
-    Console(file=stream, width=160).print(front_table(of))
-    return " ".join(stream.getvalue().split())
+def test_bar_counts_best_points_and_running_trials_have_lines_of_their_own(record: SweepRecord) -> None:
+    stream, seen = StringIO(), SweepRecord("s")
+    with Live(console=Console(file=stream, width=80, force_terminal=True, color_system=None)) as live:
+        display = LiveDisplay(live, 16)
+        for event, _ in events(record.folder):
+            seen.apply(event)
+            display.update(seen, event)
+    shown = stream.getvalue().rpartition("\x1b[2K")[2].splitlines()
+    assert set(shown[0].strip()) == {"━"}
+    assert shown[1].startswith("14 of 16 ended: ")
+    best, running = shown.index("best so far"), [line.strip() for line in shown].index("running")
+    front = record.front()
+    told = "\n".join(shown[best:running])
+    assert f"{front.knee().uid}  {front.knee().readings['size']}" in told
+    assert f"{front.pick(prefer='size').uid} " in told
+    assert "smallest" in told
+    assert len(shown[running + 1 :]) >= 2
+    assert max(map(len, shown)) <= 80
 
 
-def test_the_time_stands_beside_the_ratio() -> None:
-    text = drawn(front(LATENCY))
-    assert "0.356 ±0.008x, 9.8 µs " in text
-    assert "9.8 µs !" not in text
-    assert "disturbed" not in text
+def test_all_that_ended_is_counted_and_no_time_is_left(record: SweepRecord) -> None:
+    ended = {
+        trial.uid: replace(trial, status="complete" if trial.number <= 7 else "stopped early")
+        for trial in record.trials.values()
+        if trial.role == "trial"
+    }
+    record = SweepRecord("s", objectives=record.objectives)
+    for trial in ended.values():
+        record._keep(trial)
+    record.began = 0.0
+    assert summary(record, 16) == "16 of 16 ended: 7 complete, 9 stopped early; hypervolume 0.000"
 
 
-def test_a_disturbed_reading_is_marked_and_the_mark_is_explained() -> None:
-    text = drawn(front(replace(LATENCY, details={**LATENCY.details, "contended": True})))
-    assert "0.356 ±0.008x, 9.8 µs !" in text
-    assert "! read while other work disturbed it" in text
-
-
-def test_the_machine_stands_below_the_front_where_anything_was_timed() -> None:
-    assert machine_note(front(LATENCY)) == "times are of node-3, AMD EPYC"
-    assert machine_note(front(Reading(0.5, "ratio"))) is None
-
-
-def test_a_missed_limit_in_milliseconds_is_told_in_them() -> None:
-    note = limits_note(front(LATENCY, {"meter": "latency", "at_most": "5us"}))
-    assert note is not None
-    assert note.endswith("misses it by least (latency 9.8 µs, the bound is 5 µs)")
+def test_time_left_heeds_the_budget(record: SweepRecord) -> None:
+    began = record.began
+    assert began is not None
+    workers = {"per_trial": 2, "cpus": 1.5, "gpus": 0.5}
+    for budget, expected in (
+        ({}, 40.0),  # 14 of 30 took 35 s
+        ({"hours": 0.02, "cpu_hours": None}, 37.0),
+        ({"hours": 5.0, "cpu_hours": 0.06}, 1.0),  # 0.06 h of 2 lanes of 2 workers with 1.5 CPUs each
+        ({"gpu_hours": 0.02}, 1.0),
+        ({"hours": 0.001}, 0.0),
+    ):
+        record.facts = {**record.facts, "lanes": 2}
+        record.config = {**record.config, "budget": budget, "workers": workers}
+        assert seconds_left(record, 30, now=began + 35.0) == pytest.approx(expected)
+    assert "left" not in summary(record, 30)
