@@ -1,1 +1,1 @@
-"""The Ray cluster under a sweep."""
+"""The Ray cluster that a sweep runs on."""

@@ -1,4 +1,4 @@
-"""What fits the cluster: how many workers, and how many groups of them."""
+"""How many workers, and how many worker groups, the cluster has room for."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ def require_capacity(
 ) -> None:
     """Check that `groups` worker groups of `workers` workers, each with `resources`, fit the cluster at once.
 
-    A worker lives on one node, so what counts is how many fit each node, not the sum over nodes. `beside` are CPUs of
-    the cluster that a group needs beside its workers, such as to read data.
+    A worker runs on a single node, so the capacity of each node counts, not the sum over nodes. `beside` is the number
+    of additional CPUs, anywhere in the cluster, that each group needs, for example to read data.
 
     Raises:
-        WrongInput: they do not fit even when the cluster is idle.
+        WrongInput: they would not fit even an idle cluster.
     """
     fit = capacity(resources)
     if fit < groups * workers:
@@ -33,7 +33,7 @@ def require_capacity(
 
 
 def lanes_that_fit(workers: int, resources: Mapping[str, float], at_most: int, *, beside: float = 0.0) -> int:
-    """Count the groups that fit the cluster as it is now, see `require_capacity`; at least 1, at most `at_most`."""
+    """Return how many groups fit the cluster now, from 1 to `at_most`; see `require_capacity` for the arguments."""
     room = int(_cpus() / (workers * resources["CPU"] + beside) + 1e-9) if beside else at_most
     return max(1, min(capacity(resources) // workers, room, at_most))
 
@@ -43,7 +43,7 @@ def _cpus() -> float:
 
 
 def capacity(resources: Mapping[str, float]) -> int:
-    """Count the workers with `resources` each that fit the cluster at once when it is idle."""
+    """Return how many workers, each with `resources`, an idle cluster can run at once."""
     return sum(_fitting(node, resources) for node in _nodes())
 
 

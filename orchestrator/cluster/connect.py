@@ -1,4 +1,4 @@
-"""The Ray cluster under a sweep: our own for the time of a `with`, or one that already runs."""
+"""Connect to a Ray cluster: start a private one for the duration of a `with` block, or join a running one."""
 
 import logging
 import os
@@ -29,13 +29,13 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see paretta.orchestrator.sweeps.signals
-    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints tables even when it is told to be silent
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's new output engine prints tables even with verbosity 0
     "OMP_NUM_THREADS": "1",
-    # a sweep's actors mostly wait, so there are more of them than cores; Ray warns from four times this number
+    # most actors of a sweep are idle, so there are more of them than cores; Ray warns at four times this number
     "RAY_worker_maximum_startup_concurrency": "16",
 }
 
-IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it where the driver is a job of the cluster
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it when the driver runs as a job of the cluster
 LEFT_AT_HOME = ["/sweeps", "/mlruns", ".git", ".venv", "__pycache__"]
 
 
@@ -44,18 +44,18 @@ class Cluster:
     """A connected cluster.
 
     Args:
-        address: ``host:port`` of its control store.
-        own: whether it lives only as long as the connection.
+        address: ``host:port`` of its global control store (GCS).
+        own: True if we started it, so that it ends with the connection.
     """
 
     address: str
     own: bool
 
     def trial_resources(self) -> dict[str, float]:
-        """Return what a trial actor reserves: a sliver of memory, which every node has, and no CPU.
+        """Return what a trial actor reserves: a tiny amount of memory, which every node has, and no CPU.
 
-        A trial actor only waits for its lane. If it held CPU, even a thousandth, it could keep a worker group of
-        the lane from ever starting.
+        A trial actor only waits for its lane. If it reserved even a thousandth of a CPU, it could prevent a worker
+        group of the lane from ever starting.
         """
         return {"memory": 32 * 2.0**20}
 
@@ -71,20 +71,21 @@ def connect(
     timeout_s: float = 20.0,
     quiet: bool = True,
 ) -> Iterator[Cluster]:
-    """Connect this process to Ray and disconnect at the end, also after an exception.
+    """Connect this process to Ray, and disconnect on exit, including after an exception.
 
     Args:
-        address: None starts a cluster of our own on this machine, with a token nobody else knows and its files in
-            a temporary folder, all gone at the end. ``host:port`` or ``auto`` joins a running one.
-        num_cpus: CPUs of our own cluster; by default those this process may use.
-        num_gpus: GPUs of our own cluster; by default those Ray finds.
-        dashboard: start Ray's dashboard on our own cluster.
-        working_dir: the user's folder, sent to every node of a running cluster and first on its import path.
-        timeout_s: how long a running cluster may take to answer.
+        address: None starts a private cluster on this machine, with a secret token and a temporary folder, both
+            discarded at the end. ``host:port`` or ``auto`` joins a running one.
+        num_cpus: CPUs of the private cluster; by default those this process may use.
+        num_gpus: GPUs of the private cluster; by default those Ray detects.
+        dashboard: start Ray's dashboard on the private cluster.
+        working_dir: the user's folder; it is sent to every node of a running cluster and comes first on its import
+            path.
+        timeout_s: the time that a running cluster has to answer.
         quiet: keep the workers' output in Ray's log files.
 
     Raises:
-        WrongInput: nobody answers at `address`, the cluster refuses the token, or `working_dir` hides our package.
+        WrongInput: no cluster answers at `address`, the cluster refuses the token, or `working_dir` hides our package.
     """
     if ray.is_initialized():
         raise WrongInput(
@@ -120,7 +121,7 @@ def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> I
 
 @contextmanager
 def _starting(num_cpus: int) -> Iterator[None]:
-    """Say what it means when Ray gives up on its own processes; how long it waits for most of them is fixed in it."""
+    """Explain a failed start of Ray's own processes; most of Ray's time limits for them cannot be changed."""
     begun = time.monotonic()
     try:
         yield
@@ -129,7 +130,7 @@ def _starting(num_cpus: int) -> Iterator[None]:
         found = f"within {waited:.0f} s at a load of {load:.1f} on {num_cpus} CPU(s)"
         rule = f"Ray's processes did not start {found} ({first_line(error)})"
         mend = (
-            "launch again when the machine is less busy; a cluster that is started by hand has the time it needs: "
+            "launch again when the machine is less busy, or start a cluster by hand, which has no time limit: "
             "`ray start --head`, then --address auto"
         )
         raise WrongInput(Problem("cluster", rule, mend=mend)) from error
@@ -149,7 +150,7 @@ def _running(address: str, working_dir: Path | None, timeout_s: float, quiet: bo
 
 
 def travelling(working_dir: Path | None) -> dict[str, object]:
-    """Return the runtime environment that brings our package, and the user's folder, to every node.
+    """Return the runtime environment that ships our package and the user's folder to every node.
 
     Raises:
         WrongInput: `working_dir` hides our package.
@@ -167,7 +168,7 @@ def travelling(working_dir: Path | None) -> dict[str, object]:
 
 @contextmanager
 def authenticated() -> Iterator[None]:
-    """Show this process' token, where it has one, to whatever of Ray it speaks to inside the block."""
+    """Authenticate to Ray inside the block with this process' token, if it has one."""
     with _environment({"RAY_AUTH_MODE": _auth_mode()}):
         reread_environment()
         yield
@@ -175,7 +176,7 @@ def authenticated() -> Iterator[None]:
 
 @contextmanager
 def _session(quiet: bool) -> Iterator[None]:
-    """Make Ray see this environment's token, and forget it afterwards."""
+    """Have Ray read the token from this environment, and drop it afterwards."""
     reread_environment()
     try:
         yield
@@ -185,7 +186,7 @@ def _session(quiet: bool) -> Iterator[None]:
 
 @contextmanager
 def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables, which the processes of our cluster inherit, and put the old ones back."""
+    """Set environment variables, which the private cluster's processes inherit, and restore the old ones on exit."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
@@ -200,13 +201,13 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
 
 
 def _auth_mode() -> str:
-    """Use a token wherever the environment or the home folder has one; `ray.init(address=...)` alone would not."""
+    """Enable token authentication if the environment or home folder has a token; `ray.init(address=...)` does not."""
     given = os.environ.get("RAY_AUTH_MODE")
     return given if given is not None else "token" if has_token() else "disabled"
 
 
 def _python_path() -> str:
-    """Put the folder of our package on the workers' path, unless it is installed and on it anyway."""
+    """Put our package's folder on the workers' import path, unless the package is installed there anyway."""
     known = os.environ.get("PYTHONPATH", "")
     if str(PACKAGE.parent) == sysconfig.get_path("purelib"):
         return known
@@ -214,9 +215,9 @@ def _python_path() -> str:
 
 
 def check_working_dir(working_dir: Path) -> None:
-    """Refuse a folder that would hide our package.
+    """Refuse a folder that would shadow our package.
 
-    A worker imports from the driver's folder, or from the one sent to it, before anything that is installed.
+    A worker searches the driver's folder, or the one sent to it, before the installed packages.
     """
     hiding = working_dir / PACKAGE.name
     if hiding.exists() and hiding != PACKAGE:
@@ -226,7 +227,7 @@ def check_working_dir(working_dir: Path) -> None:
 
 
 def _probe(address: str, timeout_s: float) -> None:
-    """Ask the cluster for a sign of life in a process that can be ended: `ray.init` may block for minutes."""
+    """Check that the cluster answers, in a child process that can be killed: `ray.init` may block for minutes."""
     if address.startswith("ray://"):
         mend = "run on the cluster (`ray job submit`) and give host:6379 or auto"
         raise WrongInput(Problem("cluster.address", "Ray Client addresses cannot carry a sweep", address, mend))

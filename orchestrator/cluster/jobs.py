@@ -1,4 +1,4 @@
-"""Sweeps as jobs of a Ray cluster that this machine is no node of: send one, follow it, ask how it is, stop it."""
+"""Run sweeps as jobs of a remote Ray cluster: submit, follow, query and stop them."""
 
 import asyncio
 import logging
@@ -19,10 +19,10 @@ from paretta.orchestrator.cluster.ray_private import UPLOAD_LOGGER
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.search_spaces.errors import ParettaError, Problem, WrongInput, did_you_mean, first_line
 
-_SWEEP: Final = "sweep"  # the key of a job's metadata that names its sweep
-_STOP_S: Final = "86400"  # a stopped sweep lets what runs come to its end; by default Ray kills it after 3 s
+_SWEEP: Final = "sweep"  # the key of the job's metadata that holds the sweep's name
+_STOP_S: Final = "86400"  # a stopped sweep winds down; by default Ray would kill it after 3 s
 _LAST_LINES: Final = 5
-_ITS_FOLDER: Final = "${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}"  # on a node, while Ray installs what a job requires
+_ITS_FOLDER: Final = "${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}"  # set on a node while Ray installs requirements
 _CHATTY: Final = (
     "ray.dashboard.modules.job.sdk",
     "ray.dashboard.modules.dashboard_sdk",
@@ -36,7 +36,7 @@ class NotSubmitted(ParettaError):
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A sweep that was sent.
+    """A sweep that was submitted.
 
     Args:
         name: of the sweep.
@@ -58,28 +58,28 @@ def submit_sweep(
     tracking_uri: str | None = None,
     resume: bool = False,
 ) -> Submission:
-    """Send a sweep to a cluster, where its driver runs as a job; what becomes of this machine does not matter to it.
+    """Submit a sweep to a cluster, where its driver runs as a job, independent of this machine.
 
-    The folder of the sweep file travels with it and is where the job starts; so do our packages, and what
+    The sweep file's folder is uploaded and becomes the job's working directory. Our package is uploaded too, and what
     `requirements` lists is installed.
 
     Args:
         sweep: a preset's name or a sweep file.
         address: of the cluster's Jobs API, such as ``http://10.0.0.5:8265``.
-        home: folder of the sweeps there, which every node sees.
-        name: of this sweep; by default the file's, for a new one numbered where a job has it.
-        requirements: a pip requirements file; a line that begins with ``./`` is a file of the sweep's folder.
+        home: the sweeps' home folder on the cluster, shared by all nodes.
+        name: of this sweep; by default the file's name, with a number appended if a job of that name exists.
+        requirements: a pip requirements file; a line that begins with ``./`` names a file in the sweep's folder.
         storage: see `paretta.orchestrator.sweeps.launcher.launch`.
         tracking_uri: of an MLflow store that the cluster reaches, without a password.
-        resume: go on with the sweep of this name in `home`, with the task as it is in the file's folder.
+        resume: continue the sweep of this name in `home`, with the current code of the task in the file's folder.
 
     Raises:
-        WrongInput: the sweep file is not sound, its folder hides our packages, or nobody answers at `address`.
-        NotSubmitted: the cluster did not take it.
+        WrongInput: the sweep file is invalid, its folder shadows our package, or nothing answers at `address`.
+        NotSubmitted: the cluster rejected it.
     """
     if tracking_uri and without_password(tracking_uri) != tracking_uri:
-        mend = "leave it out and give it to the cluster's nodes, such as by PGPASSWORD or a ~/.pgpass file"
-        rule = "a job's command is shown to everybody on the cluster, and must hold no password"
+        mend = "leave it out and set it on the cluster's nodes, for example with PGPASSWORD or a ~/.pgpass file"
+        rule = "every user of the cluster can read a job's command, so it must not contain a password"
         raise WrongInput(Problem("--tracking-uri", rule, without_password(tracking_uri), mend))
     read = Sweep.read(sweep)
     runtime_env = travelling(None if read.is_preset else read.folder)
@@ -97,24 +97,24 @@ def submit_sweep(
 
 
 def follow_job(submission: Submission, *, address: str, tell: Callable[[str], None]) -> bool:
-    """Pass on what the job waits for and what it prints until it ends; return whether it ended well.
+    """Forward the job's status messages and output until it ends; return True if it succeeded.
 
     Raises:
-        NotSubmitted: the cluster has lost the job, or could not begin it.
+        NotSubmitted: the cluster lost the job, or could not start it.
     """
     with _jobs(address) as jobs:
         if (job := jobs.get_job_info(submission.job)).status == JobStatus.PENDING:
             tell(f"{submission.name}: {_told_of(job)}\n")
         asyncio.run(_tail(jobs, submission.job, tell))
         while not (job := jobs.get_job_info(submission.job)).status.is_terminal():
-            time.sleep(0.5)  # the last lines come before the last word
+            time.sleep(0.5)  # print the last lines of output before the final status
     if job.status == JobStatus.FAILED and job.driver_exit_code is None:
         raise NotSubmitted(f"{submission.name}: {_told_of(job)}")
     return bool(job.status == JobStatus.SUCCEEDED)
 
 
 def job_lines(sweep: str, *, address: str) -> list[str]:
-    """Say how the job of a sweep is, and the last lines it printed. Raises `WrongInput` for an unknown sweep."""
+    """Return the status of a sweep's job and the last lines it printed. Raises `WrongInput` for an unknown sweep."""
     with _jobs(address) as jobs:
         job = _job_of(sweep, jobs)
         lines = [line for line in jobs.get_job_logs(str(job.submission_id)).splitlines() if line.strip()]
@@ -123,7 +123,7 @@ def job_lines(sweep: str, *, address: str) -> list[str]:
 
 
 def _told_of(job: JobDetails) -> str:
-    """Return what Ray says of a job; of a long report its first line and its last, which is the cause."""
+    """Return Ray's message about a job; of a long one only the first line, and the last, which states the cause."""
     lines = [line.strip() for line in (job.message or "").splitlines() if line.strip()]
     return " ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))
 
@@ -135,7 +135,7 @@ def submission_of(sweep: str, *, address: str) -> Submission:
 
 
 def stop_job(sweep: str, *, address: str) -> bool:
-    """Let what runs come to its end and stop, as one SIGTERM does; False where it had ended already."""
+    """Wind the job down, as one SIGTERM does; return False if it had already ended."""
     with _jobs(address) as jobs:
         return bool(jobs.stop_job(str(_job_of(sweep, jobs).submission_id)))
 
@@ -146,7 +146,7 @@ def _jobs(address: str) -> Iterator[JobSubmissionClient]:
         rule = "must be the address of the cluster's Jobs API"
         raise WrongInput(Problem("--address", rule, address, "write it like http://10.0.0.5:8265"))
     for name in _CHATTY:
-        logging.getLogger(name).setLevel(logging.WARNING)  # which package is uploaded is nobody's concern
+        logging.getLogger(name).setLevel(logging.WARNING)  # silence Ray's log lines about uploaded packages
     with authenticated():
         try:
             client = JobSubmissionClient(address)

@@ -1,4 +1,4 @@
-"""The exclusive slot: on which node a sweep measures, and that nothing else is measured there at the same time."""
+"""The measuring slot: the node that a sweep measures on, held exclusively during each measurement."""
 
 import fcntl
 import os
@@ -15,8 +15,8 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from paretta.orchestrator.cluster.private_folder import private_folder
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 
-SLOT: Final = "latency_slot"  # a cluster's own name for it may be given in the sweep file
-WAIT_S: Final = 3600.0  # for the slot, when other sweeps measure on the node
+SLOT: Final = "latency_slot"  # the default; the sweep file may name another resource
+WAIT_S: Final = 3600.0  # the time limit to acquire the slot while other sweeps measure on the node
 _NODE_LABEL: Final = "ray.io/node-id"
 _LOOK_S: Final = 0.02
 _RAYS_OWN: Final = "ray.io/"
@@ -25,14 +25,14 @@ _ACCOUNTING: Final = ("node:", "object_store_memory", "memory")
 
 @dataclass(frozen=True, slots=True)
 class MeasuringSlot:
-    """Where a sweep measures; can be pickled.
+    """The node that a sweep measures on, and what a measurement holds there; can be pickled.
 
     Args:
         node: Ray's id of the node.
-        bundle: the resources that a measurement holds while it lasts; no CPU, so it can neither wait for a training
-            nor keep one waiting. Empty where the cluster offers no slot.
-        lock: a file on the node that a measurement locks while it lasts; it keeps sweeps apart that run on clusters of
-            their own, or on one that has no such resource. By default one of this user on that node.
+        bundle: the resources that a measurement reserves. They include no CPU, so that a measurement neither waits for
+            a training nor delays one. Empty if the cluster has no such resource.
+        lock: a file on the node that a measurement locks. It excludes sweeps in other clusters on the same node, and
+            sweeps of a cluster without the resource. By default a file of this user's on that node.
     """
 
     node: str
@@ -41,10 +41,10 @@ class MeasuringSlot:
 
     @contextmanager
     def taken(self, wait_s: float = WAIT_S) -> Iterator[None]:
-        """Hold the slot inside the block; it is free again when the process ends, however it ends.
+        """Hold the slot inside the block; it is also released when the process dies.
 
         Raises:
-            TrialFailed: it was not free within `wait_s` seconds.
+            TrialFailed: the slot was not free within `wait_s` seconds.
         """
         deadline = time.monotonic() + wait_s
         lock = self.lock or private_folder() / f"{SLOT}.lock"
@@ -59,16 +59,17 @@ def choose_slot(
     *,
     where: str = "measuring",
 ) -> MeasuringSlot:
-    """Choose the node to measure on: one with all pins and labels, rather with the slot, rather the driver's.
+    """Choose a node with all pins and labels; prefer one with the slot resource, then the driver's own.
 
     Args:
-        resource: the Ray resource of which each node that may measure has 1.
-        pins: further resources that only the target nodes have, such as ``{"jetson": 1}``; also held while measuring.
+        resource: the Ray resource of which each measuring node has 1.
+        pins: further resources that only the target nodes have, such as ``{"jetson": 1}``; also reserved while
+            measuring.
         labels: Ray labels that only the target nodes have, such as ``{"board": "jetson"}``.
-        where: the place of both in the sweep file.
+        where: the location of `pins` and `labels` in the sweep file, for error messages.
 
     Raises:
-        WrongInput: no node has them all; what the nodes have is named.
+        WrongInput: no node has all of them; the message lists what the nodes have.
     """
     pins, labels, here = dict(pins or {}), dict(labels or {}), ray.get_runtime_context().get_node_id()
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -76,7 +77,7 @@ def choose_slot(
     if not fitting:
         wish = [*(f"{amount:g} {name}" for name, amount in pins.items()), *_words(labels)]
         mend = (
-            f"start the target node with `ray start --resources` or `--labels`, or name what there is: {_offers(nodes)}"
+            f"start the target node with `ray start --resources` or `--labels`, or name what exists: {_offers(nodes)}"
         )
         raise WrongInput(Problem(where, f"no node of the cluster has {' + '.join(wish)} to measure on", mend=mend))
     node = max(fitting, key=lambda name: (fitting[name].get(resource, 0) >= 1, name == here))
@@ -90,7 +91,7 @@ def _fits(node: Mapping[str, Any], pins: Mapping[str, float], labels: Mapping[st
 
 
 def _offers(nodes: Iterable[Mapping[str, Any]]) -> str:
-    """Say what each node has, without what Ray counts and calls by itself."""
+    """Describe each node's custom resources and labels, without those that Ray adds itself."""
     offers = []
     for node in nodes:
         has = {name: amount for name, amount in node["Resources"].items() if not name.startswith(_ACCOUNTING)}
@@ -105,7 +106,7 @@ def _words(labels: Mapping[str, str]) -> list[str]:
 
 @contextmanager
 def _reserved(node: str, bundle: Mapping[str, float], deadline: float) -> Iterator[None]:
-    """Hold the resources by a placement group, which Ray takes back when its maker dies."""
+    """Reserve the resources with a placement group, which Ray removes when the process that made it dies."""
     if not bundle:
         yield
         return

@@ -1,4 +1,4 @@
-"""Which network interface the workers of one trial speak over, where they are on different nodes."""
+"""Choose the network interface over which the workers of a trial on several nodes communicate."""
 
 import fcntl
 import os
@@ -8,14 +8,14 @@ import struct
 HOOK = "paretta.orchestrator.cluster.network.choose_interface"
 INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 LOOPBACK_INTERFACE = "lo"
-_SIOCGIFADDR = 0x8915  # Linux: the address of an interface
+_SIOCGIFADDR = 0x8915  # Linux ioctl: get the address of an interface
 
 
 def choose_interface() -> None:
-    """Point gloo and NCCL to the interface that carries this node's address in the cluster, unless they are told.
+    """Set gloo's and NCCL's interface to the one with this node's cluster address, unless the user has set it.
 
-    Left alone, gloo takes the address that the host's own name resolves to, which often is loopback, and then no worker
-    reaches those of other nodes. Ray calls this at the start of each worker process.
+    By default gloo uses the address that the host name resolves to, which often is loopback; then workers on
+    different nodes cannot reach each other. Ray calls this function at the start of each worker process.
     """
     import ray  # noqa: PLC0415 - it names the node's address
 
@@ -37,7 +37,7 @@ def interface_of(address: str) -> str | None:
             try:
                 answer = fcntl.ioctl(asker.fileno(), _SIOCGIFADDR, question)
             except OSError:
-                continue  # it has no IPv4 address
+                continue  # this interface has no IPv4 address
             if socket.inet_ntoa(answer[20:24]) == address:
                 return name
     return None

@@ -1,4 +1,4 @@
-"""Temporary folders that no other user of the machine can look or write into."""
+"""Temporary folders that no other user of the machine can read or write."""
 
 import fcntl
 import os
@@ -20,9 +20,9 @@ _OURS: Final = re.compile(r"pa(\d+)-\w{8}")
 
 
 def private_folder() -> Path:
-    """Return this user's folder for locks and copies on this machine; made where there is none.
+    """Return this user's folder for locks and copies on this machine, creating it if necessary.
 
-    It lies in the temporary folder, or where another user has taken its name there, in the home folder.
+    It is in the temporary folder or, if another user owns its name there, in the home folder.
 
     Raises:
         WrongInput: neither can be used.
@@ -40,9 +40,10 @@ def private_folder() -> Path:
 
 @contextmanager
 def ray_folder() -> Iterator[Path]:
-    """Make a folder for Ray's files, remove it at the end, and remove those that drivers who were killed have left.
+    """Create a folder for Ray's files and remove it on exit; also remove those that killed drivers left behind.
 
-    Ray opens its folder to everybody, so it lies in one that is closed. Its name leaves room for that of a Unix socket.
+    Ray makes its folder readable by everybody, so it is placed inside a private one. Its path is short enough to leave
+    room for the names of Unix sockets.
     """
     parent = Path(tempfile.gettempdir())
     parent = parent if len(str(parent)) <= LONGEST_TEMP_FOLDER else Path("/tmp")  # noqa: S108 - the closed one is below
@@ -59,9 +60,9 @@ def ray_folder() -> Iterator[Path]:
 
 
 def remove_stale(parent: Path) -> None:
-    """Remove what `ray_folder` made for drivers of this user that are gone: no process of their number, no lock held.
+    """Remove this user's `ray_folder`s whose driver is gone: no process has its ID, and nobody holds its lock.
 
-    A driver in another container may have a number that is none here, but its lock holds all the same.
+    The process ID of a driver in another container may not exist here, but its lock is visible.
     """
     for folder in parent.glob("pa*-*"):
         named = _OURS.fullmatch(folder.name)

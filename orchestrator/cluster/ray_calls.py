@@ -1,4 +1,4 @@
-"""Calls to Ray actors: with a time limit, and with what their death means."""
+"""Call Ray actors with a time limit, and recognise the errors that mean an actor has died."""
 
 from collections.abc import Mapping
 from typing import TypeVar, cast
@@ -11,21 +11,21 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 _T = TypeVar("_T")
 
 
-ANSWER_S = 60.0  # the job queue answers in milliseconds; a minute of silence means that it is gone
+ANSWER_S = 60.0  # the job queue answers within milliseconds; after a minute without an answer it counts as dead
 
 
-# what a call says whose actor died; the second where Ray ended the actor because its node ran short of memory
+# errors of a call whose actor died; the second means that Ray killed it because its node ran out of memory
 DEATHS = (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError)
 
 
 def sealed(value: object) -> bytes:
-    """Pickle `value`, functions defined inside functions included."""
+    """Pickle `value`, including functions that are defined inside functions."""
     content: bytes = cloudpickle.dumps(value)  # type: ignore[no-untyped-call]
     return content
 
 
 def answer(reference: "ray.ObjectRef[_T]", wait_s: float = 0.0) -> _T:
-    """Fetch an answer that is due after `wait_s` seconds; a dead jobs raises, it is never waited for."""
+    """Fetch the answer of a call that may take `wait_s` seconds; a dead actor raises at once."""
     value: _T = ray.get(reference, timeout=wait_s + ANSWER_S)
     return value
 
@@ -34,9 +34,9 @@ _A = TypeVar("_A")
 
 
 def light_actor(kind: type[_A], environment: Mapping[str, str], *arguments: object) -> ActorHandle[_A]:
-    """Start an actor without CPU on this process' node, so that it never takes a worker's place.
+    """Start an actor on this process' node that reserves no CPU, so that it never displaces a worker.
 
-    Were the affinity soft, Ray would put an actor that needs nothing on any node, whose death would then end it.
+    With soft affinity Ray could place it on any node, and it would die with that node.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote = ray.remote(kind).options(

@@ -1,4 +1,4 @@
-"""The parts of Ray that are not its public interface, each in one function; a test names the one that is gone."""
+"""Every use of Ray's private interfaces, one function each; a test names any that a new version has removed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,27 +7,27 @@ from typing import Final
 from ray._private import ray_constants
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, without stubs
 
-# tells which package is uploaded to a cluster
+# logs each package that is uploaded to a cluster
 UPLOAD_LOGGER: Final = "ray._private.runtime_env.packaging"
 
 
 def reread_environment() -> None:
-    """Look for mode and token once more: Ray keeps them from its first look, and a process may connect twice."""
+    """Have Ray read authentication mode and token again: it caches them, and a process may connect twice."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
 
 
 def has_token() -> bool:
-    """Say whether the environment or the home folder has a token for clusters, whatever the mode."""
+    """Return True if the environment or home folder has a cluster token, whatever the authentication mode."""
     return bool(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True))
 
 
 @contextmanager
 def on_loopback() -> Iterator[None]:
-    """Have Ray's processes that are started inside the block listen on loopback only.
+    """Make Ray processes that are started inside the block listen on loopback only.
 
-    `ray.init` takes no loopback address, on purpose; but on systems whose firewall would ask the user Ray takes one by
-    itself, and this is the switch for it (2.60).
+    `ray.init` deliberately rejects loopback addresses. Ray itself uses one on systems whose firewall would prompt the
+    user; this sets the switch for that (Ray 2.60).
     """
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False

@@ -1,1 +1,1 @@
-"""The sweep file, and what is known to be wrong with it before any compute is spent."""
+"""The sweep file, and the checks that run before any compute is spent."""

@@ -1,4 +1,4 @@
-"""What a sweep file may name, by noun, with one line about each; nothing heavy is imported to know it."""
+"""List what a sweep file may name, by kind, with one line about each, without heavy imports."""
 
 from paretta.orchestrator.config.sweep import presets
 from paretta.search_spaces import registry
@@ -17,7 +17,7 @@ REGISTRIES = {
 
 
 def entries(noun: str) -> dict[str, str]:
-    """Return every known name of `noun` with its story."""
+    """Return every known name of `noun` with its one-line description."""
     if noun == "presets":
         return presets()
     known = REGISTRIES[noun]
@@ -25,7 +25,7 @@ def entries(noun: str) -> dict[str, str]:
 
 
 def origins(noun: str) -> dict[str, str]:
-    """Return where each known name of `noun` comes from; a name that is offered more than once has several origins."""
+    """Return the origins of each known name of `noun`; a name that several packages offer has several."""
     if noun == "presets":
         return dict.fromkeys(presets(), registry.BUILT_IN)
     known = REGISTRIES[noun]

@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong with a sweep before the first second of compute."""
+"""Find every error in a sweep that can be found before any compute is spent."""
 
 import inspect
 import math
@@ -31,23 +31,23 @@ from paretta.search_spaces.space.space import MAX_OPTIONS, Knob, Space
 from paretta.search_spaces.space.variation import tried
 from paretta.search_spaces.user_code import look_in
 
-MAX_TRIED: Final = 6000  # settings of the whole space that are parsed, a second or two
+MAX_TRIED: Final = 6000  # the most stage settings that are parsed; takes one to two seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check finds out on the way.
+    """Facts that a check collects for the sweep.
 
     Args:
-        task: the task, made once.
-        meters: what reads each objective, in the sweep's order.
-        objectives: what is compared.
-        data_digest: names the content of the task's splits.
-        corners: plans of the space whose stages fit together, spaced evenly where there are many.
-        num_tried: how many different settings of single stages were parsed.
-        epochs: of the longest last training in the space; 0 where nothing is trained.
+        task: the loaded task.
+        meters: the meter of each objective, in the sweep's order.
+        objectives: what the sweep optimizes.
+        data_digest: hash of the content of the task's splits.
+        corners: valid plans at the corners of the space; an evenly spaced sample if there are many.
+        num_tried: the number of different settings of single stages that were parsed.
+        epochs: the most epochs of a plan's last training stage; 0 if the space trains nothing.
         code: digests of the task's own source files, by name.
-        warnings: what is not wrong, and worth knowing.
+        warnings: findings that are not errors.
     """
 
     task: Task
@@ -62,17 +62,18 @@ class Checked:
 
 
 def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked:
-    """Find what is wrong before any search: in the settings, in the task's data and code, in what stages do with it.
+    """Check a sweep's settings, the task's data and code, and every stage on a few samples.
 
-    Every branch of the space is parsed; the task's splits are looked through; its model takes a training step, is
-    evaluated, exported and taken through the stages on a few samples; objectives, limits and wishes are resolved.
+    Every branch of the space is parsed and the task's splits are read. The model takes a training step, is evaluated
+    and exported, and runs through the stages on a few samples. Objectives, limits and wishes are resolved.
 
     Args:
-        sweep: that was read.
-        tell: is told each step before it begins.
+        sweep: the parsed sweep file.
+        tell: called with the name of each step before it begins.
 
     Raises:
-        WrongInput: with every problem found, placed in the sweep's file; also for whatever the user's code raises.
+        WrongInput: with every problem found and its place in the sweep file; includes errors that the user's code
+            raises.
     """
     tell("settings: every branch of the space")
     look_in(sweep.code_folder)
@@ -100,13 +101,13 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
 
 def _warnings(task: Task) -> Iterator[str]:
     for one, other in equal_splits(task):
-        yield f"{one} and {other} hold the same samples, so readings on {other} say nothing of new data"
+        yield f"{one} and {other} hold the same samples, so readings on {other} say nothing about new data"
 
 
 def check_report(sweep: Sweep, checked: Checked) -> str:
-    """Say in words what a sound sweep will do."""
+    """Describe what a valid sweep will do."""
     knobs, ways = sweep.space.knobs(), sweep.space.cardinality()
-    count = "no end of different plans" if math.isinf(ways) else f"{ways:.0f} different plans"
+    count = "infinitely many different plans" if math.isinf(ways) else f"{ways:.0f} different plans"
     goals = ", ".join(f"{'smaller' if o.goal == 'min' else 'larger'} {o.meter}" for o in checked.objectives)
     search, workers = sweep.config.search, sweep.config.workers
     limits = f"limits: {'; '.join(map(str, sweep.limits))}"
@@ -135,7 +136,7 @@ def _baseline_problems(sweep: Sweep) -> Iterator[Problem]:
 
 
 def _settings(sweep: Sweep) -> Iterator[tuple[str, Document]]:
-    """Return the stages' settings to parse, each once, step by step so that a problem can be placed at its step."""
+    """Return the distinct settings of each step's stage to parse, grouped by step so that errors can name it."""
     at_most = max(2, MAX_TRIED // len(sweep.space.steps))
     for index, step in enumerate(sweep.space.steps):
         found = {canonical_json(s): s for plan in tried(Space((), (step,)), at_most) for s in plan.stages}
@@ -144,14 +145,14 @@ def _settings(sweep: Sweep) -> Iterator[tuple[str, Document]]:
 
 
 def _some_corners(space: Space) -> tuple[Plan, ...]:
-    """Return corners of the whole space, evenly spaced and fewer where plans are long."""
+    """Return evenly spaced corners of the whole space, fewer if plans are long."""
     corners = tuple(space.corners())
     at_most = max(2, MAX_TRIED // (2 * max(len(plan.baseline) + len(plan.stages) for plan in corners) + 1))
     return tuple(corners[place] for place in spread(len(corners), at_most))
 
 
 def _search_problems(sweep: Sweep) -> Iterator[Problem]:
-    """Load the sampler and the stopper, which are functions of the search, and of the search and its strategy."""
+    """Load the sampler, a function of the search, and the stopper, a function of the search and its strategy."""
     search = sweep.config.search
     for registry, name, takes in (
         (SAMPLERS, search.sampler, ("search",)),
@@ -168,7 +169,7 @@ def _search_problems(sweep: Sweep) -> Iterator[Problem]:
 
 
 def _takes(function: object, arguments: tuple[str, ...]) -> bool:
-    """Tell whether `function` can be called with so many arguments."""
+    """Return True if `function` can be called with this many arguments."""
     if not callable(function):
         return False
     try:
@@ -179,7 +180,7 @@ def _takes(function: object, arguments: tuple[str, ...]) -> bool:
 
 
 def _plan_problems(sweep: Sweep, plan: Plan) -> Iterable[Problem]:
-    """Find stages that cannot follow each other, in a corner whose stages are each sound by themselves."""
+    """Find stages that cannot follow each other, in a corner whose stages are valid one by one."""
     try:
         stages_of(plan)
     except WrongInput as error:
@@ -201,7 +202,7 @@ def _variant_problems(sweep: Sweep) -> Iterator[Problem]:
 
 
 def _epochs(plan: Plan) -> int:
-    """Return the epochs of the last training after the baseline, 0 where there is none."""
+    """Return the epochs of the last training stage after the baseline, 0 if there is none."""
     stages = stages_of(plan)
     last = last_training(stages, len(plan.baseline))
     stage = stages[last] if last is not None else None
@@ -230,7 +231,7 @@ def _stage_problems(document: Document, where: str) -> Iterable[Problem]:
 
 
 def _once(problems: Iterable[Problem]) -> Iterable[Problem]:
-    """Keep the first of what several plans say alike, of whatever values they say it."""
+    """Keep the first of the problems that differ only in the value they report."""
     alike: dict[tuple[str, str], Problem] = {}
     for problem in problems:
         alike.setdefault((problem.where, problem.rule), problem)
@@ -260,7 +261,7 @@ def _rehearse(sweep: Sweep, task: Task, corners: Sequence[Plan], tell: Callable[
 
 @contextmanager
 def placed(where: str, doing: str = "checking it") -> Iterator[None]:
-    """Place problems with the user's code where the file names it; whatever else goes wrong there is one, too."""
+    """Attribute errors of the user's code to the line of the sweep file that names it, whatever their type."""
     try:
         with blaming("task", doing):
             yield

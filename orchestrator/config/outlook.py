@@ -1,4 +1,4 @@
-"""What is known of a whole space before the first second of training."""
+"""Predict sizes, knobs without effect and training cost of a space before anything is trained."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ from paretta.search_spaces.space.holes import spread
 from paretta.search_spaces.space.plan import Plan
 from paretta.search_spaces.space.variation import varied
 
-MAX_VARIED = 50  # knobs that are varied to see whether they do anything
-MAX_KNOBS = 6  # whose two ends are exported to see what they do
-MAX_STRUCTURES = 12  # of which each takes an export, a second or more
+MAX_VARIED = 50  # the most knobs whose plans are compared to see whether the knob has any effect
+MAX_KNOBS = 6  # the most knobs whose two ends are exported and compared
+MAX_STRUCTURES = 12  # the most structures that are exported; an export takes a second or more
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What the corners of a space lead to.
+    """Predictions for the corners of a space.
 
     Args:
-        sizes: of the model file of each different structure, in the order of the corners.
-        num_structures: how many different ones there are; where they are many, only some are exported.
-        dead: knobs that make no difference, each with the reason.
-        trial_s: seconds of training of the dearest corner, on one core; baseline_s: of the baseline.
-        num_trials: that will be run.
+        sizes: the model file size of each exported structure, in the order of the corners.
+        num_structures: the number of different structures; if there are many, only some are exported.
+        dead: descriptions of the knobs without any effect, with the reason.
+        trial_s: training time of the most expensive corner in seconds, on one core; baseline_s: that of the baseline.
+        num_trials: the number of trials that the sweep will run.
     """
 
     sizes: tuple[Foreseen, ...]
@@ -45,7 +45,7 @@ class Outlook:
     num_trials: int
 
     def __str__(self) -> str:
-        """Say it in a few lines."""
+        """Format the predictions as a few lines of text."""
         total = self.baseline_s + self.num_trials * self.trial_s
         cost = (
             f"cost: about {_time(self.trial_s)} of training a trial, {_time(total)} in all, on one core of this machine"
@@ -61,15 +61,15 @@ class Outlook:
 
 
 def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = tell_nobody) -> Outlook:
-    """Foresee the size at the corners of the space, what its knobs do, and what training costs.
+    """Predict the sizes at the corners of the space, which knobs have no effect, and what training costs.
 
     Args:
-        sweep: that was read.
-        checked: what its check found out.
-        tell: is told each step before it begins.
+        sweep: the parsed sweep file.
+        checked: the result of its check.
+        tell: called with the name of each step before it begins.
 
     Raises:
-        WrongInput: a corner's stages cannot be carried out on the task's model, which no check of settings shows.
+        WrongInput: a corner's stages fail on the task's model, which checking the settings alone does not reveal.
     """
     structures: dict[str, Plan] = {}
     for plan in checked.corners:
@@ -102,7 +102,7 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
 
 
 def _dead_knobs(sweep: Sweep, size_of: Callable[[Plan], float | None]) -> Iterator[str]:
-    """Name the knobs that have one value, and of the structure's those that change no byte from end to end."""
+    """List knobs with one value, and structural knobs whose two ends give the same model file."""
     looked = 0
     for knob in sweep.space.knobs()[:MAX_VARIED]:
         plans = varied(sweep.space, knob, options=MAX_STRUCTURES)
@@ -124,7 +124,7 @@ def _longest(plans: Sequence[Sequence[Stage]], split: int) -> Sequence[Stage]:
 
 
 def _time(seconds: float) -> str:
-    """Write a duration as short as it can be read."""
+    """Format a duration briefly."""
     if seconds < 90:
         return f"{seconds:.2g} s"
     return f"{seconds / 60:.3g} min" if seconds < 5400 else f"{seconds / 3600:.3g} h"

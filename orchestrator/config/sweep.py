@@ -1,4 +1,4 @@
-"""The sweep file: one YAML document, validated whole before anything starts."""
+"""The sweep file: one YAML document, validated as a whole before anything starts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -16,12 +16,12 @@ from paretta.search_spaces.registry import SAMPLERS, STOPPERS
 from paretta.search_spaces.space.space import Space
 from paretta.search_spaces.yaml_io import Located, read_yaml
 
-SWEEP_VERSION: Final = 1  # of the sweep file; a file without one is of version 1
+SWEEP_VERSION: Final = 1  # version of the sweep file's format; a file without `version` has version 1
 PRESETS = "paretta.search_spaces.presets"
 
 
 class _Section(BaseModel):
-    """A part of the sweep file: unknown keys are refused, values never change."""
+    """Base of the sweep file's sections: rejects unknown keys and is immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
@@ -34,7 +34,7 @@ class TaskConfig(_Section):
 
 
 class SearchConfig(_Section):
-    """How candidates are suggested, and how many."""
+    """How candidates are suggested, and how many of them."""
 
     sampler: str = Field(default="grey_box", description="one of `paretta list samplers`")
     stopper: str = Field(default="none", description="one of `paretta list stoppers`")
@@ -50,14 +50,14 @@ class SearchConfig(_Section):
 
 
 class GainConfig(_Section):
-    """When a search has stopped to gain."""
+    """The least improvement a search must make to go on."""
 
     under: float = Field(gt=0, lt=1, description="the least share of the hypervolume that must be gained, such as 0.01")
     over: int = Field(ge=1, description="the number of last trials that must gain it, such as 10")
 
 
 class BudgetConfig(_Section):
-    """What ends the search beside its number of trials, whichever comes first; running trials end by themselves."""
+    """Limits that end the search before its number of trials is reached; running trials are completed."""
 
     hours: float | None = Field(default=None, gt=0, description="the hours of wall time of the search")
     cpu_hours: float | None = Field(default=None, gt=0, description="the hours of all CPUs that its workers hold")
@@ -66,7 +66,7 @@ class BudgetConfig(_Section):
 
 
 class DeliverConfig(_Section):
-    """What is made of every trained candidate beside its own artifact."""
+    """By-products made from every trained candidate."""
 
     variants: list[list[dict[str, Any]]] = Field(
         default=[], description="a list of lists of stages, such as [[{kind: quantize, bits: 8}]]"
@@ -75,7 +75,7 @@ class DeliverConfig(_Section):
 
 
 class WorkersConfig(_Section):
-    """What one trial runs on."""
+    """The workers that one trial runs on."""
 
     per_trial: int = Field(default=1, ge=1, description="how many data-parallel workers train one candidate")
     cpus: float = Field(default=1, gt=0, description="CPUs of one worker")
@@ -89,19 +89,19 @@ class WorkersConfig(_Section):
     time_limit_s: float | None = Field(
         default=None, gt=0, description="wall-clock seconds that one candidate may train; none by default"
     )
-    attempts: int = Field(default=3, ge=1, description="how often a candidate is begun when its workers die under it")
+    attempts: int = Field(default=3, ge=1, description="how many times a candidate is started if its workers die")
     start_timeout_s: float = Field(default=60, gt=0, description="seconds that a lane waits for its workers to start")
     hung_after_s: float = Field(
-        default=60, gt=0, description="seconds without a sign of life after which a worker counts as dead"
+        default=60, gt=0, description="seconds without a heartbeat after which a worker counts as dead"
     )
 
     def resources(self) -> dict[str, float]:
-        """Return what one worker reserves, by Ray's names."""
+        """Return what one worker reserves, by Ray's resource names."""
         return {name: amount for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount}
 
 
 class MeasuringConfig(_Section):
-    """Where it is measured: on one node, one artifact at a time."""
+    """Where artifacts are measured: on one node, one at a time."""
 
     resource: str = Field(
         default="latency_slot",
@@ -117,7 +117,7 @@ class MeasuringConfig(_Section):
 
 
 class WishConfig(_Section):
-    """What a user asks of the front: the same that `paretta pull` takes."""
+    """What a user asks of the front, in the terms of `paretta pull`."""
 
     prefer: str = Field(default="knee", description="an objective's name, or knee")
     at_least: dict[str, str | float] = Field(default={}, description="limits from below, such as {accuracy: 97%}")
@@ -125,7 +125,7 @@ class WishConfig(_Section):
 
 
 def _as_document(item: object) -> object:
-    """Let ``latency`` stand for ``{kind: latency}``."""
+    """Expand the shorthand ``latency`` to ``{kind: latency}``."""
     return {"kind": item} if isinstance(item, str) else item
 
 
@@ -170,13 +170,13 @@ class SweepConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """A sweep file that was read and found to be sound by itself.
+    """A sweep file that was read and validated by itself.
 
     Args:
-        name: the file's own name, without its ending.
-        limits: what a model must keep to; reference: from where hypervolume is measured.
-        source: the document with the place of every value, for messages.
-        folder: where relative paths in it start.
+        name: the file's name without its extension.
+        limits: bounds that a model must meet; reference: the reference point of the hypervolume.
+        source: the document with the line of every value, for error messages.
+        folder: the base of relative paths in it.
     """
 
     name: str
@@ -214,7 +214,7 @@ class Sweep:
         return cls(name, config, space, source, folder, limits, reference)
 
     def changed(self, **settings: int | str | None) -> "Sweep":
-        """Return the sweep with other settings of its search; None leaves one as it is. Raises `WrongInput`."""
+        """Return a copy of the sweep with other search settings; None keeps a setting. Raises `WrongInput`."""
         given = {name: value for name, value in settings.items() if value is not None}
         try:
             search = SearchConfig.model_validate({**self.config.search.model_dump(), **given})
@@ -230,7 +230,7 @@ class Sweep:
 
     @property
     def code_folder(self) -> Path:
-        """Where code that it names is looked for: its own folder, for a preset the current one."""
+        """The folder searched for code that the file names: its own, or for a preset the current one."""
         return Path.cwd() if self.is_preset else self.folder
 
     @property
@@ -250,7 +250,7 @@ def presets() -> dict[str, str]:
 
 
 def _check_version(source: Located) -> None:
-    """Refuse another version first: whatever else such a file says would be misread."""
+    """Refuse other versions before validating anything else, which would be misread."""
     assert isinstance(source.data, Mapping)
     version = source.data.get("version", SWEEP_VERSION)
     if isinstance(version, int) and not isinstance(version, bool) and version != SWEEP_VERSION:

@@ -1,4 +1,4 @@
-"""A reference to the user's task that travels to the workers by name."""
+"""A reference to the user's task, by which every worker loads the task itself."""
 
 import json
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TaskReference:
-    """How any process of the cluster makes the sweep's task.
+    """What any process of the cluster needs to load the sweep's task.
 
     Args:
         use: see `paretta.pipelines.loading.load_task.load_task`.
         options: the task function's keyword arguments, as canonical JSON.
-        folder: where relative paths in `use` start.
+        folder: the base of relative paths in `use`.
     """
 
     use: str
@@ -30,15 +30,15 @@ class TaskReference:
 
     @classmethod
     def of(cls, use: str, options: Mapping[str, Json], folder: Path) -> "TaskReference":
-        """Refer to a task."""
+        """Make the reference to a task."""
         return cls(use, canonical_json(options), str(folder))
 
     def document(self) -> Document:
-        """Return what a sweep file or a plan says of the task."""
+        """Return the task's entry in a sweep file or plan."""
         return {"use": self.use, "options": json.loads(self.options)}
 
     def load(self) -> "Task":
-        """Make the task; a process makes it once. Code that the sweep names is found in its folder from then on."""
+        """Load the task, once per process, and put its folder on the import path."""
         look_in(Path(self.folder))
         return _load(self)
 

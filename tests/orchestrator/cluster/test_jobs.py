@@ -27,7 +27,7 @@ def nobody() -> str:
 
 def test_a_password_in_a_jobs_command_is_refused_and_not_repeated() -> None:
     store = "postgresql://me:hunter2@store/mlflow"
-    with pytest.raises(WrongInput, match="must hold no password") as caught:
+    with pytest.raises(WrongInput, match="must not contain a password") as caught:
         submit_sweep("digits", address=nobody(), home="/sweeps", tracking_uri=store)
     assert "hunter2" not in str(caught.value)
 
