@@ -1,8 +1,8 @@
-"""The job queue between trials and lanes: which job goes where, what came back, and who stopped answering.
+"""The job queue between trials and lanes: it assigns jobs, collects their outcomes and detects lost workers.
 
-A lane is one worker group; its ranks all receive the same jobs in the same order. A group that is started anew is a new
-incarnation and is given the job its predecessor did not acknowledge. This file knows no Ray and no clock of its own, so
-every rule below is a plain call in a test; `paretta.orchestrator.lanes.pool` puts it into an actor.
+A lane is one worker group; all its ranks receive the same jobs in the same order. A restarted group is a new
+incarnation and receives the job that its predecessor did not acknowledge. This module uses neither Ray nor the system
+clock, so tests can call every rule directly; `paretta.orchestrator.lanes.pool` runs the queue in an actor.
 """
 
 from collections import deque
@@ -54,7 +54,7 @@ class _Group:
 @dataclass(slots=True)
 class _Lane:
     heard: float
-    hosted: float
+    trainer_heard: float
     group: _Group | None = None
     served: int = 0
     lost_jobs: int = 0
@@ -64,12 +64,12 @@ class _Lane:
 
 
 class JobQueue:
-    """The queue of jobs, the lanes that serve it and the rules of delivery.
+    """A queue of jobs, the lanes that serve it, and the rules of delivery.
 
     Args:
         num_lanes: lanes whose ranks will register.
-        clock: seconds from any fixed moment on, never running backwards.
-        timeouts: the limits of waiting.
+        clock: a monotonic clock, in seconds.
+        timeouts: the time limits.
     """
 
     def __init__(self, num_lanes: int, clock: Callable[[], float], timeouts: Timeouts | None = None) -> None:
@@ -79,10 +79,10 @@ class JobQueue:
         self.lanes = {lane: _Lane(clock(), clock()) for lane in range(num_lanes)}
         self.closed = self.winding_down = False
 
-    # What clients call.
+    # Called by clients.
 
     def submit(self, job: QueuedJob) -> None:
-        """Queue a job. A uid that is waiting or running keeps its place; one that has ended may be run again."""
+        """Queue a job. Has no effect while a job of this uid waits or runs; one that has ended may run again."""
         known = self.entries.get(job.uid)
         if known is not None and known.outcome is None:
             return
@@ -95,9 +95,9 @@ class JobQueue:
             self.queue.append(entry)
 
     def cancel(self, uid: str, *, abandon: bool = False) -> None:
-        """Take a waiting job back; ask a running one to stop at its next progress message.
+        """Remove a waiting job from the queue; ask a running one to stop at its next progress message.
 
-        An abandoned one is forgotten when it has ended: nobody will ask for it.
+        With `abandon` the job is dropped as soon as it has ended, because nobody will ask for its outcome.
         """
         entry = self.entries[uid]
         entry.stop, entry.abandoned = True, abandon
@@ -105,7 +105,7 @@ class JobQueue:
             del self.entries[uid]
         if entry in self.queue:
             self.queue.remove(entry)
-            self._end(entry, "stopped", reason="stopped before it began")
+            self._end(entry, "stopped", reason="stopped before it started")
 
     def update_of(self, uid: str, seen: int) -> JobUpdate:
         """Return the progress after the first `seen` messages, and the outcome if the job has ended."""
@@ -119,32 +119,32 @@ class JobQueue:
         return ""
 
     def forget(self, uid: str) -> None:
-        """Drop what is kept of an ended job."""
+        """Drop the state of a job that has ended."""
         if (entry := self.entries.get(uid)) is not None and entry.outcome is not None:
             del self.entries[uid]
 
     def wind_down(self) -> None:
-        """Return what waits and what is yet to come; a job that was begun goes on to its end."""
+        """Return waiting and future jobs to their owners; a job that was started runs to its end."""
         self.winding_down = True
         for entry in [entry for entry in self.queue if not entry.attempts]:
             self.queue.remove(entry)
             self._end(entry, "returned")
 
     def close(self) -> None:
-        """Have every lane end; jobs that have not ended are returned."""
+        """Tell every lane to leave; jobs that have not ended are returned."""
         self.closed = True
         for entry in list(self.entries.values()):
             if entry.outcome is None:
                 self._end(entry, "returned", reason="the lanes were closed")
         self.queue.clear()
 
-    # What the ranks of a lane call.
+    # Called by the ranks of a lane.
 
     def register(self, address: RankAddress, size: int, node: str = "", reservation: str = "", kills: int = 0) -> None:
-        """Register a rank of a group of `size` on `node`, which holds `reservation` of the cluster.
+        """Register a rank of a group of `size` ranks on `node`; `reservation` is the ID of its placement group.
 
-        The first of a new incarnation ends the old group, whose job is delivered again. `kills` counts the processes
-        that the node's system has ended for want of memory: where it has grown, that is what became of the old group.
+        The first rank of a new incarnation replaces the old group, whose job is delivered again. `kills` is the node's
+        count of OOM kills: if it has grown, the old group was OOM-killed.
         """
         lane = self.lanes[address.lane]
         lane.heard = self.clock()
@@ -154,17 +154,17 @@ class JobQueue:
             lane.group, lane.out_of_memory = _Group(address.incarnation, size, node, reservation), False
         lane.kills[node] = kills
 
-    def hosts_live(self, lanes: Iterable[int]) -> None:
-        """Take note that the processes live that keep up the worker groups of `lanes`, whatever these are doing."""
+    def trainers_alive(self, lanes: Iterable[int]) -> None:
+        """Record that the trainer processes of `lanes` are alive, whatever their worker groups are doing."""
         for lane in lanes:
-            self.lanes[lane].hosted = self.clock()
+            self.lanes[lane].trainer_heard = self.clock()
 
     def blame_memory(self, lane: int) -> None:
-        """Keep in mind that the lane's group dies because its node ran out of memory."""
+        """Record that the lane's current group was OOM-killed."""
         self.lanes[lane].out_of_memory = True
 
     def heartbeat(self, address: RankAddress) -> Directive:
-        """Take a rank's sign of life, and answer whether it is to stay."""
+        """Record a rank's heartbeat, and return its directive."""
         lane, group = self.lanes[address.lane], self._group(address)
         lane.heard = self.clock()
         if self.closed or group is None or lane.ended is not None:
@@ -173,9 +173,9 @@ class JobQueue:
         return group.directive
 
     def take(self, address: RankAddress, number: int) -> Assignment | None:
-        """Hand out job `number` of this incarnation, the same to every rank; None while there is none.
+        """Return job `number` of this incarnation, the same for every rank; None while there is none.
 
-        A rank that is ahead waits here, outside of any collective, until the others have ended the job before.
+        A rank that is ahead waits here, outside of any collective, until the others have ended the previous job.
         """
         group = self._group(address)
         if self.closed or group is None or group.directive != "stay" or group.number != number:
@@ -186,9 +186,9 @@ class JobQueue:
         return Assignment(group.entry.job, group.entry.attempts) if group.entry is not None else None
 
     def progress(self, address: RankAddress, number: int, index: int, values: ProgressMessage) -> bool:
-        """Keep rank 0's progress message; return whether to stop.
+        """Store rank 0's progress message; return whether to stop.
 
-        The verdict on message `index` is fixed by the first rank that sends it, so all ranks stop at the same one.
+        The first rank that sends message `index` fixes the verdict on it, so all ranks stop at the same message.
         """
         group = self._group(address)
         if group is None or group.number != number or group.entry is None:
@@ -200,7 +200,7 @@ class JobQueue:
         return group.verdicts[index]
 
     def report(self, address: RankAddress, number: int, report: RankReport) -> None:
-        """Acknowledge a job on one rank; with the last rank's report the job ends."""
+        """Store one rank's report on its job; the last rank's report ends the job."""
         group = self._group(address)
         if group is None or group.number != number or group.entry is None:
             return
@@ -211,7 +211,7 @@ class JobQueue:
             self._settle(address.lane, group)
 
     def lane_ended(self, lane: int, reason: str) -> None:
-        """Strike a lane off; its job goes to another one, and with the last lane all waiting jobs are returned."""
+        """Mark a lane as dead; its job goes to another lane. With the last lane, all waiting jobs are returned."""
         if self.lanes[lane].ended is not None:
             return
         self.lanes[lane].ended = reason
@@ -222,17 +222,17 @@ class JobQueue:
             self.queue.clear()
 
     def add_lane(self) -> int:
-        """Make room for one more lane, whose ranks will register, and return its number."""
+        """Add a lane, whose ranks will register, and return its number."""
         number = len(self.lanes)
         self.lanes[number] = _Lane(self.clock(), self.clock())
         return number
 
     def served(self, lane: int) -> int:
-        """Count the attempts at jobs that ended on `lane`, by whatever: while they do, the lane is not to blame."""
+        """Count the attempts that ended on `lane` for any reason; while the count grows, the lane itself works."""
         return self.lanes[lane].served + self.lanes[lane].lost_jobs
 
     def reservation(self, lane: int) -> str:
-        """Return what the last worker group of `lane` held of the cluster; empty before there was one."""
+        """Return the placement group ID of the lane's last worker group; an empty string if it had none."""
         group = self.lanes[lane].group
         return group.reservation if group is not None else ""
 
@@ -241,13 +241,13 @@ class JobQueue:
         return sum(lane.ended is None for lane in self.lanes.values())
 
     def lost(self) -> str:
-        """Say why no lane is left; nothing while one is, or where they were closed."""
+        """Return why no lane is left; an empty string if any lane is alive, or after `close`."""
         return "" if self.closed or self.alive() else self._why_no_lane()
 
-    # What the clock brings about.
+    # Called periodically.
 
     def tick(self) -> None:
-        """Apply the limits of waiting."""
+        """Apply the time limits."""
         now = self.clock()
         for number, lane in self.lanes.items():
             self._check_silence(number, lane, now)
@@ -258,12 +258,12 @@ class JobQueue:
                 self._check_agreement(number, group, now)
 
     def _check_silence(self, number: int, lane: _Lane, now: float) -> None:
-        """Strike a silent lane off: soon where its host is silent too, and late where it is only slow."""
-        slow = now - lane.hosted <= self.timeouts.silence_s
+        """Mark a silent lane as dead; wait longer if its trainer process is alive, as the lane may just be slow."""
+        slow = now - lane.trainer_heard <= self.timeouts.silence_s
         limit = max(self.timeouts.slow_s, self.timeouts.silence_s) if slow else self.timeouts.silence_s
         if lane.ended is None and now - lane.heard > limit:
-            why = ", though its host lives" if slow else ""
-            self.lane_ended(number, f"nothing was heard of it for {limit:g} s{why}")
+            why = ", although its trainer process is alive" if slow else ""
+            self.lane_ended(number, f"it sent no heartbeat for {limit:g} s{why}")
 
     def _check_limit(self, lane: int, group: _Group, entry: _Entry, now: float) -> None:
         limit = entry.job.limit_s
@@ -275,7 +275,7 @@ class JobQueue:
         silent = sorted(rank for rank, seen in group.seen.items() if now - seen > self.timeouts.hung_s)
         if group.entry is not None and silent:
             which = ", ".join(map(str, silent))
-            self._lose_job(lane, f"rank {which} of lane {lane} gave no sign of life for {self.timeouts.hung_s:g} s")
+            self._lose_job(lane, f"rank {which} of lane {lane} sent no heartbeat for {self.timeouts.hung_s:g} s")
             group.directive = "restart"
 
     def _check_agreement(self, lane: int, group: _Group, now: float) -> None:
@@ -283,7 +283,7 @@ class JobQueue:
             return
         silent = sorted(set(range(group.size)) - set(group.reports))
         if all(now - group.seen.get(rank, -1e9) <= self.timeouts.alive_s for rank in silent):
-            self._disagree(lane, group, f"; rank {', '.join(map(str, silent))} did not end with it")
+            self._disagree(lane, group, f"; rank {', '.join(map(str, silent))} did not end the job")
 
     def _settle(self, lane: int, group: _Group) -> None:
         reports = [group.reports[rank] for rank in range(group.size)]
@@ -296,7 +296,7 @@ class JobQueue:
             self._disagree(lane, group, "; the other ranks ended otherwise" if group.size > 1 else "")
 
     def _disagree(self, lane: int, group: _Group, how: str) -> None:
-        """Fail with the first error, which is the cause, and renew the group: its collectives are out of step."""
+        """Fail the job with the first error, its cause, and restart the group, whose collectives are out of step."""
         rank, cause = next((rank, report) for rank, report in group.reports.items() if report.error_type)
         self._finish(lane, group, "failed", reason=f"{cause.reason} (rank {rank}{how})", detail=cause.detail)
         group.directive = "restart"

@@ -1,4 +1,4 @@
-"""What a worker warns of while it works on a job, so that it reaches whoever waits for the job."""
+"""Capture a worker's warnings during a job and pass them on with its progress messages."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ _KEY: Final = "warnings"
 
 
 class WarningCapture(logging.Handler):
-    """Keeps each warning once, until it is taken."""
+    """A log handler that keeps each distinct warning until it is taken."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -19,11 +19,11 @@ class WarningCapture(logging.Handler):
         self.taken = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a warning; the same text a second time is no news."""
+        """Keep a warning; a repeated text is dropped."""
         self.known[record.getMessage()] = None
 
     def take(self) -> list[str]:
-        """Return what has been warned of since the last time."""
+        """Return the warnings since the last call."""
         new = list(self.known)[self.taken :]
         self.taken += len(new)
         return new
@@ -31,7 +31,7 @@ class WarningCapture(logging.Handler):
 
 @contextmanager
 def captured_warnings() -> Iterator[WarningCapture]:
-    """Listen to our warnings inside the block."""
+    """Capture warnings of our loggers inside the block."""
     logger, listener = logging.getLogger("paretta"), WarningCapture()
     logger.addHandler(listener)
     try:
@@ -41,7 +41,7 @@ def captured_warnings() -> Iterator[WarningCapture]:
 
 
 def with_warnings(message: ProgressMessage, warnings: Iterable[str]) -> ProgressMessage:
-    """Let a progress message tell of `warnings`, if there are any.
+    """Return the progress message with `warnings` added, if there are any.
 
     >>> with_warnings({"epoch": 1}, ["the disk is full"])
     {'epoch': 1, 'warnings': ['the disk is full']}
@@ -51,5 +51,5 @@ def with_warnings(message: ProgressMessage, warnings: Iterable[str]) -> Progress
 
 
 def warnings_in(*messages: ProgressMessage) -> list[str]:
-    """Return the warnings that progress messages tell of, each once."""
+    """Return the distinct warnings in progress messages."""
     return list(dict.fromkeys(text for message in messages for text in cast(list[str], message.get(_KEY, []))))

@@ -17,7 +17,7 @@ ProgressMessage: TypeAlias = Mapping[str, Json]
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """A job as the queue keeps it. The payload stays pickled, so the job queue never imports what it carries."""
+    """A job as the queue stores it. The payload stays pickled, so the queue never imports the modules it refers to."""
 
     uid: str
     payload: bytes
@@ -35,7 +35,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class RankAddress:
-    """Who speaks: a rank of one incarnation of a lane's worker group."""
+    """The sender of a message: a rank of one incarnation of a lane's worker group."""
 
     lane: int
     incarnation: str
@@ -44,7 +44,7 @@ class RankAddress:
 
 @dataclass(frozen=True, slots=True)
 class RankReport:
-    """What one rank says at the end of a job: a pickled result, or the error it raised."""
+    """One rank's result of a job, pickled, or the error it raised."""
 
     result: bytes | None = None
     error_type: str = ""
@@ -57,7 +57,8 @@ class RankReport:
 class JobOutcome:
     """How a job ended; `result` is rank 0's, `seconds` are those of the last attempt.
 
-    A job that is returned has not ended: its lanes wind down, close or are lost, and another day it may be given again.
+    A returned job was not run to its end, because the lanes wind down, close or are lost; it may be resubmitted after a
+    resume.
     """
 
     uid: str
@@ -71,7 +72,7 @@ class JobOutcome:
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
-    """News of a job: the progress messages not seen yet, the outcome once there is one, and the lane that has it."""
+    """What is new about a job: unseen progress messages, its outcome once it has ended, and the lane that runs it."""
 
     progress: tuple[ProgressMessage, ...]
     outcome: JobOutcome | None
@@ -80,16 +81,18 @@ class JobUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long the job queue waits, in seconds.
+    """The time limits of the job queue, in seconds.
 
     Args:
-        agree_s: after one rank raised, for the other ranks to end too; then they are stuck in a collective.
-        alive_s: a rank heard from within this time is alive; a silent one is dead, and its job is delivered again.
-        hung_s: a rank that is silent for longer is not waited for: its job goes to another lane, whatever may become of
-            its group, which on a cluster that lost a node may find no place any more.
-        silence_s: for any sign of life of a lane whose host is not known to live either; longer than a worker group may
-            take to start.
-        slow_s: for a sign of life of a lane whose host lives: it is slow, such as while it imports on a busy machine.
+        agree_s: after one rank raised, how long the other ranks have to end the job too; later ones count as stuck in
+            a collective.
+        alive_s: a rank with a heartbeat within this time is alive.
+        hung_s: after this time without a heartbeat a rank counts as dead and its job goes to another lane. The group
+            may never restart, for example if the cluster has lost a node.
+        silence_s: after this time without a message a lane counts as dead, if its trainer process is silent too; must
+            be longer than a worker group takes to start.
+        slow_s: the same limit if the trainer process is alive: the lane may be slow, for example importing on a busy
+            machine.
     """
 
     agree_s: float = 10.0

@@ -1,9 +1,9 @@
 """A lane: one long-lived Ray Train worker group that serves many jobs from the job queue.
 
-Starting a worker group takes seconds, a job in a running one milliseconds. Each rank asks the queue for job number n,
-runs the handler on it and acknowledges; waiting for work happens outside of any collective, so idle lanes cannot run
-into a collective's time-out. Beside the handler's thread each rank asks for directives once a second: that is its
-heartbeat, and how a group whose ranks are stuck in a collective is told to restart.
+Starting a worker group takes seconds, starting a job in a running one milliseconds. Each rank asks the queue for job
+number n, runs the handler on it and acknowledges it. Ranks wait for work outside of any collective, so an idle lane
+cannot hit a collective's time-out. In a second thread each rank asks for directives once a second; this also serves as
+its heartbeat, and it can restart a group whose ranks are stuck in a collective.
 """
 
 import importlib
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Handler", "Job", "JobStopped", "LaneClient", "LanePool", "Payload", "RankContext", "result_of"]
 
-# Ray Train's settings for a group that is not restarted per trial: notice a death in half a second, no process per
+# Ray Train's settings for a long-lived group: notice a death within half a second, no process per
 # group that watches for spot-instance notices (a lost worker's job is delivered again), no time-series, no chdir.
 TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
@@ -50,8 +50,8 @@ class Job:
 
     Args:
         uid: unique among the jobs that have not ended.
-        payload: the handler's first argument; small, it travels through the job queue.
-        max_attempts: how often it is begun when workers die under it.
+        payload: the handler's first argument; it passes through the job queue, so keep it small.
+        max_attempts: how many times the job is started if its workers die.
         limit_s: wall-clock seconds that one attempt may take; None: no limit.
     """
 
@@ -63,7 +63,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class LaneClient:
-    """Submits jobs and hears of them, from the driver, a Tune trial or any actor; it can be pickled."""
+    """Submits jobs and follows them, from the driver, a Tune trial or any actor; can be pickled."""
 
     queue: ActorHandle[QueueActor]
 
@@ -73,7 +73,7 @@ class LaneClient:
         answer(self.queue.submit.remote(queued))
 
     def wait(self, uid: str, *, seen: int = 0, timeout_s: float = 10.0) -> JobUpdate:
-        """Wait until there is news after the first `seen` progress messages, at most `timeout_s`."""
+        """Wait up to `timeout_s` for an outcome or for more than `seen` progress messages."""
         update: JobUpdate = answer(self.queue.wait.remote(uid, seen, timeout_s), timeout_s)
         return update
 
@@ -83,8 +83,8 @@ class LaneClient:
         Raises:
             TrialFailed: the job failed; the reason is the handler's error, or what happened to its workers.
             JobStopped: it was cancelled.
-            JobReturned: its lanes closed or were lost first, or wind down, see `wind_down`.
-            TimeoutError: it has not ended within `timeout_s`.
+            JobReturned: the lanes closed, were lost, or wind down (see `wind_down`).
+            TimeoutError: the job has not ended within `timeout_s`.
         """
         deadline, seen = time.monotonic() + timeout_s, 0
         while (left := deadline - time.monotonic()) > 0:
@@ -96,11 +96,11 @@ class LaneClient:
         raise TimeoutError(f"job {uid} has not ended within {timeout_s:g} s")
 
     def cancel(self, uid: str, *, abandon: bool = False) -> None:
-        """Take a waiting job back, or stop a running one at its next progress message, see `JobQueue.cancel`."""
+        """Remove a waiting job, or stop a running one at its next progress message; see `JobQueue.cancel`."""
         answer(self.queue.cancel.remote(uid, abandon))
 
     def wind_down(self) -> None:
-        """Have the lanes end what they have begun, and return every other job."""
+        """Let running jobs end, and return every other job."""
         answer(self.queue.wind_down.remote())
 
     def forget(self, uid: str) -> None:
@@ -109,7 +109,7 @@ class LaneClient:
 
 
 def result_of(outcome: JobOutcome) -> object:
-    """Return an outcome's value, or raise `TrialFailed`, `JobStopped` or `JobReturned` for it."""
+    """Return an outcome's value, or raise `TrialFailed`, `JobStopped` or `JobReturned` according to its status."""
     if outcome.status == "returned":
         raise JobReturned(outcome.reason or f"job {outcome.uid} has not ended")
     if outcome.status == "stopped":
@@ -121,20 +121,20 @@ def result_of(outcome: JobOutcome) -> object:
 
 
 class LanePool:
-    """Worker groups that serve one queue, for the time of a ``with``.
+    """Worker groups that serve one queue, for the duration of a ``with`` block.
 
     Args:
         handler: run on every rank, ``handler(payload, rank) -> result``; a function, or its name as
-            ``package.module:function``. It fails its job by raising on all ranks alike.
-        storage: a folder or URI that Ray Train keeps small state in; seen by all nodes.
-        num_lanes: jobs that run at the same time.
+            ``package.module:function``. To fail its job it must raise the same error on all ranks.
+            storage: a folder or URI for Ray Train's small state; all nodes must see it.
+            num_lanes: how many jobs run at the same time.
         workers_per_lane: ranks per job.
         cpus_per_worker: reserved for each rank.
         gpus_per_worker: reserved for each rank; above 0 the process group is NCCL, else gloo.
-        hung_after_s: a worker that gives no sign of life for so long counts as dead.
-        threads_per_worker: OpenMP threads of each rank; more than there are free cores makes training slower.
+        hung_after_s: a worker without a heartbeat for this many seconds counts as dead.
+        threads_per_worker: OpenMP threads of each rank; more than the free cores slow training down.
         start_timeout_s: how long a worker group may wait for its resources.
-        dataset: opens a Ray Data set that the workers of a lane read in shares; None where there is none to stream.
+        dataset: opens a Ray Data dataset that is split among a lane's workers; None if there is no stream.
         timeouts: limits for workers that stop answering.
 
     Raises:
@@ -177,7 +177,7 @@ class LanePool:
         self.trainers: TrainerSupervisor | None = None
 
     def __enter__(self) -> Self:
-        """Check the resources and set the worker groups going; jobs may be submitted at once."""
+        """Check the resources and start the worker groups; jobs may be submitted immediately."""
         require_capacity(self.num_lanes, self.group.workers, self.group.resources, beside=self.beside)
         self.queue = light_actor(QueueActor, {}, self.num_lanes, self.timeouts)
         self.client, self.trainers = LaneClient(self.queue), TrainerSupervisor(self.queue, self.group, self.environment)
@@ -186,30 +186,30 @@ class LanePool:
         return self
 
     def grow(self, num_lanes: int) -> bool:
-        """Add a lane where fewer than `num_lanes` are left or were started, such as for a node that joined."""
+        """Add a lane if fewer than `num_lanes` are alive, for example after a node joined the cluster."""
         missing = num_lanes > answer(self.queue.alive.remote())
         if missing and self.trainers is not None:
             self.trainers.begin(answer(self.queue.add_lane.remote()))
         return missing
 
     def lost(self) -> str:
-        """Say why no lane is left; nothing while one is."""
+        """Return why no lane is left; an empty string if any lane is alive."""
         why: str = answer(self.queue.lost.remote())
         return why
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End the worker groups, running jobs included, and every actor; soon where something went wrong."""
+        """End the worker groups, including running jobs, and every actor; without waiting long after an error."""
         self.close(timeout_s=20.0 if error is None else 5.0)
 
     def close(self, *, timeout_s: float = 20.0) -> None:
-        """Have the ranks leave, wait for their groups to end, and kill what is left after `timeout_s`."""
+        """Tell the ranks to leave, wait for their groups to end, and kill what is left after `timeout_s`."""
         if self.trainers is None:
             return
         try:
             answer(self.queue.close.remote(), 5.0)
             self.trainers.close(timeout_s)
         except (ray.exceptions.RayError, TimeoutError):
-            self.trainers.close(0.0)  # a job queue that is gone closes nothing
+            self.trainers.close(0.0)  # the job queue is dead and cannot close the lanes
         finally:
             ray.kill(self.queue)
             self.trainers = None

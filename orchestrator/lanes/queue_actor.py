@@ -1,4 +1,4 @@
-"""The job queue as an asynchronous actor: a question that has no answer yet waits here, not in a loop of calls."""
+"""The job queue as an asynchronous actor: a call that has to wait is suspended here, so clients need not poll."""
 
 import asyncio
 import time
@@ -21,11 +21,11 @@ _T = TypeVar("_T")
 
 
 class QueueActor:
-    """Passes every call on to its `JobQueue`, wakes whoever waits, and lets time's own rules act.
+    """Forwards every call to its `JobQueue`, wakes waiting callers, and applies the time limits.
 
     Args:
         num_lanes: lanes whose ranks will register.
-        timeouts: the limits of waiting.
+        timeouts: the time limits.
     """
 
     def __init__(self, num_lanes: int, timeouts: Timeouts) -> None:
@@ -43,7 +43,7 @@ class QueueActor:
         self._wake()
 
     async def wait(self, uid: str, seen: int, timeout_s: float) -> JobUpdate:
-        """See `JobQueue.update_of`; waits for news."""
+        """See `JobQueue.update_of`; waits for a change."""
 
         def news() -> JobUpdate | None:
             update = self.jobs.update_of(uid, seen)
@@ -71,7 +71,7 @@ class QueueActor:
         self._wake()
 
     async def heartbeat(self, address: RankAddress, timeout_s: float) -> Directive:
-        """See `JobQueue.heartbeat`; answers at once where the directive is another than to stay."""
+        """See `JobQueue.heartbeat`; returns at once if the directive is not to stay."""
 
         def other() -> Directive | None:
             directive = self.jobs.heartbeat(address)
@@ -98,9 +98,9 @@ class QueueActor:
         """See `JobQueue.lost`."""
         return self.jobs.lost()
 
-    async def hosts_live(self, lanes: list[int]) -> None:
-        """See `JobQueue.hosts_live`."""
-        self.jobs.hosts_live(lanes)
+    async def trainers_alive(self, lanes: list[int]) -> None:
+        """See `JobQueue.trainers_alive`."""
+        self.jobs.trainers_alive(lanes)
 
     async def blame_memory(self, lane: int) -> None:
         """See `JobQueue.blame_memory`."""
@@ -132,7 +132,7 @@ class QueueActor:
         self.changed = asyncio.Event()
 
     async def _until(self, ready: Callable[[], _T | None], timeout_s: float) -> _T | None:
-        """Wait for `ready` to answer; time's own rules are applied at least twice a second meanwhile."""
+        """Wait until `ready` returns an answer; meanwhile apply the time limits at least twice a second."""
         deadline = time.monotonic() + timeout_s
         while True:
             self.jobs.tick()

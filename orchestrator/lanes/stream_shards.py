@@ -1,4 +1,4 @@
-"""Ray Data under a streamed training split: what a lane's trainer is given, and one worker's passes over its share."""
+"""Stream a training split with Ray Data: the dataset of a lane's trainer, and each worker's passes over its shard."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 NAME: Final = "train"
-BATCH_S: Final = 300.0  # the longest that one batch may take to arrive
+BATCH_S: Final = 300.0  # the longest wait for one batch
 _READER_CPUS: Final = 1.0
 
 
 def cpus_beside(*, streams: bool) -> float:
-    """Return the CPUs that a lane needs beside its workers: reading a stream takes one, or nothing would arrive."""
+    """Return the CPUs that a lane needs beside its workers: one to read a stream, which would otherwise stall."""
     return _READER_CPUS if streams else 0.0
 
 
 def source_of(task: TaskReference) -> "Callable[[], Dataset]":
-    """Return what opens the streamed training split of the task on the cluster."""
+    """Return a function that opens the task's streamed training split on the cluster."""
 
     def open_stream() -> "Dataset":
         stream = task.load().stream
@@ -33,12 +33,12 @@ def source_of(task: TaskReference) -> "Callable[[], Dataset]":
 
 
 def passes_of(stream: Stream) -> Passes:
-    """Return this Train worker's passes over its share."""
+    """Return this Train worker's passes over its shard."""
     from ray.train import get_dataset_shard  # noqa: PLC0415 - only workers need Ray Train
 
     shard = get_dataset_shard(NAME)
     if shard is None:
-        raise TrialFailed("stream: this task is trained by the workers of a cluster alone")
+        raise TrialFailed("stream: this task can be trained only by the workers of a cluster")
 
     def passes(batch_size: int, seed: int) -> Batches:
         batches = shard.iter_torch_batches(
@@ -54,7 +54,7 @@ def passes_of(stream: Stream) -> Passes:
 
 
 def _within(limit_s: float, batches: "Iterator[Mapping[str, object]]") -> "Iterator[Mapping[str, object]]":
-    """Pass the batches on; raise `TrialFailed` where the next one does not arrive in time."""
+    """Yield the batches; raise `TrialFailed` if the next one does not arrive in time."""
     reader = ThreadPoolExecutor(1, thread_name_prefix="paretta-reader")
     try:
         while True:

@@ -1,4 +1,4 @@
-"""The trainers of a sweep's lanes: begun, begun anew where one dies, and ended with the sweep."""
+"""Start the trainers of a sweep's lanes, restart those that die, and end them with the sweep."""
 
 import threading
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ from paretta.orchestrator.lanes.queue_actor import QueueActor
 from paretta.orchestrator.lanes.trainer_actor import RESTARTS_IN_A_ROW, GroupSettings, TrainerActor
 from paretta.search_spaces.errors import first_line
 
-_LOOK_S: Final = 0.5  # between two looks at whether the trainers live
+_LOOK_S: Final = 0.5  # seconds between two checks that the trainers are alive
 
 
 class TrainerSupervisor:
-    """Keeps one trainer for each lane, in a thread of the driver.
+    """Keeps one trainer running for each lane, from a thread of the driver.
 
-    Ray would begin them anew by itself, but where a node's memory is short it kills first what it may begin anew, and a
-    lane whose trainer dies loses its workers with it, whichever lane took the memory.
+    Ray could restart the trainers itself, but when a node runs out of memory Ray kills restartable actors first. A lane
+    loses its workers with its trainer, even if another lane used the memory.
 
     Args:
-        queue: of all lanes.
-        group: what each lane's worker group is made of.
-        environment: of the trainers' processes, which their workers inherit.
+        queue: the job queue of all lanes.
+        group: settings of each lane's worker group.
+        environment: environment variables of the trainers' processes, which their workers inherit.
     """
 
     def __init__(self, queue: ActorHandle[QueueActor], group: GroupSettings, environment: Mapping[str, str]) -> None:
@@ -42,7 +42,7 @@ class TrainerSupervisor:
         self.runs[lane] = self.actors[lane].run.remote(lane, self.queue, self.group)
 
     def close(self, timeout_s: float) -> None:
-        """Wait for the trainers to end, whose lanes have been closed, and kill what is left after `timeout_s`."""
+        """Wait for the trainers of the closed lanes to end, and kill those left after `timeout_s`."""
         self.over.set()
         self.thread.join(timeout_s)
         try:
@@ -58,13 +58,13 @@ class TrainerSupervisor:
                 for lane, run in list(self.runs.items()):
                     if why := _death(run):
                         self._mend(lane, why)
-                # nobody waits for the answer: on a busy machine that would hold up the next look
-                self.queue.hosts_live.remote([lane for lane, run in self.runs.items() if _is_running(run)])
+                # do not wait for the answer: on a busy machine it would delay the next check
+                self.queue.trainers_alive.remote([lane for lane, run in self.runs.items() if _is_running(run)])
             except (ray.exceptions.RayError, TimeoutError):
-                return  # the job queue is gone, and with it the sweep
+                return  # the job queue is dead, which ends the sweep
 
     def _mend(self, lane: int, why: str) -> None:
-        """Start a trainer anew, unless it died again and again while its lane served no job."""
+        """Restart a trainer, unless it died repeatedly while its lane served no job."""
         served: int = answer(self.queue.served.remote(lane))
         lost, before = self.losses.get(lane, (0, served))
         self.losses[lane] = (lost + 1 if served == before else 1, served)
@@ -72,17 +72,17 @@ class TrainerSupervisor:
             self.begin(lane)
         else:
             del self.runs[lane]
-            answer(self.queue.lane_ended.remote(lane, f"its trainer died again and again ({why})"))
+            answer(self.queue.lane_ended.remote(lane, f"its trainer died repeatedly ({why})"))
 
 
 def _is_running(run: "ray.ObjectRef[None]") -> bool:
-    """Tell whether a host is at work, or on its way to: Ray watches its process and its node."""
+    """Return True if a trainer is starting or running; Ray monitors its process and its node."""
     _, running = ray.wait([run], timeout=0)
     return bool(running)
 
 
 def _death(run: "ray.ObjectRef[None]") -> str:
-    """Say what a trainer died of; nothing while it lives, or where its lane was closed."""
+    """Return why a trainer died; an empty string if it is alive or its lane was closed."""
     ended, _ = ray.wait([run], timeout=0)
     try:
         ray.get(ended)

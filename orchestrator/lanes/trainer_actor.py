@@ -1,4 +1,4 @@
-"""Keeps one lane's worker group up: runs Ray Train's trainer, starts it anew and says why it cannot."""
+"""Run Ray Train's trainer for one lane, restart it when it fails, and report why it cannot run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from paretta.search_spaces.errors import out_of_memory
 if TYPE_CHECKING:
     from ray.train import UserCallback
 
-RESTARTS_IN_A_ROW = 3  # of a worker group that serves no job in between
+RESTARTS_IN_A_ROW = 3  # consecutive failures of a worker group that served no job in between
 
 
 @dataclass(frozen=True, slots=True)
 class GroupSettings:
-    """What a worker group is made of; `handler` and `dataset` are pickled."""
+    """The settings of a worker group; `handler` and `dataset` are pickled."""
 
     handler: bytes
     storage: str
@@ -34,10 +34,10 @@ class GroupSettings:
 
 
 class TrainerActor:
-    """Runs one lane's trainer in a process of its own, so that the driver needs no torch and keeps its signals."""
+    """Runs one lane's trainer in its own process, so that the driver needs no torch and keeps its signal handlers."""
 
     def run(self, lane: int, queue: ActorHandle[QueueActor], group: GroupSettings) -> None:
-        """Keep the worker group up until it is told to leave, or fails again and again without serving a job."""
+        """Keep the worker group running until it is told to leave, or fails repeatedly without serving a job."""
         self.lane, self.queue, self.group = lane, queue, group
         from ray.train import TrainingFailedError  # noqa: PLC0415
 
@@ -49,7 +49,7 @@ class TrainerActor:
                 trainer().fit()
                 reason = "it was told to leave"
             except (TrainingFailedError, *DEATHS) as error:
-                lost += isinstance(error, DEATHS)  # the controller itself died
+                lost += isinstance(error, DEATHS)  # Ray Train's controller itself died
                 if answer(self.queue.served.remote(self.lane)) > served:
                     lost = 0
                     continue
@@ -60,10 +60,10 @@ class TrainerActor:
             return
 
     def _release(self) -> None:
-        """Give back what the worker group of a controller that was killed still holds.
+        """Release the resources that the worker group of a killed controller still holds.
 
-        Ray Train leaves this to an actor that asks the dashboard whether the controller lives, and our own cluster
-        has none.
+        Ray Train leaves this to an actor that asks the dashboard whether the controller is alive, but a private cluster
+        has no dashboard.
         """
         held: str = answer(self.queue.reservation.remote(self.lane))
         if held:
@@ -94,12 +94,12 @@ class TrainerActor:
         )
 
     def _why(self, error: Exception) -> str:
-        """Put Ray Train's failure into one line; a group that could not start is told with what was missing."""
+        """Describe Ray Train's failure in one line; for a group that could not start, name the missing resources."""
         cause = getattr(error, "controller_failure", None)
         if cause is None:
             failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
             told = "; ".join(f"rank {rank}: {_last_line(failure)}" for rank, failure in failures.items())
-            return f"its workers failed again and again ({told or _last_line(error)})"
+            return f"its workers failed repeatedly ({told or _last_line(error)})"
         first, _, _ = str(cause).partition(". ")
         free: Mapping[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
         total: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -117,7 +117,7 @@ def _last_line(error: BaseException) -> str:
 
 
 def oom_reporter(lane: int, queue: ActorHandle[QueueActor]) -> "UserCallback":
-    """Return what tells the job queue why a worker died, before its successor registers."""
+    """Return a Ray Train callback that tells the job queue why a worker died, before its successor registers."""
     from ray.train import UserCallback  # noqa: PLC0415 - only this process trains
 
     class OomReporter(UserCallback):

@@ -20,31 +20,31 @@ from paretta.search_spaces.errors import ParettaError, TrialFailed, out_of_memor
 
 Payload: TypeAlias = Mapping[str, object]
 
-HEARTBEAT_S = 1.0  # between two heartbeats of a rank
-TAKE_S = 10.0  # of one wait for the next job
+HEARTBEAT_S = 1.0  # seconds between two heartbeats of a rank
+TAKE_S = 10.0  # seconds of one wait for the next job
 
 
 class JobStopped(ParettaError):
-    """The job was cancelled. Raised by `RankContext.progress` on every rank at the same message; let it pass."""
+    """The job was cancelled. Raised by `RankContext.progress` on every rank at the same message; do not catch it."""
 
 
 class JobReturned(ParettaError):
-    """The job has not ended, because its lanes wind down, close or are lost."""
+    """The job was not run to its end, because the lanes wind down, close or are lost."""
 
 
 class GroupBroken(ParettaError):
-    """The ranks of a worker group are out of step, so the group is started anew."""
+    """The ranks of a worker group are out of step, so the group is restarted."""
 
 
 @dataclass(frozen=True, slots=True)
 class RankContext:
-    """Where a handler runs.
+    """The rank that a handler runs on.
 
     Args:
         rank: of this process, from 0.
         world_size: number of ranks; a process group over them exists when there is more than one.
         local_rank: rank on this machine.
-        device: ``cpu`` or ``cuda:0``; the handler must choose it itself, since CUDA's choice is one per thread.
+        device: ``cpu`` or ``cuda:0``; the handler must select it itself, since CUDA's current device is per thread.
         attempt: from 1; above 1 the job was delivered again after a worker died.
         progress: call it on every rank at the same points; rank 0's values reach whoever submitted the job.
     """
@@ -61,7 +61,7 @@ Handler: TypeAlias = Callable[[Payload, RankContext], object]
 
 
 def serve_jobs(config: Mapping[str, object]) -> None:
-    """Be one rank of a lane until told to leave: the training function of the lane's trainer."""
+    """Serve as one rank of a lane until told to leave; this is the training function of the lane's trainer."""
     from ray.train import get_context  # noqa: PLC0415 - only workers need Ray Train
     from ray.train.collective import broadcast_from_rank_zero  # noqa: PLC0415
     from ray.train.torch import get_device  # noqa: PLC0415
@@ -85,7 +85,7 @@ def serve_jobs(config: Mapping[str, object]) -> None:
 
 
 class _Rank:
-    """One process of a worker group: a thread that runs jobs, and this one that follows directives."""
+    """One process of a worker group: one thread runs the jobs, the main thread follows directives."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class _Rank:
     def serve(self, handler: Handler) -> None:
         """Serve until the directive to leave; raises `GroupBroken` on the directive to restart.
 
-        Whatever the handler's thread is stuck in ends with the process, which Ray Train ends when this returns.
+        A handler thread that is stuck ends with the process, which Ray Train ends when this method returns.
         """
         worker = threading.Thread(target=self._work, args=(handler,), daemon=True, name="paretta-handler")
         worker.start()
@@ -108,7 +108,7 @@ class _Rank:
             if not worker.is_alive():
                 raise GroupBroken(f"the handler's thread of rank {self.address.rank} ended")
         if directive == "restart":
-            raise GroupBroken("the ranks did not end their job alike")
+            raise GroupBroken("the ranks ended their job differently")
 
     def _work(self, handler: Handler) -> None:
         number = 0

@@ -1,1 +1,1 @@
-"""The search policy: which candidate next, and which running trial to stop; numpy and scipy only."""
+"""The search policy: which candidate to train next and which running trial to stop, in numpy and scipy only."""

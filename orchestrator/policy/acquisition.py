@@ -1,4 +1,4 @@
-"""Which new configuration promises most: candidates are drawn, scored by the forecast and looked up."""
+"""Choose the next configuration: draw candidates, score them by the forecast, and look up their known objectives."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ from paretta.orchestrator.policy.run_history import RunHistory
 from paretta.orchestrator.policy.settings import GreyBoxSettings
 from paretta.search_spaces.objectives.pareto import non_dominated
 
-_NUM_SPREAD = 256  # random candidates of which an initial trial is the farthest from all others
+_NUM_SPREAD = 256  # random candidates from which an initial trial is chosen, the one farthest from all other trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,15 @@ class Scored:
 
 @dataclass(slots=True)
 class Acquisition:
-    """Proposes configurations of a search; what it may propose keeps the known limits and was never started.
+    """Proposes configurations of a search that keep the known limits and were never started.
 
     Args:
-        problem: what is searched.
+        problem: the search problem.
         settings: how many candidates are considered.
         space: draws configurations and their neighbours.
-        table: of all configurations considered so far.
-        history: of the trials.
-        rng: decides what is drawn.
+        table: all configurations considered so far.
+        history: the trials so far.
+        rng: the source of all random draws.
     """
 
     problem: SearchProblem
@@ -47,17 +47,17 @@ class Acquisition:
     _finalists: TableRows = field(init=False)
 
     def __post_init__(self) -> None:
-        """Encode the menu, where only its configurations may be proposed."""
+        """Encode the menu, if only its configurations may be proposed."""
         menu = self.problem.menu
         self._menu = None if menu is None else np.array([self.space.encode(config) for config in menu])
         self._finalists = np.empty(0, dtype=np.intp)
 
     def row_of(self, config: Configuration) -> int:
-        """Return the table row of a configuration, entering it where it is new."""
+        """Return the table row of a configuration, adding it if it is new."""
         return int(self.table.look(self.space.encode(config)[None])[0])
 
     def spread(self) -> int | None:
-        """Return the candidate farthest from all trials so far, the most central one at first; None for none left."""
+        """Return the candidate farthest from all trials so far, at first the most central one; None if none is left."""
         rows = self._allowed(self._entered(self._draw(_NUM_SPREAD)))
         inside = rows[(self.table.known[rows] < self.problem.reference[: len(self.problem.known)]).all(axis=1)]
         rows = inside if len(inside) else rows
@@ -71,7 +71,7 @@ class Acquisition:
         return int(rows[np.argmax(gaps)])
 
     def best(self, forecast: Forecast) -> Scored | None:
-        """Return the candidate with the highest index among random ones, neighbours of the front, and theirs."""
+        """Return the candidate of highest index among random ones, the front's neighbours, and their neighbours."""
         codes = np.vstack([self._draw(self.settings.num_random // 4), self._around(self._good())])
         rows = self._entered(codes)
         again = self.rng.integers(len(self.table.codes), size=self.settings.num_random * 3 // 4)
@@ -86,7 +86,7 @@ class Acquisition:
         return best
 
     def looked_up(self, best: Scored | None, forecast: Forecast) -> Scored | None:
-        """Return the best finalist once the known objectives of those in front were looked up, not only estimated."""
+        """Look up the known objectives of the leading finalists that were only estimated, and return the best one."""
         for _ in range(self.settings.most_looks):
             if best is None or self.table.sure[best.row]:
                 break
@@ -95,7 +95,7 @@ class Acquisition:
         return best
 
     def may_start(self, row: int) -> bool:
-        """Look the candidate up unless that was done; False where it breaks a known limit or cannot be carried out."""
+        """Look up the candidate's known objectives; False if it violates a known limit or cannot be carried out."""
         if not self.table.sure[row]:
             self._look_up(row)
         return len(self._allowed(np.array([row]))) > 0
@@ -128,7 +128,7 @@ class Acquisition:
         return Scored(int(rows[order[0]]), float(index[order[0]]))
 
     def _allowed(self, rows: TableRows) -> TableRows:
-        """Return, each once, the rows that were not started and keep the known limits."""
+        """Return the distinct rows that were not started and keep the known limits."""
         rows = np.unique(rows)
         limits = np.array([objective.limit for objective in self.problem.known])
         return rows[~self.table.taken[rows] & (self.table.known[rows] <= limits).all(axis=1)]

@@ -1,4 +1,4 @@
-"""The array type of the decision mathematics."""
+"""The array type of the search policy."""
 
 from typing import TypeAlias
 

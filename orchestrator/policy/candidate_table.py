@@ -1,4 +1,4 @@
-"""Everything known about the configurations considered so far, each computed once."""
+"""A table of everything known about the configurations considered so far, each entry computed once."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
@@ -14,16 +14,16 @@ TableRows: TypeAlias = NDArray[np.intp]
 
 
 class CandidateTable:
-    """Configurations in rows: a configuration keeps its row until `forget`.
+    """Configurations in rows; a configuration keeps its row until `forget`.
 
     Args:
-        problem: tells known losses, features and prefixes.
-        space: turns configurations into codes and model inputs.
+        problem: provides known losses, features and prefixes.
+        space: converts configurations to codes and model inputs.
 
     Attributes:
-        codes: [n, knobs]; known: [n, known objectives]; inputs: [n, d], what a model sees.
-        sure: [n], True where the known objectives were looked up and not only estimated.
-        prefixes: per row the shared work it starts from; taken: [n], True where a trial was started.
+        codes: [n, knobs]; known: [n, known objectives]; inputs: [n, d], the model inputs.
+        sure: [n], True if the known objectives were looked up, False if they were only estimated.
+        prefixes: the shared work that each row starts from; taken: [n], True if a trial was started.
         paid: uids of the prefixes that have been computed.
     """
 
@@ -41,7 +41,7 @@ class CandidateTable:
         self.paid: set[str] = set()
 
     def look(self, codes: Array) -> TableRows:
-        """Return the rows of configurations, given by their codes [n, knobs]; new ones are entered."""
+        """Return the rows of the configurations with codes [n, knobs], adding new ones."""
         keys = self._space.keys(codes)
         fresh: dict[bytes, int] = {}
         for position, key in enumerate(keys):
@@ -52,14 +52,14 @@ class CandidateTable:
         return np.array([self._row_of[key] for key in keys], dtype=np.intp)
 
     def refresh(self, rows: TableRows) -> None:
-        """Estimate again the known objectives at those of `rows` that were not looked up."""
+        """Update the estimated known objectives of those `rows` that were not looked up."""
         rows = rows[~self.sure[rows]]
         if len(rows):
             configs = [self._space.decode(code) for code in self.codes[rows]]
             self._set_known(rows, _column_block(self._problem.known_losses, configs))
 
     def correct(self, row: int, known: Array) -> None:
-        """Enter the known objectives [known] at `row` as they were found to be."""
+        """Replace the known objectives of `row` by the exact values [known]."""
         self._set_known(np.array([row]), known[None])
         self.sure[row] = True
 
@@ -71,7 +71,7 @@ class CandidateTable:
         self.inputs[rows, begin : begin + count] = standardised((known - low) / width)
 
     def unpaid(self, rows: TableRows) -> Array:
-        """Return what the prefixes at `rows` would still cost, [n]."""
+        """Return the cost, [n], of the prefixes of `rows` that have not been computed yet."""
         prefixes = (self.prefixes[row] for row in rows.tolist())
         return np.array([0.0 if p is None or p.uid in self.paid else p.cost for p in prefixes])
 

@@ -1,4 +1,4 @@
-"""Knobs as numbers: draws configurations, their one-knob neighbours, and the inputs a model sees of them."""
+"""Encode knobs as numbers: draw configurations and their one-knob neighbours, and compute model inputs."""
 
 import math
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from paretta.search_spaces.space.space import Knob
 
 Configuration: TypeAlias = Mapping[str, Label]
 
-_ALL_STEPS = 12  # a range or choice with at most this many values is walked completely by `neighbours`
-_STRIDES = (0.03, 0.1, 0.3)  # standard deviations of a step along a longer range, as shares of it
+_ALL_STEPS = 12  # `neighbours` enumerates a range or choice with at most this many values
+_STRIDES = (0.03, 0.1, 0.3)  # standard deviations of a step along a longer range, as fractions of its length
 
 
 @dataclass(frozen=True, slots=True)
 class Coordinates:
     """A mixed space with conditional knobs as rows of codes.
 
-    A code is a position on the unit interval for a range (of the logarithm where the range is one), the index of the
-    option for a choice, and NaN where the knob is not asked for. A knob is asked for where every choice named in its
-    `given` has taken one of the labels given for it.
+    A code is a position on the unit interval for a range (on a log scale for a log range), the index of the option for
+    a choice, and NaN for an inactive knob. A knob is active if every choice named in its `given` has taken one of the
+    labels listed there.
 
     >>> space = Coordinates((Knob("bits", Choice((2, 4, 8))), Knob("rate", Float(0.001, 0.1, log=True))))
     >>> space.decode(space.encode({"bits": 4, "rate": 0.01}))
@@ -36,7 +36,7 @@ class Coordinates:
     _labels: tuple[tuple[Label, ...], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Keep the choices' labels, which are asked for at every turn."""
+        """Cache the choices' labels."""
         labels = tuple(knob.hole.labels if isinstance(knob.hole, Choice) else () for knob in self.knobs)
         object.__setattr__(self, "_labels", labels)
 
@@ -47,9 +47,9 @@ class Coordinates:
         return self._deactivate(np.stack(columns, axis=1) if columns else unit)
 
     def neighbours(self, code: Array, rng: np.random.Generator) -> Array:
-        """Return the configurations that differ from `code` [knobs] in one knob, and in what that switches on or off.
+        """Return the configurations that differ from `code` [knobs] in one knob, and in the knobs that it activates.
 
-        Short ranges and choices are walked completely; on longer ones a few random steps of three lengths are taken.
+        Short ranges and choices are enumerated; on longer ranges a few random steps of three lengths are taken.
         """
         full = np.where(np.isnan(code), self.draw(1, rng)[0], code)
         full = np.where(np.isnan(full), 0.0, full)
@@ -64,10 +64,9 @@ class Coordinates:
         return self._deactivate(np.array(rows)) if rows else np.empty((0, len(self.knobs)))
 
     def inputs(self, codes: Array) -> Array:
-        """Return what a model sees of `codes` [n, knobs]: positions and, for unordered choices, indicators.
+        """Return the model inputs of `codes` [n, knobs]: positions and, for unordered choices, one-hot indicators.
 
-        All are shifted and scaled to mean 0 and variance 1 under a uniform draw. A knob that is not asked for is at its
-        mean.
+        All inputs are standardised to mean 0 and variance 1 under a uniform draw. An inactive knob is at its mean.
         """
         columns: list[Array] = []
         for index, knob in enumerate(self.knobs):
@@ -87,7 +86,7 @@ class Coordinates:
         return sum(_indicators(knob.hole) or 1 for knob in self.knobs)
 
     def decode(self, code: Array) -> dict[str, Label]:
-        """Return the configuration of one row of codes; knobs that are not asked for are left out."""
+        """Return the configuration of one row of codes, without inactive knobs."""
         return {
             knob.name: labels[int(value)] if labels else _value(knob.hole, value)
             for knob, labels, value in zip(self.knobs, self._labels, code.tolist(), strict=True)
@@ -95,7 +94,7 @@ class Coordinates:
         }
 
     def encode(self, config: Configuration) -> Array:
-        """Return the codes of a configuration; values outside a range are moved to its nearest end.
+        """Return the codes of a configuration; values outside a range are clipped to it.
 
         Raises:
             ValueError: a choice has no such option.
@@ -120,7 +119,7 @@ class Coordinates:
         return unit
 
     def _deactivate(self, codes: Array) -> Array:
-        """Set to NaN what the earlier choices of a row do not ask for."""
+        """Set knobs to NaN that the earlier choices of a row do not activate."""
         column = {knob.name: index for index, knob in enumerate(self.knobs)}
         for index, knob in enumerate(self.knobs):
             for name in {name for name, _ in knob.given}:
@@ -147,12 +146,12 @@ class Coordinates:
 
 
 def standardised(unit: Array) -> Array:
-    """Shift and scale what is uniform on the unit interval to mean 0 and variance 1."""
+    """Standardise values that are uniform on the unit interval to mean 0 and variance 1."""
     return np.asarray((unit - 0.5) * 12.0**0.5)
 
 
 def _indicators(hole: Hole) -> int:
-    """Count the indicator columns of a choice whose options have no order; 0 for everything else."""
+    """Return the number of indicator columns of an unordered choice; 0 for every other hole."""
     if not isinstance(hole, Choice) or len(hole.options) <= 2:
         return 0
     labels = hole.labels

@@ -1,4 +1,4 @@
-"""Expected hypervolume improvement: closed form where one objective is learned, by quadrature where several are."""
+"""Expected hypervolume improvement: in closed form for one learned objective, by quadrature for several."""
 
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from paretta.search_spaces.objectives.pareto import non_dominated
 Scale: TypeAlias = Literal["log", "linear"]
 
 _QUADRATURE_POINTS = 1024
-_MOST_EXACT_AXES = 2  # known objectives up to which the attained surface is held exactly
+_MOST_EXACT_AXES = 2  # the most known objectives for which the attainment surface is computed exactly
 
 
 @dataclass(frozen=True, slots=True)
 class Attained:
-    """The best learned loss that a front has reached at every point of the box of known losses.
+    """The attainment surface of a front: the best learned loss reached at every point of the box of known losses.
 
     ``attained(k) = min(loss of the front's points whose known losses are all <= k, reference)`` is constant on
     rectangles, of which there are about three for each point of the front.
@@ -35,16 +35,16 @@ class Attained:
 
     @classmethod
     def of(cls, known: Array, losses: Array, *, known_reference: Array, reference: float) -> "Attained":
-        """Build from a front; points beyond the reference point count for nothing.
+        """Build the surface from a front; points beyond the reference point are ignored.
 
         Sweeps over the points from the lowest loss up. The part of the box that they cover is bounded by a staircase,
-        rising `xs` and falling `ys`; a point adds what lies between its own corner and the staircase.
+        rising `xs` and falling `ys`; a point adds the area between its own corner and the staircase.
 
         Args:
             known: [n, k] with k <= 2, the points' known losses.
             losses: [n], their learned loss.
             known_reference: [k], the reference point of the known losses.
-            reference: that of the learned loss.
+            reference: the reference of the learned loss.
         """
         known, corner = _on_two_axes(known), np.append(known_reference, np.ones(_MOST_EXACT_AXES))[:_MOST_EXACT_AXES]
         inside = (known < corner).all(axis=1) & (losses < reference)
@@ -69,7 +69,7 @@ class Attained:
         return cls(table[:, :2], table[:, 2:4], table[:, 4])
 
     def areas(self, known: Array) -> Array:
-        """Return [n, r]: how much of each rectangle lies above each row of `known` [n, k]."""
+        """Return the area, [n, r], of each rectangle's part above each row of `known` [n, k]."""
         known = _on_two_axes(known)
         width = self.high[:, 0] - np.maximum(self.low[:, 0], known[:, 0, None])
         height = self.high[:, 1] - np.maximum(self.low[:, 1], known[:, 1, None])
@@ -77,7 +77,7 @@ class Attained:
 
 
 def _on_two_axes(known: Array) -> Array:
-    """Give losses [n, k <= 2] further axes on which all are 0, with the reference at 1."""
+    """Pad losses [n, k <= 2] to two axes; all losses are 0 and the reference is 1 on a new axis."""
     return np.hstack([known, np.zeros((len(known), _MOST_EXACT_AXES - known.shape[1]))])
 
 
@@ -113,7 +113,7 @@ def improvement_of_many(
     """Return the expected hypervolume improvement, [n], for any number of known and learned objectives.
 
     ``EHVI(c) = integral over the undominated z of P(c is no worse than z) dz``, by quasi-Monte Carlo over z in the box
-    from the best to be hoped for to the reference; for independent learned losses the probability is a product.
+    from an optimistic bound to the reference; for independent learned losses the probability is a product.
 
     Args:
         front: [f, k + l] losses, known ones first.
@@ -145,5 +145,5 @@ def improvement_of_many(
 
 
 def exact(num_known: int, num_learned: int) -> bool:
-    """Tell whether `improvement_of_one` applies."""
+    """Return True if `improvement_of_one` applies."""
     return num_learned == 1 and num_known <= _MOST_EXACT_AXES

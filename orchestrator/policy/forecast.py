@@ -1,4 +1,4 @@
-"""What the model expects at one moment: losses, survival, and the improvement of the front by a candidate."""
+"""The model's predictions at one moment: losses, survival, and a candidate's improvement of the front."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from paretta.orchestrator.policy.problem import SearchProblem
 from paretta.orchestrator.policy.run_history import RunHistory
 from paretta.orchestrator.policy.surrogate import Posterior, Surrogate, SurrogateRows
 
-_LEAST_SURVIVAL = 0.01  # no configuration is believed to fail for sure
+_LEAST_SURVIVAL = 0.01  # no configuration is predicted to fail with certainty
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +20,11 @@ class Forecast:
     """The model and the front at one moment.
 
     Args:
-        problem: what is searched.
-        posterior: of the learned objectives.
-        front: [f, known + learned], finished trials as the model smooths them and running ones at their predictions.
-        attained: of that front, where the closed form of the improvement applies.
-        survival: regression of trials that lived (1) or failed (0); None where none has failed.
+        problem: the search problem.
+        posterior: the posterior of the learned objectives.
+        front: [f, known + learned], finished trials at their smoothed losses and running trials at their predictions.
+        attained: the attainment surface of that front, if the closed form of the improvement applies.
+        survival: regression of trials that survived (1) or failed (0); None if none has failed.
     """
 
     problem: SearchProblem
@@ -37,7 +37,7 @@ class Forecast:
     def of(
         cls, problem: SearchProblem, table: CandidateTable, history: RunHistory, surrogate: Surrogate, *, most_rows: int
     ) -> "Forecast":
-        """Fit the model to all reports. Raises `numpy.linalg.LinAlgError` where it cannot be fitted."""
+        """Fit the model to all reports. Raises `numpy.linalg.LinAlgError` if it cannot be fitted."""
         seen, distance, seen_losses = history.reports()
         running, finished = history.running(), history.near_front()
         posterior = surrogate.posterior(SurrogateRows(table.inputs[seen], distance, seen_losses), table.inputs[running])
@@ -53,11 +53,11 @@ class Forecast:
         return cls(problem, posterior, np.hstack([known, losses]), attained, survival)
 
     def gain(self, known: Array, inputs: Array) -> Array:
-        """Return the expected hypervolume improvement, [n]; until a trial keeps the limits, the chance to keep them.
+        """Return the expected hypervolume improvement, [n]; before any trial keeps the limits, the chance to do so.
 
         Args:
             known: [n, known objectives].
-            inputs: [n, d], what the model sees.
+            inputs: [n, d], the model inputs.
         """
         problem, alive = self.problem, self._chance_to_live(inputs)
         limits = np.array([objective.limit for objective in problem.learned])

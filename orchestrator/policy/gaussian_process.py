@@ -1,8 +1,8 @@
 """A Gaussian process over configurations and fidelities, fitted by maximum a posteriori.
 
 The value at full fidelity is a plane in the inputs plus a Matern-5/2 process with one lengthscale per input. A lower
-fidelity adds a random walk away from it, so that a rung says the more about the end the nearer to it it is, and a mean
-curve that all share:
+fidelity adds a random walk away from that value, so that later rungs tell more about the final value, and a mean curve
+shared by all configurations:
 
     k((x, u), (x', u')) = (signal + drift w) matern(x, x') + plane x.x' / d + mean (1 + w),   w = min(u, u')^2
 
@@ -22,7 +22,7 @@ _ROOT5 = 5.0**0.5
 _JITTER = 1e-8
 _MEAN = 1.0  # prior variance of the mean curve, in units of the outputs' variance
 _PLANE = 1.0  # prior variance of the plane at a typical input, likewise
-_POWER = 2.0  # of the random walk in the distance to full fidelity
+_POWER = 2.0  # exponent of the random walk in the distance to full fidelity
 _LENGTHSCALE = 1.5  # median of the prior for one input; it grows with the root of their number (Hvarfner et al. 2024)
 _CENTRES = (-1.0, -0.5, float(np.log(0.03)))  # prior medians of log signal, drift and noise, for outputs of variance 1
 _SPREADS = (1.0, 1.0, 1.5)  # and their standard deviations
@@ -31,7 +31,7 @@ _BOUNDS = [(-4.0, 3.0), (-6.0, 3.0), (-12.0, 0.5)]
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameters:
-    """What is fitted, as natural logarithms: lengthscales [d], then the variances of signal, drift and noise."""
+    """Hyper-parameters as natural logarithms: lengthscales [d], then the variances of signal, drift and noise."""
 
     values: Array
 
@@ -58,7 +58,7 @@ class GaussianProcess:
 
     Args:
         x: [n, d]; u: [n], the distance to full fidelity.
-        shift, scale: the outputs' mean and standard deviation, taken out before fitting.
+        shift, scale: the outputs' mean and standard deviation, removed before fitting.
     """
 
     x: Array
@@ -71,7 +71,7 @@ class GaussianProcess:
 
     @classmethod
     def of(cls, x: Array, u: Array, y: Array, hyperparameters: Hyperparameters) -> "GaussianProcess":
-        """Condition on outputs `y` [n]. Raises `LinAlgError` where the kernel matrix is not positive definite."""
+        """Condition on outputs `y` [n]. Raises `LinAlgError` if the kernel matrix is not positive definite."""
         shift, scale = float(y.mean()), float(y.std()) or 1.0
         matrix = _kernel(x, u, x, u, hyperparameters)
         matrix[np.diag_indices_from(matrix)] += hyperparameters.variances[2] + _JITTER
@@ -131,7 +131,7 @@ def _kernel(x: Array, u: Array, z: Array, v: Array, hyperparameters: Hyperparame
     root = _ROOT5 * np.sqrt(np.maximum(squared, 0.0))
     signal, drift, _ = hyperparameters.variances
     matern = (1.0 + root + root**2 / 3.0) * np.exp(-root)
-    if not u.any() or not v.any():  # at full fidelity there is no way to walk
+    if not u.any() or not v.any():  # at full fidelity the random walk has length 0
         return np.asarray(signal * matern + _plane(x, z) + _MEAN)
     walk = _walk(u, v)
     return np.asarray((signal + drift * walk) * matern + _plane(x, z) + _MEAN * (1.0 + walk))

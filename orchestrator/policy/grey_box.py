@@ -1,4 +1,4 @@
-"""The search policy: train the candidate with the largest expected hypervolume improvement per remaining cost."""
+"""The grey-box search policy: train the candidate with the largest expected hypervolume improvement per cost."""
 
 import math
 from collections import deque
@@ -19,17 +19,17 @@ from paretta.orchestrator.policy.surrogate import Surrogate
 
 
 class GreyBox:
-    """A search that knows its problem: what is known before training is not modelled but taken as known.
+    """A search that takes objectives known before training as given and models only the others.
 
     The index of a candidate is its expected hypervolume improvement per cost, of a running trial per remaining cost;
-    a trial is stopped where a new candidate has a clearly higher index. In the front that is to be improved, running
-    trials count as their predicted means and finished ones as what the model makes of their noisy losses. The same seed
-    and order of calls give the same answers; the object can be pickled between any two calls.
+    a trial is stopped if a new candidate has a clearly higher index. In the front to be improved, running trials are at
+    their predicted means and finished ones at their smoothed losses. The same seed and order of calls give the same
+    answers; the object can be pickled between any two calls.
 
     Args:
-        problem: what is searched.
-        seed: of all random choices.
-        settings: of the policy.
+        problem: the search problem.
+        seed: the seed of all random choices.
+        settings: settings of the policy.
     """
 
     def __init__(self, problem: SearchProblem, *, seed: int = 0, settings: GreyBoxSettings | None = None) -> None:
@@ -52,7 +52,7 @@ class GreyBox:
         self._best_now: Scored | None = None
 
     def ask(self) -> Candidate | None:
-        """Return what to train next, or None where nothing is left that may be proposed."""
+        """Return the next candidate to train, or None if nothing is left to propose."""
         while self._first:
             row = self._acquisition.row_of(self._first.popleft())
             if self._acquisition.may_start(row):
@@ -64,11 +64,11 @@ class GreyBox:
         return None
 
     def start(self, config: Configuration) -> int:
-        """Count a configuration that someone else chose as a running trial, and return its number."""
+        """Register a configuration that the caller chose as a running trial, and return its number."""
         return self._start(Scored(self._acquisition.row_of(config), math.nan)).number
 
     def report(self, number: int, fidelity: float, losses: Mapping[str, float]) -> bool:
-        """Enter the losses of a running trial at a rung; True where it is to go on.
+        """Record the losses of a running trial at a rung; return True if it should go on.
 
         Args:
             number: of the candidate.
@@ -82,22 +82,22 @@ class GreyBox:
         return self.goes_on(number)
 
     def observe(self, number: int, fidelity: float, losses: Mapping[str, float]) -> None:
-        """Enter the losses of a running trial at a rung and decide nothing. Arguments and errors as in `report`."""
+        """Record the losses of a running trial at a rung without a decision. Arguments and errors as in `report`."""
         run, rung = self._history[number], self.problem.rungs.at(fidelity)
         self._history.observe(run, rung, losses)
         run.ranks_high = self._halving.report(rung, np.append(self._table.known[run.row], run.readings[-1][1]))
         self._changed()
 
     def goes_on(self, number: int) -> bool:
-        """Decide on a running trial by its last report; it counts as stopped where the answer is False.
+        """Decide whether a running trial goes on after its last report; if not, it counts as stopped.
 
-        Until a trial has finished, the oldest one that runs goes on: before that everything new looks better than what
-        is known, and every trial would be stopped in its turn.
+        Until a trial has finished, the oldest running one always goes on. Otherwise every trial would be stopped in
+        turn, because an unknown candidate looks better than any partly trained one.
         """
         run = self._history[number]
         if not run.readings or run.readings[-1][0] == self.problem.rungs.last or self._history.is_first_to_finish(run):
             return True
-        run.state = "stopped"  # what is gained by going on is measured against a front without this trial
+        run.state = "stopped"  # compute the gain of going on against a front without this trial
         self._changed()
         goes_on = self._is_worth(run)
         if goes_on:
@@ -106,17 +106,17 @@ class GreyBox:
         return goes_on
 
     def stop(self, number: int) -> None:
-        """Count a running trial as stopped by someone else: what it reported stays known."""
+        """Count a running trial as stopped by the caller; its reports are kept."""
         self._history[number].state = "stopped"
         self._changed()
 
     def tell(self, number: int, losses: Mapping[str, float] | None, known: Array | None = None) -> None:
-        """Enter how a trial ended.
+        """Record how a trial ended.
 
         Args:
             number: of the candidate.
-            losses: the final ones of the learned objectives, by name; None where it failed.
-            known: [known], the known objectives as they were measured, where that was done.
+            losses: the final losses of the learned objectives by name; None if it failed.
+            known: [known], the measured values of the known objectives, if they were measured.
 
         Raises:
             ValueError: a loss is not finite.
@@ -131,7 +131,7 @@ class GreyBox:
         self._changed()
 
     def add_point(self, known: Array, losses: Array) -> None:
-        """Enter a point of the front, [known] and [learned], that no configuration of this space leads to."""
+        """Add a point of the front, [known] and [learned], that no configuration of this space produces."""
         self._history.others.append(np.append(known, losses))
         self._changed()
 
@@ -144,14 +144,14 @@ class GreyBox:
         attained: bool,
         known: Array | None = None,
     ) -> None:
-        """Enter a point that this search did not ask for, such as one of an earlier sweep.
+        """Add a point that this search did not ask for, such as one of an earlier sweep.
 
         Args:
             config: its knobs.
             fidelity: the rung it was measured at.
             losses: of the learned objectives, by name.
-            attained: True where its artifact exists, so that it is part of the front and need not be trained again.
-            known: [known], the known objectives, where they were measured.
+            attained: True if its artifact exists, so that it is part of the front and is not trained again.
+            known: [known], the known objectives, if they were measured.
         """
         row = self._acquisition.row_of(config)
         if known is not None:
@@ -163,7 +163,7 @@ class GreyBox:
         self._changed()
 
     def _choice(self) -> Scored | None:
-        """Return what to start next; the index of an initial trial is NaN."""
+        """Return the next configuration to start; the index of an initial trial is NaN."""
         forecast = None if len(self._history) < self.settings.num_initial else self._forecast()
         if forecast is None:
             row = self._acquisition.spread()
@@ -179,7 +179,7 @@ class GreyBox:
         return Candidate(number, config, prefix, choice.index)
 
     def _is_worth(self, run: Run) -> bool:
-        """Tell whether going on promises about as much per cost as the best new candidate."""
+        """Return True if going on has about as high an index as the best new candidate."""
         forecast = self._forecast()
         if forecast is None:
             return run.ranks_high
@@ -189,7 +189,7 @@ class GreyBox:
         return best is None or index * self.settings.patience >= best.index
 
     def _forecast(self) -> Forecast | None:
-        """Return the model of this moment, or None where data is scarce or the model cannot be fitted."""
+        """Return the current model, or None if there is too little data or the fit fails."""
         if self._forecast_now is None and self._history.num_reports >= self.settings.min_rows:
             most_rows = self.settings.most_rows
             try:
@@ -206,5 +206,5 @@ class GreyBox:
         return self._best_now
 
     def _changed(self) -> None:
-        """Drop what was computed of the state before."""
+        """Drop the model of the previous state."""
         self._forecast_now = self._best_now = None

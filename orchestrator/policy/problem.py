@@ -1,4 +1,4 @@
-"""What a search is about: its knobs, what is known before training and what only training tells, and the costs."""
+"""A search problem: its knobs, the objectives known before training, the learned ones, and the costs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ LearnedLook: TypeAlias = Callable[[Configuration], Array | None]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An objective that is known before training, as a loss.
+    """An objective known before training, as a loss.
 
     Args:
-        name: of the meter.
-        reference: the loss that counts as worthless; hypervolume is measured from here.
+        name: the meter's name.
+        reference: the loss at the reference point of the hypervolume, from which on a result is worthless.
         limit: the largest loss allowed; a candidate above it is never trained.
     """
 
@@ -33,13 +33,13 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """An objective that only training tells, as a loss.
+    """An objective that is known only after training, as a loss.
 
     Args:
-        name: of the meter.
-        reference: the loss that counts as worthless.
-        limit: the largest loss allowed; only what is below it counts as an improvement.
-        scale: ``log`` for a positive loss such as an error rate, whose ratios matter; else ``linear``.
+        name: the meter's name.
+        reference: the loss from which on a result is worthless.
+        limit: the largest loss allowed; only a loss below it counts as an improvement.
+        scale: ``log`` for a positive loss whose ratios matter, such as an error rate; else ``linear``.
     """
 
     name: str
@@ -50,18 +50,18 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Rungs:
-    """Where a trial reports, and what it has cost by then.
+    """The fidelities at which a trial reports, and its cost until then.
 
     Args:
-        fidelities: rising, such as epochs; the last one is a full trial.
-        costs: what a trial has cost by each of them, set-up included, a shared prefix not.
+        fidelities: in ascending order, such as epochs; the last one is a full trial.
+        costs: the cumulative cost of a trial at each fidelity, with its set-up, without a shared prefix.
     """
 
     fidelities: tuple[float, ...] = (1.0,)
     costs: tuple[float, ...] = (1.0,)
 
     def position(self, rung: int) -> float:
-        """Return the rung's place between 0 and 1, on a scale of log(1 + fidelity)."""
+        """Return the rung's position between 0 and 1, on a scale of log(1 + fidelity)."""
         return math.log1p(self.fidelities[rung]) / math.log1p(self.fidelities[-1])
 
     @property
@@ -70,13 +70,13 @@ class Rungs:
         return len(self.fidelities) - 1
 
     def at(self, fidelity: float) -> int:
-        """Return the rung of a fidelity. Raises `ValueError` where it is none."""
+        """Return the rung of a fidelity. Raises `ValueError` if there is none."""
         return self.fidelities.index(fidelity)
 
 
 @dataclass(frozen=True, slots=True)
 class SharedPrefix:
-    """Work that trials may share: whoever comes first pays `cost`, the others find it done."""
+    """Work that trials may share: the first trial pays `cost`, the others reuse the result."""
 
     uid: str
     cost: float
@@ -84,17 +84,17 @@ class SharedPrefix:
 
 @dataclass(frozen=True, slots=True)
 class SearchProblem:
-    """A search problem, in losses only: directions are turned and axes scaled before they come here.
+    """A search problem in losses only: all objectives are minimised and already scaled.
 
     Args:
-        knobs: what varies.
+        knobs: the search variables.
         known, learned: the objectives.
         rungs: when a trial reports and what that costs.
-        known_losses: the known objectives of configurations, [n, known], as well as they are known at the time.
-        foresee: looks at one configuration and returns its known objectives, [known], or None where it cannot be
-            carried out. What a decision proposes is looked at first. None: `known_losses` is exact from the start.
-        features: cheap hints about configurations, such as the error without training, [n, any].
-        prefix: the part of a configuration's work that others may share, None where there is none.
+        known_losses: returns the known objectives of configurations, [n, known], by the best current estimate.
+        foresee: computes the known objectives of one configuration, [known], or None if it cannot be carried out; it is
+            called before a configuration is proposed. None: `known_losses` is exact from the start.
+        features: returns cheap predictors for configurations, such as the error without training, [n, any].
+        prefix: returns the part of a configuration's work that others may share; None if there is none.
         menu: the only configurations that may be proposed; None for everything the knobs allow.
         warm_start: configurations to try first, in this order.
     """
@@ -122,10 +122,10 @@ class Candidate:
     """A configuration that a search asks to be trained.
 
     Args:
-        number: counts the candidates of a search from 0.
+        number: of the candidate in this search, from 0.
         config: the knobs' values.
         prefix: the shared work it starts from.
-        index: expected improvement per cost at the time it was chosen; NaN where no model chose it.
+        index: expected improvement per cost when it was chosen; NaN if no model chose it.
     """
 
     number: int

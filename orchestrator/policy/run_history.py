@@ -1,4 +1,4 @@
-"""Bookkeeping of a search: which configurations were started, what they reported and how they ended."""
+"""The history of a search: which configurations were started, what they reported and how they ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from paretta.orchestrator.policy.candidate_table import CandidateTable, TableRow
 from paretta.orchestrator.policy.problem import SearchProblem
 from paretta.search_spaces.objectives.pareto import non_dominated
 
-_MANY = 200  # finished trials beyond which only those near the front are smoothed
-_MOST_ROWS_KEPT = 20_000  # configurations considered and not started are dropped beyond this
+_MANY = 200  # with more finished trials, only those near the front are smoothed
+_MOST_ROWS_KEPT = 20_000  # with more rows, configurations that were considered but not started are dropped
 
 RunState: TypeAlias = Literal["running", "finished", "stopped", "failed"]
 
@@ -31,8 +31,8 @@ class RunHistory:
     """The runs of a search in the order of their numbers.
 
     Args:
-        problem: names the learned objectives.
-        table: of the configurations that the runs train.
+        problem: the search problem, which names the learned objectives.
+        table: the configurations that the runs train.
     """
 
     def __init__(self, problem: SearchProblem, table: CandidateTable) -> None:
@@ -41,21 +41,21 @@ class RunHistory:
         self.others: list[Array] = []
 
     def __len__(self) -> int:
-        """Return the number of runs, of whatever state."""
+        """Return the number of runs in any state."""
         return len(self.runs)
 
     def __getitem__(self, number: int) -> Run:
-        """Return the run of a candidate's number."""
+        """Return the run of the candidate with this number."""
         return self.runs[number]
 
     def start(self, row: int) -> int:
-        """Enter a running trial of the configuration at `row`, and return its number."""
+        """Add a running trial of the configuration at `row`, and return its number."""
         self.runs.append(Run(row))
         self._table.taken[row] = True
         return len(self.runs) - 1
 
     def observe(self, run: Run, rung: int, losses: Mapping[str, float]) -> None:
-        """Enter the losses of a run at a rung; a rung reported before changes nothing.
+        """Record the losses of a run at a rung; a second report of a rung is ignored.
 
         Raises:
             ValueError: a loss is not finite.
@@ -70,7 +70,7 @@ class RunHistory:
             run.readings.append((rung, values))
 
     def compact(self) -> None:
-        """Keep only the rows of runs where the candidate table has grown large."""
+        """Drop the rows without a run if the candidate table has grown large."""
         if len(self._table.codes) <= _MOST_ROWS_KEPT:
             return
         keep, renumbered = np.unique(self._rows(self.runs), return_inverse=True)
@@ -80,11 +80,11 @@ class RunHistory:
 
     @property
     def num_reports(self) -> int:
-        """The number of reports of all runs."""
+        """The total number of reports."""
         return sum(len(run.readings) for run in self.runs)
 
     def is_first_to_finish(self, run: Run) -> bool:
-        """Tell whether no trial has finished and `run` is the oldest that runs."""
+        """Return True if no trial has finished yet and `run` is the oldest running one."""
         running = [other for other in self.runs if other.state == "running"]
         return running[0] is run and all(other.state != "finished" for other in self.runs)
 
@@ -100,7 +100,7 @@ class RunHistory:
         return rows, np.hstack([self._table.known[rows], told])
 
     def near_front(self) -> TableRows:
-        """Return the rows of the finished trials; of many, only of the two best layers, by their losses as told."""
+        """Return the rows of the finished trials; of many, only of the two best layers by their reported losses."""
         rows, losses = self.finished()
         if len(rows) > _MANY:
             first = non_dominated(losses)
@@ -109,14 +109,14 @@ class RunHistory:
         return rows
 
     def reports(self) -> tuple[TableRows, Array, Array]:
-        """Return of each report its table row [n], its distance from the last rung [n], its losses [n, learned]."""
+        """Return the table row [n], distance from the last rung [n] and losses [n, learned] of each report."""
         seen = [(run.row, rung, losses) for run in self.runs for rung, losses in run.readings]
         rows = np.array([row for row, _, _ in seen], dtype=np.intp)
         distance = np.array([1.0 - self._problem.rungs.position(rung) for _, rung, _ in seen])
         return rows, distance, np.array([losses for _, _, losses in seen])
 
     def survivals(self, most: int) -> tuple[TableRows, Array]:
-        """Return the rows of the `most` latest runs that ended, and 1 where they lived, 0 where they failed, [n]."""
+        """Return the rows of the `most` latest ended runs, and their outcomes [n]: 1 survived, 0 failed."""
         ended = [run for run in self.runs if run.state != "running"][-most:]
         return self._rows(ended), np.array([float(run.state != "failed") for run in ended])
 

@@ -1,24 +1,24 @@
-"""What may be chosen about the search policy."""
+"""Settings of the search policy."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class GreyBoxSettings:
-    """Settings of `GreyBox`; `benchmarks/LOG.md` tells how the defaults were chosen.
+    """Settings of `GreyBox`; `benchmarks/LOG.md` records how the defaults were chosen.
 
     Args:
         num_initial: trials spread over the space before the model chooses.
-        min_rows: reports before the model is asked; until then successive halving decides.
-        patience: a trial is stopped where a new candidate's index is this many times its own; above 1, since the best
-            of hundreds of uncertain candidates is overestimated.
+        min_rows: reports needed to fit the model; until then successive halving decides.
+        patience: a trial is stopped if a new candidate's index is this many times its own; above 1, since the best of
+            hundreds of uncertain candidates is overestimated.
         num_random: random candidates considered per decision, beside the neighbours of good ones; a quarter is new, the
-            others were considered before, so that what is known of them need not be computed again.
-        num_good: trials of the front whose neighbours are considered, the latest ones.
+            others were considered before, so that their known facts are not computed again.
+        num_good: the most recent trials of the front whose neighbours are considered.
         num_polished: candidates whose own neighbours are considered in a second round.
-        most_looks: candidates per decision whose known objectives are looked up, where they were only estimated.
-        most_rows, most_rows_fitted: the most reports that the model holds, and fits its hyper-parameters to.
-        refit_growth: the hyper-parameters are fitted again each time the reports have grown by this factor.
+        most_looks: the most candidates per decision whose known objectives are looked up if only estimated before.
+        most_rows, most_rows_fitted: the most reports that the model is conditioned on, and fits hyper-parameters to.
+        refit_growth: hyper-parameters are fitted again each time the number of reports has grown by this factor.
     """
 
     num_initial: int = 4

@@ -1,4 +1,4 @@
-"""Multi-objective successive halving without waiting: a trial goes on if it ranks high among all that came so far."""
+"""Asynchronous multi-objective successive halving: a trial goes on if it ranks high among the trials so far."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,14 +15,14 @@ Rank: TypeAlias = Literal["contribution", "spread"]
 
 @dataclass(slots=True)
 class SuccessiveHalving:
-    """Stops at each rung all but the best `1 / eta` of what reached it so far (ASHA, Li et al. 2020, stopping variant).
+    """Stops all but the best `1 / eta` of the trials at a rung so far (ASHA, Li et al. 2020, stopping variant).
 
-    With three objectives most trials of a rung dominate none of each other, so rank by layers alone stops almost at
-    random; inside a layer the larger contribution to the hypervolume comes first.
+    With three objectives most trials of a rung do not dominate each other, so ranking by layers alone would stop
+    trials almost at random. Inside a layer the larger contribution to the hypervolume ranks first.
 
     Args:
         reference: [m], the reference point.
-        eta: the share kept is ``1 / eta``.
+        eta: the fraction kept is ``1 / eta``.
         rank: the order inside a layer, see `ranking`.
     """
 
@@ -32,7 +32,7 @@ class SuccessiveHalving:
     _seen: dict[int, list[Array]] = field(default_factory=dict)
 
     def report(self, rung: int, losses: Array) -> bool:
-        """Enter a trial's `losses` [m] at a rung; True where it is to go on."""
+        """Record a trial's `losses` [m] at a rung; return True if it should go on."""
         peers = self._seen.setdefault(rung, [])
         peers.append(np.asarray(losses, dtype=np.float64))
         return _place_of_last(np.array(peers), self.reference, self.rank) < max(1, round(len(peers) / self.eta))
@@ -44,9 +44,9 @@ def ranking(losses: Array, reference: Array, within: Rank = "contribution") -> N
     Args:
         losses: [n, m].
         reference: [m], the reference point.
-        within: ``contribution`` puts first what adds most to the hypervolume of its layer, and where nothing reaches
-            the reference point, what is least beyond it. ``spread`` is the epsilon-net of MO-ASHA (Schmucker et al.
-            2021): each next row is the one farthest from those before it.
+        within: ``contribution`` ranks by the contribution to the layer's hypervolume or, if no row is inside the
+            reference point, by the smallest excess beyond it. ``spread`` is the epsilon-net of MO-ASHA (Schmucker et
+            al. 2021): each next row is the one farthest from those before it.
 
     >>> ranking(np.array([[3.0, 3.0], [1.0, 2.0], [2.0, 0.5]]), np.array([4.0, 4.0]))
     array([2, 1, 0])
@@ -56,7 +56,7 @@ def ranking(losses: Array, reference: Array, within: Rank = "contribution") -> N
 
 
 def _place_of_last(losses: Array, reference: Array, within: Rank) -> int:
-    """Return the place of the last row in `ranking`, ordering no other layer than its own."""
+    """Return the position of the last row in `ranking`, sorting only its own layer."""
     before, last = 0, len(losses) - 1
     for layer in _layers(losses):
         if layer[-1] == last:
@@ -67,7 +67,7 @@ def _place_of_last(losses: Array, reference: Array, within: Rank) -> int:
 
 
 def _layers(losses: Array) -> Iterator[NDArray[np.intp]]:
-    """Peel off the non-dominated rows again and again; each layer in rising order of rows."""
+    """Sort rows into non-dominated layers, best first; rows in ascending order inside each layer."""
     left = np.arange(len(losses))
     while len(left):
         front = non_dominated(losses[left])

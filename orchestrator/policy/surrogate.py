@@ -11,13 +11,13 @@ from paretta.orchestrator.policy.array import Array
 from paretta.orchestrator.policy.gaussian_process import GaussianProcess, Hyperparameters, fit_hyperparameters
 from paretta.orchestrator.policy.problem import Learned
 
-_SMALLEST = 1e-12  # losses on a log scale are held above this
-_WORTHLESS = 0.3  # how far beyond the reference, on the scale of the model, losses begin to count as alike
+_SMALLEST = 1e-12  # lower bound of losses on a log scale
+_WORTHLESS = 0.3  # width w of the compression of losses beyond the reference, on the model's scale
 
 
 @dataclass(frozen=True, slots=True)
 class SurrogateRows:
-    """What was observed.
+    """Observed losses.
 
     Args:
         x: [n, d], model inputs; u: [n], distance to full fidelity; losses: [n, l].
@@ -34,7 +34,7 @@ class SurrogateRows:
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What is believed about the losses at full fidelity; on a log scale, about their logarithms.
+    """The posterior distribution of the losses at full fidelity; of their logarithms if on a log scale.
 
     Args:
         learned: the objectives, in the order of the processes.
@@ -51,7 +51,7 @@ class Posterior:
         return np.stack([mean for mean, _ in both], axis=1), np.stack([deviation for _, deviation in both], axis=1)
 
     def medians(self, inputs: Array) -> Array:
-        """Return the losses, [n, l], that are as likely to be exceeded as not, at model inputs [n, d]."""
+        """Return the median losses, [n, l], at model inputs [n, d]."""
         return from_scale(self.predict(inputs)[0], self.learned)
 
     def within_limits(self, inputs: Array) -> Array:
@@ -62,14 +62,14 @@ class Posterior:
 
 
 class Surrogate:
-    """Conditions the processes on rows, and refits their hyper-parameters each time the rows have grown by a share.
+    """Conditions the processes on observed rows, and refits hyper-parameters each time the rows have grown by a factor.
 
     Args:
         learned: the objectives.
-        most_rows: what a posterior is conditioned on at most; beyond, half are the best and half are drawn.
-        most_rows_fitted: what hyper-parameters are fitted to at most.
+        most_rows: the most rows that a posterior is conditioned on; of more, half are the best and half are random.
+        most_rows_fitted: the most rows that hyper-parameters are fitted to.
         growth: the factor by which the rows grow between two fits.
-        seed: of the draws of rows.
+        seed: of the random choice of rows.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Surrogate:
         self._num_fitted = 0
 
     def posterior(self, rows: SurrogateRows, running: Array) -> Posterior:
-        """Condition on `rows`; trials still `running` [r, d] count as if they had come to their predicted means.
+        """Condition on `rows`; `running` trials [r, d] count as if they had ended at their predicted means.
 
         Raises:
             LinAlgError: a kernel matrix is not positive definite.
@@ -100,10 +100,10 @@ class Surrogate:
         return Posterior(self._learned, processes, from_scale(means, self._learned))
 
     def _outputs(self, rows: SurrogateRows) -> Array:
-        """Return what the processes are conditioned on, [n, l]: losses on their scale, compressed where worthless.
+        """Return the processes' outputs, [n, l]: losses on the model's scale, compressed beyond the reference.
 
-        Beyond the reference point all losses are worth the same, so a model need not tell a bad loss from a worse one,
-        and one diverged training must not stretch it everywhere: the excess e becomes ``w log(1 + e / w)``.
+        Beyond the reference point all losses are equally worthless, and one diverged training must not distort the fit
+        elsewhere, so the excess e over the reference becomes ``w log(1 + e / w)``.
         """
         scaled = to_scale(rows.losses, self._learned)
         reference = to_scale(np.array([[objective.reference for objective in self._learned]]), self._learned)
@@ -133,7 +133,7 @@ class Surrogate:
 
 
 def to_scale(losses: Array, learned: Sequence[Learned]) -> Array:
-    """Return losses [n, l] on the scales they are modelled on."""
+    """Convert losses [n, l] to the scales of the model."""
     scaled = np.array(losses, dtype=np.float64)
     for column, objective in enumerate(learned):
         if objective.scale == "log":
@@ -142,7 +142,7 @@ def to_scale(losses: Array, learned: Sequence[Learned]) -> Array:
 
 
 def from_scale(scaled: Array, learned: Sequence[Learned]) -> Array:
-    """Undo `to_scale`; of a mean of logarithms this gives the median loss."""
+    """Invert `to_scale`; for a mean of logarithms this gives the median loss."""
     losses = np.array(scaled, dtype=np.float64)
     for column, objective in enumerate(learned):
         if objective.scale == "log":

@@ -71,7 +71,7 @@ def test_a_batch_that_looks_unlike_the_example_fails_the_trial() -> None:
 
 
 def test_a_stream_without_a_cluster_is_told() -> None:
-    with pytest.raises(TrialFailed, match="by the workers of a cluster alone"):
+    with pytest.raises(TrialFailed, match="only by the workers of a cluster"):
         fit(nn.Linear(3, 1), Bench(task_of(), Ranks.alone()), SETTINGS)
 
 

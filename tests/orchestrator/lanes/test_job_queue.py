@@ -98,7 +98,7 @@ def test_a_stuck_rank_that_lives_fails_the_job_with_the_first_error() -> None:
     queue.wait(9.0, zero, one)
     assert queue.jobs.heartbeat(zero) == "stay"
     queue.wait(2.0, zero, one)
-    assert queue.outcome("a").reason == "ValueError: no (rank 1; rank 0 did not end with it)"
+    assert queue.outcome("a").reason == "ValueError: no (rank 1; rank 0 did not end the job)"
     assert queue.jobs.heartbeat(zero) == queue.jobs.heartbeat(one) == "restart"
     queue.submit("b")
     assert queue.taken(zero, 1) is None  # nothing is given to a group out of step
@@ -181,7 +181,7 @@ def test_a_lane_that_ends_hands_its_job_on_and_the_last_one_returns_the_rest() -
     queue.jobs.lane_ended(0, "node lost")
     assert queue.taken(other, 0) == "a"
     queue.wait(101.0)
-    assert queue.outcome("a").reason == "lane 1 ended: nothing was heard of it for 100 s (attempt 2 of 2)"
+    assert queue.outcome("a").reason == "lane 1 ended: it sent no heartbeat for 100 s (attempt 2 of 2)"
     queue.submit("c")
     for uid in "bc":
         assert queue.outcome(uid).status == "returned"
@@ -291,17 +291,17 @@ def test_a_job_whose_workers_die_for_want_of_memory_says_so_and_ends(seen_by: st
 
 def test_a_lane_that_is_slow_to_start_is_told_from_one_whose_host_is_gone() -> None:
     queue = FakeLanes(num_lanes=2)
-    for _ in range(10):  # lane 0 imports, its host lives; of lane 1 nothing is heard at all
-        queue.box.hosts_live([0])
+    for _ in range(10):  # lane 0 imports, its trainer is alive; lane 1 is silent
+        queue.box.trainers_alive([0])
         queue.wait(50.0)
     assert queue.box.lanes[0].ended is None
-    assert queue.box.lanes[1].ended == "nothing was heard of it for 100 s"
+    assert queue.box.lanes[1].ended == "it sent no heartbeat for 100 s"
     queue.submit("a")
     zero, one = queue.group(0)
     assert queue.taken(zero, 0) == queue.taken(one, 0) == "a"
     queue.wait(1.0, zero, one)
-    queue.wait(40.0)  # the ranks hang: their job is taken from them although the host lives
-    queue.box.hosts_live([0])
+    queue.wait(40.0)  # the ranks hang: their job is taken from them although the trainer is alive
+    queue.box.trainers_alive([0])
     queue.box.tick()
     assert queue.box.orders(zero) == "restart"
 
@@ -310,18 +310,20 @@ def test_a_lane_is_not_waited_for_without_end_because_its_host_lives() -> None:
     queue = FakeLanes()
     queue.submit("a")
     while queue.box.alive():
-        queue.box.hosts_live([0])
+        queue.box.trainers_alive([0])
         queue.wait(90.0)
     assert queue.now == pytest.approx(3600.0, abs=90.0)
-    assert queue.outcome("a").reason.endswith("lane 0: nothing was heard of it for 3600 s, though its host lives")
+    assert queue.outcome("a").reason.endswith(
+        "lane 0: it sent no heartbeat for 3600 s, although its trainer process is alive"
+    )
 
 
 def test_a_host_that_dies_later_is_missed_as_soon_as_one_that_never_lived() -> None:
     queue = FakeLanes()
     for _ in range(5):
-        queue.box.hosts_live([0])
+        queue.box.trainers_alive([0])
         queue.wait(50.0)
     queue.wait(49.0)
     assert queue.box.alive() == 1
     queue.wait(2.0)
-    assert queue.box.lanes[0].ended == "nothing was heard of it for 100 s"
+    assert queue.box.lanes[0].ended == "it sent no heartbeat for 100 s"
