@@ -13,7 +13,7 @@ from selenium.webdriver import Chrome
 from paretta.dashboards.journal.journal import JOURNAL_FILE
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.server.board import open_board, open_mlflow
-from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.dashboards.tracking.views import view_link
 from tests.e2e.chromium import WIDTH, close_assistant, open_chromium, picture, wait, wait_for_text
 
@@ -46,7 +46,7 @@ def main() -> None:
             take(browser, "live.png", 1050)
             if launch.wait() != 0:
                 sys.exit("the sweep failed")
-            at, record = read_standing(sweep), SweepRecord.read(sweep)
+            at, record = read_sync_status(sweep), SweepRecord.read(sweep)
             browser.set_window_size(WIDTH, 1100)
             browser.get(view_link(record, at.experiment_id, "front", mlflow))
             wait_for_text(browser, f"trial {record.front().members[0].number}")

@@ -1,1 +1,1 @@
-"""The append-only journal of a sweep, and what is read from it."""
+"""The append-only journal of a sweep, and everything that is derived from it."""

@@ -1,4 +1,4 @@
-"""What a running sweep is doing at this moment: which trial runs where, why another waits, how long it will take."""
+"""What a running sweep is doing now: where each trial runs, why one waits, and how long the rest will take."""
 
 import time
 from collections.abc import Mapping
@@ -14,13 +14,14 @@ _ENDED: Final = tuple(status for status in STATUSES if status not in ("running",
 
 
 @dataclass(frozen=True, slots=True)
-class Doing:
-    """What one running trial does.
+class TrialActivity:
+    """What one running trial is doing.
 
     Args:
-        waits: whether it waits for others.
+        trial: the trial.
+        waits: whether it waits for other trials.
         words: what it does, or what it waits for.
-        where: the lane that trains it and the lane's node; empty where no lane has it.
+        where: the lane that trains it and the lane's node; empty if no lane has it.
     """
 
     trial: Trial
@@ -30,34 +31,34 @@ class Doing:
 
     def to_document(self) -> dict[str, Json]:
         """Return plain data for JSON."""
-        said: dict[str, Json] = {"waits": self.waits, "doing": self.words, "where": self.where}
-        return {"uid": self.trial.uid, "words": _plan_words(self.trial), "started": self.trial.started, **said}
+        state: dict[str, Json] = {"waits": self.waits, "doing": self.words, "where": self.where}
+        return {"uid": self.trial.uid, "words": _plan_words(self.trial), "started": self.trial.started, **state}
 
 
 def _plan_words(trial: Trial) -> str:
-    """Return the plan in words, which are known where it was trained; until then the answers that filled its holes."""
+    """Return the plan in words if it was trained already, else the values of its knobs."""
     knobs = ((name, value) for name, value in trial.knobs.items() if value is not None)
-    told = (f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in knobs)
-    return trial.words or ", ".join(told)
+    values = (f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in knobs)
+    return trial.words or ", ".join(values)
 
 
-def doings(record: SweepRecord) -> list[Doing]:
-    """Return what each running trial does, those that work first."""
+def trial_activities(record: SweepRecord) -> list[TrialActivity]:
+    """Return what each running trial is doing, those that do not wait first."""
     running = [trial for trial in record.trials.values() if trial.status == "running"]
-    told = {trial.uid: record.progress.get(trial.uid, {}) for trial in running}
-    measured = [uid for uid, message in told.items() if message.get("state") == MEASURING]
-    training = sum(bool(message) for message in told.values()) - len(measured)
+    messages = {trial.uid: record.progress.get(trial.uid, {}) for trial in running}
+    measured = [uid for uid, message in messages.items() if message.get("state") == MEASURING]
+    training = sum(bool(message) for message in messages.values()) - len(measured)
     found = []
     for trial in running:
-        message = told[trial.uid]
+        message = messages[trial.uid]
         if trial.uid in measured[1:]:
-            found.append(Doing(trial, True, f"waits to be measured, one artifact at a time: {measured[0]} is"))
+            found.append(TrialActivity(trial, True, f"waits to be measured, one artifact at a time: {measured[0]} is"))
         elif trial.uid in measured:
-            found.append(Doing(trial, False, "is measured"))
+            found.append(TrialActivity(trial, False, "is measured"))
         elif message:
-            found.append(Doing(trial, False, doing(message), str(message.get("where", ""))))
+            found.append(TrialActivity(trial, False, activity_words(message), str(message.get("where", ""))))
         else:
-            found.append(Doing(trial, True, _why_it_waits(record, training)))
+            found.append(TrialActivity(trial, True, _why_it_waits(record, training)))
     return sorted(found, key=lambda d: d.waits)
 
 
@@ -70,10 +71,10 @@ def _why_it_waits(record: SweepRecord, training: int) -> str:
     return "waits for a lane, or for its first epoch to end"
 
 
-def doing(message: Document) -> str:
-    """Say what a running trial does, by its last progress message.
+def activity_words(message: Document) -> str:
+    """Describe what a running trial is doing, from its last progress message.
 
-    >>> doing({"stage": "train", "epoch": 2, "num_epochs": 6, "loss": 0.5})
+    >>> activity_words({"stage": "train", "epoch": 2, "num_epochs": 6, "loss": 0.5})
     'train epoch 2 of 6, loss 0.5'
     """
     if message.get("state") == MEASURING:
@@ -85,25 +86,25 @@ def doing(message: Document) -> str:
         parts.append(f"epoch {message['epoch']}" + (f" of {message['num_epochs']}" if "num_epochs" in message else ""))
     loss = f", loss {message['loss']}" if "loss" in message else ""
     scores = message.get("scores")
-    told = [f", {name} {score}" for name, score in scores.items()] if isinstance(scores, Mapping) else []
-    return " ".join(parts) + loss + "".join(told)
+    scored = [f", {name} {score}" for name, score in scores.items()] if isinstance(scores, Mapping) else []
+    return " ".join(parts) + loss + "".join(scored)
 
 
 def num_ended(record: SweepRecord) -> int:
-    """Count the trials of the search that have ended, whatever became of them."""
+    """Count the trials of the search that have ended, in whatever state."""
     return record.count(*_ENDED)
 
 
 def asked(record: SweepRecord) -> int | None:
-    """Return how many trials the sweep's file asks for."""
+    """Return the number of trials that the sweep file asks for; None if it sets none."""
     search = record.config.get("search")
     return cast(int | None, search.get("trials")) if isinstance(search, Mapping) else None
 
 
 def seconds_left(record: SweepRecord, num_trials: int, now: float | None = None) -> float | None:
-    """Return the seconds to the end of the search: until all trials ended, or the budget is spent, if that is earlier.
+    """Estimate the seconds until the search ends: when all trials have ended, or earlier if the budget runs out.
 
-    Further trials are expected to take as long as those that ended, side by side as they ran. None before one ended.
+    Assumes that trials go on ending at the same rate as so far. None before the first one has ended.
     """
     ended = num_ended(record)
     if not ended or record.began is None:
@@ -133,12 +134,12 @@ def _budget_seconds(record: SweepRecord) -> list[float]:
     return [3600 * cast(float, budget[name]) / held for name, held in limits if held and budget.get(name) is not None]
 
 
-def now_document(record: SweepRecord, standing: str) -> dict[str, Json]:
-    """Return the same as plain data for a page.
+def now_document(record: SweepRecord, sync_status: str) -> dict[str, Json]:
+    """Return progress, estimate and activities as plain data for the live page.
 
     Args:
         record: the sweep.
-        standing: how far MLflow's record is, in words.
+        sync_status: how far the MLflow record is behind, in words.
     """
     trials = asked(record)
     left = seconds_left(record, trials) if trials and record.status == "running" else None
@@ -147,6 +148,6 @@ def now_document(record: SweepRecord, standing: str) -> dict[str, Json]:
         "ended": num_ended(record),
         "left_s": None if left is None else round(left, 1),
         "silent_s": round(max(time.time() - record.updated, 0.0), 1),
-        "standing": standing,
-        "doing": [said.to_document() for said in doings(record)],
+        "standing": sync_status,
+        "doing": [activity.to_document() for activity in trial_activities(record)],
     }

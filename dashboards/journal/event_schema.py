@@ -1,4 +1,4 @@
-"""What each event of a journal must hold, so that a damaged line is refused before anything is made of it."""
+"""The schema of journal events, with which damaged lines are rejected before they are used."""
 
 import json
 from pathlib import PurePosixPath
@@ -8,9 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from paretta.search_spaces.canonical import Document
 
-SCHEMA_VERSION: Final = 2  # 1 called a trial that was stopped early `pruned`
+SCHEMA_VERSION: Final = 2  # schema 1 called trials that were stopped early `pruned`
 _MAX_DEPTH: Final = 64
-_LAST_TIME: Final = 253402300799.0  # the end of the year 9999, the last that a date can be made of
+_LAST_TIME: Final = 253402300799.0  # the end of the year 9999, the last that `datetime` can represent
 
 
 def _one_name(name: str) -> str:
@@ -147,14 +147,14 @@ _EVENTS: Final[TypeAdapter[object]] = TypeAdapter(
 
 
 def parse_event(line: bytes) -> Document:
-    """Return the event that a journal's line holds.
+    """Parse one line of a journal.
 
-    Raises `ValueError`, in one line, where it is not valid JSON, lacks a field, has one of a wrong type, names a path
-    outside the sweep's folder, or was written in a later schema.
+    Raises `ValueError` with a one-line message if the line is not valid JSON, lacks a field, has a field of the wrong
+    type, names a path outside the sweep's folder, or was written in a later schema.
     """
     try:
         event = json.loads(line.decode(), parse_constant=_refuse_number, parse_float=_finite)
-        json.dumps(event, ensure_ascii=False).encode()  # half a surrogate pair cannot be written anywhere again
+        json.dumps(event, ensure_ascii=False).encode()  # a lone surrogate could not be written again
     except RecursionError:
         raise ValueError(f"nested deeper than {_MAX_DEPTH} levels") from None
     except UnicodeDecodeError as error:
@@ -186,7 +186,7 @@ def _require_known_schema(event: object) -> None:
 
 
 def _refuse_number(name: str) -> float:
-    raise ValueError(f"not JSON: {name} is no number")
+    raise ValueError(f"not JSON: {name} is not a number")
 
 
 def _finite(text: str) -> float:

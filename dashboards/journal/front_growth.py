@@ -1,4 +1,4 @@
-"""How the front of a sweep grows from trial to trial."""
+"""The growth of a sweep's front from trial to trial."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,11 +13,11 @@ class GrowthStep:
     """The front after a trial ended.
 
     Args:
-        number: how many trials had ended, the baseline counted.
-        time: Unix time of the ending.
+        number: number of trials that had ended, including the baseline.
+        time: Unix time at which the trial ended.
         uid: the trial that ended.
         hypervolume: see `Front.hypervolume`.
-        size: members of the front.
+        size: number of members of the front.
         best: the best value so far by meter.
     """
 
@@ -31,13 +31,13 @@ class GrowthStep:
 
 @dataclass(slots=True)
 class Growth:
-    """Follows the front from ending to ending; the hypervolume is worked out only where the front changed."""
+    """Updates the front as trials end; the hypervolume is computed only when the front changes."""
 
     front: Front
     steps: list[GrowthStep] = field(default_factory=list)
 
     def add(self, time: float, trial: Trial) -> None:
-        """Take in a trial that ended at `time`, in Unix seconds."""
+        """Add a trial that ended at `time`, in Unix seconds."""
         number, grown = len(self.steps) + 1, _with(self.front, trial)
         if self.steps and grown is self.front:
             self.steps.append(replace(self.steps[-1], number=number, time=time, uid=trial.uid))
@@ -47,7 +47,7 @@ class Growth:
 
 
 def _with(front: Front, trial: Trial) -> Front:
-    """Return the front with one more trial, or the very same front where the trial does not belong to it."""
+    """Return the front with one more trial, or the same object if the trial is not on the front."""
     if not trial.is_measured or trial.role == "confirmation":
         return front
     if (
@@ -64,7 +64,7 @@ def _with(front: Front, trial: Trial) -> Front:
 
 
 def _beats(member: Trial, trial: Trial, objectives: Sequence[Objective]) -> bool:
-    """Say whether a member is better in every objective, which spares most trials the making of a front."""
+    """Return whether a member is better in every objective, a cheap test that avoids recomputing most fronts."""
     pairs = ((o, member.value(o.meter), trial.value(o.meter)) for o in objectives)
     return all(ours is not None and its is not None and o.loss(ours) < o.loss(its) for o, ours, its in pairs)
 

@@ -1,13 +1,13 @@
-"""What a running sweep tells a monitoring system: numbers by name, worked out from its record."""
+"""The gauges that a running sweep exports to a monitoring system, computed from its record."""
 
 from dataclasses import dataclass
 from typing import Final
 
-from paretta.dashboards.journal.activity import asked, doings, num_ended, seconds_left
+from paretta.dashboards.journal.activity import asked, num_ended, seconds_left, trial_activities
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.search_spaces.results.trial import STATUSES
 
-# name -> what it says; Prometheus knows each as ray_<name>, with the sweep as a label
+# name -> description; Ray exports each to Prometheus as ray_<name>, with the sweep as a label
 GAUGES: Final = {
     "paretta_trials": "trials by status, with the label status",
     "paretta_trials_asked": "trials that the sweep's file asks for",
@@ -22,7 +22,7 @@ GAUGES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One number: the gauge's name, its further labels, its value."""
+    """One value of a gauge, with its labels besides the sweep."""
 
     name: str
     value: float
@@ -30,7 +30,7 @@ class Sample:
 
 
 def samples(record: SweepRecord) -> list[Sample]:
-    """Return every number that is known now; one that is not known yet is left out, never made up."""
+    """Return the gauges that have a value now; those without one are left out."""
     front = record.front()
     found = [Sample("paretta_trials", record.count(status), (("status", status),)) for status in STATUSES]
     found.append(Sample("paretta_front_size", len(front)))
@@ -40,7 +40,7 @@ def samples(record: SweepRecord) -> list[Sample]:
         if len(front):
             best = front.pick(prefer=objective.meter).value(objective.meter)
             found += [] if best is None else [Sample("paretta_best", best, (("meter", objective.meter),))]
-    found.append(Sample("paretta_trials_waiting", sum(said.waits for said in doings(record))))
+    found.append(Sample("paretta_trials_waiting", sum(activity.waits for activity in trial_activities(record))))
     found.append(Sample("paretta_last_event_timestamp_seconds", record.updated))
     if (trials := asked(record)) is not None:
         found.append(Sample("paretta_trials_asked", trials))

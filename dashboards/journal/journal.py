@@ -1,4 +1,4 @@
-"""The journal: every event of a sweep as one fsynced JSON line, the source from which all records are rebuilt."""
+"""The journal: every event of a sweep as one fsynced JSON line, from which all other records can be rebuilt."""
 
 import fcntl
 import json
@@ -17,21 +17,21 @@ from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.results.trial import Trial
 
 JOURNAL_FILE: Final = "journal.jsonl"
-_PROBES_S: Final = 0.5  # how long others that only ask whether it is written may hold its lock, all together
+_PROBES_S: Final = 0.5  # how long to wait for callers of `is_written`, which hold the lock for a moment
 SweepEnding: TypeAlias = Literal["done", "stopped", "failed"]
 
 
 class Journal:
-    """Appends events to a sweep's journal; an event is on the disk when the call returns it.
+    """Appends events to a sweep's journal; an event is on disk when the call that returns it is done.
 
-    A call that raises `OSError`, as on a full disk, has written nothing. One process writes a journal at a time. A line
-    that a crash cut short is dropped when the journal is opened again.
+    A call that raises `OSError`, such as on a full disk, has written nothing. Only one process at a time can write a
+    journal. A line that a crash cut short is dropped when the journal is opened again.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Open `folder`'s journal for appending, made where there is none.
+        """Open the journal in `folder` for appending, and create it if there is none.
 
-        Raises `WrongInput` while another process writes it; that right falls free with the process, however it ends.
+        Raises `WrongInput` if another process has it open; its lock is released when that process ends.
         """
         path = folder / JOURNAL_FILE
         self._file = path.open("ab", buffering=0)
@@ -41,28 +41,28 @@ class Journal:
         _drop_torn_line(path)
 
     def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> Document:
-        """Open the record: the resolved sweep document, the objectives, and facts such as digests and versions."""
+        """Record the start: the resolved sweep document, the objectives, and facts such as digests and versions."""
         goals: Json = [{"meter": o.meter, "goal": o.goal, "unit": o.unit} for o in objectives]
         return self._append("sweep", name=name, config=config, objectives=goals, facts=facts, schema=SCHEMA_VERSION)
 
     def resumed(self, facts: Document) -> Document:
-        """Record that the sweep goes on, and what is different from its start, such as versions."""
+        """Record that the sweep was resumed, and the facts that have changed since its start, such as versions."""
         return self._append("resumed", facts=facts)
 
     def trial(self, trial: Trial) -> Document:
-        """Record a trial as it stands now; the last record of a uid is the valid one."""
+        """Record the current state of a trial; the last event of a uid is the valid one."""
         return self._append("trial", trial=trial.to_document())
 
     def progress(self, uid: str, message: Document) -> Document:
-        """Record how far a running trial is: its stage, epoch and loss."""
+        """Record the progress of a running trial: its stage, epoch and loss."""
         return self._append("progress", uid=uid, message=message)
 
     def front(self, uids: tuple[str, ...]) -> Document:
-        """Freeze the front: from here on its members carry test readings."""
+        """Record that the front is frozen: from now on its members have test readings."""
         return self._append("front", members=list(uids))
 
     def end(self, status: SweepEnding, reason: str | None = None) -> Document:
-        """Close the record; a resumed sweep opens it again by its next event."""
+        """Record the end; a resumed sweep continues with its next event."""
         return self._append("end", status=status, reason=reason)
 
     def _append(self, event: str, **fields: Json) -> Document:
@@ -71,7 +71,7 @@ class Journal:
         return entry
 
     def _write(self, line: bytes) -> None:
-        """Add a line, or nothing: where the disk is full, half a line would spoil the next one."""
+        """Append the whole line or nothing: part of a line, as on a full disk, would corrupt the next one."""
         size = os.fstat(self._file.fileno()).st_size
         try:
             while line:
@@ -91,7 +91,7 @@ class Journal:
 
 
 def _locked(file: FileIO) -> bool:
-    """Take the right to write, and say whether it was free; who asks by `is_written` holds it for a moment."""
+    """Try to take the writer's lock, waiting out callers of `is_written`; return whether it was taken."""
     until = time.monotonic() + _PROBES_S
     while True:
         try:
@@ -105,13 +105,13 @@ def _locked(file: FileIO) -> bool:
 
 
 def written_elsewhere(folder: Path) -> WrongInput:
-    """Return the error that says that another process runs the sweep in `folder`."""
+    """Return the error for a sweep in `folder` that another process is running."""
     mend = "wait for it, or stop it first"
     return WrongInput(Problem(str(folder), "another process is running this sweep", mend=mend))
 
 
 def is_written(folder: Path) -> bool:
-    """Tell whether a process runs the sweep in `folder`: one that was killed leaves its journal open and unlocked."""
+    """Return whether a process is running the sweep in `folder`; a killed one has released the journal's lock."""
     with (folder / JOURNAL_FILE).open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -127,9 +127,9 @@ def _drop_torn_line(path: Path) -> None:
 
 
 def events(folder: Path, start: int = 0) -> Iterator[tuple[Document, int]]:
-    """Yield each event from byte `start` on with the position behind it; a line still being written is left out.
+    """Yield each event from byte `start` on with the position after it; a line still being written is left out.
 
-    Raises `DamagedRecord` with file and line where one is not what a journal holds.
+    Raises `DamagedRecord` with file and line if a line is not a valid event.
     """
     path = folder / JOURNAL_FILE
     with path.open("rb") as file:
@@ -146,7 +146,7 @@ def events(folder: Path, start: int = 0) -> Iterator[tuple[Document, int]]:
 
 
 def damaged_at(folder: Path, position: int, error: Exception) -> DamagedRecord:
-    """Return the error that says what is wrong with the line at byte `position` of a journal."""
+    """Return the error for the damaged line at byte `position` of a journal."""
     path = folder / JOURNAL_FILE
     with path.open("rb") as file:
         number = file.read(position).count(b"\n") + 1

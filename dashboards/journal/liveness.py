@@ -1,4 +1,4 @@
-"""Whether a sweep's driver still lives, and the command that goes on with one that does not."""
+"""Whether a sweep's driver is still alive, and the command that resumes the sweep if it is not."""
 
 import os
 import shlex
@@ -14,9 +14,9 @@ HOME_VARIABLE: Final = "PARETTA_HOME"
 
 
 def has_died(record: SweepRecord) -> bool:
-    """Tell whether the process that ran the sweep was killed before it could write an ending.
+    """Return whether the sweep's driver was killed before it could record the end.
 
-    Only a journal on the disk of its driver can tell; of one that was copied from a storage this must not be asked.
+    Valid only for a journal on the driver's own disk, where its lock can be checked, not for a copy from a storage.
     """
     try:
         return record.status == "running" and record.started > 0 and not is_written(record.folder)
@@ -25,25 +25,25 @@ def has_died(record: SweepRecord) -> bool:
 
 
 def state_words(record: SweepRecord) -> tuple[str, str | None]:
-    """Return the sweep's status and its reason; of a dead driver's sweep ``died`` and how to resume it."""
+    """Return the sweep's status and its reason; if the driver was killed, ``died`` and how to resume the sweep."""
     if has_died(record):
         return "died", f"resume with: {resume_command(record.folder, record)}"
     return record.status, record.reason
 
 
 def resume_command(folder: Path, record: SweepRecord) -> str:
-    """Return the command that goes on with the sweep in `folder`."""
+    """Return the command that resumes the sweep in `folder`."""
     joined = "" if record.facts.get("own_cluster", True) else " --address ADDRESS"
     return f"{program()} launch --resume {shlex.quote(folder.name)}{home_argument(folder)}{joined}"
 
 
 def home_argument(folder: Path) -> str:
-    """Return the option that finds the sweep in `folder` from here; empty where none is needed."""
+    """Return the command-line option that locates the sweep in `folder`; empty if none is needed."""
     home = Path(os.environ.get(HOME_VARIABLE) or "sweeps").resolve()
     return "" if folder.parent == home else f" --home {shlex.quote(str(folder.absolute().parent))}"
 
 
 def program() -> str:
-    """Return how this program is called here: by its path where its environment is not active."""
+    """Return how to call this program here: by its path if it is not on PATH."""
     called = Path(sys.argv[0])
     return str(called) if called.name == "paretta" and shutil.which("paretta") is None else "paretta"

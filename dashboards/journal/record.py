@@ -1,4 +1,4 @@
-"""A sweep as its journal tells it."""
+"""The state of a sweep, rebuilt from its journal."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,20 +19,21 @@ from paretta.search_spaces.results.trial import Role, Status, Trial
 
 @dataclass(slots=True)
 class SweepRecord:
-    """A sweep as its journal tells it.
+    """The state of a sweep, rebuilt from its journal.
 
     Args:
         config: the resolved sweep document.
         facts: digests, versions and settings found at the start.
-        limits: what the front's members must keep to; reference: what moves the hypervolume's reference point.
-        trials: the last state of each trial by uid, baseline included. One that the sweep left running when it ended is
-            ``interrupted``, and runs again when the sweep is resumed; one that misses a limit is ``infeasible``.
+        limits: the limits that members of the front must meet.
+        reference: bounds that replace parts of the hypervolume's default reference point.
+        trials: the last state of each trial by uid, baseline included. A trial that was running when the sweep ended is
+            ``interrupted`` and runs again when the sweep is resumed; one that misses a limit is ``infeasible``.
         progress: the last message of each running trial by uid.
-        frozen: uids of the final front, None while the sweep runs.
-        endings: each trial at the moment it ended, with the Unix time of the event; a trial tried again ends again.
-        status: ``running`` until an ending is written.
+        frozen: uids of the final front; None while the sweep runs.
+        endings: each trial as it ended, with the Unix time of the event; a trial that is run again has several.
+        status: ``running`` until the end is recorded.
         updated: Unix time of the last event.
-        began: Unix time at which the first trial of the search started; None before.
+        began: Unix time at which the first trial of the search started; None before that.
     """
 
     name: str = ""
@@ -60,7 +61,7 @@ class SweepRecord:
 
         Raises:
             FileNotFoundError: there is none.
-            DamagedRecord: a line of it is not what a journal holds.
+            DamagedRecord: a line of it is not a valid event.
         """
         record = cls(name=folder.name, folder=folder)
         for _ in record.follow(0):
@@ -68,9 +69,9 @@ class SweepRecord:
         return record
 
     def follow(self, start: int) -> Iterator[tuple[Document, int]]:
-        """Take in the journal from byte `start` on, and yield each event with the position behind it.
+        """Apply the journal from byte `start` on, and yield each event with the position after it.
 
-        Raises `DamagedRecord` with file and line; what stood before that line has been taken in.
+        Raises `DamagedRecord` with file and line; the events before that line have been applied.
         """
         for event, position in events(self.folder, start):
             try:
@@ -83,7 +84,7 @@ class SweepRecord:
             start = position
 
     def apply(self, event: Document) -> None:
-        """Take one event into account."""
+        """Update the state with one event."""
         self.updated = cast(float, event["time"])
         if event["event"] != "end":
             self.status, self.reason = "running", None
@@ -104,7 +105,7 @@ class SweepRecord:
                 self.interrupt()
 
     def interrupt(self) -> bool:
-        """Count what runs as interrupted, because nobody runs the sweep any more; return whether anything ran."""
+        """Mark running trials as interrupted, because no process runs the sweep any more; return whether any ran."""
         return self._change("running", "interrupted")
 
     def _change(self, status: Status, to: Status) -> bool:
@@ -126,7 +127,7 @@ class SweepRecord:
             again = before is not None and before.is_measured and trial.is_measured
             if before is None or (before.status != trial.status and not again):
                 self.endings.append((self.updated, trial))
-        if trial.role == "baseline":  # which limits may refer to
+        if trial.role == "baseline":  # limits may be relative to it
             for other in [other for other in self.trials.values() if other.is_measured]:
                 self._keep(self._judged(other))
 
@@ -138,7 +139,7 @@ class SweepRecord:
             self._states.subtract([before.status] if before else [])
 
     def _judged(self, trial: Trial) -> Trial:
-        """Return a trial that was measured as infeasible where it misses a limit of the sweep, else as complete."""
+        """Return a measured trial as ``infeasible`` if it misses a limit of the sweep, else as ``complete``."""
         if not trial.is_measured or not self.limits or trial.role in ("baseline", "confirmation"):
             return trial
         baseline = next((known for known in self.trials.values() if known.role == "baseline"), None)
@@ -149,20 +150,20 @@ class SweepRecord:
 
     def _open(self, event: Document) -> None:
         self.started = self.started or self.updated
-        self._growth = None  # what was asked before the objectives were known counts nothing
+        self._growth = None  # any growth computed before the objectives were known is void
         self.config, self.facts = cast(Document, event["config"]), cast(Document, event["facts"])
         self.limits, self.reference = limits_of(self.config), limits_of(self.config, "reference")
-        wishes_of(self.config)  # what cannot be read is told here, with its line, and not when it is first asked for
+        wishes_of(self.config)  # raises here, with the line of the event, if a wish is invalid
         goals = cast(list[Mapping[str, str]], event["objectives"])
         self.objectives = tuple(Objective(g["meter"], "max" if g["goal"] == "max" else "min", g["unit"]) for g in goals)
 
     def front(self) -> Front:
-        """Return the front of what has finished so far."""
+        """Return the front of the trials that have finished so far."""
         wishes = wishes_of(self.config)
         return Front.of(self.trials.values(), self.objectives, self.name, self.limits, wishes, reference=self.reference)
 
     def count(self, *statuses: str) -> int:
-        """Count the trials in the given states, the baseline left out."""
+        """Count the trials in the given states, excluding the baseline."""
         return sum(self._states[status] for status in statuses)
 
     def history(self) -> Sequence[GrowthStep]:
@@ -176,11 +177,11 @@ class SweepRecord:
 
 
 def limits_of(config: Document, section: str = "limits") -> tuple[Limit, ...]:
-    """Return the limits in a sweep's resolved document; none where it was written before there were any."""
+    """Return the limits in a sweep's resolved document; documents of early versions have none."""
     return parse_limits(cast(list[Json], config.get(section, [])))
 
 
 def wishes_of(config: Document) -> dict[str, Wish]:
-    """Return the named wishes in a sweep's resolved document; none where it was written before there were any."""
+    """Return the named wishes in a sweep's resolved document; documents of early versions have none."""
     wishes = cast(Mapping[str, Json], config.get("wishes", {}))
     return {name: Wish.from_document(wish) for name, wish in wishes.items()}

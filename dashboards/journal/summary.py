@@ -1,4 +1,4 @@
-"""What the record of a sweep comes to: the roles on its front, and the cost."""
+"""Summaries of a sweep's record: the roles on its front, reused stages and total cost."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _BEST: Final[Mapping[str, str]] = {
 
 
 def best(meter: str) -> str:
-    """Return the role of who is best by `meter`.
+    """Return the name of the role of the member that is best by `meter`.
 
     >>> best("size"), best("nats")
     ('smallest', 'best nats')
@@ -27,9 +27,9 @@ def best(meter: str) -> str:
 
 
 def holders(front: Front) -> dict[str, Trial]:
-    """Return who holds each role: the knee, the best of each objective, and the answers to the sweep's named wishes.
+    """Return the member with each role: the knee, the best by each objective, and one for each of the sweep's wishes.
 
-    A wish that no member meets is held by nobody.
+    A wish that no member fulfils is left out.
     """
     if not front.members:
         return {}
@@ -45,11 +45,7 @@ def holders(front: Front) -> dict[str, Trial]:
 
 
 def roles(front: Front) -> dict[str, tuple[str, ...]]:
-    """Name the roles of the members that hold any, see `holders`.
-
-    Returns:
-        roles by uid; a member may hold several.
-    """
+    """Return the roles of each member that has any, by uid; see `holders`. A member may have several."""
     held: dict[str, list[str]] = {}
     for role, trial in holders(front).items():
         held.setdefault(trial.uid, []).append(role)
@@ -57,7 +53,7 @@ def roles(front: Front) -> dict[str, tuple[str, ...]]:
 
 
 def alias(role: str) -> str:
-    """Return a role as one word: what MLflow's registry calls its holder.
+    """Return a role as one word, used as its alias in MLflow's registry.
 
     >>> alias("most accurate")
     'most-accurate'
@@ -66,7 +62,7 @@ def alias(role: str) -> str:
 
 
 def reused_words(trial: Trial) -> str:
-    """Say which of the trial's stages were carried out before, and by whom; empty where it carried out all.
+    """Describe which of the trial's stages were reused and from which trial; empty if it computed all of them itself.
 
     >>> from paretta.search_spaces.space.plan import Plan
     >>> trial = Trial("0004", 4, Plan(()), 0, "complete", reused=({"stages": ["prune", "distill"], "trial": "0002"},))
@@ -79,7 +75,7 @@ def reused_words(trial: Trial) -> str:
 
 
 def total_cost(record: SweepRecord) -> dict[str, float]:
-    """Add up what the trials cost, the baseline included, by the names of `Trial.cost`."""
+    """Return the total cost of all trials, including the baseline, by the names of `Trial.cost`."""
     totals: dict[str, float] = {}
     for trial in record.trials.values():
         for name, amount in trial.cost.items():

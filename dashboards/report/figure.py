@@ -1,4 +1,4 @@
-"""The front as a still picture, for a README or a page that runs no scripts."""
+"""The front as a static picture, for a README or a page without scripts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -17,9 +17,9 @@ _MOST_ROLES: Final = 4
 
 
 def front_picture(front: Front, path: Path) -> None:
-    """Draw the front into `path`, as PNG or SVG by its ending: each objective but the last across, the last one up.
+    """Draw the front to `path`, a PNG or SVG file: one plot per objective but the last, which is on every y axis.
 
-    Diamonds are the front with its 95 % intervals, open circles what it dominates, the square is the baseline.
+    Diamonds are the front with its 95 % intervals, open circles dominated trials, the square is the baseline.
     """
     from matplotlib import rc_context  # noqa: PLC0415  heavy
     from matplotlib.figure import Figure  # noqa: PLC0415
@@ -31,7 +31,7 @@ def front_picture(front: Front, path: Path) -> None:
     num_trials = sum(trial.role == "trial" for trial in front.trials)
     title = f"{front.sweep}: {len(front)} on the front, of {num_trials} trials"
     figure.suptitle(title, color=_INK, fontsize=11, parse_math=False)
-    with rc_context({"svg.hashsalt": "paretta"}):  # without a date and random ids, equal fronts give equal files
+    with rc_context({"svg.hashsalt": "paretta"}):  # no date and no random ids, so that equal fronts give equal files
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
@@ -71,7 +71,7 @@ def _name_roles(axes: "Axes", front: Front, across: Objective, up: Objective) ->
         (x,), (y,) = _places([trial], across, up)
         text = ", ".join(held[trial.uid])
         named = axes.annotate(text, (x, y), textcoords="offset points", xytext=(7, -11), fontsize=8, color=_INK)
-        named.set_path_effects([withStroke(linewidth=2, foreground=_PAPER)])  # readable among marks, and hides none
+        named.set_path_effects([withStroke(linewidth=2, foreground=_PAPER)])  # readable among marks without hiding them
 
 
 def _label(axes: "Axes", front: Front, across: Objective, up: Objective) -> None:

@@ -1,4 +1,4 @@
-"""Tables and the picture of a sweep written to files of the user's choice."""
+"""Writing the tables and the picture of a sweep to files that the user names."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,5 +17,8 @@ _WRITERS: Final[Mapping[str, Callable[[SweepRecord, Path], None]]] = {
 
 
 def write_files(record: SweepRecord, kind: str, path: Path) -> None:
-    """Write the front as ``json`` (``schemas/front.schema.json``) or ``picture``, trials as ``csv`` or ``parquet``."""
+    """Write the front as ``json`` (see ``dashboards/schemas/front.schema.json``) or ``picture``.
+
+    The kinds ``csv`` and ``parquet`` write all trials as a table.
+    """
     _WRITERS[kind](record, path)

@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML file that needs no network, no server and no neighbour."""
+"""The report of a sweep: one self-contained HTML file that needs no network and no server."""
 
 import json
 import shlex
@@ -40,16 +40,16 @@ def write_report(record: SweepRecord, path: Path, *, at: str | None = None) -> N
 
     Args:
         record: the sweep.
-        path: of the HTML file.
-        at: the option that tells `paretta pull` where the sweep is, for the commands on the page; by default
-            ``--home`` with the folder above the sweep's, and empty where no option is needed.
+        path: the HTML file.
+        at: the option with which `paretta pull` finds the sweep, for the commands on the page; by default ``--home``
+            with the parent of the sweep's folder; empty if no option is needed.
     """
     path.write_text(render(report_data(record, at=at)), encoding="utf-8")
 
 
 def render(data: Mapping[str, Json], *, scripts: Sequence[str] = SCRIPTS) -> str:
-    """Put data, styles and scripts into the page."""
-    # "<" is written as an escape, so that no text of a trial can end the script that carries it.
+    """Insert data, styles and scripts into the page."""
+    # "<" is escaped, so that no text of a trial can end the script element that contains the data
     carried = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     title = str(data["sweep"]).replace("&", "&amp;").replace("<", "&lt;")
     page = (STATIC / "report.html").read_text(encoding="utf-8")
@@ -65,19 +65,19 @@ def render(data: Mapping[str, Json], *, scripts: Sequence[str] = SCRIPTS) -> str
 
 
 def live_page(data: Mapping[str, Json], links: Mapping[str, str]) -> str:
-    """Return the page as a server shows it: it asks for ``data.json`` beside it and draws itself anew.
+    """Return the live page: it polls ``data.json`` beside it and redraws itself.
 
     Args:
         data: `report_data` with ``now`` and ``version``.
-        links: further pages by their names.
+        links: URLs of further pages by name.
     """
-    page = render({**data, "links": dict(links)}, scripts=("news.js", *SCRIPTS))
-    # on its own server the page may ask for its data, and nothing else
+    page = render({**data, "links": dict(links)}, scripts=("poll.js", *SCRIPTS))
+    # the page may connect only to its own server
     return page.replace("default-src 'none';", "default-src 'none'; connect-src 'self';", 1)
 
 
 def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json]:
-    """Return all that the page shows, as plain data; trials are kept short, for there may be thousands."""
+    """Return everything that the page shows as plain data; trials are compact, because there may be thousands."""
     if has_died(record):
         record.interrupt()
     home = f"--home {shlex.quote(str(record.folder.absolute().parent))}"
@@ -122,9 +122,9 @@ def _objective(objective: Objective, front: Front) -> Json:
 
 
 def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], *, on_front: bool) -> dict[str, Json]:
-    """Return a trial with short names: v, l, h are value and interval by objective, t the same on the test split.
+    """Return a trial with short keys: v, l, h are value, low and high by objective, t the same on the test split.
 
-    k is the answer by knob: ``none`` where a step was left out, and nothing where the knob was not asked.
+    k is the value of each knob: ``none`` if a step was left out, null if the knob was not reached.
     """
     meters = [objective.meter for objective in front.objectives]
     document: dict[str, Json] = {
@@ -151,7 +151,7 @@ def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], 
 
 
 def _limit(limit: Limit, front: Front) -> Json:
-    """Return a limit of the sweep with its bound on the axis of its objective; None where it is in another unit."""
+    """Return a limit of the sweep; its bound is None if it is in another unit than the objective."""
     meters = [objective.meter for objective in front.objectives]
     index = meters.index(limit.meter) if limit.meter in meters else None
     baseline = front.baseline.readings.get(limit.meter) if front.baseline else None
@@ -161,7 +161,7 @@ def _limit(limit: Limit, front: Front) -> Json:
 
 
 def _axes(trial: Trial, front: Front) -> Json:
-    """Place a member where `Front` compares it, see `Objective.axis`; the plain loss where there is no baseline."""
+    """Return a member's coordinates on the scales of `Objective.axis`; plain losses if there is no baseline."""
     places: list[Json] = []
     for objective in front.objectives:
         value = trial.value(objective.meter)
@@ -185,7 +185,7 @@ def _seconds(reading: Reading | None) -> Json:
 
 
 def _times(trial: Trial, front: Front) -> dict[str, Json]:
-    """Return the absolute time of each ratio of times, and a mark for what was read while other work disturbed it."""
+    """Return the absolute time of each latency ratio, and a mark on readings that other load disturbed."""
     readings = [trial.readings.get(objective.meter) for objective in front.objectives]
     marks: list[Json] = [reading is not None and bool(reading.details.get("contended")) for reading in readings]
     return {"seconds": [_seconds(reading) for reading in readings], "contended": marks}
@@ -193,9 +193,10 @@ def _times(trial: Trial, front: Front) -> dict[str, Json]:
 
 def _growth(steps: Sequence[GrowthStep]) -> list[Json]:
     """Keep the steps where the front changed, and the last: ``[trials ended, hypervolume, members]``."""
-    kept = [step for before, step in zip([None, *steps], steps, strict=False) if before is None or _moved(before, step)]
+    pairs = zip([None, *steps], steps, strict=False)
+    kept = [step for before, step in pairs if before is None or _changed(before, step)]
     return [[s.number, float(f"{s.hypervolume:.6g}"), s.size] for s in [*kept, *steps[-1:]]]
 
 
-def _moved(before: GrowthStep, step: GrowthStep) -> bool:
+def _changed(before: GrowthStep, step: GrowthStep) -> bool:
     return (before.hypervolume, before.size) != (step.hypervolume, step.size)

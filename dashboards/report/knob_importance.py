@@ -1,4 +1,4 @@
-"""How much of what a sweep measured each knob explains by itself."""
+"""Knob importance: the share of each meter's variance that a knob explains by itself."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -18,8 +18,8 @@ _PER_GROUP: Final = 5  # with fewer trials in a group, chance explains too much
 def influence(trials: Sequence[Trial], objectives: Sequence[Objective]) -> dict[str, dict[str, float]]:
     """Return, by meter and knob, the share of the meter's variance that the knob explains alone, 0..1.
 
-    Takes the complete trials. A knob that was not asked in a trial counts as a value of its own. Meters that are
-    compared as ratios (see `Objective.axis`) are taken as logarithms. Empty where fewer than twelve trials speak.
+    Only measured trials count. "Not reached" is treated as one more value of a knob. Meters that are compared by ratio
+    (see `Objective.axis`) are transformed to logarithms. Empty if there are fewer than twelve measured trials.
     """
     finished = [t for t in trials if t.is_measured and t.role == "trial"]
     finished = [t for t in finished if all(t.value(o.meter) is not None for o in objectives)]
@@ -37,9 +37,9 @@ def influence(trials: Sequence[Trial], objectives: Sequence[Objective]) -> dict[
 
 
 def explained_share(values: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
-    """Return epsilon squared: the share of variance between groups, corrected for what chance alone would give.
+    """Return epsilon squared: the share of variance between groups, corrected for chance.
 
-    ``(SSB - (k - 1) MSW) / SST`` with ``MSW = SSW / (n - k)`` (Kelley 1935); below zero is given as zero.
+    ``(SSB - (k - 1) MSW) / SST`` with ``MSW = SSW / (n - k)`` (Kelley 1935); negative values are returned as zero.
 
     Args:
         values: [n].
@@ -58,7 +58,7 @@ def explained_share(values: NDArray[np.float64], groups: NDArray[np.int64]) -> f
 
 
 def _groups(answers: Sequence[Json]) -> NDArray[np.int64]:
-    """Number the answers: each of a few by itself, many numbers in parts of equal count, none as a group too."""
+    """Assign a group to each answer: one per distinct value, or quantile bins if there are many numbers."""
     numbers = sorted(float(a) for a in answers if isinstance(a, int | float) and not isinstance(a, bool))
     most = min(max(len(answers) // _PER_GROUP, 2), _MOST_GROUPS)
     if len(set(numbers)) <= most:

@@ -1,4 +1,4 @@
-"""The trials of a sweep as a table: a pandas frame, CSV, Parquet, and `front.json` with its schema."""
+"""The trials of a sweep as a table (pandas, CSV, Parquet), and the front as `front.json`."""
 
 import json
 import math
@@ -15,16 +15,16 @@ from paretta.search_spaces.results.trial import Trial
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-FRONT_SCHEMA_VERSION: Final = 2  # 1 counted `pruned` trials, and those that miss a limit as `complete`
+FRONT_SCHEMA_VERSION: Final = 2  # schema 1 had the state `pruned`, and counted trials that miss a limit as `complete`
 FRONT_SCHEMA: Final = Path(__file__).parents[1] / "schemas" / "front.schema.json"
 
 
 def to_frame(trials: Front | Iterable[Trial]) -> "DataFrame":
-    """Return one row a trial.
+    """Return a table with one row per trial.
 
-    Columns: ``uid, number, role, status, words``; per meter ``<meter>, <meter>_low, <meter>_high`` in base units and
-    ``test_<meter>`` where the test split was read; ``knob.<name>``; ``cost.<name>``; ``seed, artifact, reason``. A
-    front gives its members, with a column ``front_role``.
+    Columns: ``uid, number, role, status, words``; per meter ``<meter>, <meter>_low, <meter>_high`` in base units, and
+    ``test_<meter>`` if the test split was read; ``knob.<name>``; ``cost.<name>``; ``seed, artifact, reason``. For a
+    `Front` the rows are its members, with an additional column ``front_role``.
     """
     import pandas  # noqa: PLC0415  heavy
 
@@ -55,7 +55,7 @@ def _row(trial: Trial) -> dict[str, object]:
 
 
 def front_document(front: Front) -> dict[str, Json]:
-    """Return the front as plain data; `schemas/front.schema.json` describes it."""
+    """Return the front as plain data, as described by ``dashboards/schemas/front.schema.json``."""
     held = roles(front)
     objectives: list[Json] = [{"meter": o.meter, "goal": o.goal, "unit": o.unit} for o in front.objectives]
     members: list[Json] = [{"roles": list(held.get(trial.uid, ())), **_member(trial)} for trial in front]
@@ -108,7 +108,7 @@ def write_csv(trials: Front | Iterable[Trial], path: Path) -> None:
 
 
 def write_parquet(trials: Front | Iterable[Trial], path: Path) -> None:
-    """Write `to_frame` as Parquet; as that has one type in a column, answers of several types become JSON text."""
+    """Write `to_frame` as Parquet; a column with values of several types is written as JSON text."""
     frame = to_frame(trials)
     for name in frame.columns:
         values = [value for value in frame[name] if not _is_missing(value)]
@@ -118,7 +118,7 @@ def write_parquet(trials: Front | Iterable[Trial], path: Path) -> None:
 
 
 def _parquet_type(value: object) -> type:
-    """Return the type that Parquet gives a value: whole numbers and others share one."""
+    """Return the type of a value's Parquet column; integers and floats share one."""
     return float if isinstance(value, int | float) and not isinstance(value, bool) else type(value)
 
 

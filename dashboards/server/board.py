@@ -30,7 +30,7 @@ from paretta.dashboards.tracking.store import (
     probe,
     without_login,
 )
-from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.dashboards.tracking.views import run_link, view_link
 from paretta.search_spaces.errors import ParettaError, first_line
 
@@ -143,7 +143,7 @@ def links(home: Path, server: str) -> list[str]:
             records.append(SweepRecord.read(path.parent))
         except (ParettaError, OSError) as error:
             damaged.append(f"{path.parent.name}: {first_line(error)}")
-    recorded = [(record, at) for record in records if (at := read_standing(record.folder)).run_id]
+    recorded = [(record, at) for record in records if (at := read_sync_status(record.folder)).run_id]
     recorded.sort(key=lambda pair: pair[0].started, reverse=True)
     lines = damaged
     for record, at in recorded:

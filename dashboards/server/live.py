@@ -22,7 +22,7 @@ from paretta.dashboards.journal.liveness import has_died, state_words
 from paretta.dashboards.report.html_report import STATIC, live_page, report_data
 from paretta.dashboards.server.server_process import address, is_loopback
 from paretta.dashboards.tracking.journal_tail import Tail
-from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import ParettaError, first_line
 
@@ -70,7 +70,7 @@ class LiveSweep:
             self._take_in_news()
             if not self._data:
                 self._data = report_data(self._tail.record, at=self._at)
-            now = now_document(self._tail.record, str(read_standing(self._folder)))
+            now = now_document(self._tail.record, str(read_sync_status(self._folder)))
             status, reason = state_words(self._tail.record)
             version = f"{self._tail.position}-died" if status == "died" else self._tail.position
             return {**self._data, "status": status, "reason": reason, "version": version, "now": now}

@@ -1,4 +1,4 @@
-// What all drawings share: sharp canvases in the page's colours, axes with round ticks, and marks told apart by shape.
+// Shared by all charts: sharp canvases in the page's colours, axes with round ticks, and marks that differ in shape.
 function palette() {
   const style = getComputedStyle(document.documentElement);
   const probe = document.body.appendChild(element("i"));
@@ -24,7 +24,7 @@ function scaleOf(low, high, log, from, to, room = 70, unit = "") {
   const place = value => from + (f(value) - a) / (b - a) * (to - from);
   place.inside = value => value >= low && value <= high;
   place.ticks = log ? logTicks(low, high) : linearTicks(low, high, Math.max(2, Math.round(Math.abs(to - from) / room)));
-  if (unit === "share") place.ticks = place.ticks.filter(tick => tick >= 0 && tick <= 1);  // the margin of the drawing may go further
+  if (unit === "share") place.ticks = place.ticks.filter(tick => tick >= 0 && tick <= 1);  // the chart's margin may extend beyond 0..1
   return place;
 }
 
@@ -51,7 +51,7 @@ function tickText(value, unit) {
   return unit === "ratio" ? +value.toPrecision(3) + "x" : quantity(value, unit);
 }
 
-// The two ends of an axis, with as many digits as it takes to tell them apart.
+// The labels of an axis's two ends, with enough digits to distinguish them.
 function endTexts(ends, unit) {
   const texts = digits => ends.map(end => tickText(+end.toPrecision(digits), unit));
   const told = [2, 3, 4].find(digits => new Set(texts(digits)).size === 2);

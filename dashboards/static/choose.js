@@ -1,4 +1,4 @@
-// The choice of one member by limits and a preference, by the same rules as `paretta pull`.
+// Selects one member by limits and a preference, by the same rules as `paretta pull`.
 function fits(trial, limits, objectives) {
   return objectives.every((objective, i) => limits[i] === null || trial.v[i] !== null
     && (objective.goal === "min" ? trial.v[i] <= limits[i] : trial.v[i] >= limits[i]));
@@ -32,7 +32,7 @@ function pullCommand(sweep, at, limits, prefer, objectives) {
   return parts.concat(at || [], "--to ./model").join(" ");
 }
 
-// The shortest wish that `paretta pull` answers with exactly this member: its own values as limits, coarse digits first.
+// The shortest wish for which `paretta pull` selects exactly this member: its own values as limits, with few digits.
 function wishFor(trial, members, objectives) {
   const best = ["knee", ...objectives.map(objective => objective.meter)]
     .find(prefer => choose(members, objectives.map(() => null), prefer, objectives) === trial);

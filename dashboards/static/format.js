@@ -1,4 +1,4 @@
-// Values with units, written as the command line writes them.
+// Formats values with units as the command line does.
 const SCALES = { B: [[1e6, "MB"], [1e3, "kB"], [1, "B"]], s: [[1, "s"], [1e-3, "ms"], [1e-6, "µs"]], J: [[1, "J"], [1e-3, "mJ"], [1e-6, "µJ"]] };
 
 function quantity(value, unit) {
@@ -14,7 +14,7 @@ function interval(low, high, unit) {
   return low === null || high === null || low === undefined ? "" : `${quantity(low, unit)} – ${quantity(high, unit)}`;
 }
 
-// What stands small below a value: its interval, the time of a ratio of times, and a mark where other work disturbed it.
+// The small text below a value: its interval, the absolute time of a latency ratio, and a mark if other load disturbed it.
 function beside(trial, i, unit) {
   const seconds = trial.seconds && trial.seconds[i];
   return [interval(trial.l[i], trial.h[i], unit), seconds ? quantity(seconds, "s") : "", trial.contended && trial.contended[i] ? "disturbed" : ""].filter(Boolean).join(" · ");

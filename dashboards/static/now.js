@@ -1,10 +1,10 @@
-// What a running sweep does at this moment; only where a server says so.
+// What a running sweep is doing now; shown only on the live page, which a server feeds.
 function fillNow(app) {
   const { now } = app.data, panel = document.getElementById("now-panel");
   panel.hidden = !now || app.data.status !== "running";
   if (panel.hidden) return;
   const left = now.left_s === null ? "no estimate before the first trial ends" : `about ${duration(now.left_s)} left`;
-  const silent = now.silent_s > 30 ? `, nothing heard for ${duration(now.silent_s)}` : "";
+  const silent = now.silent_s > 30 ? `, no event for ${duration(now.silent_s)}` : "";
   document.getElementById("now-words").textContent = `${now.ended} of ${now.asked} trials ended, ${left}${silent}.`;
   const bar = document.getElementById("now-bar");
   bar.max = now.asked || 1; bar.value = now.ended;

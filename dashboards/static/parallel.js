@@ -1,4 +1,4 @@
-// Every complete trial as a line over its knobs and readings; ranges kept by brushing.
+// Parallel coordinates: every complete trial as a line over its knobs and readings, filtered by brushing.
 class Parallel {
   constructor(app, where) {
     this.app = app; this.brushes = new Map();
@@ -114,7 +114,7 @@ class Parallel {
   }
 }
 
-// Whether the middle value lies more in the middle of a logarithmic scale than of a plain one.
+// Whether the median lies closer to the middle of a logarithmic scale than of a linear one.
 function spreadsByFactors(values) {
   const sorted = [...values].sort((a, b) => a - b), low = sorted[0], high = sorted.at(-1), middle = sorted[sorted.length >> 1];
   if (low <= 0 || high / low < 8) return false;
@@ -128,6 +128,6 @@ function drawInfluence(app, where) {
     element("h3", {}, `What moves ${meter}`),
     ...Object.entries(byKnob).sort((a, b) => b[1] - a[1]).slice(0, 8).map(([knob, share]) => element("div", { class: "bar" },
       element("span", { title: knob }, knob), element("span", {}, element("i", { style: null, "data-share": share })), element("b", {}, Math.round(share * 100) + " %")))))),
-  element("p", { class: "hint" }, "Share of the variance that a knob explains by itself, over the complete trials (epsilon squared); what knobs do together is not in it, and below fifty trials it is rough."));
+  element("p", { class: "hint" }, "Share of the variance over the complete trials that a knob explains by itself (epsilon squared). Interactions of knobs are not included, and with fewer than fifty trials it is a rough estimate."));
   for (const bar of where.querySelectorAll("i")) bar.style.width = Math.max(bar.dataset.share * 100, .5) + "%";
 }

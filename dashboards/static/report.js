@@ -1,4 +1,4 @@
-// The page: one state (limits, preference, choice, points side by side) and everything that is drawn from it.
+// The page: its state (limits, preference, choice, compared points) and everything that is drawn from it.
 const app = {
   data: JSON.parse(document.getElementById("data").textContent),
   picked: null, byHand: false, pinned: new Set(), prefer: "knee", brushed: null, drawings: [], shown: [],
@@ -10,7 +10,7 @@ const app = {
     new ResizeObserver(() => this.drawAll()).observe(document.body);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.recolour());
     document.getElementById("theme").addEventListener("click", event => this.theme(event.target));
-    if (this.data.now) followNews(this);
+    if (this.data.now) pollData(this);
   },
 
   build() {
@@ -37,16 +37,16 @@ const app = {
     document.getElementById("config").textContent = data.config;
     document.getElementById("facts").textContent = data.facts;
     document.getElementById("front-hint").textContent = !this.members.length ? "Nothing is on the front yet."
-      : (data.best_effort ? "No trial keeps to the sweep's limits; these come nearest. " : "")
+      : (data.best_effort ? "No trial meets the sweep's limits; these miss them by least. " : "")
         + (data.frozen ? "The test split was read once, for these points only." : "The test split is read when the sweep ends.") + " Intervals are 95 %. Click a heading to sort."
         + (data.timed_on.length ? ` Times are of ${data.timed_on.join("; ")}.` : "");
-    document.getElementById("sweep-limits").textContent = data.limits.length ? `The sweep keeps its front to: ${data.limits.map(l => l.words).join("; ")}.` : "";
+    document.getElementById("sweep-limits").textContent = data.limits.length ? `Limits of the sweep: ${data.limits.map(l => l.words).join("; ")}.` : "";
     this.colours = palette();
   },
 
-  // Take in newer data: build everything again, and keep what the reader has set, chosen, opened and turned.
+  // Replace the data: rebuild everything, but keep what the reader has set, chosen, opened and rotated.
   renew(data) {
-    if (document.querySelector("input:active, canvas:active, select:focus")) return;  // in the middle of a gesture; ask again
+    if (document.querySelector("input:active, canvas:active, select:focus")) return;  // in the middle of a gesture; the next poll tries again
     const kept = { picked: this.byHand && this.picked && this.picked.uid, pinned: [...this.pinned].map(t => t.uid), view: this.drawings.map(d => d.state ? d.state() : null) };
     const focused = document.activeElement && document.activeElement.getAttribute("aria-label"), scroll = document.getElementById("front").closest(".scroll").scrollTop;
     for (const drawing of this.drawings) if (drawing.end) drawing.end();
@@ -145,7 +145,7 @@ const app = {
     this.byHand = true;
     const wish = wishFor(trial, this.members, this.objectives);
     this.show(trial, pullCommand(this.data.sweep, this.data.at, wish.limits, wish.prefer, this.objectives));
-    const frame = trial.row.closest(".scroll"), top = trial.row.offsetTop - 40;  // the page itself stays where it is
+    const frame = trial.row.closest(".scroll"), top = trial.row.offsetTop - 40;  // scroll the table, not the page
     if (top < frame.scrollTop || top + trial.row.offsetHeight > frame.scrollTop + frame.clientHeight - 40) frame.scrollTop = top;
   },
 

@@ -4,7 +4,7 @@ class Scatter {
     this.app = app; this.x = x; this.y = y;
     const [ox, oy] = [app.objectives[x], app.objectives[y]];
     this.near = element("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
-    this.canvas = element("canvas", { tabindex: "0", role: "application", "aria-label": `${oy.meter} against ${ox.meter}. Arrow keys walk along the front, Enter puts a point side by side.` });
+    this.canvas = element("canvas", { tabindex: "0", role: "application", "aria-label": `${oy.meter} against ${ox.meter}. Arrow keys move along the front, Enter adds a point to the comparison.` });
     this.note = element("span", { class: "note" });
     this.figure = element("figure", { class: "panel" },
       element("figcaption", {}, `${oy.meter} against ${ox.meter}`, element("label", {}, this.near, " near the front")), this.canvas, this.note);
@@ -93,7 +93,7 @@ class Scatter {
     pen.stroke(); pen.setLineDash([]);
   }
 
-  // The sweep's own limits: a line, with strokes on the side that is out of bounds.
+  // The sweep's own limits: a line, hatched on the infeasible side.
   bounds(pen, box, px, py, colours) {
     pen.strokeStyle = colours.bad; pen.lineWidth = 1.2; pen.beginPath();
     for (const { i, bound, side } of this.app.data.limits) {

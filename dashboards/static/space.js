@@ -1,10 +1,10 @@
-// Three objectives as a space that turns: better lies towards the near lower corner, the front hangs on lines to the floor.
+// Three objectives as a rotating 3-D plot: better is towards the near lower corner; lines drop from the front to the floor.
 class SpaceView {
   constructor(app, axes) {
     this.app = app; this.axes = axes; this.turn = -.7; this.tilt = .42;
     this.spinning = !matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.button = element("button", { type: "button", onclick: () => this.spin(!this.spinning) });
-    this.canvas = element("canvas", { tabindex: "0", role: "application", "aria-label": "Three objectives in space. Arrow keys turn it, space stops or starts the turning." });
+    this.canvas = element("canvas", { tabindex: "0", role: "application", "aria-label": "Three objectives in 3-D. Arrow keys rotate it, space stops or starts the rotation." });
     this.figure = element("figure", { class: "panel" }, element("figcaption", {}, "all three, in space", this.button), this.canvas);
     this.trials = app.measured.filter(t => axes.every(i => t.v[i] !== null));
     this.scales = axes.map(i => this.scale(i));

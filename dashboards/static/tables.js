@@ -34,7 +34,7 @@ function frontRow(app, trial) {
     element("td", {}, trial.words));
 }
 
-// A trial that no other one beats beyond the intervals: it cannot be pulled by a wish, so it offers no choice.
+// An undecided trial: off the front, but not dominated beyond the intervals. No wish selects it, so it has no button.
 function undecidedRow(app, trial) {
   return element("tr", {}, element("td", { title: "off the front, but not distinguishable from it" }, "≈"), element("td", {}, trial.uid),
     ...app.objectives.map((o, i) => element("td", { class: "number" }, quantity(trial.v[i], o.unit), element("small", {}, beside(trial, i, o.unit)))),
@@ -75,7 +75,7 @@ function measured(objective, value, low, high) {
   return quantity(value, objective.unit) + (between && ` (${between})`);
 }
 
-// What became of each layer of the chosen points: bits of its weights, share of zeros, shape, why it is in floats.
+// Each layer of the compared points: bits of its weights, share of zeros, shape, and why it computes in floats.
 function layerRows(app, chosen) {
   const layers = chosen.map(t => app.data.layers[t.uid] || {}), names = [...new Set(layers.flatMap(Object.keys))];
   return names.map(name => [`layer ${name}`, layers.map(of => of[name]

@@ -16,7 +16,7 @@ from typing import Final, Self
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.journal_tail import Tail
 from paretta.dashboards.tracking.store import (
-    StoreAway,
+    StoreUnavailable,
     default_artifacts,
     default_uri,
     open_store,
@@ -24,7 +24,7 @@ from paretta.dashboards.tracking.store import (
     without_password,
 )
 from paretta.dashboards.tracking.sync import Publication
-from paretta.dashboards.tracking.sync_status import Standing, read_standing, write_standing
+from paretta.dashboards.tracking.sync_status import SyncStatus, read_sync_status, write_sync_status
 from paretta.search_spaces.errors import Problem, WrongInput
 
 LOCK_FILE: Final = "publisher.lock"
@@ -40,7 +40,7 @@ def publish_sweep(
     *,
     experiment: str | None = None,
     patience: float = 60.0,
-) -> Standing:
+) -> SyncStatus:
     """Write the record of a sweep to MLflow, from its journal alone; what is there already is left as it is.
 
     Args:
@@ -51,7 +51,7 @@ def publish_sweep(
 
     Raises:
         WrongInput: the store cannot be reached at the start, or another publisher is at work on the sweep.
-        StoreAway: the store stayed away for longer than `patience`.
+        StoreUnavailable: the store stayed away for longer than `patience`.
     """
     folder = source.folder if isinstance(source, SweepRecord) else source
     uri = tracking_uri or default_uri(folder.parent)
@@ -64,7 +64,7 @@ def publish_sweep(
             try:
                 publication.update()
                 return _note(folder, uri, tail, publication)
-            except StoreAway:
+            except StoreUnavailable:
                 if backoff.waited >= patience:
                     raise
                 backoff.wait(publication.writes)
@@ -113,7 +113,7 @@ def publisher_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 def follow_journal(
     folder: Path, tracking_uri: str, *, experiment: str | None = None, driver: int | None = None
-) -> Standing:
+) -> SyncStatus:
     """Publish a sweep while its journal grows, until it is over and all of it is in the store.
 
     A store that stays away delays the record and nothing else. With `driver`, the id of the process that writes the
@@ -131,9 +131,9 @@ def follow_journal(
                 publication = publication or _open(tail, tracking_uri, experiment)
                 if pending:
                     publication.update()
-            except StoreAway as away:
+            except StoreUnavailable as away:
                 uri = without_password(tracking_uri)
-                write_standing(folder, replace(read_standing(folder), tracking_uri=uri, away=str(away)))
+                write_sync_status(folder, replace(read_sync_status(folder), tracking_uri=uri, away=str(away)))
                 backoff.wait(publication.writes if publication else 0)
                 continue
             standing = _note(folder, tracking_uri, tail, publication)
@@ -143,10 +143,10 @@ def follow_journal(
             time.sleep(_POLL)
 
 
-def _note(folder: Path, tracking_uri: str, tail: Tail, publication: Publication) -> Standing:
+def _note(folder: Path, tracking_uri: str, tail: Tail, publication: Publication) -> SyncStatus:
     uri, ids = without_password(tracking_uri), (publication.experiment_id, publication.run_id)
-    write_standing(folder, Standing(uri, *ids, position=tail.position, refused=publication.refused))
-    return read_standing(folder)
+    write_sync_status(folder, SyncStatus(uri, *ids, position=tail.position, refused=publication.refused))
+    return read_sync_status(folder)
 
 
 class Publisher:
@@ -195,11 +195,11 @@ class Publisher:
             stdin.write(f"{self._tracking_uri}\n".encode())
         return process
 
-    def standing(self) -> Standing:
+    def status(self) -> SyncStatus:
         """Say how far the record is behind."""
-        return read_standing(self._folder)
+        return read_sync_status(self._folder)
 
-    def close(self, timeout: float = 60.0) -> Standing:
+    def close(self, timeout: float = 60.0) -> SyncStatus:
         """Wait up to `timeout` seconds until all is in the store, then end the process; call it after the end event.
 
         A process that died is started once more. What is still missing then, `publish_sweep` brings later.
@@ -212,7 +212,7 @@ class Publisher:
         except subprocess.TimeoutExpired:
             self._process.terminate()
             self._process.wait()
-        return self.standing()
+        return self.status()
 
     def __enter__(self) -> Self:
         """Use as a context manager: closes at the end."""

@@ -39,13 +39,13 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
 }
 
 
-class StoreAway(ParettaError):
+class StoreUnavailable(ParettaError):
     """The store did not answer, or answered that it cannot now: nothing is lost, call again later."""
 
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Turn what MLflow, its database or the network raise into `StoreAway`."""
+    """Turn what MLflow, its database or the network raise into `StoreUnavailable`."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
@@ -53,7 +53,7 @@ def store_errors() -> Iterator[None]:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
         # what it came from may name the store with its password, and would be told with it
-        raise StoreAway(without_password(first_line(error))) from None
+        raise StoreUnavailable(without_password(first_line(error))) from None
 
 
 def default_uri(home: Path) -> str:
@@ -104,7 +104,7 @@ def is_server(tracking_uri: str) -> bool:
 def open_store(tracking_uri: str) -> "MlflowClient":
     """Return a client of the store; a database that is new is created first, once, whoever else comes at that moment.
 
-    Imports MLflow, which costs seconds of CPU. Raises `StoreAway` where the database cannot be made.
+    Imports MLflow, which costs seconds of CPU. Raises `StoreUnavailable` where the database cannot be made.
     """
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     from mlflow import MlflowClient  # noqa: PLC0415  heavy

@@ -105,7 +105,7 @@ class Publication:
         return tuple(f"{name}: {reason}" for name, reason in self._refused.items())
 
     def update(self) -> None:
-        """Write what the store lacks. Raises `StoreAway` where it does not answer; call again later."""
+        """Write what the store lacks. Raises `StoreUnavailable` where it does not answer; call again later."""
         record = self._tail.record
         if not record.started:
             return

@@ -11,11 +11,11 @@ from pydantic import BaseModel, NonNegativeInt, ValidationError
 from paretta.dashboards.journal.journal import events
 from paretta.search_spaces.canonical import Document, Json
 
-STANDING_FILE: Final = "publisher.json"
+SYNC_STATUS_FILE: Final = "publisher.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SyncStatus:
     """Where the record of a sweep is, and how complete.
 
     Args:
@@ -46,7 +46,7 @@ class Standing:
 
 
 class _Left(BaseModel):
-    """What `write_standing` writes."""
+    """What `write_sync_status` writes."""
 
     tracking_uri: str = ""
     experiment_id: str = ""
@@ -56,16 +56,16 @@ class _Left(BaseModel):
     refused: tuple[str, ...] = ()
 
 
-def read_standing(folder: Path) -> Standing:
+def read_sync_status(folder: Path) -> SyncStatus:
     """Return the standing of the sweep in `folder`, from what its publisher left there and from the journal.
 
     What the publisher left is derived from the journal, so a damaged file counts as none.
     """
     try:
-        left = _Left.model_validate_json((folder / STANDING_FILE).read_bytes())
+        left = _Left.model_validate_json((folder / SYNC_STATUS_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
         left = _Left()
-    return Standing(**left.model_dump(), behind=len(_news(folder, left.position)))
+    return SyncStatus(**left.model_dump(), behind=len(_news(folder, left.position)))
 
 
 def _news(folder: Path, position: int) -> set[str]:
@@ -73,8 +73,8 @@ def _news(folder: Path, position: int) -> set[str]:
     return {str(cast(Document, event["trial"])["uid"]) for event in happened}
 
 
-def write_standing(folder: Path, standing: Standing) -> None:
-    """Leave the standing where `read_standing` finds it, whole at every moment."""
+def write_sync_status(folder: Path, standing: SyncStatus) -> None:
+    """Leave the standing where `read_sync_status` finds it, whole at every moment."""
     document: dict[str, Json] = {
         "tracking_uri": standing.tracking_uri,
         "experiment_id": standing.experiment_id,
@@ -83,6 +83,6 @@ def write_standing(folder: Path, standing: Standing) -> None:
         "away": standing.away,
         "refused": list(standing.refused),
     }
-    part = folder / f"{STANDING_FILE}.{os.getpid()}"
+    part = folder / f"{SYNC_STATUS_FILE}.{os.getpid()}"
     part.write_text(json.dumps(document, indent=1))
-    part.replace(folder / STANDING_FILE)
+    part.replace(folder / SYNC_STATUS_FILE)

@@ -64,9 +64,9 @@ def publish_command(sweep: str, home: str | None, tracking_uri: str | None) -> i
     from paretta.dashboards.tracking.publisher import publish_sweep
 
     place = Home.at(home)
-    standing = publish_sweep(place.find(sweep), tracking_uri or place.tracking_uri())
-    click.echo(str(standing))
-    return FAILED if standing.behind or standing.refused else DONE
+    status = publish_sweep(place.find(sweep), tracking_uri or place.tracking_uri())
+    click.echo(str(status))
+    return FAILED if status.behind or status.refused else DONE
 
 
 @click.command()

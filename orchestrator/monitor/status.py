@@ -2,10 +2,10 @@
 
 import time
 
-from paretta.dashboards.journal.activity import asked, doings
+from paretta.dashboards.journal.activity import asked, trial_activities
 from paretta.dashboards.journal.liveness import has_died, state_words
 from paretta.dashboards.journal.record import SweepRecord
-from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.search_spaces.canonical import Document, Json
 
@@ -44,9 +44,9 @@ def status_document(files: SweepFiles) -> dict[str, Json]:
         "failures": [{"uid": t.uid, "reason": t.reason} for t in record.trials.values() if t.status == "failed"],
         "running": [
             {"uid": said.trial.uid, "progress": record.progress.get(said.trial.uid, {}), "doing": said.words}
-            for said in doings(record)
+            for said in trial_activities(record)
         ],
-        "record": str(read_standing(folder)),
+        "record": str(read_sync_status(folder)),
     }
 
 

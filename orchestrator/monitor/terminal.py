@@ -11,10 +11,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from paretta.dashboards.journal.activity import doings, num_ended, seconds_left
+from paretta.dashboards.journal.activity import num_ended, seconds_left, trial_activities
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import holders
-from paretta.orchestrator.search.budget import standing
+from paretta.orchestrator.search.budget import budget_words
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.results.front import Front
@@ -75,7 +75,7 @@ class LiveDisplay:
     def _panel(self, record: SweepRecord) -> RenderableType:
         bar = Table.grid()  # a bar alone does not end its line
         bar.add_row(ProgressBar(total=self.num_trials, completed=num_ended(record), width=40))
-        running = [_one_line(f"  {said.trial.uid} {said.words}") for said in doings(record)[:_SHOWN_RUNNING]]
+        running = [_one_line(f"  {said.trial.uid} {said.words}") for said in trial_activities(record)[:_SHOWN_RUNNING]]
         best: list[RenderableType] = [] if self._best is None else [Text("best so far"), self._best]
         heading = [Text("running")] if running else []
         return Group(bar, Text(summary(record, self.num_trials)), *best, *heading, *running)
@@ -110,7 +110,7 @@ def summary(record: SweepRecord, num_trials: int) -> str:
     steps, left = record.history(), seconds_left(record, num_trials)
     time_left = [f"about {_duration(left)} left"] if left and record.frozen is None else []
     volume = f"hypervolume {steps[-1].hypervolume if steps else 0.0:.3f}"
-    return "; ".join([ended, *others, volume, *standing(record), *time_left])
+    return "; ".join([ended, *others, volume, *budget_words(record), *time_left])
 
 
 def ending(trial: Trial) -> str:

@@ -62,7 +62,7 @@ class SearchBudget:
         return said
 
 
-def standing(record: SweepRecord) -> list[str]:
+def budget_words(record: SweepRecord) -> list[str]:
     """Say how much of its budget a running sweep has used, by its record."""
     config = BudgetConfig.model_validate(record.config.get("budget", {}))
     held = held_resources(record)

@@ -11,7 +11,7 @@ from rich.console import Console
 from paretta.dashboards.journal.activity import num_ended
 from paretta.dashboards.journal.liveness import home_argument, program, resume_command
 from paretta.dashboards.journal.record import SweepRecord
-from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.orchestrator.delivery.pull import delivered_folder, fetch
 from paretta.orchestrator.monitor.front_table import print_front
 from paretta.orchestrator.monitor.terminal import ending
@@ -66,7 +66,7 @@ def print_result(front: SweepFront) -> None:
         if trial.status == "failed":
             console.print(ending(trial), markup=False, soft_wrap=True)
     console.print(f"report: {front.folder / REPORT_FILE}", markup=False, soft_wrap=True)
-    console.print(f"{read_standing(front.folder)}", markup=False, soft_wrap=True)
+    console.print(f"{read_sync_status(front.folder)}", markup=False, soft_wrap=True)
     console.print(f"browse: {program()} board{at}", markup=False, soft_wrap=True)
     console.print(
         f"pull:   {program()} pull {shlex.quote(front.sweep)} --prefer knee --to ./best{at}",

@@ -10,7 +10,7 @@ from typing import cast
 from ray.tune import Callback as TuneCallback
 from ray.tune.experiment import Trial as TuneTrial
 
-from paretta.dashboards.journal.activity import doing
+from paretta.dashboards.journal.activity import activity_words
 from paretta.orchestrator.monitor.event_log import EventLog
 from paretta.orchestrator.tune.search_alg import DELIVERED, PROGRESS, RETURNED, STATUS_KEY, TuneConfig, key_of
 from paretta.orchestrator.tune.trainable import TRIAL, WHY, trial_from_config
@@ -108,7 +108,7 @@ class JournalCallback(TuneCallback):
         last: Mapping[str, object] = trial.last_result
         if known.status == "running" and last.get(STATUS_KEY) != RETURNED:
             message = self.log.record.progress.get(known.uid, {})
-            reason = f"stopped after {doing(message)}" if message else "stopped"
+            reason = f"stopped after {activity_words(message)}" if message else "stopped"
             cost = {"wall_s": cast(float, message.get("seconds", 0.0))}
             with self._writing():
                 self.log.trial(replace(known, status="stopped early", reason=reason, cost=cost, finished=time.time()))

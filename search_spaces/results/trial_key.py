@@ -21,7 +21,7 @@ class TrialKey:
 
     >>> key = TrialKey.of(7, Plan(({"kind": "train"},)))
     >>> key.uid
-    '0007-6c18bb'
+    '0007-f8df36'
     >>> TrialKey.from_document(key.to_document()) == key
     True
     """

@@ -16,7 +16,7 @@ from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.report.html_report import write_report
 from paretta.dashboards.server.board import open_board, open_mlflow
 from paretta.dashboards.tracking.publisher import publish_sweep
-from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.dashboards.tracking.views import plain_link, run_link, view_link
 
 PICTURES = Path(__file__).parents[2] / "screenshots"
@@ -122,7 +122,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SweepRe
 
 def test_mlflow_opens_on_the_front_with_its_charts(browser: Chrome, recorded: tuple[SweepRecord, str]) -> None:
     record, server = recorded
-    at = read_standing(record.folder)
+    at = read_sync_status(record.folder)
     members = [trial for trial in record.front() if trial.role == "trial"]
     browser.set_window_size(1440, 1000)
     browser.get(view_link(record, at.experiment_id, "front", server))
@@ -139,7 +139,7 @@ def test_mlflow_opens_on_the_front_with_its_charts(browser: Chrome, recorded: tu
 
 def test_mlflow_shows_the_report_and_the_landing_note(browser: Chrome, recorded: tuple[SweepRecord, str]) -> None:
     record, server = recorded
-    at = read_standing(record.folder)
+    at = read_sync_status(record.folder)
     browser.get(run_link(at.experiment_id, at.run_id, server=server))
     wait_for_text(browser, "report")
     wait(browser, "[...document.links].some(link => link.href.includes('report/report.html'))")

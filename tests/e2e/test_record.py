@@ -17,7 +17,7 @@ from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.server.board import open_mlflow
 from paretta.dashboards.tracking.publisher import publish_sweep
 from paretta.dashboards.tracking.reader import read_back
-from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.dashboards.tracking.sync_status import read_sync_status
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]  # a busy machine needs minutes for three launches
 
@@ -39,7 +39,9 @@ class Home:
 
         def ready(record: SweepRecord) -> bool:
             return (
-                record.count("complete") >= count and bool(record.progress) and bool(read_standing(self.sweep).run_id)
+                record.count("complete") >= count
+                and bool(record.progress)
+                and bool(read_sync_status(self.sweep).run_id)
             )
 
         until(ready, self.sweep, driver)
@@ -87,7 +89,7 @@ def test_a_killed_driver_and_publisher_lose_and_double_nothing(home: Home) -> No
     driver.kill()
     driver.communicate()
     home.wait_for_publisher()  # it writes what the journal holds, and ends with its driver gone
-    assert read_standing(home.sweep).behind == 0
+    assert read_sync_status(home.sweep).behind == 0
     known = {run.data.tags.get("trial.uid", ""): run.info.run_id for run in home.runs()}
     assert known.keys() == {"", *SweepRecord.read(home.sweep).trials}
 
@@ -102,7 +104,7 @@ def test_a_killed_driver_and_publisher_lose_and_double_nothing(home: Home) -> No
     told, _ = driver.communicate(timeout=400)
     assert driver.returncode == 0, told
     record, runs = SweepRecord.read(home.sweep), home.runs()
-    assert read_standing(home.sweep).behind == 0
+    assert read_sync_status(home.sweep).behind == 0
     assert sorted(run.data.tags.get("trial.uid", "") for run in runs) == sorted(["", *record.trials])
     assert {run.info.status for run in runs} == {"FINISHED"}
     assert known.items() <= {run.data.tags.get("trial.uid", ""): run.info.run_id for run in runs}.items()

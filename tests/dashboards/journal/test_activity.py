@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from synthetic_sweep import write_sweep
 
-from paretta.dashboards.journal.activity import doings, now_document, seconds_left
+from paretta.dashboards.journal.activity import now_document, seconds_left, trial_activities
 from paretta.dashboards.journal.record import SweepRecord
 
 
@@ -22,7 +22,7 @@ def _running(record: SweepRecord) -> list[str]:
 def test_trial_without_a_lane_says_why_it_waits(record: SweepRecord) -> None:
     first, second = _running(record)
     record.progress = {first: {"stage": "train", "epoch": 2, "num_epochs": 6, "loss": 0.5, "where": "lane 0, node-1"}}
-    works, waits = doings(record)
+    works, waits = trial_activities(record)
     assert (works.trial.uid, works.words, works.where) == (first, "train epoch 2 of 6, loss 0.5", "lane 0, node-1")
     assert (waits.trial.uid, waits.waits, waits.words) == (second, True, "waits for a lane: the only one is training")
 
@@ -30,14 +30,14 @@ def test_trial_without_a_lane_says_why_it_waits(record: SweepRecord) -> None:
 def test_one_artifact_is_measured_at_a_time(record: SweepRecord) -> None:
     first, second = _running(record)
     record.progress = {first: {"state": "measuring"}, second: {"state": "measuring"}}
-    works, waits = doings(record)
+    works, waits = trial_activities(record)
     assert works.words == "is measured"
     assert waits.words == f"waits to be measured, one artifact at a time: {first} is"
 
 
 def test_lanes_that_never_ran_anything_are_still_starting(record: SweepRecord) -> None:
     fresh = SweepRecord(trials={uid: record.trials[uid] for uid in _running(record)})
-    assert {said.words for said in doings(fresh)} == {"waits for the lanes to start"}
+    assert {said.words for said in trial_activities(fresh)} == {"waits for the lanes to start"}
 
 
 def test_plan_is_told_by_its_knobs_until_it_has_words(record: SweepRecord) -> None:

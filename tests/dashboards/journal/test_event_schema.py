@@ -10,7 +10,7 @@ from paretta.dashboards.journal.event_schema import parse_event
 from paretta.dashboards.journal.journal import Journal
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.journal_tail import Tail
-from paretta.dashboards.tracking.sync_status import STANDING_FILE, Standing, read_standing
+from paretta.dashboards.tracking.sync_status import SYNC_STATUS_FILE, SyncStatus, read_sync_status
 from paretta.search_spaces.errors import DamagedRecord
 
 Event = dict[str, Any]
@@ -128,7 +128,7 @@ def test_wrong_line_is_one_message_with_file_and_line(tmp_path: Path, lines: lis
         (b"\n", "not JSON"),
         (b"5\n", "must be a valid dictionary"),
         (b"null\n", "must be a valid dictionary"),
-        (b'{"event": "end", "time": NaN, "status": "done", "reason": null}\n', "not JSON: NaN is no number"),
+        (b'{"event": "end", "time": NaN, "status": "done", "reason": null}\n', "not JSON: NaN is not a number"),
         (b'{"event": "end", "time": 1e999, "status": "done", "reason": null}\n', "the number 1e999 is too large"),
         (
             b'{"event":"progress","time":1,"uid":"a","message":{"x":' + b"[" * 100 + b"]" * 100 + b"}}\n",
@@ -175,7 +175,7 @@ def test_what_later_versions_add_to_an_event_is_ignored(tmp_path: Path, lines: l
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"position": -1}', '{"position": "x"}', "\0\0"])
-def test_damaged_standing_counts_as_none(tmp_path: Path, lines: list[bytes], content: str) -> None:
+def test_a_damaged_sync_status_counts_as_missing(tmp_path: Path, lines: list[bytes], content: str) -> None:
     (tmp_path / "journal.jsonl").write_bytes(b"".join(lines))
-    (tmp_path / STANDING_FILE).write_text(content)
-    assert read_standing(tmp_path) == Standing(behind=7)
+    (tmp_path / SYNC_STATUS_FILE).write_text(content)
+    assert read_sync_status(tmp_path) == SyncStatus(behind=7)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from paretta.dashboards.journal.activity import doings, num_ended
+from paretta.dashboards.journal.activity import num_ended, trial_activities
 from paretta.dashboards.journal.journal import SCHEMA_VERSION, Journal
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.search_spaces.canonical import Document, Json
@@ -78,7 +78,7 @@ def test_a_journal_of_the_first_schema_is_read_in_todays_words(tmp_path: Path) -
         "interrupted": 1,
     }
     assert num_ended(record) == 2
-    assert doings(record) == []
+    assert trial_activities(record) == []
     assert [trial.uid for _, trial in record.endings] == ["baseline", "0001-aaaaaa", "0002-bbbbbb"]
 
 

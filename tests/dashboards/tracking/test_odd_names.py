@@ -20,8 +20,8 @@ def test_sweep_in_a_home_of_any_name_is_recorded_whole(tmp_path: Path, empty_sto
     journal = folder / "journal.jsonl"
     journal.write_text(journal.read_text().replace('"latency"', '"loss//val"'))
     record = SweepRecord.read(folder)
-    standing = publish_sweep(record)
-    assert (standing.behind, standing.refused) == (0, ())
+    status = publish_sweep(record)
+    assert (status.behind, status.refused) == (0, ())
     probe(default_uri(home))
     assert read_back(default_uri(home), record.name) == sorted(record.trials.values(), key=lambda trial: trial.number)
     assert [t.value("loss//val") for t in read_front(default_uri(home), record.name)] == [

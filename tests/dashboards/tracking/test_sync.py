@@ -20,8 +20,8 @@ from paretta.dashboards.journal.journal import Journal
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.publisher import Publisher, publish_sweep, publisher_lock
 from paretta.dashboards.tracking.reader import download, read_back, read_front
-from paretta.dashboards.tracking.store import StoreAway, default_uri, open_store
-from paretta.dashboards.tracking.sync_status import read_standing
+from paretta.dashboards.tracking.store import StoreUnavailable, default_uri, open_store
+from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.search_spaces.errors import WrongInput
 
 Make = Callable[..., Path]
@@ -246,9 +246,9 @@ def test_store_that_stays_away_ends_a_publication_and_nothing_else(
     monkeypatch.setattr(client, "_random", SimpleNamespace(random=lambda: 0.0))
     monkeypatch.setattr("paretta.dashboards.tracking.publisher.open_store", lambda _: client)
     monkeypatch.setattr("paretta.dashboards.tracking.publisher._PAUSES", (0.01,))
-    with pytest.raises(StoreAway, match="reset by peer"):
+    with pytest.raises(StoreUnavailable, match="reset by peer"):
         publish_sweep(folder, patience=0.03)
-    assert read_standing(folder).behind == 4
+    assert read_sync_status(folder).behind == 4
 
 
 def test_a_password_in_the_store_s_address_is_shown_nowhere(home: Path, sweep: Make) -> None:
@@ -258,17 +258,17 @@ def test_a_password_in_the_store_s_address_is_shown_nowhere(home: Path, sweep: M
     publisher = Publisher(folder, f"http://ann:{secret}@127.0.0.1:{port}")
     try:
         deadline = time.monotonic() + 120
-        while not publisher.standing().away and time.monotonic() < deadline:
+        while not publisher.status().away and time.monotonic() < deadline:
             time.sleep(0.05)
         process = Path(f"/proc/{publisher._process.pid}")
         shown = [(process / name).read_text() for name in ("cmdline", "environ")]
     finally:
         publisher._process.kill()
         publisher._process.wait()
-    assert publisher.standing().away
-    assert f"http://ann:***@127.0.0.1:{port}" in publisher.standing().tracking_uri
+    assert publisher.status().away
+    assert f"http://ann:***@127.0.0.1:{port}" in publisher.status().tracking_uri
     written = [path.read_text(errors="replace") for path in folder.rglob("*") if path.is_file()]
-    assert not [text for text in (*shown, *written, repr(publisher.standing())) if secret in text]
+    assert not [text for text in (*shown, *written, repr(publisher.status())) if secret in text]
 
 
 @pytest.mark.slow
@@ -284,12 +284,12 @@ def test_publisher_killed_again_and_again_loses_and_doubles_nothing(home: Path, 
         finally:
             process.kill()
         assert process.wait() == -signal.SIGKILL
-        assert read_standing(folder).behind > 0
+        assert read_sync_status(folder).behind > 0
     publish_sweep(folder)
     uids = sorted(run.data.tags.get("trial.uid", "") for run in _runs(home))
     assert uids == sorted([*record.trials, ""])
     assert read_back(default_uri(home), "invented") == sorted(record.trials.values(), key=lambda t: t.number)
-    assert read_standing(folder).behind == 0
+    assert read_sync_status(folder).behind == 0
 
 
 @pytest.mark.slow
@@ -300,14 +300,14 @@ def test_publisher_follows_a_growing_journal_from_its_own_process(home: Path, sw
     folder.mkdir(parents=True)
     (folder / "journal.jsonl").write_bytes(lines[0])
     publisher = Publisher(folder, default_uri(home))
-    assert str(publisher.standing()) == "MLflow: nothing recorded yet"
+    assert str(publisher.status()) == "MLflow: nothing recorded yet"
     with (folder / "journal.jsonl").open("ab", buffering=0) as journal:
         for line in lines[1:]:
             journal.write(line)
             time.sleep(0.02)
-    standing = publisher.close()
-    assert standing.behind == 0
-    assert f"{standing}" == f"MLflow: complete, {default_uri(home)}"
+    status = publisher.close()
+    assert status.behind == 0
+    assert f"{status}" == f"MLflow: complete, {default_uri(home)}"
     assert len(_runs(home)) == 10
 
 
