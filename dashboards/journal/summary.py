@@ -1,29 +1,12 @@
 """Summaries of a sweep's record: the roles on its front, reused stages and total cost."""
 
-import re
-from collections.abc import Mapping
-from typing import Final, cast
+from typing import cast
 
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.search_spaces.errors import WrongInput
+from paretta.search_spaces.objectives.roles import best
 from paretta.search_spaces.results.front import Front
 from paretta.search_spaces.results.trial import Trial
-
-_BEST: Final[Mapping[str, str]] = {
-    "size": "smallest",
-    "latency": "fastest",
-    "accuracy": "most accurate",
-    "energy": "most frugal",
-}
-
-
-def best(meter: str) -> str:
-    """Return the name of the role of the member that is best by `meter`.
-
-    >>> best("size"), best("nats")
-    ('smallest', 'best nats')
-    """
-    return _BEST.get(meter, f"best {meter}")
 
 
 def holders(front: Front) -> dict[str, Trial]:
@@ -50,15 +33,6 @@ def roles(front: Front) -> dict[str, tuple[str, ...]]:
     for role, trial in holders(front).items():
         held.setdefault(trial.uid, []).append(role)
     return {uid: tuple(names) for uid, names in held.items()}
-
-
-def alias(role: str) -> str:
-    """Return a role as one word, used as its alias in MLflow's registry.
-
-    >>> alias("most accurate")
-    'most-accurate'
-    """
-    return re.sub(r"[^A-Za-z0-9_-]", "-", role)
 
 
 def reused_words(trial: Trial) -> str:

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, ParamSpec, Protocol, TypeVar
 
 from paretta.dashboards.journal.record import SweepRecord
-from paretta.dashboards.journal.summary import alias, holders
+from paretta.dashboards.journal.summary import holders
 from paretta.dashboards.tracking.flavor import MANIFEST_FILE, MODEL_FILE, add_mlflow_files, copy_delivered
 from paretta.dashboards.tracking.schema import (
     ARTIFACT_TAG,
@@ -19,6 +19,7 @@ from paretta.dashboards.tracking.schema import (
 )
 from paretta.search_spaces.canonical import canonical_json
 from paretta.search_spaces.errors import DamagedArtifact
+from paretta.search_spaces.objectives.roles import alias
 from paretta.search_spaces.results.front import Front
 from paretta.search_spaces.results.trial import Trial
 

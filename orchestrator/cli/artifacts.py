@@ -1,10 +1,11 @@
 """Verbs on what is delivered: pull, verify, serve, pack, run again."""
 
+import shlex
 from pathlib import Path
 
 import click
 
-from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, store_option
+from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, store_option, tip
 from paretta.orchestrator.storage.home import Home
 from paretta.search_spaces.errors import Problem, WrongInput
 
@@ -17,7 +18,9 @@ _artifact_option = click.option(
 @click.argument("sweep")
 @home_option
 @store_option
-@click.option("--prefer", default="knee", show_default=True, help="An objective's name, or knee.")
+@click.option(
+    "--prefer", default="knee", show_default=True, help="knee, an objective or its role: size or smallest, ..."
+)
 @click.option("--at-least", multiple=True, metavar="METER=VALUE", help="Lower limit, such as accuracy=97%.")
 @click.option("--at-most", multiple=True, metavar="METER=VALUE", help="Upper limit, such as size=50kB or latency=2ms.")
 @_artifact_option
@@ -33,8 +36,9 @@ def pull_command(
 ) -> int:
     """Fetch the artifact of the front that meets the limits and is best by the preference, verified and run once.
 
-    SWEEP is a name, a folder, or a URI such as s3://bucket/NAME. It may name a role, such as digits@smallest, or be a
-    model of MLflow's registry, such as models:/digits@knee.
+    SWEEP is a name, a folder, or a URI such as s3://bucket/NAME. It may name whom to pull: SWEEP@smallest is the same
+    as --prefer smallest and --prefer size; SWEEP@UID is any complete trial, on the front or not, or the baseline. Or
+    it is a model of MLflow's registry, such as models:/digits@knee.
     """
     from paretta.orchestrator.delivery.pull import pull as pull_from_home
     from paretta.orchestrator.delivery.pull import pull_from_store, pull_registered
@@ -59,6 +63,7 @@ def pull_command(
     if pulled.note:
         click.echo(pulled.note)
     click.echo(f"{trial.uid} is in {to}: {trial.words or 'the uncompressed model'}")
+    tip(f"paretta verify {shlex.quote(str(to))}")
     return DONE
 
 
@@ -87,6 +92,7 @@ def verify_command(folder: Path, task: str | None) -> int:
     findings = verify_folder(folder, task=task)
     for finding in findings:
         click.echo(str(finding))
+    tip(f"paretta serve {shlex.quote(str(folder))}")
     return FAILED if any(finding.outcome == "mismatch" for finding in findings) else DONE
 
 
@@ -105,6 +111,7 @@ def pack_command(model: Path, to: Path) -> int:
     parts = ", ".join(f"{part} {round(number)} B" for part, number in coded.parts.items())
     packed = len(coded.content)
     click.echo(f"{to}: {format_quantity(packed, 'B')} of {format_quantity(size, 'B')} ({parts})")
+    tip(f"paretta unpack {shlex.quote(str(to))} --to DIR")
     return DONE
 
 

@@ -1,40 +1,60 @@
 """Verbs on what sweeps found: tables, pages, the record."""
 
 import json
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, json_option, store_option
+from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, json_option, store_option, tip, watching
 from paretta.orchestrator.storage.home import Home
+from paretta.search_spaces.errors import Problem, WrongInput
+
+if TYPE_CHECKING:
+    from paretta.search_spaces.results.front import Front
 
 
 @click.command()
 @click.argument("sweep")
 @home_option
 @json_option
+@click.option("--watch", is_flag=True, help="Keep the table up to date until the sweep ends; Ctrl-C ends that.")
 @exits
-def front_command(sweep: str, home: str | None, as_json: bool) -> int:
+def front_command(sweep: str, home: str | None, *, as_json: bool, watch: bool) -> int:
     """Print the front of a sweep, running or finished: SWEEP is a name, a folder, or a URI such as s3://bucket/NAME."""
-    from paretta.dashboards.journal.liveness import has_died, state_words
+    from paretta.dashboards.journal.liveness import has_died, home_argument, state_words
     from paretta.dashboards.journal.record import SweepRecord
     from paretta.orchestrator.storage.mirror import found
 
+    if watch and as_json:
+        raise WrongInput(Problem("--watch, --json", "JSON is printed once", mend="leave one of them out"))
     files = found(Home.at(home), sweep)
-    record = SweepRecord.read(files.root)
-    points = record.front()
-    if as_json:
-        from paretta.dashboards.report.table import front_document
+    if watch:
+        from paretta.orchestrator.monitor.follow import watch_front
 
-        click.echo(json.dumps(front_document(points), indent=2))
+        with watching(files, "--watch"):
+            watch_front(files.root)
     else:
-        from paretta.orchestrator.monitor.front_table import print_front
-
-        print_front(points)
+        _show_front(SweepRecord.read(files.root).front(), as_json=as_json)
+    record = SweepRecord.read(files.root)
     if files.storage is None and has_died(record):
         _, how = state_words(record)
         click.echo(f"{record.name} died, {how}", err=True)
+    elif len(record.front()):
+        tip(f"paretta pull {shlex.quote(record.name)} --prefer knee --to ./best{home_argument(files.root)}")
     return DONE
+
+
+def _show_front(front: "Front", *, as_json: bool) -> None:
+    if as_json:
+        from paretta.dashboards.report.table import front_document
+
+        click.echo(json.dumps(front_document(front), indent=2))
+    else:
+        from paretta.orchestrator.monitor.front_table import print_front
+
+        print_front(front)
 
 
 @click.command()

@@ -4,16 +4,20 @@ import codecs
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from io import TextIOWrapper
-from typing import Any, Final, ParamSpec, TextIO
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO
 
 import click
 
 from paretta.dashboards.journal.liveness import HOME_VARIABLE
-from paretta.search_spaces.errors import ParettaError, WrongInput, disk_full, os_problem
+from paretta.search_spaces.errors import ParettaError, Problem, WrongInput, disk_full, os_problem
 from paretta.search_spaces.faults import TRACEBACK_VARIABLE
+
+if TYPE_CHECKING:
+    from paretta.orchestrator.storage.sweep_files import SweepFiles
 
 P = ParamSpec("P")
 
@@ -51,6 +55,22 @@ def tell(step: str) -> None:
     """Show a step of what is done on a terminal, and nowhere else."""
     if sys.stderr.isatty():
         click.echo(f"... {step}", err=True)
+
+
+def tip(command: str) -> None:
+    """Name the command that usually comes next, on a terminal and nowhere else."""
+    if sys.stderr.isatty():
+        click.echo(f"next: {command}", err=True)
+
+
+@contextmanager
+def watching(files: "SweepFiles", option: str) -> Iterator[None]:
+    """Let Ctrl-C end the watching of a sweep and nothing else. Raises `WrongInput` if it lies in a storage."""
+    if files.storage is not None:
+        mend = "watch it where it runs, or leave the option out and ask again"
+        raise WrongInput(Problem(option, "only a sweep on this disk can be watched", files.storage, mend))
+    with suppress(KeyboardInterrupt):
+        yield
 
 
 def exits(body: Callable[P, int]) -> Callable[P, None]:

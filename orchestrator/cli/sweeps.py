@@ -1,7 +1,9 @@
 """Verbs on sweeps: check, launch, submit, ask, stop."""
 
 import json
+import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +16,14 @@ from paretta.orchestrator.cli.shared import (
     storage_option,
     store_option,
     tell,
+    tip,
+    watching,
 )
 from paretta.orchestrator.storage.home import Home
 from paretta.search_spaces.errors import Problem, WrongInput
+
+if TYPE_CHECKING:
+    from paretta.orchestrator.storage.sweep_files import SweepFiles
 
 
 @click.command()
@@ -98,6 +105,7 @@ def check_command(sweep: str) -> int:
     outlook = look_ahead(read, checked, tell=tell)
     click.echo(check_report(read, checked))
     click.echo(outlook)
+    tip(f"paretta launch {shlex.quote(sweep)}")
     return DONE
 
 
@@ -163,6 +171,7 @@ def stop_command(sweep: str, home: str | None, address: str | None, now: bool) -
 
         stop_driver(Home.at(home).find(sweep), now=now)
         click.echo(f"{sweep}: {'stops now' if now else 'what runs comes to its end first'}")
+        tip(f"paretta launch --resume {shlex.quote(sweep)}{_at_home(home)}")
     return DONE
 
 
@@ -171,7 +180,7 @@ def stop_command(sweep: str, home: str | None, address: str | None, now: bool) -
 @home_option
 @json_option
 @click.option("--address", metavar="URL", help="Jobs API of the cluster that it was submitted to.")
-@click.option("--follow", is_flag=True, help="Follow the log of a submitted sweep; Ctrl-C ends that.")
+@click.option("--follow", is_flag=True, help="Show it as it goes on, until it ends; Ctrl-C ends the showing alone.")
 @exits
 def status_command(sweep: str, *, home: str | None, as_json: bool, address: str | None, follow: bool) -> int:
     """Say how far a sweep is: trials by state, failures with their reasons, hypervolume.
@@ -188,9 +197,25 @@ def status_command(sweep: str, *, home: str | None, as_json: bool, address: str 
     from paretta.orchestrator.monitor.status import status_document, status_lines
     from paretta.orchestrator.storage.mirror import found
 
-    document = status_document(found(Home.at(home), sweep))
+    files = found(Home.at(home), sweep)
+    if follow:
+        _follow_here(files)
+    document = status_document(files)
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(status_lines(document)))
+    running = document["status"] == "running"
+    tip(f"paretta {'status --follow' if running else 'front'} {shlex.quote(sweep)}{_at_home(home)}")
     return DONE
+
+
+def _at_home(home: str | None) -> str:
+    return f" --home {shlex.quote(home)}" if home else ""
+
+
+def _follow_here(files: "SweepFiles") -> None:
+    from paretta.orchestrator.monitor.follow import follow_sweep
+
+    with watching(files, "--follow"):
+        follow_sweep(files.root)
 
 
 def _follow(sweep: str, address: str) -> int:

@@ -1,10 +1,12 @@
-"""Verbs that say what a sweep file may hold."""
+"""Verbs that list: the sweeps of a home, and what a sweep file may hold."""
 
 import json
+import shlex
 
 import click
 
-from paretta.orchestrator.cli.shared import DONE, exits
+from paretta.orchestrator.cli.shared import DONE, exits, home_option, json_option, tip
+from paretta.orchestrator.storage.home import Home
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
 _NOUNS = (
@@ -22,18 +24,45 @@ _NOUNS = (
 
 
 @click.command()
-@click.argument("noun", metavar="|".join(_NOUNS))
+@click.argument("noun", metavar="[NOUN]", default="sweeps")
+@home_option
+@json_option
 @exits
-def list_command(noun: str) -> int:
-    """List what a sweep file may name."""
+def list_command(noun: str, home: str | None, as_json: bool) -> int:
+    """List the sweeps: state, trials, best point, size on disk, last event. Or list what a sweep file may name.
+
+    NOUN is sweeps, stages, importances, quantizers, sensitivities, tweaks, meters, samplers, stoppers, tasks or
+    presets.
+    """
+    if noun == "sweeps":
+        return _list_sweeps(Home.at(home), as_json=as_json)
+    if noun not in _NOUNS:
+        raise WrongInput(Problem("list", did_you_mean(noun, ("sweeps", *_NOUNS), "list")))
     from paretta.orchestrator.config.catalogue import entries, origins
 
-    if noun not in _NOUNS:
-        raise WrongInput(Problem("list", did_you_mean(noun, _NOUNS, "list")))
     found, homes = entries(noun), origins(noun)
+    if as_json:
+        click.echo(json.dumps([{"name": name, "from": homes[name], "about": found[name]} for name in found], indent=2))
+        return DONE
     width, home_width = max(map(len, found), default=0), max(map(len, homes.values()), default=0)
     for name, story in found.items():
         click.echo(f"{name:{width}}  {homes[name]:{home_width}}  {story}".rstrip())
+    return DONE
+
+
+def _list_sweeps(home: Home, *, as_json: bool) -> int:
+    from paretta.orchestrator.monitor.front_table import printer
+    from paretta.orchestrator.monitor.home_table import sweep_documents, sweeps_table
+
+    documents = sweep_documents([home.path / name for name in home.sweeps()])
+    if as_json:
+        click.echo(json.dumps(documents, indent=2))
+    elif documents:
+        printer().print(sweeps_table(documents))
+        tip(f"paretta front {shlex.quote(str(documents[0]['sweep']))}")
+    else:
+        click.echo(f"no sweep is in {home.path}")
+        tip("paretta launch digits")
     return DONE
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Final, get_args
 
 from paretta.dashboards.journal.record import wishes_of
-from paretta.dashboards.journal.summary import alias, best
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.loading.check_task import check_task, tell_nobody
 from paretta.pipelines.loading.digests import data_digest, equal_splits
@@ -23,6 +22,7 @@ from paretta.search_spaces.canonical import Document, canonical_json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.roles import alias, best
 from paretta.search_spaces.registry import SAMPLERS, STOPPERS
 from paretta.search_spaces.results.trial import Role
 from paretta.search_spaces.space.holes import Choice, spread

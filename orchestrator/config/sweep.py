@@ -119,7 +119,7 @@ class MeasuringConfig(_Section):
 class WishConfig(_Section):
     """What a user asks of the front, in the terms of `paretta pull`."""
 
-    prefer: str = Field(default="knee", description="an objective's name, or knee")
+    prefer: str = Field(default="knee", description="knee, an objective's name, or its role: size or smallest")
     at_least: dict[str, str | float] = Field(default={}, description="limits from below, such as {accuracy: 97%}")
     at_most: dict[str, str | float] = Field(default={}, description="limits from above, such as {size: 50kB}")
 

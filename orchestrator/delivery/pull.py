@@ -2,17 +2,19 @@
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paretta.dashboards.journal.record import SweepRecord
-from paretta.dashboards.journal.summary import alias, holders
+from paretta.dashboards.journal.summary import holders
 from paretta.orchestrator.monitor.front_text import limits_note
 from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.storage.mirror import found
 from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+from paretta.search_spaces.objectives.roles import alias, preferences
 from paretta.search_spaces.objectives.wish import Wish
 from paretta.search_spaces.results.front import Front
 from paretta.search_spaces.results.trial import Trial
@@ -32,9 +34,9 @@ class Pulled:
 def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Pulled:
     """Copy the artifact that `wish` chooses from the sweep's folder to `to`, and return its trial.
 
-    `sweep` is a name, a folder or a URI in a storage, and may name a role: ``digits@smallest``, or a wish of its file,
-    ``digits@phone``. The copy is verified against its manifest and run once before it takes its name, so `to` holds a
-    whole artifact or nothing.
+    `sweep` is a name, a folder or a URI in a storage, and may name whom to pull: a role, ``digits@smallest``, a wish of
+    its file, ``digits@phone``, or any trial that was measured, ``digits@0004-4fe30b``. The copy is verified against its
+    manifest and run once before it takes its name, so `to` holds a whole artifact or nothing.
 
     Raises:
         WrongInput: no such sweep, a wish that nothing satisfies, the files of the chosen trial are gone, or `to` is not
@@ -78,16 +80,37 @@ def pull_registered(tracking_uri: str, uri: str, to: Path) -> "Artifact":
     return open_artifact(to)
 
 
-def _chosen(front: Front, role: str, wish: Wish) -> Trial:
-    """Return the holder of a role such as ``knee`` or the name of a wish in the sweep file, else who meets `wish`."""
-    if not role:
+def _chosen(front: Front, name: str, wish: Wish) -> Trial:
+    """Return whom ``SWEEP@name`` names, else who meets `wish`.
+
+    A name, which a wish without limits may give as its preference too, is ``knee``, an objective, a role such as
+    ``smallest``, a wish of the sweep file, or a measured trial's uid or number, on the front or not.
+    """
+    if name and wish != Wish():
+        raise WrongInput(Problem(f"{front.sweep}@{name}", "a name says all, so it takes no preference and no limits"))
+    if wish.at_least or wish.at_most:
         return front.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
-    if wish != Wish():
-        raise WrongInput(Problem(f"{front.sweep}@{role}", "a role says all, so it takes no preference and no limits"))
-    held = {alias(name): trial for name, trial in holders(front).items()}
-    if role not in held:
-        raise WrongInput(Problem(f"{front.sweep}@{role}", did_you_mean(role, held, "role on the front")))
-    return held[role]
+    held = {alias(role): trial for role, trial in holders(front).items()}
+    chosen = name or wish.prefer
+    if chosen in held:
+        return held[chosen]
+    if chosen == "knee" or chosen in preferences(front.objectives):
+        return front.pick(prefer=chosen)
+    return _by_uid(front, chosen, held)
+
+
+def _by_uid(front: Front, name: str, held: Mapping[str, Trial]) -> Trial:
+    """Return the trial of this uid, or of this number with four digits."""
+    where = f"{front.sweep}@{name}"
+    of_number = [trial for trial in front.trials if trial.role == "trial" and f"{trial.number:04d}" == name]
+    found = [trial for trial in front.trials if trial.uid == name] or of_number
+    if not found:
+        rule = did_you_mean(name, {**held, **preferences(front.objectives)}, "role on the front")
+        raise WrongInput(Problem(where, rule, mend="or give the uid of a complete trial, as the report shows it"))
+    if not found[0].is_measured or found[0].artifact is None:
+        why = f": {found[0].reason}" if found[0].reason else ""
+        raise WrongInput(Problem(where, f"this trial is {found[0].status}, so it has no files{why}"))
+    return found[0]
 
 
 def fetch(source: Path, to: Path) -> None:

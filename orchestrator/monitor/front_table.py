@@ -21,10 +21,15 @@ _PLAN_WIDTH: Final = 40  # columns for the plans below which they stand under th
 _UNBOUNDED: Final = 10_000  # a pipe or a file has one line for each trial
 
 
-def print_front(front: Front) -> None:
-    """Print the table on standard output, as wide as the terminal or `$COLUMNS`; else with one line for each trial."""
+def printer() -> Console:
+    """Return a console for tables on standard output: as wide as the terminal or `$COLUMNS`, else as a table needs."""
     bounded = Console().is_terminal or os.environ.get("COLUMNS", "").isdigit()
-    console = Console(width=None if bounded else _UNBOUNDED, highlight=False)
+    return Console(width=None if bounded else _UNBOUNDED, highlight=False)
+
+
+def print_front(front: Front) -> None:
+    """Print the table and what is to be known of it on standard output; in a pipe each trial is one line."""
+    console = printer()
     console.print(FrontTable(front))
     for note in (machine_note(front), limits_note(front), *curse_notes(front)):
         if note:

@@ -9,6 +9,7 @@ from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 from paretta.search_spaces.objectives.limits import wished
 from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.roles import preferences
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _RESERVED: Final = re.compile(r"latest|v\d+")  # reserved by MLflow
@@ -19,7 +20,7 @@ class Wish:
     """Limits and a preference; `paretta.search_spaces.results.front.Front.pick` selects the member that fits.
 
     Args:
-        prefer: ``knee``, or the name of an objective.
+        prefer: ``knee``, the name of an objective, or that of its role, such as ``smallest``.
         at_least: minimum by meter, such as ``{"accuracy": "97%"}``.
         at_most: maximum by meter, such as ``{"size": "50kB"}``.
     """
@@ -42,7 +43,7 @@ class Wish:
         """Yield the problems of the wish called `name` in a sweep over `objectives`."""
         if rule := name_problem(name):
             yield Problem(where, rule, name)
-        choices = ["knee", *(objective.meter for objective in objectives)]
+        choices = ["knee", *preferences(objectives)]
         if self.prefer not in choices:
             yield Problem(f"{where}.prefer", did_you_mean(self.prefer, choices, "preference"))
         try:

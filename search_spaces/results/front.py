@@ -11,6 +11,7 @@ from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.pareto import Losses, hypervolume, non_dominated
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.objectives.reference_point import reference_axes
+from paretta.search_spaces.objectives.roles import preferences
 from paretta.search_spaces.objectives.sure_dominance import Spread
 from paretta.search_spaces.objectives.wish import Wish
 from paretta.search_spaces.results.trial import Trial
@@ -142,16 +143,16 @@ class Front:
         For a best effort, how little a member misses the sweep's own limits counts before the preference.
 
         Args:
-            prefer: ``knee``, or the name of an objective.
+            prefer: ``knee``, the name of an objective, or that of its role, such as ``size`` or ``smallest``.
             at_least: minimum by meter, such as ``{"accuracy": "97%"}``.
             at_most: maximum by meter, such as ``{"size": "50kB", "latency": "2ms"}``.
 
         Raises:
             WrongInput: an unknown meter or unit, or no member meets the limits; then the nearest members are named.
         """
-        choices = ["knee", *(objective.meter for objective in self.objectives)]
-        if prefer not in choices:
-            raise WrongInput(Problem("prefer", did_you_mean(prefer, choices, "preference")))
+        named = preferences(self.objectives)
+        if prefer != "knee" and prefer not in named:
+            raise WrongInput(Problem("prefer", did_you_mean(prefer, ["knee", *named], "preference")))
         limits = wished(at_least, at_most)
         self._require_measurable(limits)
         fitting = [trial for trial in self.members if missed_by(trial, limits, self.baseline) == 0]
@@ -159,8 +160,7 @@ class Front:
             raise WrongInput(self._nothing_fits(limits))
         if prefer == "knee":
             return self._knee_of(fitting)
-        objective = next(o for o in self.objectives if o.meter == prefer)
-        order = {trial.uid: (self._missed(trial), _losses([trial], [objective])[0, 0]) for trial in fitting}
+        order = {trial.uid: (self._missed(trial), _losses([trial], [named[prefer]])[0, 0]) for trial in fitting}
         return min(fitting, key=lambda trial: (*order[trial.uid], trial.number))
 
     def _axes(self, trials: Sequence[Trial]) -> Losses:

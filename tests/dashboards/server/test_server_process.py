@@ -15,12 +15,13 @@ import pytest
 from losing_proxy import losing_proxy
 from synthetic_sweep import write_sweep
 
-from paretta.dashboards.journal.summary import alias, holders
+from paretta.dashboards.journal.summary import holders
 from paretta.dashboards.server.board import MLFLOW_ENVIRONMENT
 from paretta.dashboards.server.server_process import LOOPBACK, address, free_port, serving
 from paretta.dashboards.tracking.publisher import publish_sweep
 from paretta.dashboards.tracking.reader import download, download_registered, read_back
 from paretta.dashboards.tracking.store import open_store
+from paretta.search_spaces.objectives.roles import alias
 
 POSTGRESQL = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}

@@ -12,13 +12,14 @@ from onnxruntime import InferenceSession
 from synthetic_sweep import write_sweep
 
 from paretta.dashboards.journal.record import SweepRecord
-from paretta.dashboards.journal.summary import alias, holders
+from paretta.dashboards.journal.summary import holders
 from paretta.dashboards.tracking.journal_tail import Tail
 from paretta.dashboards.tracking.publisher import publish_sweep
 from paretta.dashboards.tracking.reader import download, download_registered
 from paretta.dashboards.tracking.store import default_uri, open_store
 from paretta.dashboards.tracking.sync import Publication
 from paretta.search_spaces.errors import DamagedArtifact, WrongInput
+from paretta.search_spaces.objectives.roles import alias
 from paretta.search_spaces.results.front import Front
 
 Make = Callable[..., Path]

@@ -1,11 +1,13 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from synthetic_sweep import write_sweep
+from synthetic_sweep import write_files, write_sweep
 
+from paretta.dashboards.journal.journal import Journal
 from paretta.orchestrator.delivery.pull import fetch, pull
 from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.sweeps.result import SweepFront
@@ -51,4 +53,46 @@ def test_links_and_pipes_are_not_copied(tmp_path: Path) -> None:
         (folder / "artifacts" / member.name).symlink_to(member)
     with pytest.raises(WrongInput, match="its files are gone"):
         pull(Home(tmp_path), "s", Wish(), tmp_path / "to")
+    assert not (tmp_path / "to").exists()
+
+
+def test_any_measured_trial_is_pulled_by_its_uid_or_number(tmp_path: Path) -> None:
+    record = write_sweep(tmp_path / "s", trials=12)
+    members = {trial.uid for trial in record.front()}
+    aside = next(t for t in record.trials.values() if t.role == "trial" and t.is_measured and t.uid not in members)
+    for trial in (aside, record.trials["baseline"]):
+        write_files(record.folder / str(trial.artifact), trial.uid, b"")
+    for name, uid in ((aside.uid, aside.uid), (f"{aside.number:04d}", aside.uid), ("baseline", "baseline")):
+        to = tmp_path / f"to-{name}"
+        assert pull(Home(tmp_path), f"s@{name}", Wish(), to).trial.uid == uid
+        assert uid in (to / "model.onnx").read_bytes().decode("latin-1")
+
+
+def test_preferences_and_roles_are_one_vocabulary(tmp_path: Path) -> None:
+    record = write_sweep(tmp_path / "s", trials=12, wishes={"phone": {"prefer": "fastest"}})
+    best = {o.meter: record.front().pick(prefer=o.meter).uid for o in record.objectives}
+    same = {
+        best["size"]: ("size", "smallest"),
+        best["latency"]: ("latency", "fastest", "phone"),
+        best["accuracy"]: ("accuracy", "most-accurate"),
+    }
+    for uid, names in same.items():
+        for name in names:
+            for number, (sweep, wish) in enumerate(((f"s@{name}", Wish()), ("s", Wish(name)))):
+                assert pull(Home(tmp_path), sweep, wish, tmp_path / f"{name}-{number}").trial.uid == uid
+
+
+@pytest.mark.parametrize("name", ["smalest", "0099", "0001"])
+def test_a_name_that_nobody_has_or_that_was_not_measured_is_refused(tmp_path: Path, name: str) -> None:
+    record = write_sweep(tmp_path / "s", trials=3, artifacts=False)
+    with Journal(record.folder) as journal:
+        first = next(trial for trial in record.trials.values() if trial.number == 1)
+        journal.trial(replace(first, status="stopped early", reason="stopped after train epoch 1 of 4"))
+    message = {
+        "smalest": "did you mean 'smallest'",
+        "0099": "or give the uid of a complete trial",
+        "0001": "this trial is stopped early, so it has no files: stopped after train epoch 1 of 4",
+    }[name]
+    with pytest.raises(WrongInput, match=message):
+        pull(Home(tmp_path), f"s@{name}", Wish(), tmp_path / "to")
     assert not (tmp_path / "to").exists()

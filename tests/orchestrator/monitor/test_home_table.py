@@ -1,0 +1,58 @@
+"""The list of sweeps: state, trials, best point, size on disk, last event."""
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+from synthetic_sweep import START, write_sweep
+
+from paretta.orchestrator.cli import main
+from paretta.orchestrator.monitor.home_table import sweep_documents, sweeps_table
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    write_sweep(tmp_path / "done", trials=6, artifacts=False)
+    write_sweep(tmp_path / "killed one", trials=4, finished=False, artifacts=False, started=START + 9000)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "journal.jsonl").write_bytes(b"5\n")
+    (tmp_path / "no sweep").mkdir()
+    return tmp_path
+
+
+def test_each_sweep_is_described_the_latest_first(home: Path) -> None:
+    killed, done, broken = sweep_documents([home / name for name in ("broken", "done", "killed one")])
+    assert (killed["sweep"], killed["status"], killed["ended"], killed["asked"]) == ("killed one", "died", 2, 4)
+    assert str(killed["reason"]).startswith("resume with: paretta launch --resume 'killed one'")
+    assert (done["sweep"], done["status"], done["ended"], done["asked"]) == ("done", "done", 6, 6)
+    assert done["disk_bytes"] == sum(path.stat().st_size for path in (home / "done").rglob("*") if path.is_file())
+    best = done["best"]
+    assert isinstance(best, dict)
+    assert set(best["readings"]) == {"size", "latency", "accuracy"}
+    assert (broken["status"], broken["best"]) == ("damaged", None)
+    assert "this sweep's record is damaged" in str(broken["reason"])
+
+
+def test_the_table_fits_eighty_columns(home: Path) -> None:
+    documents = sweep_documents([home / "done", home / "killed one"])
+    stream = StringIO()
+    Console(file=stream, width=80).print(sweeps_table(documents, now=float(str(documents[0]["updated"])) + 7300))
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    (row,) = [line for line in lines if line.startswith("killed one")]
+    assert row.rstrip().endswith("2 h ago")
+    assert " died " in row
+    assert " 2/4 " in row
+
+
+def test_list_without_a_noun_lists_the_sweeps(home: Path) -> None:
+    shown = CliRunner().invoke(main, ["list", "--home", str(home)])
+    assert shown.exit_code == 0
+    assert [line.split("  ")[0].strip() for line in shown.output.splitlines()[2:]] == ["killed one", "done", "broken"]
+    as_json = CliRunner().invoke(main, ["list", "sweeps", "--json", "--home", str(home)])
+    assert [document["sweep"] for document in json.loads(as_json.output)] == ["killed one", "done", "broken"]
+    empty = CliRunner().invoke(main, ["list", "--home", str(home / "no sweep")])
+    assert empty.output == f"no sweep is in {home / 'no sweep'}\n"
