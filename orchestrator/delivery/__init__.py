@@ -1,1 +1,1 @@
-"""What leaves the house: artifacts pulled, packed, verified, served, exported."""
+"""Deliver results: pull, pack, verify, serve and rerun artifacts, and export sweeps."""

@@ -1,4 +1,4 @@
-"""Write a sweep to files that other tools read."""
+"""Export a sweep to files for other tools."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +10,12 @@ _PICTURES = (".png", ".svg")
 
 
 def export_sweep(folder: Path, wanted: Mapping[str, Path]) -> list[Path]:
-    """Write the sweep in `folder` to new files, by kind, and return them.
+    """Write the sweep in `folder` to new files, given by kind, and return their paths.
 
     The kinds are ``json``, ``csv``, ``parquet``, ``picture`` (PNG or SVG by the file's ending) and ``optuna``.
 
-    Raises `WrongInput` with every problem where no file is wanted, one exists, its folder does not, or a picture cannot
-    be drawn.
+    Raises `WrongInput` with every problem found: no file is named, a file exists, its folder does not exist, or a
+    picture cannot be drawn.
     """
     if not wanted:
         rule = "name at least one file"
@@ -45,9 +45,9 @@ def _write(record: SweepRecord, kind: str, path: Path) -> None:
 
 def _problems(kind: str, path: Path) -> list[Problem]:
     if path.exists():
-        return [Problem(f"--{kind}", "there is such a file already", str(path), "name a new one")]
+        return [Problem(f"--{kind}", "the file already exists", str(path), "name a new one")]
     if not path.parent.is_dir():
         return [Problem(f"--{kind}", "there is no such folder", str(path.parent), "make it first")]
     if kind == "picture" and path.suffix not in _PICTURES:
-        return [Problem("--picture", "the file's ending says how it is drawn", path.name, "name a .png or an .svg")]
+        return [Problem("--picture", "the extension must name the picture format", path.name, "name a .png or an .svg")]
     return []

@@ -1,4 +1,4 @@
-"""A sweep as an Optuna study in a database of its own, as optuna-dashboard and Optuna's tools read it."""
+"""Export a sweep as an Optuna study in its own database, for optuna-dashboard and Optuna's tools."""
 
 import os
 import tempfile
@@ -28,10 +28,10 @@ _STATES: Final[Mapping[str, TrialState]] = {
 
 
 def export_optuna(record: SweepRecord, path: Path) -> None:
-    """Write the sweep into the new SQLite file `path`, whole or not at all.
+    """Write the sweep to the new SQLite file `path`, atomically.
 
-    Values are readings in base units, knobs are parameters, everything else is in user attributes. A failure stays a
-    failed trial with its reason. The baseline, which no sampler asked for, is an attribute of the study.
+    Values are readings in base units, knobs are parameters, and everything else is in user attributes. A failed trial
+    stays failed and has its reason. The baseline, which no sampler asked for, is a user attribute of the study.
     """
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".db")
     os.close(handle)
@@ -50,7 +50,7 @@ def _write(record: SweepRecord, url: str) -> None:
         directions = [down if objective.goal == "min" else up for objective in record.objectives]
         study = optuna.create_study(storage=url, study_name=record.name, directions=directions)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)  # has been in Optuna since 3.2
+            warnings.simplefilter("ignore", ExperimentalWarning)  # the storage format of Optuna since 3.2
             study.set_metric_names([objective.meter for objective in record.objectives])
         _describe(study, record)
         study.add_trials(_frozen_trials(record))
@@ -99,7 +99,7 @@ def _frozen(
 
 
 def _distribution(answers: list[Json]) -> BaseDistribution:
-    """Return the range or the choices that the answers span: the journal keeps answers, not ranges."""
+    """Return a range or choice that covers the answers: the journal holds answers, not ranges."""
     if all(isinstance(answer, int) and not isinstance(answer, bool) for answer in answers):
         numbers = [int(answer) for answer in answers if isinstance(answer, int)]
         return IntDistribution(min(numbers), max(numbers))

@@ -1,4 +1,4 @@
-"""Write the coded form of a model, and the model from its coded form."""
+"""Pack a model into a coded file, and unpack it."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
 
 
 def pack(source: Path, to: Path) -> "tuple[Coded, int]":
-    """Write the coded form of an ONNX file, or of the one in an artifact's folder; return it and the file's size.
+    """Write the coded file of an ONNX file, or of the one in an artifact's folder; return it and the ONNX file's size.
 
     Raises:
-        WrongInput: there is no such file, or `to` exists.
-        DamagedArtifact: the folder is not what its manifest says, or holds no ONNX model.
+        WrongInput: the file does not exist, or `to` exists.
+        DamagedArtifact: the folder does not match its manifest, or holds no ONNX model.
     """
     from paretta.pipelines import artifact  # noqa: PLC0415 - the runtime is loaded only where it is used
     from paretta.pipelines.coding import container  # noqa: PLC0415
 
     if to.exists():
-        raise WrongInput(Problem("--to", "a coded file is new", str(to), "name a file that does not exist"))
+        raise WrongInput(Problem("--to", "the coded file must be new", str(to), "name a file that does not exist"))
     if source.is_dir():
         artifact.verify_files(source)
     path = source / artifact.MODEL if source.is_dir() else source
@@ -33,11 +33,11 @@ def pack(source: Path, to: Path) -> "tuple[Coded, int]":
 
 
 def unpack(source: Path, to: Path) -> Path:
-    """Write the ``model.onnx`` that was packed into the new folder `to`, and return its path.
+    """Unpack ``model.onnx`` into the new folder `to`, and return its path.
 
     Raises:
-        WrongInput: there is no such file, or `to` is not free.
-        DamagedArtifact: it is no coded file or was altered; nothing was written.
+        WrongInput: the file does not exist, or `to` is not free.
+        DamagedArtifact: it is not a coded file or was altered; nothing was written.
     """
     from paretta.pipelines import artifact  # noqa: PLC0415 - the runtime is loaded only where it is used
     from paretta.pipelines.coding import container  # noqa: PLC0415

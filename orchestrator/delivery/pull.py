@@ -1,4 +1,4 @@
-"""Choose a point of a front by a wish and fetch its artifact, verified."""
+"""Choose a point of a front by a wish, fetch its artifact and verify it."""
 
 import shutil
 import tempfile
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """What was fetched, and what to know of the front that it was chosen from; None where there is nothing to say."""
+    """The fetched trial, and remarks on the front that it was chosen from; None if there are none."""
 
     trial: Trial
     note: str | None = None
@@ -34,14 +34,15 @@ class Pulled:
 def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Pulled:
     """Copy the artifact that `wish` chooses from the sweep's folder to `to`, and return its trial.
 
-    `sweep` is a name, a folder or a URI in a storage, and may name whom to pull: a role, ``digits@smallest``, a wish of
-    its file, ``digits@phone``, or any trial that was measured, ``digits@0004-4fe30b``. The copy is verified against its
-    manifest and run once before it takes its name, so `to` holds a whole artifact or nothing.
+    `sweep` is a name, a folder or a URI in a storage. It may include what to pull: a role, as in ``digits@smallest``, a
+    wish of its sweep file, as in ``digits@phone``, or any measured trial, as in ``digits@0004-4fe30b``. The copy is
+    verified against its manifest and run once before it is renamed to `to`, so `to` holds a complete artifact or
+    nothing.
 
     Raises:
-        WrongInput: no such sweep, a wish that nothing satisfies, the files of the chosen trial are gone, or `to` is not
-            free.
-        DamagedArtifact: the sweep's own copy is not what its manifest says.
+        WrongInput: the sweep does not exist, nothing satisfies the wish, the files of the chosen trial are gone, or
+            `to` is not free.
+        DamagedArtifact: the sweep's own copy does not match its manifest.
     """
     name, _, role = sweep.partition("@")
     files = found(home, name)
@@ -52,7 +53,7 @@ def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Pulled:
 
 
 def pull_from_store(tracking_uri: str, sweep: str, wish: Wish, to: Path) -> Pulled:
-    """Do the same from an MLflow store, where the sweep's folder is not at hand. Raises as `pull` does."""
+    """Pull from an MLflow store, if the sweep's folder is not accessible. Raises like `pull`."""
     from paretta.dashboards.tracking.reader import download, read_front  # noqa: PLC0415 - MLflow is loaded only where it is asked
 
     check_free(to)
@@ -65,11 +66,11 @@ def pull_from_store(tracking_uri: str, sweep: str, wish: Wish, to: Path) -> Pull
 
 
 def pull_registered(tracking_uri: str, uri: str, to: Path) -> "Artifact":
-    """Fetch a registered model, such as ``models:/digits@knee``, to `to`, verified, and return it.
+    """Fetch a registered model, such as ``models:/digits@knee``, to `to`, verify it and return it.
 
     Raises:
-        WrongInput: no such model, alias or version, or `to` is not free.
-        DamagedArtifact: the store's copy is not what was registered.
+        WrongInput: there is no such model, alias or version, or `to` is not free.
+        DamagedArtifact: the store's copy differs from what was registered.
     """
     from paretta.dashboards.tracking.reader import download_registered  # noqa: PLC0415 - MLflow is loaded only where it is asked
     from paretta.pipelines.artifact import open_artifact  # noqa: PLC0415
@@ -81,13 +82,13 @@ def pull_registered(tracking_uri: str, uri: str, to: Path) -> "Artifact":
 
 
 def _chosen(front: Front, name: str, wish: Wish) -> Trial:
-    """Return whom ``SWEEP@name`` names, else who meets `wish`.
+    """Return the trial that ``SWEEP@name`` names, else the one that meets `wish`.
 
     A name, which a wish without limits may give as its preference too, is ``knee``, an objective, a role such as
     ``smallest``, a wish of the sweep file, or a measured trial's uid or number, on the front or not.
     """
     if name and wish != Wish():
-        raise WrongInput(Problem(f"{front.sweep}@{name}", "a name says all, so it takes no preference and no limits"))
+        raise WrongInput(Problem(f"{front.sweep}@{name}", "a name takes neither a preference nor limits"))
     if wish.at_least or wish.at_most:
         return front.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
     held = {alias(role): trial for role, trial in holders(front).items()}
@@ -114,7 +115,7 @@ def _by_uid(front: Front, name: str, held: Mapping[str, Trial]) -> Trial:
 
 
 def fetch(source: Path, to: Path) -> None:
-    """Copy the artifact folder `source` to `to`, verified and run once, all or nothing."""
+    """Copy the artifact folder `source` to `to` atomically, after verifying it and running the model once."""
     from paretta.pipelines.artifact import require_regular, verify_files  # noqa: PLC0415 - ONNX Runtime is loaded only to deliver
     from paretta.pipelines.verification.smoke import require_answer  # noqa: PLC0415
 
@@ -132,9 +133,9 @@ def fetch(source: Path, to: Path) -> None:
 
 
 def delivered_folder(files: SweepFiles, trial: Trial) -> Path:
-    """Return the folder with the files of a trial on the front, brought here where they lie in a storage.
+    """Return the folder with the files of a trial on the front, downloading them if they are in a storage.
 
-    Raises `WrongInput` where they are gone.
+    Raises `WrongInput` if they are gone.
     """
     assert trial.artifact is not None
     folder = files.bring(trial.artifact)

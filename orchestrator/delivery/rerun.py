@@ -29,11 +29,11 @@ DAY_S = 86_400.0
 
 
 def rerun(path: Path, to: Path, *, address: str | None = None) -> str:
-    """Run the plan.yaml at `path` with its own task, seed and workers, and return in words what was put into `to`.
+    """Run the plan.yaml at `path` with its task, seed and workers, write the artifact to `to`, and describe it.
 
-    The same versions on one worker give the same bytes. Code that it names, such as its task, is found relative to the
-    current folder, which is sent to the cluster at `address` for it. A plan of one worker runs in this process, where
-    no `address` says otherwise; more workers need a cluster.
+    One worker with the same versions reproduces the same bytes. Code that the plan names, such as its task, is found
+    relative to the current folder, which is uploaded to the cluster at `address`. Without `address` a plan of one
+    worker runs in this process; more workers need a cluster.
 
     Raises:
         WrongInput: the file is not a plan, or `to` is not free.
@@ -60,7 +60,7 @@ def rerun(path: Path, to: Path, *, address: str | None = None) -> str:
 
 
 def _run_here(request: TrialRequest) -> TrialProduct:
-    """Do what the one rank of a lane would do, with as many threads as it has by default."""
+    """Run the plan in this process like the single rank of a lane, with the same default number of threads."""
     use_threads(1)
     return handle({"request": request}, RankContext(0, 1, 0, "cpu", 1, lambda _: None))
 
@@ -74,7 +74,7 @@ def _run_on_lane(
     storage: Path,
     dataset: "Callable[[], Dataset] | None",
 ) -> TrialProduct:
-    if address is not None and travels is not None:  # it is where the processes there start
+    if address is not None and travels is not None:  # the processes there start in the uploaded folder
         request = replace(request, task=replace(request.task, folder="."))
     with (
         connect(address, working_dir=travels),

@@ -6,11 +6,11 @@ from paretta.search_spaces.errors import Problem, WrongInput
 
 
 def serve(folder: Path, *, port: int) -> None:
-    """Answer ``/invocations`` with the model in `folder` on loopback until interrupted.
+    """Serve the model in `folder` at ``/invocations`` on loopback until interrupted.
 
     Raises:
-        WrongInput: there is no such folder, or the port is taken.
-        DamagedArtifact: its files are not what the manifest says, or the model does not answer.
+        WrongInput: the folder does not exist, or the port is taken.
+        DamagedArtifact: its files do not match the manifest, or the model does not run.
     """
     from paretta.dashboards.server.model_server import serve_model  # noqa: PLC0415 - MLflow is loaded only to serve
     from paretta.pipelines.artifact import verify_files  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""Check anything that was pulled, anywhere: its files, its size, and its answers where the task can be made."""
+"""Verify a pulled artifact: its files, its size and, if the task can be loaded, its answers."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def verify_folder(folder: Path, *, task: str | None = None) -> "tuple[Finding, ...]":
-    """Look again at the artifact in `folder`, see `paretta.pipelines.verification.verify.verify_claims`.
+    """Verify the artifact in `folder`, see `paretta.pipelines.verification.verify.verify_claims`.
 
     Args:
         folder: of the artifact.
-        task: where its task is here; by default the one that its plan.yaml names, if that is one of ours. A plan may
-            name any function, and a folder that came from anywhere does not get to choose what runs here. Without a
-            task accuracy stays unchecked, which the findings tell.
+        task: the task on this machine; by default the one that its plan.yaml names, if it is one of ours. Any other
+            task is code, and an untrusted folder must not choose the code that runs here. Without a task accuracy is
+            not checked, which the findings say.
 
     Raises:
-        WrongInput: there is no such folder, or `task` was given and cannot be made.
+        WrongInput: the folder does not exist, or the given `task` cannot be loaded.
         TrialFailed: the model does not run.
     """
     from paretta.pipelines.verification.verify import verify_claims  # noqa: PLC0415 - torch is loaded only to judge answers
@@ -40,7 +40,7 @@ def verify_folder(folder: Path, *, task: str | None = None) -> "tuple[Finding, .
 
 
 def _origin(folder: Path) -> tuple[str | None, Mapping[str, Json]]:
-    """Return the task that plan.yaml names and its options; what cannot be read is for the manifest to complain of."""
+    """Return the task that plan.yaml names, and its options; a broken file is reported by the manifest check."""
     path = folder / "plan.yaml"
     if path.is_symlink() or not path.is_file():
         return None, {}

@@ -1,1 +1,1 @@
-"""Searches over finished results: samplers compared without training anything."""
+"""Replay searches over finished results, to compare samplers without training."""

@@ -1,4 +1,4 @@
-"""Re-runs searches over finished results in seconds, to choose a sampler by evidence."""
+"""Compare samplers by replaying searches over finished results, in seconds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ from paretta.search_spaces.results.trial_key import TrialKey
 from paretta.search_spaces.space.plan import Plan
 
 _DRAWS = 2000
-_HIDDEN = 0.1  # of the trials, others with every seed: how much hangs on single ones belongs into the interval
+_HIDDEN = 0.1  # share of the trials hidden with each seed, so that the interval includes the influence of single trials
 _STEPS = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """How one search did.
+    """The results of one search.
 
     Args:
         name: ``SAMPLER`` or ``SAMPLER+STOPPER``.
         budgets: [b], compute in full trials.
-        shares: [seeds, b], the share of the hypervolume of all results that was reached.
+        shares: [seeds, b], the reached share of the hypervolume of all results.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Curve:
         return np.asarray(self.shares.mean(axis=0))
 
     def interval(self) -> Array:
-        """Return the 95 % bootstrap interval of the mean, [2, b]; the seeds are drawn."""
+        """Return the 95 % bootstrap interval of the mean over resampled seeds, [2, b]."""
         rng = np.random.default_rng(0)
         drawn = self.shares[rng.integers(len(self.shares), size=(_DRAWS, len(self.shares)))].mean(axis=1)
         return np.asarray(np.quantile(drawn, [0.025, 0.975], axis=0))
@@ -58,12 +58,12 @@ def compare(
 ) -> list[Curve]:
     """Replay each of `names` with `num_seeds` seeds, until the compute of `budget` full trials is spent.
 
-    Whatever a sampler proposes, it is given the nearest trial that was not given to it yet, as if it had proposed
-    that; ``grey_box`` chooses among the trials themselves. Each seed hides a tenth of the trials. The fewer trials the
-    results hold, the less this says.
+    Each proposal of a sampler is replaced by the nearest trial that it has not received yet; ``grey_box`` chooses among
+    the trials themselves. Each seed hides a tenth of the trials. The fewer trials the results have, the less reliable
+    the comparison is.
 
     Raises:
-        WrongInput: there is no such sampler or stopper, or no trial is better than the reference point.
+        WrongInput: a sampler or stopper does not exist, or no trial is better than the reference point.
     """
     pairs = [_pair(name) for name in names]
     table = results.table()
@@ -82,7 +82,7 @@ def compare(
 
 
 def comparison_text(results: Results, curves: Sequence[Curve]) -> str:
-    """Say how far each search was after an eighth, a quarter, a half and all of the budget, and when it had 95 %."""
+    """Format each search's results after 1/8, 1/4, 1/2 and all of the budget, and when it reached 95 %."""
     total, budget = len(results.configs), float(curves[0].budgets[-1])
     at = [budget * share for share in (0.125, 0.25, 0.5, 1.0)]
     head = "".join(f"{f'{budget:.3g} trials':>24s}" for budget in at)
@@ -103,7 +103,7 @@ def comparison_text(results: Results, curves: Sequence[Curve]) -> str:
 
 
 def plot(results: Results, curves: Sequence[Curve], path: Path) -> None:
-    """Draw hypervolume over compute with the intervals, as PNG."""
+    """Plot hypervolume over compute with the intervals, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - drawn only when asked for
     from matplotlib.figure import Figure  # noqa: PLC0415
 
@@ -124,7 +124,7 @@ def plot(results: Results, curves: Sequence[Curve], path: Path) -> None:
 
 
 class _Rows:
-    """A sampler and a stopper as `paretta.orchestrator.offline.simulator` drives them."""
+    """Adapts a sampler and a stopper to `paretta.orchestrator.offline.simulator`."""
 
     def __init__(self, results: Results, table: Table, sampler: str, stopper: str, seed: int) -> None:
         self._table, self._inputs = table, results.inputs()
@@ -184,7 +184,7 @@ class _Rows:
 
 @dataclass(frozen=True, slots=True)
 class _RowForesight:
-    """Knows of a plan what was measured of the nearest trial."""
+    """Takes the known objectives of a plan from the nearest trial."""
 
     results: Results
     table: Table

@@ -1,4 +1,4 @@
-"""Searches without a model: random candidates, with or without multi-objective successive halving."""
+"""Random search, with or without multi-objective successive halving."""
 
 import math
 from collections.abc import Mapping
@@ -12,12 +12,12 @@ from paretta.orchestrator.policy.successive_halving import SuccessiveHalving
 
 
 class RandomSearch:
-    """Proposes configurations at random, none twice.
+    """Proposes random configurations without repeats.
 
     Args:
         problem: only its knobs, known limits and reference point are used.
         seed: of the draws.
-        halving: stops trials; None to run all to the end.
+        halving: stops trials early; None to run all to the end.
         share_prefixes: False to start every trial from scratch.
     """
 
@@ -35,7 +35,7 @@ class RandomSearch:
         self._known: list[Array] = []
 
     def ask(self) -> Candidate | None:
-        """Return a configuration not asked for before, or None where a thousand draws found none."""
+        """Return a new configuration, or None if a thousand draws found none."""
         for _ in range(1000):
             code = self._space.draw(1, self._rng)
             key = self._space.keys(code)[0]
@@ -45,14 +45,14 @@ class RandomSearch:
         return None
 
     def report(self, number: int, fidelity: float, losses: Mapping[str, float]) -> bool:
-        """Ask the halving, if there is one."""
+        """Apply successive halving, if it is used."""
         if self._halving is None:
             return True
         learned = [losses[objective.name] for objective in self._problem.learned]
         return self._halving.report(self._problem.rungs.at(fidelity), np.append(self._known[number], learned))
 
     def tell(self, number: int, losses: Mapping[str, float] | None) -> None:
-        """Learn nothing."""
+        """Do nothing."""
 
     def _candidate(self, code: Array) -> Candidate:
         config = self._space.decode(code)

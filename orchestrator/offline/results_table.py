@@ -1,4 +1,4 @@
-"""Finished results as a table that a search can be replayed over: a sweep's own trials, or a parquet or CSV file."""
+"""Load finished results, from a sweep or from a parquet or CSV file, as a table to replay searches over."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FEWEST_ROWS = 8
-KNOWN_METERS = frozenset(METERS.names()) - {"metric"}  # a task's metrics are learned
-_STEP = "row"  # the kind of the one stage that a file's columns make
+KNOWN_METERS = frozenset(METERS.names()) - {"metric"}  # meters known before training; a task's metrics are learned
+_STEP = "row"  # the kind of the single stage that holds a file's columns
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """What was tried, and what came of it.
+    """Configurations and their results.
 
     Args:
         name: of the sweep or the file.
-        space: that the rows are points of.
-        objectives: what is compared; known: those that are known before training.
+        space: the space that the rows are points of.
+        objectives: the objectives; known: those that are known before training.
         baseline: readings of the uncompressed model; reference: what moves the reference point.
         configs: the knobs of each row.
         values: by objective, [n].
@@ -61,11 +61,11 @@ class Results:
 
     @property
     def scales(self) -> tuple[LossScale, ...]:
-        """What each objective is compared to."""
+        """The loss scale of each objective."""
         return scales_of(self.objectives, self.baseline, reference=self.reference)
 
     def table(self) -> Table:
-        """Return the losses of all rows; there is no test split, so the validation split stands for it."""
+        """Return the losses of all rows as a table; the validation losses also serve as test losses."""
         known = [scale for scale in self.scales if scale.objective.meter in self.known]
         learned = [scale for scale in self.scales if scale.objective.meter not in self.known]
         validation = np.stack([_learned(scale, self.curves[scale.objective.meter]) for scale in learned], axis=2)
@@ -85,7 +85,7 @@ class Results:
         )
 
     def inputs(self) -> NDArray[np.float64]:
-        """Return where the rows lie, [n, d], for finding the nearest."""
+        """Return the rows' model inputs, [n, d], for nearest-neighbour search."""
         coordinates = Coordinates(self.space.knobs())
         return coordinates.inputs(np.array([coordinates.encode(config) for config in self.configs]))
 
@@ -124,11 +124,11 @@ def results_of_sweep(folder: Path, known: frozenset[str]) -> Results:
 
 
 def results_of_file(path: Path, *, known: Sequence[str], minimise: Sequence[str], maximise: Sequence[str]) -> Results:
-    """Read a parquet or CSV file: one row a configuration.
+    """Read a parquet or CSV file with one row per configuration.
 
-    The objectives are columns; ``accuracy@3`` beside ``accuracy`` is the same after 3 epochs. All other columns are
-    knobs: numbers are ranges, text is a choice. The worst value of an objective stands for the baseline, of one whose
-    values are shares the best, from which the reference point is ten points away.
+    The objectives are columns; ``accuracy@3`` is ``accuracy`` after 3 epochs. All other columns are knobs: a column of
+    numbers is a range, one of text a choice. The baseline's value is the worst one of an objective or, if the values
+    are shares, the best one, since the reference point is ten points below it.
 
     Raises:
         WrongInput: the file cannot be read, or lacks a column.
@@ -173,7 +173,7 @@ def _learned(scale: LossScale, curves: NDArray[np.float64]) -> NDArray[np.float6
 def _curves(
     folder: Path, trials: Sequence[Trial], learned: Sequence[str], values: Mapping[str, NDArray[np.float64]]
 ) -> tuple[Rungs, dict[str, NDArray[np.float64]]]:
-    """Read what each trial told after its epochs; epochs that not all trials told of are left out."""
+    """Read the scores that each trial reported after its epochs; epochs that some trial did not report are left out."""
     told: dict[str, dict[int, Document]] = {trial.uid: {} for trial in trials}
     for event, _ in events(folder):
         message = event.get("message")

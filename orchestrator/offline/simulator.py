@@ -1,4 +1,4 @@
-"""Replays a search over a finished table of results, by one worker or by several that do not wait for each other."""
+"""Simulate a search over a table of finished results, with one worker or several asynchronous ones."""
 
 import heapq
 from collections.abc import Mapping, Sequence
@@ -17,30 +17,30 @@ from paretta.search_spaces.space.space import Knob
 
 
 class Searcher(Protocol):
-    """A search as `simulate` drives it; `GreyBox` is one."""
+    """The interface of a search in `simulate`; `GreyBox` implements it."""
 
     def ask(self) -> Candidate | None:
-        """Return what to train next, or None where nothing is left."""
+        """Return the next candidate, or None if nothing is left."""
 
     def report(self, number: int, fidelity: float, losses: Mapping[str, float]) -> bool:
-        """Enter a running trial's losses at a rung; True where it is to go on."""
+        """Record a running trial's losses at a rung; return True if it should go on."""
 
     def tell(self, number: int, losses: Mapping[str, float] | None) -> None:
-        """Enter a trial's final losses, or None where it failed."""
+        """Record a trial's final losses, or None if it failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Configurations trained to the end, and what was measured of them.
+    """Fully trained configurations and their results.
 
     Args:
         name: shown in reports.
-        knobs: what varies; `configs`: one per row.
+        knobs: the search variables; `configs`: one per row.
         known_objectives: with their reference points; `known`: [n, k], their losses.
         learned: with their reference points on validation; `validation`: [n, rungs, l]; `test`: [n, l].
         test_reference: [k + l], the reference point that the test losses are scored with.
         rungs: where a trial reports.
-        prefixes: per row the uid of the work it shares; `prefix_cost`: what that costs whoever comes first.
+        prefixes: per row the uid of its shared work; `prefix_cost`: what that costs the first trial that needs it.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Table:
         object.__setattr__(self, "_row_of", {self._key(config): row for row, config in enumerate(self.configs)})
 
     def row(self, config: Configuration) -> int:
-        """Return the row of a configuration. Raises `KeyError` where the table has none."""
+        """Return the row of a configuration. Raises `KeyError` if the table has none."""
         return self._row_of[self._key(config)]
 
     def known_losses(self, configs: Sequence[Configuration]) -> Array:
@@ -87,12 +87,12 @@ class Table:
 
     @property
     def full_cost(self) -> float:
-        """What one trial costs that shares nothing and is never stopped: the unit of budgets."""
+        """The cost of a trial that shares nothing and is never stopped; the unit of budgets."""
         return self.rungs.costs[-1] + self.prefix_cost
 
     @property
     def best(self) -> float:
-        """Hypervolume of all rows' test losses: what no search can exceed."""
+        """The hypervolume of all rows' test losses, an upper bound for any search."""
         return hypervolume(np.hstack([self.known, self.test]), self.test_reference)
 
     def score(self, rows: Sequence[int]) -> float:
@@ -108,7 +108,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What a search finished, and when.
+    """The trials that a simulated search finished, and when.
 
     Args:
         spent: [f], compute by the time each full trial was finished, in `Table.full_cost`.
@@ -121,7 +121,7 @@ class Simulation:
     num_started: int
 
     def shares(self, table: Table, budgets: Array) -> Array:
-        """Return the share of the best possible hypervolume that was reached with each of `budgets` [b]."""
+        """Return the share of the best possible hypervolume reached with each of `budgets` [b]."""
         counts = np.searchsorted(self.spent, budgets, side="right")
         scores = {count: table.score(self.rows[:count].tolist()) for count in np.unique(counts).tolist() if count}
         return np.array([scores.get(count, 0.0) for count in counts.tolist()]) / table.best
@@ -130,9 +130,9 @@ class Simulation:
 def simulate(searcher: Searcher, table: Table, budget: float, *, workers: int = 1) -> Simulation:
     """Run a search over a table until `budget` full trials are spent.
 
-    All workers are busy all the time, so the compute spent is their number times the time. A prefix is shared once it
-    has been computed; who starts while it is under way pays for it again. A search that uses no prefixes pays for its
-    own in every trial. A row asked for a second time costs nothing: the search is told at once what is known.
+    All workers are always busy, so the compute spent is their number multiplied by the time. A prefix is shared once it
+    has been computed; a trial that starts before that computes it again. A search that uses no prefixes pays for the
+    prefix of every trial. A row that is asked for again costs nothing: the search is told the known losses at once.
     """
     clock = _Clock(searcher, table, workers)
     for _ in range(workers):
@@ -146,7 +146,7 @@ def simulate(searcher: Searcher, table: Table, budget: float, *, workers: int = 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Event:
-    """A trial reaches a rung; of equal times the one scheduled first comes first."""
+    """A trial reaches a rung; events at equal times are ordered by when they were scheduled."""
 
     time: float
     order: int
@@ -157,7 +157,7 @@ class _Event:
 
 @dataclass(slots=True)
 class _Clock:
-    """The workers' present: what is under way and what is done."""
+    """The state of the simulated workers: running and finished trials."""
 
     searcher: Searcher
     table: Table
@@ -170,7 +170,7 @@ class _Clock:
     _scheduled: int = 0
 
     def start(self) -> None:
-        """Ask for a trial and start it on a free worker; rows that were finished before are told at once."""
+        """Ask for a trial and start it on a free worker; rows that are already finished are told at once."""
         done = {row for _, row in self.finished}
         for _ in range(10 * len(self.table.configs)):
             candidate = self.searcher.ask()
@@ -184,7 +184,7 @@ class _Clock:
             self.searcher.tell(candidate.number, self._losses(row, self.table.rungs.last))
 
     def advance(self) -> None:
-        """Take the next event: a trial reports, and goes on or gives its worker away."""
+        """Process the next event: a trial reports, and goes on or frees its worker."""
         event = heapq.heappop(self.events)
         self.now = event.time
         rungs, losses = self.table.rungs, self._losses(event.row, event.rung)

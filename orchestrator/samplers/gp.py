@@ -1,4 +1,4 @@
-"""Gaussian processes for all objectives alike: Optuna's own, sample-efficient and slow to decide."""
+"""Optuna's Gaussian-process sampler, one process for each objective: sample-efficient but slow to decide."""
 
 from optuna.samplers import GPSampler
 

@@ -1,4 +1,4 @@
-"""Every combination of evenly spaced values, in random order: the coarsest grid that has the asked number of plans."""
+"""Every combination of evenly spaced values, in random order: the coarsest grid with the requested number of plans."""
 
 import math
 import random
@@ -22,10 +22,10 @@ _MOST_PLANS = 10**15
 
 
 def make(search: Search) -> Strategy:
-    """Make a grid: choices take every option, ranges as many values as it takes for the asked number of plans.
+    """Make a grid of all options of choices and as many values of ranges as the requested number of plans needs.
 
-    Conditional knobs count only where they are asked for. A grid spends most of its trials on knobs that matter little
-    (Bergstra and Bengio 2012); it is here for small spaces that are to be covered.
+    Conditional knobs count only where they are active. A grid spends most of its trials on knobs that matter little
+    (Bergstra and Bengio 2012), so use it to cover a small space.
     """
     steps = list(search.space.steps)
     sizes = [(values, count(_coarse(steps, values))) for values in range(2, _MOST_VALUES + 1)]
@@ -34,7 +34,7 @@ def make(search: Search) -> Strategy:
 
 
 def spaced(hole: Int | Float, most_values: int) -> Choice:
-    """Return at most so many values of a range, evenly spaced from end to end, on a log scale where the range is one.
+    """Return up to `most_values` values of a range, evenly spaced from end to end, on a log scale for a log range.
 
     >>> spaced(Int(2, 8), 3), spaced(Float(0.0, 1.0), 3)
     (Choice(options=(2, 5, 8)), Choice(options=(0.0, 0.5, 1.0)))
@@ -50,7 +50,7 @@ def spaced(hole: Int | Float, most_values: int) -> Choice:
 
 @dataclass(slots=True)
 class _Unranker:
-    """Answers with the filling of a coarse space that has a given number in an enumeration of all."""
+    """Gives the answers of the plan with a given index in an enumeration of the coarse space."""
 
     index: int
     values: int
@@ -61,14 +61,14 @@ class _Unranker:
         rest, own = divmod(self.index, sum(counts))
         for label, size in zip(choice.labels, counts, strict=True):
             if own < size:
-                self.index = own + size * rest  # the option's own holes are asked for next, and use up `own`
+                self.index = own + size * rest  # the option's own holes are asked for next and consume `own`
                 return label
             own -= size
         raise AssertionError("the number lies within the sum of the counts")
 
 
 class _GridSampler(BaseSampler):
-    """Takes the plans of the grid in random order; at random beyond its last one."""
+    """Takes the plans of the grid in random order, and random plans after the last one."""
 
     def __init__(self, search: Search, values: int, size: int) -> None:
         self._space, self._values = search.space, values
@@ -78,7 +78,7 @@ class _GridSampler(BaseSampler):
         self._holes = {knob.name: knob.hole for knob in search.space.knobs()}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Return every parameter there is."""
+        """Return all parameters."""
         return {parameter(name, hole): distribution(hole) for name, hole in self._holes.items()}
 
     def sample_relative(
@@ -94,7 +94,7 @@ class _GridSampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """Draw at random."""
+        """Draw a parameter at random."""
         return self._random.sample_independent(study, trial, param_name, param_distribution)
 
 

@@ -1,4 +1,4 @@
-"""NSGA-II: breeds new candidates from the non-dominated ones; for hundreds of cheap trials."""
+"""NSGA-II, a genetic algorithm that recombines non-dominated candidates; for hundreds of cheap trials."""
 
 from optuna.samplers import NSGAIISampler
 
@@ -8,7 +8,7 @@ from paretta.orchestrator.search.spec import Search
 
 
 def make(search: Search) -> Strategy:
-    """Make NSGA-II with about eight generations in the asked number of trials, populations of 4 to 50.
+    """Make NSGA-II with about eight generations in the requested number of trials, and populations of 4 to 50.
 
     Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002. Deciding takes about 1 ms.
     """

@@ -1,4 +1,4 @@
-"""NSGA-III: as NSGA-II, with niches along reference directions; for four objectives and more."""
+"""NSGA-III: like NSGA-II, with niches along reference directions; for four or more objectives."""
 
 from optuna.samplers import NSGAIIISampler
 
@@ -8,7 +8,7 @@ from paretta.orchestrator.search.spec import Search
 
 
 def make(search: Search) -> Strategy:
-    """Make NSGA-III with about eight generations in the asked number of trials, populations of 4 to 50.
+    """Make NSGA-III with about eight generations in the requested number of trials, and populations of 4 to 50.
 
     Deb and Jain, "An evolutionary many-objective optimization algorithm using reference-point-based nondominated
     sorting approach", 2014. Deciding takes about 1 ms.

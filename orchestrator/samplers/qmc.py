@@ -1,4 +1,4 @@
-"""Quasi-random candidates that fill the space evenly; the better yardstick where all knobs are ranges."""
+"""Quasi-random candidates that cover the space evenly; a better reference than `random` if all knobs are ranges."""
 
 from optuna.samplers import QMCSampler
 

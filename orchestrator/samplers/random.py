@@ -1,4 +1,4 @@
-"""Uniform random candidates: the yardstick every other sampler has to beat."""
+"""Uniform random candidates: the reference that every other sampler has to beat."""
 
 from optuna.samplers import RandomSampler
 
@@ -8,5 +8,5 @@ from paretta.orchestrator.search.spec import Search
 
 
 def make(search: Search) -> Strategy:
-    """Make a seeded random sampler; Bergstra and Bengio 2012 say why not a grid."""
+    """Make a seeded random sampler; Bergstra and Bengio 2012 show why it is better than a grid."""
     return OptunaStrategy(search, RandomSampler(seed=search.seed))

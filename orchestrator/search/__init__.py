@@ -1,1 +1,1 @@
-"""Which candidate comes next and which trial stops early; knows nothing of Ray."""
+"""Choose the next candidate and stop trials early, independently of Ray."""

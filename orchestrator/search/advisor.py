@@ -1,4 +1,4 @@
-"""The search policy in the words of a sweep: trials by number, readings by meter."""
+"""Adapt the search policy to a sweep's terms: trials by number, readings by meter."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,10 +12,10 @@ from paretta.search_spaces.space.holes import Label
 
 
 class Advisor:
-    """One `GreyBox` for a search; a sampler asks it what to train, a stopper what to stop, and both may share it.
+    """A `GreyBox` for a search, which a sampler asks what to train, a stopper what to stop, or both.
 
     Args:
-        search: what is searched; its baseline must have been measured.
+        search: the search; its baseline must have been measured.
     """
 
     def __init__(self, search: Search) -> None:
@@ -25,7 +25,7 @@ class Advisor:
         self._configs: dict[int, Configuration] = {}
 
     def propose(self, number: int) -> Mapping[str, Label] | None:
-        """Return the knobs that trial `number` should take, None where nothing is left."""
+        """Return the knobs for trial `number`, or None if nothing is left to propose."""
         candidate = self.policy.ask()
         if candidate is None:
             return None
@@ -33,17 +33,17 @@ class Advisor:
         return candidate.config
 
     def begin(self, number: int, knobs: Mapping[str, Label]) -> None:
-        """Learn that trial `number` was begun with knobs that someone else chose."""
+        """Register trial `number`, started with knobs that the caller chose."""
         if number not in self._numbers:
             self._numbers[number], self._configs[number] = self.policy.start(knobs), knobs
 
     def known(self, number: int) -> NDArray[np.float64]:
-        """Return the losses [known] of a trial that are known before training."""
+        """Return the losses [known] of a trial that were known before training."""
         foresight = self.search.foresight
         return foresight.estimate([self._configs[number]])[0] if foresight else np.empty(0)
 
     def observe(self, number: int, rung: int, scores: Mapping[str, float]) -> bool:
-        """Learn how good a trial is at a rung, by metric; False where the scores do not tell all that is learned."""
+        """Record a trial's scores by metric at a rung; return False if they lack a learned objective."""
         losses = self._learned(scores)
         if losses is None:
             return False
@@ -51,11 +51,11 @@ class Advisor:
         return True
 
     def goes_on(self, number: int) -> bool:
-        """Decide whether a trial goes on after what was observed last."""
+        """Decide whether a trial goes on after its last observation."""
         return self.policy.goes_on(self._numbers[number])
 
     def tell(self, number: int, losses: Sequence[float] | None, *, stopped: bool = False) -> None:
-        """Learn how a trial ended: its losses in the order of the objectives, None where it has none."""
+        """Record how a trial ended: its losses in the order of the objectives, None if it has none."""
         if number not in self._numbers:
             return
         own = self._numbers[number]
@@ -68,7 +68,7 @@ class Advisor:
             self.policy.tell(own, self._learned(values), self._known(values, self._configs[number]))
 
     def add_point(self, losses: Sequence[float]) -> None:
-        """Learn of a point of the front that no knobs of this space lead to."""
+        """Add a point of the front that no knobs of this space produce."""
         values = self.search.values(losses)
         learned = [scale.as_learned().name for scale in self.search.learned]
         found = self._learned(values)

@@ -1,4 +1,4 @@
-"""When a search has had enough: wall time, compute, or too little gained for too long."""
+"""Decide when a search ends early: its wall time or compute is spent, or it no longer improves the front."""
 
 import time
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ _HOUR = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class SearchBudget:
-    """The limits of a search beside its number of trials; whichever comes first ends it.
+    """Limits that end a search before its number of trials is reached.
 
-    Compute is what the sweep's workers hold, busy or not: their number times the time since the search began.
+    Compute is the time since the search started, multiplied by the CPUs or GPUs that the workers reserve, idle or not.
 
     Args:
         config: the sweep file's section.
-        cpus, gpus: held by all lanes together.
-        began: Unix time in seconds.
+        cpus, gpus: reserved by all lanes together.
+        began: the start of the search, Unix time in seconds.
     """
 
     config: BudgetConfig
@@ -29,11 +29,11 @@ class SearchBudget:
     began: float
 
     def spent(self, volumes: Sequence[float], now: float | None = None) -> str | None:
-        """Say which limit is reached, None while none is.
+        """Return the limit that is reached, in words; None if there is none.
 
         Args:
             volumes: the hypervolume after each trial that ended.
-            now: Unix time; the present by default.
+            now: Unix time in seconds; the current time by default.
         """
         hours = ((time.time() if now is None else now) - self.began) / _HOUR
         config = self.config
@@ -50,7 +50,7 @@ class SearchBudget:
         return None
 
     def words(self, volumes: Sequence[float], now: float | None = None) -> list[str]:
-        """Say how much of each limit is used."""
+        """Describe how much of each limit is used."""
         hours = ((time.time() if now is None else now) - self.began) / _HOUR
         config = self.config
         limits = (("", config.hours, 1.0), ("CPU ", config.cpu_hours, self.cpus), ("GPU ", config.gpu_hours, self.gpus))
@@ -63,7 +63,7 @@ class SearchBudget:
 
 
 def budget_words(record: SweepRecord) -> list[str]:
-    """Say how much of its budget a running sweep has used, by its record."""
+    """Describe how much of its budget a running sweep has used, from its record."""
     config = BudgetConfig.model_validate(record.config.get("budget", {}))
     held = held_resources(record)
     if config == BudgetConfig() or record.began is None or held is None:
@@ -75,9 +75,9 @@ def budget_words(record: SweepRecord) -> list[str]:
 
 
 def gain(volumes: Sequence[float], over: int) -> float | None:
-    """Return the share of the present hypervolume that the last `over` trials added; None before there are more.
+    """Return the share of the current hypervolume that the last `over` trials added; None without earlier trials.
 
-    While nothing has been gained at all the search has not begun to be done: the gain counts as whole.
+    While the hypervolume is 0 the share counts as 1, so that the search goes on.
 
     >>> gain([1.0, 2.0, 2.0, 2.0], 2), gain([1.0, 2.0], 2)
     (0.0, None)

@@ -1,4 +1,4 @@
-"""Puts a search together: what is known before training, the sampler, the stopper, and what to try first."""
+"""Build a search from a sweep file: its foresight, sampler, stopper and first plans."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -23,24 +23,24 @@ from paretta.search_spaces.space.variation import structural
 
 
 class Foreseer(Protocol):
-    """Reads what is known of a plan before training, by meter; None where it cannot be carried out."""
+    """Returns the readings of a plan that are known before training, by meter; None if it cannot be carried out."""
 
     def __call__(self, plan: Plan, *, meters: Sequence[str]) -> Mapping[str, Reading] | None:
-        """Look at one plan."""
+        """Read one plan."""
 
 
-_SETUP_EPOCHS = 0.25  # what a trial costs before its first epoch
+_SETUP_EPOCHS = 0.25  # the set-up cost of a trial, in epochs
 _ETA = 3
 
 
 def suggester_of(sweep: Sweep, checked: Checked, baseline: Mapping[str, Reading], look: Foreseer) -> Suggester:
-    """Return the search that a sweep file asks for.
+    """Return the suggester for a sweep file.
 
     Args:
-        sweep: the file.
-        checked: what its check found out.
+        sweep: the parsed sweep file.
+        checked: the result of its check.
         baseline: readings of the uncompressed model.
-        look: reads what is known of a plan before training.
+        look: returns the readings of a plan that are known before training.
     """
     config = sweep.config.search
     search = Search(
@@ -61,9 +61,10 @@ def suggester_of(sweep: Sweep, checked: Checked, baseline: Mapping[str, Reading]
 
 
 def rungs_of(epochs: int) -> Rungs:
-    """Return the rungs of a training: after a ninth of it, after three times as much, and at its end.
+    """Return the rungs of a training: after a ninth, a third and all of its epochs.
 
-    Earlier reports tell bad from good but hardly good from best: what learns slowly and ends well would be stopped.
+    Earlier reports separate bad trials from good ones but not good from best, so they would stop slow learners that
+    end well.
 
     >>> rungs_of(27).fidelities
     (3.0, 9.0, 27.0)
@@ -76,13 +77,13 @@ def rungs_of(epochs: int) -> Rungs:
 
 
 def rungs_at(epochs: Sequence[float]) -> Rungs:
-    """Return rungs after the given epochs, rising; each costs the epochs until then and the start of a trial."""
+    """Return rungs after the given ascending epochs; the cost of each is the epochs so far plus a trial's set-up."""
     at = tuple(map(float, epochs))
     return Rungs(at, tuple(epoch + _SETUP_EPOCHS for epoch in at))
 
 
 def budget_of(sweep: Sweep, num_lanes: int, began: float) -> SearchBudget:
-    """Return what ends the search beside its number of trials."""
+    """Return the limits that end the search before its number of trials is reached."""
     workers = sweep.config.workers
     held = num_lanes * workers.per_trial
     return SearchBudget(sweep.config.budget, held * workers.cpus, held * workers.gpus, began)
@@ -91,7 +92,7 @@ def budget_of(sweep: Sweep, num_lanes: int, began: float) -> SearchBudget:
 def _foresight(
     sweep: Sweep, checked: Checked, baseline: Mapping[str, Reading], look: Foreseer
 ) -> KnownObjectives | None:
-    """Return what is known before training; nothing where neither sampler, stopper nor a limit asks for it."""
+    """Return the foresight; None if neither the sampler, the stopper nor a limit uses it."""
     from paretta.pipelines.measuring.untrained import structure_key  # noqa: PLC0415 - torch is loaded where a plan is looked at
 
     scales = scales_of(checked.objectives, baseline, limits=sweep.limits, reference=sweep.reference)

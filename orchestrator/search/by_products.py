@@ -1,4 +1,4 @@
-"""Train once, deliver many: cheap stages after a trial's training that make points of their own."""
+"""By-products: apply cheap stages to a trained trial to get further points of the front."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from paretta.search_spaces.space.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class ByProducts:
-    """What is made of every trained candidate beside its own artifact.
+    """The by-products to make from every trained candidate.
 
     Args:
         variants: stages to append to the trial's plan, one list for each by-product.
-        at_most: by-products of one trial.
+        at_most: the most by-products of one trial.
     """
 
     variants: tuple[tuple[Document, ...], ...]
     at_most: int
 
     def reserved(self, plan: Plan, suggester: Suggester) -> list[Plan]:
-        """Return the plans to make beside `plan`: at most so many, and none that is known or under way."""
+        """Return up to `at_most` by-product plans of `plan`, and reserve them; known and running plans are left out."""
         plans = [Plan(plan.baseline, (*plan.stages, *variant)) for variant in self.variants]
         chosen: list[Plan] = []
         for candidate in plans:
@@ -31,5 +31,5 @@ class ByProducts:
 
 
 def by_products(variants: Sequence[Sequence[Document]], at_most: int) -> ByProducts | None:
-    """Return what the sweep file asks for, None where it asks for nothing."""
+    """Return the by-products that the sweep file asks for, None if there are none."""
     return ByProducts(tuple(map(tuple, variants)), at_most) if variants and at_most else None

@@ -1,4 +1,4 @@
-"""Good plans to begin a search with, before anything is known."""
+"""Good first plans for a search that has no results yet."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from paretta.search_spaces.space.space import Recorder, Space, kinds_of
 
 
 def good_plans(space: Space) -> tuple[dict[str, Label], ...]:
-    """Return the answers that stages name as usual: each such stage alone, the last first, and all of them together.
+    """Return knobs with the stages' usual settings: each such stage alone, the last one first, and then all of them.
 
-    So a space of pruning and quantization begins with int8 everywhere, with half the channels, and with both, as far as
-    it can say them. The others of these stages do as little as they can; all other knobs take the middle of their
-    range, or their first option.
+    A space of pruning and quantization starts with int8 everywhere, then half the channels, then both, as far as the
+    space allows. Stages that are not selected do as little as they can. All other knobs take the middle of their range
+    or their first option.
 
     >>> space = Space.parse([], [{"kind": "prune", "sparsity": {"float": [0, 0.8]}}, {"kind": "quantize", "bits": 8}])
     >>> good_plans(space)
@@ -25,7 +25,7 @@ def good_plans(space: Space) -> tuple[dict[str, Label], ...]:
     wishes = [{kind} for kind in reversed(usual)] + [{*usual}]
     found: dict[str, dict[str, Label]] = {}
     for wish in wishes:
-        recorder = Recorder(_Wisher(frozenset(wish), usual))
+        recorder = Recorder(_UsualSettings(frozenset(wish), usual))
         plan = space.fill(recorder)
         if any(stage.get("kind") in wish for stage in plan.stages):
             found.setdefault(plan.fingerprint, dict(recorder.knobs))
@@ -33,8 +33,8 @@ def good_plans(space: Space) -> tuple[dict[str, Label], ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wisher:
-    """Answers so that the wished stages are there and do what is usual, and the others do as little as they can."""
+class _UsualSettings:
+    """Gives the wished stages their usual settings and lets the others do as little as they can."""
 
     wish: frozenset[str]
     usual: Mapping[str, type[Stage]]

@@ -1,4 +1,4 @@
-"""What may stop a trial before its end."""
+"""The interfaces of search algorithms and of rules that stop trials early."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias
@@ -9,53 +9,53 @@ from paretta.search_spaces.space.plan import Plan
 
 
 class Stopper(Protocol):
-    """Decides at each rung whether a trial goes on. Trials go by the numbers that the strategy gave them."""
+    """Decides at each rung whether a trial goes on. Trials have the numbers that the strategy gave them."""
 
     def begin(self, number: int, knobs: Mapping[str, Label]) -> None:
-        """A trial was begun."""
+        """Register a trial that was started."""
 
     def goes_on(self, number: int, rung: int, scores: Mapping[str, float]) -> bool:
-        """Decide, given the scores by metric that the trial reports at a rung; called once a rung, in rising order."""
+        """Decide by the trial's scores at a rung, by metric; called once for each rung, in ascending order."""
 
     def tell(self, number: int, losses: Sequence[float] | None, *, stopped: bool) -> None:
-        """A trial ended: its losses in the order of the objectives, None where it failed or was stopped."""
+        """Record the end of a trial: its losses in the order of the objectives, None if it failed or was stopped."""
 
 
 class NeverStop:
     """Stops nothing."""
 
     def begin(self, number: int, knobs: Mapping[str, Label]) -> None:
-        """Nothing to keep."""
+        """Do nothing."""
 
     def goes_on(self, number: int, rung: int, scores: Mapping[str, float]) -> bool:
-        """Go on."""
+        """Return True."""
         return True
 
     def tell(self, number: int, losses: Sequence[float] | None, *, stopped: bool) -> None:
-        """Nothing to learn."""
+        """Do nothing."""
 
 
 Verdict: TypeAlias = Literal["complete", "failed", "stopped early"]
 
 
 class Strategy(Protocol):
-    """A search algorithm. It may propose the same plan twice; `Suggester` sees to that."""
+    """A search algorithm. It may propose a plan twice; `Suggester` drops the repeats."""
 
     @property
     def advisor(self) -> Advisor | None:
-        """The search policy behind it, for a stopper to share; None where there is none."""
+        """The search policy of this strategy, which a stopper may share; None if it has none."""
 
     def ask(self, pinned: Mapping[str, Label] | None = None) -> tuple[int, Plan, Mapping[str, Label]]:
-        """Propose a plan: the strategy's own number for it, the plan and its knobs by name.
+        """Propose a plan: return the strategy's number for it, the plan and its knobs by name.
 
-        `pinned` answers by knob name; what it leaves out is the strategy's choice.
+        `pinned` fixes knobs by name; the strategy chooses the others.
         """
 
     def report(self, number: int, rung: int, scores: Mapping[str, float]) -> None:
-        """Learn how good a running proposal is at a rung, by metric."""
+        """Record a running proposal's scores at a rung, by metric."""
 
     def tell(self, number: int, verdict: Verdict, losses: Sequence[float] | None) -> None:
-        """Learn what became of a proposal; losses are finite, and there exactly when it is complete."""
+        """Record how a proposal ended; the losses are finite, and given if and only if it is complete."""
 
     def add_point(self, losses: Sequence[float]) -> None:
-        """Learn of a delivered point that no proposal can lead to."""
+        """Add a delivered point that no proposal can produce."""

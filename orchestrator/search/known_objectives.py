@@ -1,4 +1,4 @@
-"""What is known of plans before training: looked at where it matters, estimated in between."""
+"""Objectives known before training: computed exactly for proposed plans, estimated for all others."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,18 +17,18 @@ from paretta.search_spaces.space.space import Knob, Pinned, Space
 
 PlanLook: TypeAlias = Callable[[Plan], Mapping[str, Reading] | None]
 
-_MIN_POINTS = 3  # before estimates follow a model
+_MIN_POINTS = 3  # exact values needed before estimates use a model
 
 
 class Knows(Protocol):
-    """Knows objectives before training, as losses [known]."""
+    """Provides objectives known before training, as losses [known]."""
 
     @property
     def scales(self) -> tuple[LossScale, ...]:
-        """What each known objective is compared to."""
+        """The loss scale of each known objective."""
 
     def estimate(self, configs: Sequence[Configuration]) -> Array:
-        """Return the losses [n, known] by all that is known so far."""
+        """Return the estimated losses [n, known] of configurations."""
 
     def look(self, config: Configuration) -> Array | None:
         """Return the losses [known] of one configuration, None where it cannot be carried out."""
@@ -37,21 +37,21 @@ class Knows(Protocol):
         """Enter what was measured of a finished trial, by meter, and return its losses [known]."""
 
     def keeps(self, config: Configuration) -> bool:
-        """Tell whether a configuration can be carried out within the known limits."""
+        """Return True if a configuration can be carried out and keeps the known limits."""
 
 
 class KnownObjectives:
-    """The objectives that a plan's structure decides, as losses [known].
+    """The objectives that depend on a plan's structure only, as losses [known].
 
-    A look exports the untrained structure and measures it, which takes seconds, so a decision among hundreds of
-    candidates is made by estimates and only what it proposes is looked at. Every look and every finished trial makes
-    the estimates better. Looks are kept by plan; what a finished trial measured replaces what was foreseen.
+    A look-up exports and measures the untrained structure, which takes seconds. Therefore decisions among hundreds of
+    candidates use estimates, and only proposed plans are looked up. Every look-up and every finished trial improves the
+    estimates. Look-ups are cached by plan; the readings of a finished trial replace them.
 
     Args:
-        space: of the plans.
+        space: the space of plans.
         scales: of the known objectives, in the order of the losses.
-        look: returns readings by meter, None where the plan cannot be carried out. It is left out when pickled.
-        knobs: those that change the structure; the others are ignored by the estimates.
+        look: returns readings by meter, or None if the plan cannot be carried out. It is left out when pickled.
+        knobs: the knobs that change the structure; the estimates ignore the others.
     """
 
     def __init__(self, space: Space, scales: Sequence[LossScale], look: PlanLook | None, knobs: Sequence[Knob]) -> None:
@@ -62,16 +62,16 @@ class KnownObjectives:
         self._model: Surrogate | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        """Leave out who looks: it belongs to a running cluster."""
+        """Leave out `look`, which needs a running cluster."""
         return {**self.__dict__, "look_at": None}
 
     @property
     def num_looks(self) -> int:
-        """How many plans are known exactly."""
+        """The number of plans known exactly."""
         return len(self._seen)
 
     def estimate(self, configs: Sequence[Configuration]) -> Array:
-        """Return the losses [n, known] by all that is known so far; those of the baseline while that is nothing."""
+        """Return the estimated losses [n, known]; those of the baseline while nothing else is known."""
         rows = self._rows()
         if len(rows.u) < _MIN_POINTS:
             typical = rows.losses.mean(axis=0) if len(rows.u) else np.zeros(len(self.scales))
@@ -95,7 +95,7 @@ class KnownObjectives:
         return losses
 
     def keeps(self, config: Configuration) -> bool:
-        """Look at a configuration and tell whether it can be carried out within the known limits."""
+        """Look up a configuration; return True if it can be carried out and keeps the known limits."""
         losses = self.look(config)
         return losses is not None and all(
             loss <= scale.as_known().limit for loss, scale in zip(losses.tolist(), self.scales, strict=True)
@@ -107,7 +107,7 @@ class KnownObjectives:
             self._inputs[plan.fingerprint] = self._encode(config)
 
     def _losses(self, config: Configuration, readings: Mapping[str, Reading]) -> Array:
-        """Take what was read; what was not, such as the cost of a training, is estimated."""
+        """Convert readings to losses; missing ones, such as the training cost, are estimated."""
         losses: Array = self.estimate([config])[0]
         for index, scale in enumerate(self.scales):
             reading = readings.get(scale.objective.meter)

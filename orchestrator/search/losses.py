@@ -1,4 +1,4 @@
-"""Objectives as the search policy sees them: losses on scales whose differences mean something."""
+"""Convert objectives to losses for the search policy, on scales where equal differences are equally important."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,16 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class LossScale:
-    """One objective with what it is compared to.
+    """The scale of one objective's loss.
 
-    A share that training tells, such as accuracy, becomes an error rate, which is modelled by its logarithm. All else
-    is placed on `Objective.axis`: doublings of the baseline.
+    A learned share, such as accuracy, becomes an error rate, which is modelled by its logarithm. Every other reading
+    is placed on `Objective.axis`, in doublings of the baseline.
 
     Args:
-        objective: what is read.
+        objective: the objective.
         baseline: the uncompressed model's reading.
-        reference: on the objective's axis, where it counts as worthless.
-        bound: on the axis, the worst that the limits allow.
+        reference: the reference point on the objective's axis.
+        bound: the worst value on the axis that the limits allow.
     """
 
     objective: Objective
@@ -35,15 +35,15 @@ class LossScale:
 
     @property
     def scale(self) -> Scale:
-        """How a learned one is modelled."""
+        """The scale that a learned objective is modelled on."""
         return "linear" if self.objective.is_ratio else "log"
 
     def known(self, value: float) -> float:
-        """Return the loss of a reading that is known before training."""
+        """Return the loss of a reading known before training."""
         return self.objective.axis(value, self.baseline)
 
     def learned(self, value: float) -> float:
-        """Return the loss of a reading that only training tells."""
+        """Return the loss of a reading known only after training."""
         return self._from_axis(self.objective.axis(value, self.baseline))
 
     def as_known(self) -> Known:
@@ -56,7 +56,7 @@ class LossScale:
         return Learned(self.objective.meter, reference, limit, scale=self.scale)
 
     def _from_axis(self, axis: float) -> float:
-        """Turn a place on the axis of a share into the share of what is wrong."""
+        """Convert a position on the axis of a share to an error rate."""
         if self.objective.is_ratio:
             return axis
         at_baseline = 1.0 - self.baseline if self.objective.goal == "max" else self.baseline
@@ -70,7 +70,7 @@ def scales_of(
     limits: Sequence[Limit] = (),
     reference: Sequence[Limit] = (),
 ) -> tuple[LossScale, ...]:
-    """Return the scale of each objective, in order; the baseline must have a value for each."""
+    """Return the loss scale of each objective, in order; the baseline must have a value for each."""
     points = reference_axes(objectives, baseline, reference).tolist()
     return tuple(_scale(o, baseline[o.meter], at, limits) for o, at in zip(objectives, points, strict=True))
 

@@ -1,4 +1,4 @@
-"""Optuna's samplers as strategies: ask and tell over a study in memory, where nothing stays running."""
+"""Optuna's samplers as strategies: ask and tell over an in-memory study."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,15 +22,15 @@ STATES = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL, "stopped e
 
 
 class OptunaStrategy:
-    """Lets an Optuna sampler fill the space.
+    """Chooses plans with an Optuna sampler.
 
-    All objectives are losses, so every direction is to minimise. The study lives in memory and is pickled with the
-    rest: a study in a database runs ahead of the pickled searcher, and resuming from it leaves zombies and repeats.
+    All objectives are losses, so every direction is to minimise. The study is kept in memory and rebuilt on resume: a
+    study in a database could be ahead of the journal, which would leave trials running forever or repeat them.
 
     Args:
-        search: what is searched.
-        sampler: seeded by its maker.
-        advisor: the policy that the sampler asks, which learns of everything the study does.
+        search: the search.
+        sampler: an Optuna sampler that is already seeded.
+        advisor: the policy that the sampler asks; it is told everything that the study is told.
     """
 
     def __init__(self, search: Search, sampler: BaseSampler, *, advisor: Advisor | None = None) -> None:
@@ -56,14 +56,14 @@ class OptunaStrategy:
         return trial.number, plan, recorder.knobs
 
     def report(self, number: int, rung: int, scores: Mapping[str, float]) -> None:
-        """Keep the scores with the trial: Optuna takes no intermediate values of several objectives."""
+        """Store the scores as attributes of the trial: Optuna supports no intermediate values of several objectives."""
         for metric, score in scores.items():
             self._running[number].set_user_attr(f"rung {rung} {metric}", score)
         if self.advisor is not None:
             self.advisor.observe(number, rung, scores)
 
     def tell(self, number: int, verdict: Verdict, losses: Sequence[float] | None) -> None:
-        """See `paretta.orchestrator.search.interfaces.Strategy.tell`; what misses a limit is told as infeasible."""
+        """See `paretta.orchestrator.search.interfaces.Strategy.tell`; trials that violate a limit are infeasible."""
         trial = self._running.pop(number)
         with quiet():
             if losses is not None:
@@ -74,18 +74,18 @@ class OptunaStrategy:
             self.advisor.tell(number, losses, stopped=verdict == "stopped early")
 
     def add_point(self, losses: Sequence[float]) -> None:
-        """Learn of a point that no parameters lead to; the study has no place for it."""
+        """Pass a point that no parameters produce to the advisor; the study cannot hold it."""
         if self.advisor is not None:
             self.advisor.add_point(losses)
 
 
 def parameter(name: str, hole: Hole) -> str:
-    """Name a hole for Optuna, which allows one range per name; two options of a choice may give one name two ranges."""
+    """Return Optuna's name for a hole. Optuna allows one range per name, but options of a choice may differ in it."""
     return f"{name} {hole!r}"
 
 
 def distribution(hole: Hole) -> BaseDistribution:
-    """Return what Optuna draws a hole from; a label is the category itself, so that samplers may tell them apart."""
+    """Return the Optuna distribution of a hole; the labels of a choice are its categories."""
     if isinstance(hole, Choice):
         return CategoricalDistribution(hole.labels)
     if isinstance(hole, Int):
@@ -96,7 +96,7 @@ def distribution(hole: Hole) -> BaseDistribution:
 
 @dataclass(slots=True)
 class _TrialAsker:
-    """Asks an Optuna trial."""
+    """Takes answers from an Optuna trial."""
 
     trial: optuna.Trial
 
@@ -112,7 +112,7 @@ class _TrialAsker:
 
 @dataclass(slots=True)
 class _Names:
-    """Follows pinned answers to find the parameters they belong to."""
+    """Finds the Optuna parameters of pinned answers."""
 
     pinned: Mapping[str, Label]
     parameters: dict[str, Label] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class _Names:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Optuna's log lines and its notes on experimental features; its errors still raise."""
+    """Silence Optuna's log lines and warnings about experimental features; its errors still raise."""
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

@@ -1,4 +1,4 @@
-"""What trials share: all that precedes a plan's last training is carried out once for whoever needs it."""
+"""The work that trials share: the stages before a plan's last training are carried out once."""
 
 from paretta.orchestrator.policy.problem import SharedPrefix
 from paretta.pipelines.training.train import TrainSettings
@@ -8,7 +8,7 @@ from paretta.search_spaces.space.plan import Plan
 
 
 def shared_prefix_of(plan: Plan) -> SharedPrefix | None:
-    """Return the work before a plan's last training, at the price of its epochs; None where nothing is trained in it.
+    """Return the work before a plan's last training, with its epochs as cost; None if it trains nothing.
 
     >>> train, prune = {"kind": "train", "epochs": 5, "lr": 0.1}, {"kind": "prune", "sparsity": 0.5}
     >>> shared_prefix_of(Plan((train,), (prune, train, {"kind": "quantize", "bits": 4}, train))).cost

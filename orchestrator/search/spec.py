@@ -1,4 +1,4 @@
-"""What a sampler and a stopper are made for: the space, what is compared, and how much is known of it."""
+"""The specification of a search, from which samplers and stoppers are made."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,20 +17,20 @@ from paretta.search_spaces.space.space import Pinned, Space
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search to be carried out.
+    """The specification of a search.
 
     Args:
-        space: of the plans.
-        objectives: in the order of the losses; every loss is smaller for better.
-        num_trials: distinct plans that will be run.
+        space: the space of plans.
+        objectives: in the order of the losses; smaller losses are better.
+        num_trials: the number of distinct plans to run.
         seed: equal seeds and equal order of completion give equal plans.
         baseline: readings of the uncompressed model by meter.
-        limits: what a delivered model must keep to.
-        reference: what moves the reference point, see `paretta.search_spaces.objectives.reference_point`.
-        foresight: of the objectives that are known before training; None where there are none.
-        rungs: the epochs after which a trial tells how good it is, and what it has cost by then.
-        beginning: the part of a plan's work that other trials may share; None where there is nothing to share.
-        menu: the only configurations there are, where the search policy is to choose among given ones.
+        limits: bounds that a delivered model must meet.
+        reference: moves the reference point, see `paretta.search_spaces.objectives.reference_point`.
+        foresight: provides the objectives known before training; None if there are none.
+        rungs: the epochs after which a trial reports its scores, and its cost until then.
+        beginning: returns the part of a plan's work that other trials may share; None if nothing can be shared.
+        menu: the only configurations that may be proposed; None for the whole space.
     """
 
     space: Space
@@ -47,7 +47,7 @@ class Search:
 
     @property
     def scales(self) -> tuple[LossScale, ...]:
-        """What each objective is compared to; needs the baseline's readings."""
+        """The loss scale of each objective; needs the baseline's readings."""
         return scales_of(self.objectives, self.baseline, limits=self.limits, reference=self.reference)
 
     @property
@@ -61,25 +61,25 @@ class Search:
         return tuple(scale for scale in self.scales if scale.objective.meter not in self.known)
 
     def values(self, losses: Sequence[float]) -> dict[str, float]:
-        """Return readings by meter, given the losses."""
+        """Convert losses to readings by meter."""
         turned = zip(self.objectives, losses, strict=True)
-        return {objective.meter: objective.loss(loss) for objective, loss in turned}  # a sign is its own inverse
+        return {objective.meter: objective.loss(loss) for objective, loss in turned}  # `loss` is its own inverse
 
     def violations(self, losses: Sequence[float]) -> dict[str, float]:
-        """Return by which share of its bound each limit is missed; not positive where it is kept."""
+        """Return by which fraction of its bound each limit is missed; zero or negative if it is kept."""
         values = self.values(losses)
         found = {}
         for limit in self.limits:
             origin = self.baseline.get(limit.meter)
             reading = Reading(values[limit.meter], origin.unit if origin else "")
-            if origin is not None and limit.unit not in (None, origin.unit):  # absolute seconds of a ratio
+            if origin is not None and limit.unit not in (None, origin.unit):  # from a ratio to seconds
                 seconds = origin.value_in(limit.unit)
                 reading = replace(reading, details={"seconds": (seconds or 0.0) * values[limit.meter]})
             found[str(limit)] = limit.excess(reading, origin)
         return found
 
     def problem(self) -> SearchProblem:
-        """Return the search as the policy sees it."""
+        """Return the problem that the search policy solves."""
         foresight = self.foresight
         return SearchProblem(
             self.space.knobs(),
@@ -97,5 +97,5 @@ class Search:
         return self.beginning(self.plan(config))
 
     def plan(self, knobs: Mapping[str, Label]) -> Plan:
-        """Fill the space with given answers."""
+        """Fill the space's holes with the given answers."""
         return self.space.fill(Pinned(knobs))

@@ -1,4 +1,4 @@
-"""Which candidate next: exactly the asked number of distinct plans, each told back once, whatever became of it."""
+"""Suggest candidates: exactly the requested number of distinct plans, each of whose outcomes is reported once."""
 
 import math
 import random
@@ -17,15 +17,15 @@ from paretta.search_spaces.space.inverse import knobs_of
 from paretta.search_spaces.space.plan import Plan
 from paretta.search_spaces.space.space import Recorder
 
-REPEATS_IN_A_ROW = 10  # of a strategy that proposes known plans, before a plan is drawn at random
-REJECTS_IN_A_ROW = 10  # of proposals that break a limit known before training, before one is drawn at random
-DRAWS = 200  # at random, at least, before a space counts as exhausted
-DRAWS_PER_PLAN = 20  # times the number of plans: the odds of missing the last one are exp(-20)
+REPEATS_IN_A_ROW = 10  # known plans that a strategy may propose in a row before a random one is drawn
+REJECTS_IN_A_ROW = 10  # the same for plans that violate a limit known before training
+DRAWS = 200  # the least number of random draws before a space counts as exhausted
+DRAWS_PER_PLAN = 20  # draws per plan of the space: the probability to miss the last plan is exp(-20)
 
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """A plan to run; its key counts the distinct plans of the search from 1."""
+    """A plan to run; its key numbers the distinct plans of the search from 1."""
 
     key: TrialKey
     plan: Plan
@@ -34,8 +34,8 @@ class Suggestion:
 
 @dataclass(slots=True)
 class _Asked:
-    proposal: int  # the strategy's own number; -1 where no proposal leads to the plan
-    key: TrialKey | None = None  # None where the plan is known without being a trial
+    proposal: int  # the strategy's number; -1 if the plan was not proposed
+    key: TrialKey | None = None  # None if the plan is known but no trial
     verdict: Verdict | None = None
     losses: tuple[float, ...] | None = None
     rung: int = -1
@@ -58,18 +58,18 @@ class _RandomAsker:
 
 @dataclass(slots=True)
 class Suggester:
-    """Asks a strategy for plans and tells it the outcomes; knows every plan that was asked.
+    """Asks a strategy for plans and tells it the outcomes; remembers every plan.
 
-    Equal asks and tells in equal order give equal plans: `paretta.orchestrator.tune.resume` relies on it.
+    The same asks and tells in the same order give the same plans: `paretta.orchestrator.tune.resume` relies on it.
 
     Args:
         search: space, objectives, limits, number of trials and seed.
         strategy: the search algorithm.
-        stopper: what may stop a trial early.
+        stopper: the rule that stops trials early.
         first: knobs to try before the strategy is asked.
-        over: why the search ends before all trials were asked, once it does; see `end`.
-        best: losses that keep the limits and that no others beat.
-        volume: the hypervolume of all that is complete and keeps the limits; 0 without a baseline.
+        over: why the search ended before all trials were asked, if it did; see `end`.
+        best: the non-dominated losses that keep the limits.
+        volume: the hypervolume of the complete trials that keep the limits; 0 without a baseline.
         volumes: the same after each trial that ended, on the axes of `Objective.axis`.
     """
 
@@ -89,7 +89,7 @@ class Suggester:
     draws: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
-        """Seed the draws that step in when the strategy repeats itself."""
+        """Seed the random draws used when the strategy repeats itself."""
         self.draws = random.Random(self.search.seed)  # noqa: S311 - a search, not a secret
 
     @property
@@ -99,21 +99,21 @@ class Suggester:
 
     @property
     def running(self) -> tuple[TrialKey, ...]:
-        """What was asked and not told yet."""
+        """The trials that were asked and have not ended."""
         return tuple(entry.key for entry in self.asked if entry.key is not None and entry.verdict is None)
 
     def end(self, why: str) -> None:
-        """Suggest nothing any more; the first reason stays."""
+        """Suggest no further plans; the first reason given is kept."""
         self.over = self.over or why
 
     def ask(self, pinned: Mapping[str, Label] | None = None) -> Suggestion | None:
         """Return a plan that was never suggested before; None when the search is finished.
 
-        With `pinned` it is the plan with these knobs, or None if that is known.
+        With `pinned` return the plan with these knobs, or None if it is known.
 
-        A known plan that the strategy proposes again is told to it at once with the known losses, and one that breaks
-        a limit known before training as failed: neither is run. After a few of those in a row a plan is drawn at
-        random; when only such plans are drawn, the space is exhausted.
+        If the strategy proposes a known plan, it is told the known losses at once; if a plan violates a limit known
+        before training, it is told as failed. Neither is run. After several of these in a row a plan is drawn at
+        random; when the draws find no new plan either, the space is exhausted.
         """
         if self.finished:
             return None
@@ -138,9 +138,9 @@ class Suggester:
         return None
 
     def report(self, key: TrialKey, rung: int, scores: Mapping[str, float]) -> bool:
-        """Say how good a running suggestion is at a rung, by metric; False where it is to stop.
+        """Record a running suggestion's scores at a rung, by metric; return False if it should stop.
 
-        Only the first word on a rung counts: a trial that goes on from a checkpoint may come by again.
+        Only the first report of a rung counts: a trial that restarts from a checkpoint may reach a rung twice.
         """
         entry = self.asked[key.number - 1]
         if entry.goes_on and rung > entry.rung:
@@ -150,10 +150,10 @@ class Suggester:
         return entry.goes_on
 
     def tell(self, key: TrialKey, losses: Sequence[float] | None = None, *, stopped: bool = False) -> Verdict:
-        """Say what became of a suggestion, and return how it counts.
+        """Record how a suggestion ended, and return the state it counts as.
 
-        Losses that are missing, of a wrong count or not finite make it failed; `stopped` says that it was stopped
-        early on purpose. Only the first word on a suggestion counts.
+        Losses that are missing, of a wrong number or not finite make it failed; `stopped` means that it was stopped
+        early on purpose. Only the first outcome of a suggestion counts.
         """
         entry = self.asked[key.number - 1]
         if entry.verdict is None:
@@ -163,17 +163,17 @@ class Suggester:
         return entry.verdict
 
     def adopt(self, knobs: Mapping[str, Label], losses: Sequence[float] | None, *, stopped: bool = False) -> bool:
-        """Learn a trial of an earlier run as if it had been asked here; False if its plan is known already."""
+        """Add a trial of an earlier run as if it had been asked here; return False if its plan is already known."""
         suggestion = self.ask(knobs)
         if suggestion is not None:
             self.tell(suggestion.key, losses, stopped=stopped)
         return suggestion is not None
 
     def add_point(self, plan: Plan, losses: Sequence[float]) -> None:
-        """Learn of a point that was not asked for, such as one of an earlier sweep or a by-product of a trial.
+        """Add a point that was not asked for, such as one of an earlier sweep or a by-product of a trial.
 
-        It takes none of the trials. Where the space can express its plan, the strategy learns it as its own, and the
-        plan is never run again.
+        It does not count as a trial. If the space can express its plan, the strategy learns it like a proposal of its
+        own, and the plan is never run again.
         """
         if plan.fingerprint in self.known and self.known[plan.fingerprint].verdict is not None:
             return
@@ -189,7 +189,7 @@ class Suggester:
         self._settle(entry, losses)
 
     def reserve(self, plan: Plan) -> bool:
-        """Take a plan for someone who makes it as a by-product; False where it is known or taken already."""
+        """Reserve a plan that is made as a by-product; return False if it is already known or reserved."""
         if plan.fingerprint in self.known:
             return False
         self.known[plan.fingerprint] = _Asked(-1)
@@ -205,7 +205,7 @@ class Suggester:
         self.stopper.tell(entry.proposal, entry.losses, stopped=stopped)
 
     def _keep_best(self, losses: tuple[float, ...]) -> None:
-        """Keep the losses if they keep the limits and none that is kept already beats them."""
+        """Add the losses to the front if they keep the limits and are not dominated."""
         if any(miss > 0 for miss in self.search.violations(losses).values()):
             return
         marks = non_dominated(np.array([*self.best, losses]))
@@ -237,7 +237,7 @@ class Suggester:
         return Suggestion(key, plan, knobs)
 
     def _may_run(self, knobs: Mapping[str, Label]) -> bool:
-        """Look before training at what limits bound: who breaks one is never trained."""
+        """Return False for a plan that violates a limit known before training."""
         foresight = self.search.foresight
         if foresight is None or not {limit.meter for limit in self.search.limits} & set(self.search.known):
             return True

@@ -1,4 +1,4 @@
-"""Stops a trial where a new candidate promises clearly more hypervolume for the compute that is left."""
+"""Stops a trial if a new candidate has a clearly higher expected hypervolume improvement per cost."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,10 +9,10 @@ from paretta.search_spaces.space.holes import Label
 
 
 def make(search: Search, strategy: Strategy) -> Stopper:
-    """Make the stop rule of `policy.grey_box`: expected hypervolume improvement per remaining cost.
+    """Make the stopping rule of `policy.grey_box`: expected hypervolume improvement per remaining cost.
 
-    With the sampler ``grey_box`` both look through one model; with any other one it has a model of its own, which
-    learns of every trial. Until there is data for a model, successive halving decides.
+    With the sampler ``grey_box`` both share one model; with any other sampler the stopper has its own, which is fitted
+    to every trial. Until there is enough data for a model, successive halving decides.
     """
     return _Index(strategy.advisor or Advisor(search), shared=strategy.advisor is not None)
 

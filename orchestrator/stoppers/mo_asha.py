@@ -1,4 +1,4 @@
-"""Successive halving for several objectives: at each rung the best third of all that came so far goes on."""
+"""Successive halving for several objectives: at each rung the best third of the trials so far goes on."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,8 +13,8 @@ from paretta.search_spaces.space.holes import Label
 def make(search: Search, strategy: Strategy) -> Stopper:
     """Make the stopping variant of ASHA (Li et al. 2020) ranked as in MO-ASHA (Schmucker et al. 2021).
 
-    Trials rank by non-dominated layer, and inside a layer by what they add to its hypervolume, since with three
-    objectives most of a rung's trials dominate none of each other. It needs no model and no scale of costs.
+    Trials rank by non-dominated layer, and inside a layer by their contribution to its hypervolume, since with three
+    objectives most trials of a rung do not dominate each other. It needs neither a model nor costs.
     """
     return _Halving(search)
 

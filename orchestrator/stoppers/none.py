@@ -1,4 +1,4 @@
-"""Stops nothing: every trial is trained to its end."""
+"""No early stopping: every trial is trained to its end."""
 
 from paretta.orchestrator.search.interfaces import NeverStop, Stopper, Strategy
 from paretta.orchestrator.search.spec import Search

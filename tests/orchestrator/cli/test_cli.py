@@ -221,7 +221,7 @@ def test_a_model_is_packed_and_comes_back(here: Path) -> None:
     assert call("pack", "model.onnx", "--to", "small.prt").exit_code == 0
     assert call("unpack", "small.prt", "--to", "again").exit_code == 0
     assert Path("again/model.onnx").read_bytes() == Path("model.onnx").read_bytes()
-    assert "a coded file is new" in refused("pack", "model.onnx", "--to", "small.prt")
+    assert "the coded file must be new" in refused("pack", "model.onnx", "--to", "small.prt")
     assert "new or an empty folder" in refused("unpack", "small.prt", "--to", "again")
     assert "no such file; got 'large.prt'" in refused("unpack", "large.prt", "--to", "b")
     damaged = call("unpack", "model.onnx", "--to", "b")

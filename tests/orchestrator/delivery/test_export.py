@@ -85,16 +85,16 @@ def test_tables_hold_every_trial(record: SweepRecord, tmp_path: Path) -> None:
 def test_picture_is_what_its_ending_says(record: SweepRecord, tmp_path: Path) -> None:
     export_sweep(record.folder, {"picture": tmp_path / "front.png"})
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(WrongInput, match=r"ending says how it is drawn; got 'front\.jpg'; name a \.png or an \.svg"):
+    with pytest.raises(
+        WrongInput, match=r"extension must name the picture format; got 'front\.jpg'; name a \.png or an \.svg"
+    ):
         export_sweep(record.folder, {"picture": tmp_path / "front.jpg"})
 
 
 def test_nothing_is_overwritten(record: SweepRecord, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("mine")
     wanted = {"csv": tmp_path / "t.csv", "optuna": tmp_path / "no" / "s.db"}
-    with pytest.raises(
-        WrongInput, match=r"--csv: there is such a file already(.|\n)*--optuna: there is no such folder"
-    ):
+    with pytest.raises(WrongInput, match=r"--csv: the file already exists(.|\n)*--optuna: there is no such folder"):
         export_sweep(record.folder, wanted)
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
     with pytest.raises(WrongInput, match="name at least one file"):

@@ -185,7 +185,7 @@ def test_a_lane_that_ends_hands_its_job_on_and_the_last_one_returns_the_rest() -
     queue.submit("c")
     for uid in "bc":
         assert queue.outcome(uid).status == "returned"
-        assert queue.outcome(uid).reason.startswith("no lane is left to run it: lane 0: node lost; lane 1: nothing was")
+        assert queue.outcome(uid).reason.startswith("no lane is left to run it: lane 0: node lost; lane 1: it sent no")
 
 
 def test_a_uid_in_work_is_not_queued_twice_and_an_ended_one_may_run_again() -> None:
@@ -289,28 +289,28 @@ def test_a_job_whose_workers_die_for_want_of_memory_says_so_and_ends(seen_by: st
     assert not queue.outcome("b").reason.startswith("out of memory"), "each death has its own cause"
 
 
-def test_a_lane_that_is_slow_to_start_is_told_from_one_whose_host_is_gone() -> None:
+def test_a_lane_that_is_slow_to_start_is_told_from_one_whose_trainer_is_gone() -> None:
     queue = FakeLanes(num_lanes=2)
     for _ in range(10):  # lane 0 imports, its trainer is alive; lane 1 is silent
-        queue.box.trainers_alive([0])
+        queue.jobs.trainers_alive([0])
         queue.wait(50.0)
-    assert queue.box.lanes[0].ended is None
-    assert queue.box.lanes[1].ended == "it sent no heartbeat for 100 s"
+    assert queue.jobs.lanes[0].ended is None
+    assert queue.jobs.lanes[1].ended == "it sent no heartbeat for 100 s"
     queue.submit("a")
     zero, one = queue.group(0)
     assert queue.taken(zero, 0) == queue.taken(one, 0) == "a"
     queue.wait(1.0, zero, one)
     queue.wait(40.0)  # the ranks hang: their job is taken from them although the trainer is alive
-    queue.box.trainers_alive([0])
-    queue.box.tick()
-    assert queue.box.orders(zero) == "restart"
+    queue.jobs.trainers_alive([0])
+    queue.jobs.tick()
+    assert queue.jobs.heartbeat(zero) == "restart"
 
 
-def test_a_lane_is_not_waited_for_without_end_because_its_host_lives() -> None:
+def test_a_lane_is_not_waited_for_without_end_because_its_trainer_lives() -> None:
     queue = FakeLanes()
     queue.submit("a")
-    while queue.box.alive():
-        queue.box.trainers_alive([0])
+    while queue.jobs.alive():
+        queue.jobs.trainers_alive([0])
         queue.wait(90.0)
     assert queue.now == pytest.approx(3600.0, abs=90.0)
     assert queue.outcome("a").reason.endswith(
@@ -318,12 +318,12 @@ def test_a_lane_is_not_waited_for_without_end_because_its_host_lives() -> None:
     )
 
 
-def test_a_host_that_dies_later_is_missed_as_soon_as_one_that_never_lived() -> None:
+def test_a_trainer_that_dies_later_is_missed_as_soon_as_one_that_never_lived() -> None:
     queue = FakeLanes()
     for _ in range(5):
-        queue.box.trainers_alive([0])
+        queue.jobs.trainers_alive([0])
         queue.wait(50.0)
     queue.wait(49.0)
-    assert queue.box.alive() == 1
+    assert queue.jobs.alive() == 1
     queue.wait(2.0)
-    assert queue.box.lanes[0].ended == "it sent no heartbeat for 100 s"
+    assert queue.jobs.lanes[0].ended == "it sent no heartbeat for 100 s"
