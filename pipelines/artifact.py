@@ -3,7 +3,7 @@
 import hashlib
 import json
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -78,6 +78,7 @@ def write(
     readings: Mapping[str, Reading] | None = None,
     layers: Document | None = None,
     origin: Document | None = None,
+    notes: Sequence[Document] = (),
     sample: bytes | None = None,
 ) -> Artifact:
     """Write a delivered folder and return it; equal arguments and versions give equal bytes in every file.
@@ -91,6 +92,7 @@ def write(
         readings: by objective, as far as they are known; see `record`.
         layers: what became of each layer, by its name, see `quantization.layer_facts`; the manifest keeps it.
         origin: what else it takes to run the plan again, such as task and number of workers; leads plan.yaml.
+        notes: what stages left as it was, and why, see `search_spaces.results.note`; the manifest keeps them.
         sample: inputs [1, ...] that the model answers, as the content of a ``.npy`` file.
     """
     recipe: Document = {**(origin or {}), "seed": seed, **plan.to_document()}
@@ -100,6 +102,7 @@ def write(
         "data": data_digest,
         "versions": {name: _version(name) for name in _LIBRARIES},
         **({"layers": layers} if layers else {}),
+        **({"notes": list(notes)} if notes else {}),
     }
     contents = {MODEL: model, PLAN: write_yaml(recipe).encode(), READINGS: _readings(readings or {})}
     contents |= {} if sample is None else {SAMPLE: sample}

@@ -1,5 +1,6 @@
 """All that a stage may use while it works: task, ranks, its own seed, the teacher, a cache, a progress callback."""
 
+import logging
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -17,6 +18,9 @@ from paretta.pipelines.state.checkpoint import Checkpoint
 from paretta.pipelines.state.state_file import State
 from paretta.pipelines.stream import Passes
 from paretta.pipelines.task import Task
+from paretta.search_spaces.results.note import Note
+
+_log = logging.getLogger("paretta")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Bench:
         checkpoint: where a training keeps its state after each epoch, to go on from it; None: nowhere.
         scored: whether the stage's training tells how good the model is after each epoch.
         passes: read this rank's share of a streamed training split; None where the task has none.
+        notes: what the stage left as it was, and why; see `note`.
     """
 
     task: Task
@@ -77,6 +82,17 @@ class Bench:
     scored: bool = False
     checkpoint: Checkpoint | None = None
     passes: Passes | None = None
+    notes: list[Note] = field(default_factory=list)
+
+    def note(self, note: Note) -> None:
+        """Keep what a stage says of what it left as it was, each once; the log tells it as a warning.
+
+        Every stage calls this where layers that it was asked to change stay as they are, and where it changes nothing.
+        Notes reach the check, the manifest, the journal, the report and MLflow.
+        """
+        if note not in self.notes:
+            self.notes.append(note)
+            _log.warning("%s", note)
 
     @contextmanager
     def sharing(self, key: str) -> Iterator[Mapping[str, State] | None]:

@@ -1,7 +1,7 @@
 """What a run of a plan delivered, and what each of its stages took."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from torch import nn
 from paretta.pipelines.measuring.energy_counters import nvml, rapl
 from paretta.pipelines.quantization.layer_facts import LayerFacts
 from paretta.pipelines.ranks import Ranks
+from paretta.search_spaces.results.note import Note, verdict_of, words_of_stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class StageCost:
         gpu_seconds: wall time during which ranks held a GPU, summed over them; 0 without.
         joules: of rank 0's machine or device meanwhile, other work on it included, by counter: ``rapl`` or ``nvml``.
         num_parameters: of the model after the stage.
+        notes: what the stage left as it was, and why.
     """
 
     kind: str
@@ -34,6 +36,7 @@ class StageCost:
     num_parameters: int
     gpu_seconds: float = 0.0
     joules: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,7 @@ class RunOutcome:
         baseline_key: names task, baseline plan and seed by content: equal keys share baseline and teacher.
         by_products: what came of each plan that goes on where this one ends, or why it failed.
         layers: what became of each layer of the delivered model, by its name.
+        made: the compression stages in order, of the uncompressed model its own; also those made before.
     """
 
     folder: Path
@@ -70,6 +74,17 @@ class RunOutcome:
     by_products: tuple["RunOutcome | str", ...] = ()
     layers: Mapping[str, LayerFacts] = field(default_factory=dict)
     reused: tuple[Reused, ...] = ()
+    made: tuple[StageCost, ...] = ()
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What the stages left as it was, and why."""
+        return tuple(note for cost in self.made for note in cost.notes)
+
+    @property
+    def words(self) -> str:
+        """The stages in words, with what is to be known of those that changed nothing."""
+        return words_of_stages((cost.words, verdict_of(cost.notes)) for cost in self.made)
 
     @property
     def seconds(self) -> float:
@@ -114,12 +129,12 @@ class StageClock:
         counters = {"rapl": rapl(), "nvml": nvml()}
         self._counters = {name: (joules, joules()) for name, joules in counters.items() if joules is not None}
 
-    def cost(self, kind: str, words: str, model: nn.Module, ranks: Ranks) -> StageCost:
-        """Return what a stage took that began with this clock and left `model` (collective)."""
+    def cost(self, kind: str, words: str, model: nn.Module, ranks: Ranks, notes: Sequence[Note] = ()) -> StageCost:
+        """Return what a stage took that began with this clock and left `model` and `notes` (collective)."""
         seconds, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         held = seconds if ranks.device.type == "cuda" else 0.0
         mine = torch.tensor([cpu, held], dtype=torch.float64, device=ranks.device)
         cpu_seconds, gpu_seconds = ranks.all_reduce_sum(mine).tolist()
         joules = {name: count() - before for name, (count, before) in self._counters.items()}
         size = sum(p.numel() for p in model.parameters())
-        return StageCost(kind, words, seconds, cpu_seconds, size, gpu_seconds, joules)
+        return StageCost(kind, words, seconds, cpu_seconds, size, gpu_seconds, joules, tuple(notes))

@@ -20,7 +20,7 @@ from paretta.pipelines.quantization.layer_facts import LayerFacts, layer_facts
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.reuse.prefixes import Prefix, packed, prefix_keys, unpacked
 from paretta.pipelines.samples import take
-from paretta.pipelines.stage import Stage, stages_of
+from paretta.pipelines.stage import Stage, noted, stages_of
 from paretta.pipelines.state.cache import Cache
 from paretta.pipelines.state.checkpoint import Checkpoint
 from paretta.pipelines.state.state_file import State
@@ -171,10 +171,10 @@ class _Job:
         stage, clock = self.stages[index], StageClock()
         seed = derived_seed(self.seed, self.plan.prefixes()[index])
         last = last_training(self.stages, len(self.plan.baseline))
-        bench = replace(self.bench, seed=seed, stage=stage.kind, scored=self.scored and index == last)
+        bench = replace(self.bench, seed=seed, stage=stage.kind, scored=self.scored and index == last, notes=[])
         with _naming(stage.kind), seeded(seed):
-            model = stage.apply(model, bench).eval()
-        self.costs.append(clock.cost(stage.kind, stage.words(), model, bench.ranks))
+            model = noted(stage, model, bench).eval()
+        self.costs.append(clock.cost(stage.kind, stage.words(), model, bench.ranks, bench.notes))
         self.makers.append(self.name)
         self.spent.append(self.costs[-1])
         return model
@@ -184,6 +184,7 @@ class _Job:
         done = len(self.stages)
         try:
             longer = replace(self, plan=plan, stages=stages_of(plan), scored=False, shares=False, costs=[], reused=[])
+            longer = replace(longer, makers=[*self.makers], spent=[*self.spent])
             layers = longer.deliver(longer.made(model, done, len(longer.stages)), folder)
         except (TrialFailed, WrongInput) as error:
             return str(error)
@@ -191,7 +192,11 @@ class _Job:
 
     def outcome(self, folder: Path, layers: Layers, by_products: tuple[RunOutcome | str, ...] = ()) -> RunOutcome:
         key = self.keys[len(self.plan.baseline)]
-        return RunOutcome(folder, tuple(self.costs), key, by_products, layers, tuple(self.reused))
+        return RunOutcome(folder, tuple(self.costs), key, by_products, layers, tuple(self.reused), self.compressed())
+
+    def compressed(self) -> tuple[StageCost, ...]:
+        """Return the compression stages so far, by whoever made them; of the uncompressed model its own stages."""
+        return tuple(self.spent[len(self.plan.baseline) if self.plan.stages else 0 :])
 
     def deliver(self, model: nn.Module, folder: Path) -> Layers:
         """Let rank 0 write the artifact, and return what became of each layer (collective)."""
@@ -214,6 +219,7 @@ class _Job:
                 data_digest=data_digest(task),
                 layers={name: facts.to_document() for name, facts in layers.items()},
                 origin=self.origin,
+                notes=[note.to_document() for cost in self.compressed() for note in cost.notes],
                 sample=_sample(task),
             )
 

@@ -8,11 +8,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.loading.digests import model_digest
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.pydantic_errors import problems_of
 from paretta.search_spaces.registry import STAGES
+from paretta.search_spaces.results.note import CHANGED_NOTHING, Note, verdict_of
 from paretta.search_spaces.space.plan import Plan
 
 Shape: TypeAlias = Literal["kept", "settled", "stored by value", "widths by value", "chosen by value"]
@@ -42,7 +44,10 @@ class Stage(BaseModel, ABC):
 
     @abstractmethod
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
-        """Return the changed model; the one given may be changed in place. Called on every rank."""
+        """Return the changed model; the one given may be changed in place. Called on every rank.
+
+        Layers that are asked for and stay as they are, and a stage that changes nothing, are told by `Bench.note`.
+        """
 
     def conflict(self, earlier: Sequence["Stage"], *, in_baseline: bool) -> str | None:
         """Say why this stage cannot follow the `earlier` ones of its plan, and what to do; None: it can.
@@ -80,6 +85,20 @@ class Stage(BaseModel, ABC):
     def words(self) -> str:
         """Say in a few words what this stage does with its settings."""
         return self.kind
+
+
+def noted(stage: Stage, model: nn.Module, bench: Bench) -> nn.Module:
+    """Apply `stage`, and note that it changed nothing where it does not say so and the model is the same after it."""
+    before = _content(model)
+    model = stage.apply(model, bench)
+    if not verdict_of(bench.notes) and _content(model) == before:
+        reason = "no module, parameter or buffer is different after it"
+        bench.note(Note(stage.kind, reason, verdict=CHANGED_NOTHING))
+    return model
+
+
+def _content(model: nn.Module) -> tuple[str, list[bool]]:
+    return model_digest(model), [parameter.requires_grad for parameter in model.parameters()]
 
 
 def stages_of(plan: Plan) -> tuple[Stage, ...]:

@@ -72,6 +72,14 @@ class _Plan(_Part):
     stages: list[_Object]
 
 
+class _Note(_Part):
+    stage: str
+    reason: str
+    layers: list[str] = []
+    verdict: str = ""
+    bits: int | None = None
+
+
 class _Trial(_Part):
     uid: _Name
     number: Annotated[int, Field(ge=0)]
@@ -92,6 +100,7 @@ class _Trial(_Part):
     of: str | None = None
     layers: dict[str, _Object] = {}
     reused: list[_Object] = []
+    notes: list[_Note] = []
 
 
 class _Message(_Part):

@@ -145,6 +145,8 @@ def _trial(trial: Trial, front: Front, knobs: list[str], held: tuple[str, ...], 
         document |= {"reused": reused_words(trial)} if trial.reused else {}
         document |= _times(trial, front)
         document["t"] = [_interval(trial.test_readings.get(meter)) for meter in meters]
+    if trial.notes:
+        document["notes"] = [str(note) for note in trial.notes]
     if trial.reason:
         document |= {"why": trial.reason, "detail": trial.detail[-_LONGEST_DETAIL:]}
     return document

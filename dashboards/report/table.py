@@ -93,7 +93,10 @@ def _member(trial: Trial) -> dict[str, Json]:
         "test_readings",
         "artifact",
     )
-    return {name: document[name] for name in kept} | {"layers": dict(trial.layers)}
+    return {name: document[name] for name in kept} | {
+        "layers": dict(trial.layers),
+        "notes": [note.to_document() for note in trial.notes],
+    }
 
 
 def write_front_json(front: Front, path: Path) -> None:

@@ -66,6 +66,7 @@ function fillCompare(app) {
     ]),
     ...app.data.knobs.map((name, k) => row(name, chosen.map(t => t.k[k] === null ? "not asked" : String(t.k[k])))),
     ...layerRows(app, chosen).map(([name, cells]) => row(name, cells)),
+    ...(chosen.some(t => t.notes) ? [row("left as it was", chosen.map(t => element("ul", {}, ...(t.notes || ["nothing"]).map(note => element("li", {}, note)))))] : []),
     ...(chosen.some(t => t.reused) ? [row("carried out before", chosen.map(t => t.reused || "nothing"))] : []),
     row("plan", chosen.map(t => element("pre", {}, app.data.plans[t.uid] || t.words)))));
 }

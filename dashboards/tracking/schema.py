@@ -5,7 +5,8 @@
 ====================  =========================================  ===================================================
 tags                  sweep.id, sweep.name, sweep.kind=sweep,    sweep.id, sweep.name, sweep.kind=trial|baseline,
                       sweep.status, sweep.spec.sha256, fact.*    trial.uid, trial.number, trial.status, trial.reason,
-                                                                 plan.words, plan.fingerprint, lineage.baseline,
+                                                                 plan.words, plan.fingerprint, plan.notes,
+                                                                 lineage.baseline,
                                                                  lineage.trial, lineage.reused (who made which stages),
                                                                  pareto=true|false, pareto.role
 params                the resolved sweep document, flattened     the knobs, and the seed
@@ -146,6 +147,7 @@ def trial_run(record: SweepRecord, trial: Trial, curve: Sequence[Point] = ()) ->
         "mlflow.note.content": _trial_note(trial),
         **({"trial.reason": trial.reason} if trial.reason else {}),
         **{f"unmeasured.{meter}": r.reason or "" for meter, r in trial.readings.items() if r.value is None},
+        **({"plan.notes": "\n".join(map(str, trial.notes))} if trial.notes else {}),
         **_lineage(record, trial),
         **split_document(TRIAL_TAG, trial.to_document()),
     }
@@ -319,7 +321,8 @@ def _trial_note(trial: Trial) -> str:
     tested = [f"- {meter} on the test split: {reading}" for meter, reading in trial.test_readings.items()]
     reason = [f"**{trial.status}**: {trial.reason}", ""] if trial.reason else []
     detail = ["", "```", trial.detail[:2_000], "```"] if trial.detail else []
-    return "\n".join([trial.words, "", *reason, *rows, *tested, *detail])
+    left = [f"- {note}" for note in trial.notes]
+    return "\n".join([trial.words, "", *reason, *rows, *tested, *left, *detail])
 
 
 def _sweep_document(record: SweepRecord) -> dict[str, Json]:

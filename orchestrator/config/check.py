@@ -92,10 +92,10 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
     problems = [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives), *_variant_problems(sweep)]
     if problems:
         raise WrongInput(*problems)
-    _rehearse(sweep, task, corners, tell)
+    told = _rehearse(sweep, task, corners, tell)
     epochs = max(map(_epochs, corners))
     with placed(sweep.source.where("task.use")):
-        digest, code, warnings = data_digest(task), code_files(task), tuple(_warnings(task))
+        digest, code, warnings = data_digest(task), code_files(task), (*_warnings(task), *told)
     return Checked(task, meters, objectives, digest, corners, num_tried, epochs, code, warnings)
 
 
@@ -247,14 +247,15 @@ def _task(sweep: Sweep, corners: Sequence[Plan], tell: Callable[[str], None]) ->
     return task
 
 
-def _rehearse(sweep: Sweep, task: Task, corners: Sequence[Plan], tell: Callable[[str], None]) -> None:
+def _rehearse(sweep: Sweep, task: Task, corners: Sequence[Plan], tell: Callable[[str], None]) -> tuple[str, ...]:
+    """Return what stages left as it was."""
     from paretta.pipelines.verification.rehearsal import rehearse, require_export  # noqa: PLC0415 - loads the exporter
 
     tell("model: export, at batch 1 and 2")
     with placed(sweep.source.where("task.use")):
         require_export(task)
     try:
-        rehearse(corners, task, where=sweep.source.where("space"), tell=tell)
+        return rehearse(corners, task, where=sweep.source.where("space"), tell=tell)
     except TrialFailed as error:
         raise WrongInput(Problem(sweep.source.where("baseline"), f"fails on the untrained model: {error}")) from error
 

@@ -16,7 +16,6 @@ from paretta.pipelines.bench import TrainingProgress
 from paretta.pipelines.outcome import RunOutcome
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.run import run
-from paretta.pipelines.stage import stages_of
 from paretta.pipelines.state.cache import Cache
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.space.plan import Plan
@@ -58,27 +57,34 @@ def _run(request: TrialRequest, rank: RankContext, heard: WarningCapture) -> Tri
         name=request.trial,
     )
     made, others = [request.folder], list[TrialProduct | str]()
-    for (_, folder), (its_plan, _), other in zip(request.by_products, more, outcome.by_products, strict=True):
+    for (_, folder), other in zip(request.by_products, outcome.by_products, strict=True):
         if isinstance(other, str):
             others.append(other)
             continue
         made.append(folder)
-        others.append(_product(its_plan, other))
+        others.append(_product(other))
 
     def send() -> None:
         for artifact in made:
             files.send(artifact)
 
     ranks.first_does(send, "storage: rank 0 could not hand the artifact over")
-    return _product(plan, outcome, tuple(others))
+    return _product(outcome, tuple(others))
 
 
-def _product(plan: Plan, outcome: RunOutcome, by_products: tuple[TrialProduct | str, ...] = ()) -> TrialProduct:
-    stages = stages_of(plan)[len(plan.baseline) if plan.stages else 0 :]
-    words = ", ".join(stage.words() for stage in stages)
+def _product(outcome: RunOutcome, by_products: tuple[TrialProduct | str, ...] = ()) -> TrialProduct:
     layers: dict[str, Json] = {name: facts.to_document() for name, facts in outcome.layers.items()}
     paid = {"wall_s": outcome.seconds, "cpu_s": outcome.cpu_seconds}
-    return TrialProduct(words, outcome.facts, paid, outcome.num_parameters, by_products, layers, _reused(outcome))
+    return TrialProduct(
+        words=outcome.words,
+        cost=outcome.facts,
+        paid=paid,
+        num_parameters=outcome.num_parameters,
+        by_products=by_products,
+        layers=layers,
+        reused=_reused(outcome),
+        notes=outcome.notes,
+    )
 
 
 def _reused(outcome: RunOutcome) -> tuple[Document, ...]:

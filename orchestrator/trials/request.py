@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from paretta.orchestrator.config.task_reference import TaskReference
 from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.search_spaces.canonical import Document, Json
+from paretta.search_spaces.results.note import Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class TrialProduct:
         by_products: what came of each; a reason stands for one that failed.
         layers: what became of each of its layers by name, see `paretta.pipelines.quantization.layer_facts`.
         reused: what was not made again, in order: ``stages`` by kind, and the ``trial`` that made them.
+        notes: what stages left as it was, and why.
         warnings: since the last progress message.
     """
 
@@ -56,4 +58,5 @@ class TrialProduct:
     by_products: tuple["TrialProduct | str", ...] = ()
     layers: dict[str, Json] = field(default_factory=dict)
     reused: tuple[Document, ...] = ()
+    notes: tuple[Note, ...] = ()
     warnings: tuple[str, ...] = ()

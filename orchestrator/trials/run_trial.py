@@ -171,6 +171,7 @@ def _measured(trial: Trial, product: TrialProduct, context: TrialContext) -> Tri
         words=product.words,
         layers=product.layers,
         reused=product.reused,
+        notes=product.notes,
         readings=readings,
         artifact=artifact,
         cost=_cost(product, time.time() - begun),

@@ -6,7 +6,7 @@ from hashlib import sha256
 from itertools import combinations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from paretta.pipelines.bench import seeded
@@ -93,3 +93,12 @@ def _digested(dataset: Samples, *, whole: bool) -> Iterator[Tensor]:
         yield from dataset.tensors
     else:
         yield from take(dataset, torch.linspace(0, length - 1, min(length, DIGEST_SAMPLES)).long())
+
+
+def model_digest(model: nn.Module) -> str:
+    """Name the modules, parameters and buffers of a model by content."""
+    state = sha256(repr(model).encode())
+    for name, tensor in model.state_dict().items():
+        state.update(name.encode())
+        update_digest(state.update, tensor)
+    return state.hexdigest()

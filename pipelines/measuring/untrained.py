@@ -18,7 +18,7 @@ from paretta.pipelines.measuring.ort_kernels import kernels_digest
 from paretta.pipelines.meter import Meter
 from paretta.pipelines.quantization.layer_facts import layer_facts
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.stage import Shape, Stage, stages_of
+from paretta.pipelines.stage import Shape, Stage, noted, stages_of
 from paretta.pipelines.task import Task
 from paretta.search_spaces.canonical import Document, digest
 from paretta.search_spaces.objectives.reading import Reading
@@ -123,13 +123,15 @@ def _export(folder: Path, stages: Iterable[Stage], plan: Plan, task: Task, seed:
     with seeded(derived_seed(seed, "model")):
         model = task.new_model()
         _blur(model)
-        bench = Bench(task, Ranks.alone(), seed=seed)
+        notes: list[Document] = []
         for stage in stages:
             if stage.shape != "kept":
-                model = stage.sketch().apply(model, bench)
+                bench = Bench(task, Ranks.alone(), seed=seed)
+                model = noted(stage.sketch(), model, bench)
+                notes += [note.to_document() for note in bench.notes]
     exported = checked_bytes(model, task.example_input, task.train)
     layers: Document = {name: facts.to_document() for name, facts in layer_facts(model, task.example_input).items()}
-    artifact.write(folder, exported, plan=plan, seed=seed, data_digest=data_digest(task), layers=layers)
+    artifact.write(folder, exported, plan=plan, seed=seed, data_digest=data_digest(task), layers=layers, notes=notes)
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """How sparse each layer shall be, what can be, and the masks that follow from scores."""
 
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
@@ -8,15 +7,16 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator
 from torch import Tensor, nn
 
+from paretta.pipelines.bench import Bench
 from paretta.pipelines.model.masks import n_of_m, sparsest, sparsest_of_all
 from paretta.pipelines.model.name_patterns import by_pattern
 from paretta.pipelines.model.weights import Weight, shared_weights, weights_of
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.results.note import Note
 
 Amount: TypeAlias = float | str
 Scope: TypeAlias = Literal["layer", "global"]
 
-_log = logging.getLogger("paretta")
 _RULE = "must be a share from 0 to below 1 such as 0.9, or N:M such as '2:4'"
 _PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
 
@@ -47,8 +47,8 @@ def check_scope(scope: Scope, amounts: Amounts) -> None:
         raise ValueError("scope global needs one share for all layers; set `scope` to layer or give a number")
 
 
-def chosen_weights(model: nn.Module, amounts: Amounts, where: str) -> list[tuple[Weight, Amount]]:
-    """Return the weights that get a mask, each with its amount; name those that cannot have one.
+def chosen_weights(model: nn.Module, amounts: Amounts, where: str, bench: Bench) -> list[tuple[Weight, Amount]]:
+    """Return the weights that get a mask, each with its amount; note those that cannot have one.
 
     Raises:
         WrongInput: a pattern matches no layer, or no layer can be made sparse.
@@ -60,7 +60,7 @@ def chosen_weights(model: nn.Module, amounts: Amounts, where: str) -> list[tuple
         if (obstacle := _obstacle(weights[name], wanted, shared=name in shared)) is None:
             chosen.append((weights[name], wanted))
         else:
-            _log.warning("%s stays dense: %s", name, obstacle)
+            bench.note(Note(where.partition(".")[0], f"stays dense: {obstacle}", (name,)))
     if not chosen:
         raise WrongInput(Problem(where, "no layer of the model can be made sparse", str(amounts)))
     return chosen

@@ -1,14 +1,13 @@
 """What a plan's stages lead to, named by content, so that equal beginnings of plans are carried out once."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from hashlib import sha256
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from paretta.pipelines.loading.digests import data_digest, samples_digest, update_digest
+from paretta.pipelines.loading.digests import data_digest, model_digest, samples_digest
 from paretta.pipelines.outcome import StageCost
 from paretta.pipelines.reuse.code_digest import code_digest, named_digest
 from paretta.pipelines.reuse.model_snapshot import NotWritable, restored, snapshot
@@ -16,6 +15,7 @@ from paretta.pipelines.samples import take
 from paretta.pipelines.state.state_file import State
 from paretta.pipelines.task import Task
 from paretta.search_spaces.canonical import Document, Json, digest
+from paretta.search_spaces.results.note import Note
 from paretta.search_spaces.space.plan import Plan
 
 
@@ -36,8 +36,8 @@ def prefix_keys(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Doc
     facts: list[Json] = [
         data_digest(task),
         None if task.source is None else samples_digest(task.source),
-        _model_digest(model),
-        {name: _model_digest(other) for name, other in task.variants.items() if isinstance(other, nn.Module)},
+        model_digest(model),
+        {name: model_digest(other) for name, other in task.variants.items() if isinstance(other, nn.Module)},
         _probe(task, model),
         code_digest(task),
         dict(origin or {}),
@@ -53,14 +53,6 @@ def prefix_keys(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Doc
 def baseline_key(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Document | None = None) -> str:
     """Name the uncompressed model by content; only the baseline stages of `plan` count, see `prefix_keys`."""
     return prefix_keys(plan.baseline_plan(), task, model, seed, origin)[-1]
-
-
-def _model_digest(model: nn.Module) -> str:
-    state = sha256(repr(model).encode())
-    for name, tensor in model.state_dict().items():
-        state.update(name.encode())
-        update_digest(state.update, tensor)
-    return state.hexdigest()
 
 
 @torch.no_grad()
@@ -101,7 +93,10 @@ def packed(prefix: Prefix, new_model: Callable[[], nn.Module], *, only_values: b
     fresh, values = new_model(), prefix.model.state_dict()
     told: dict[str, State] = {
         "makers": list(prefix.makers),
-        "costs": [cast(State, {**asdict(cost), "joules": dict(cost.joules)}) for cost in prefix.costs],
+        "costs": [
+            cast(State, {**asdict(replace(cost, notes=())), "joules": dict(cost.joules), "notes": _documents(cost)})
+            for cost in prefix.costs
+        ],
     }
     if only_values and _shapes(fresh.state_dict()) == _shapes(values):
         return {"values": values, **told}
@@ -120,10 +115,18 @@ def unpacked(state: Mapping[str, State] | None, new_model: Callable[[], nn.Modul
             model = restored(cast(Mapping[str, State], state["model"]), model)
     except NotWritable:
         return None
-    known = {field.name for field in fields(StageCost)}
-    documents = cast(Sequence[Mapping[str, Any]], state["costs"])
-    costs = tuple(StageCost(**{name: document[name] for name in known}) for document in documents)
+    costs = tuple(map(_cost, cast(Sequence[Mapping[str, Any]], state["costs"])))
     return Prefix(model.eval(), tuple(cast(Sequence[str], state["makers"])), costs)
+
+
+def _documents(cost: StageCost) -> list[Document]:
+    return [note.to_document() for note in cost.notes]
+
+
+def _cost(document: Mapping[str, Any]) -> StageCost:
+    """Read a stage's cost; one that was kept by an earlier version has no notes."""
+    values = {field.name: document[field.name] for field in fields(StageCost) if field.name != "notes"}
+    return StageCost(**values, notes=tuple(map(Note.from_document, document.get("notes", ()))))
 
 
 def _shapes(values: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -1,6 +1,5 @@
 """Share values: every weight of a layer is one of a few centroids, which later training moves."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self, cast
 
@@ -16,6 +15,7 @@ from paretta.pipelines.quantization.layer_graph import fold_batch_norms
 from paretta.pipelines.quantization.weight_sharing import attach_shared_values, centroids_of, nearest_places
 from paretta.pipelines.stage import Shape, Stage
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.results.note import Note
 
 _RULE = "must be a whole number from 2 to 256"
 
@@ -35,7 +35,6 @@ def _number(value: object) -> int:
 
 
 Numbers = Annotated[int | dict[str, int], BeforeValidator(_numbers)]
-_log = logging.getLogger("paretta")
 
 
 class Cluster(Stage):
@@ -112,7 +111,7 @@ class Cluster(Stage):
         wanted = by_pattern(patterns, verdicts, "cluster.values")
         for name in wanted:
             if verdicts[name] is not None:
-                _log.warning("%s shares no values: %s", name, verdicts[name])
+                bench.note(Note(self.kind, f"shares no values: {verdicts[name]}", (name,)))
         chosen = {name: values for name, values in wanted.items() if verdicts[name] is None}
         if not chosen:
             raise WrongInput(Problem("cluster.values", "no layer of the model can share values", self.values))

@@ -3,10 +3,12 @@
 from typing import Literal
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms
 from paretta.pipelines.stage import Shape, Stage
+from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
 
 
 class FoldNorms(Stage):
@@ -21,7 +23,14 @@ class FoldNorms(Stage):
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return `model` with folded norms; those that follow no single layer stay."""
         model.to(bench.ranks.device).eval()
-        return fold_batch_norms(model, bench.task.example_input.to(bench.ranks.device))
+        before = _norms(model)
+        fold_batch_norms(model, bench.task.example_input.to(bench.ranks.device))
+        if left := _norms(model):
+            bench.note(Note(self.kind, "are not folded: no single layer that runs once stands right before", left))
+        if left == before:
+            reason = "no batch norm can be folded" if left else "the model has no batch norm"
+            bench.note(Note(self.kind, reason, verdict=CHANGED_NOTHING))
+        return model
 
     @property
     def shape(self) -> Shape:
@@ -31,3 +40,7 @@ class FoldNorms(Stage):
     def words(self) -> str:
         """Say it."""
         return "fold batch norms"
+
+
+def _norms(model: nn.Module) -> tuple[str, ...]:
+    return tuple(name for name, module in model.named_modules() if isinstance(module, _BatchNorm))

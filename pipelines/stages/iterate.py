@@ -10,11 +10,13 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, field_validator, mo
 from torch import nn
 
 from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.model.masks import Mask
 from paretta.pipelines.pruning.schedules import cubic
 from paretta.pipelines.stage import Shape, Stage, stage_of
 from paretta.pipelines.stages.prune import Prune, Way
 from paretta.pipelines.training.evaluate import mean_loss
 from paretta.search_spaces.errors import WrongInput
+from paretta.search_spaces.results.note import REMOVED_NOTHING, Note
 
 _log = logging.getLogger("paretta")
 
@@ -69,7 +71,8 @@ class Iterate(Stage):
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return the model after the last step that was kept."""
         limit = None if self.max_rise is None else mean_loss(model, bench.task, bench.ranks) + self.max_rise
-        done, parts = 0.0, dict[str, int]()
+        done, parts, start, outer = 0.0, dict[str, int](), _num_left(model), bench
+        bench = replace(bench, notes=[])
         for step in range(1, self.steps + 1):
             before = deepcopy(model) if limit is not None else None
             model = self._take(step, self._pruned(step, done, parts), model, bench)
@@ -78,8 +81,15 @@ class Iterate(Stage):
                 # one decision for all ranks, which may not round alike
                 if bench.ranks.any(not loss <= limit):
                     _log.info("iterate: step %d is rolled back: loss %.4g is above %.4g", step, loss, limit)
-                    return before
+                    model = before
+                    break
             done = self._share(step)
+        for note in bench.notes:
+            if not note.verdict:  # what holds for a step need not hold for all
+                outer.note(note)
+        if _num_left(model) == start:
+            trained = "" if self.retrain is None else ", it only trained"
+            outer.note(Note(self.kind, f"no step is kept that removes anything{trained}", verdict=REMOVED_NOTHING))
         return model
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
@@ -134,6 +144,12 @@ class Iterate(Stage):
         bench = replace(bench, seed=seed, stage=f"iterate-{step}", scored=False)
         model = prune.apply(model, bench)
         return model if self.retrain is None else self.retrain.apply(model, bench)
+
+
+def _num_left(model: nn.Module) -> int:
+    """Count the parameters that are not masked."""
+    masks = [module.keep for module in model.modules() if isinstance(module, Mask)]
+    return sum(p.numel() for p in model.parameters()) - sum(int((~keep).sum()) for keep in masks)
 
 
 def _has_shares(stage: Stage) -> bool:

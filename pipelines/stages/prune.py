@@ -1,6 +1,5 @@
 """Remove whole channels, neurons and attention heads: the layers that remain are smaller, not masked."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -26,9 +25,9 @@ from paretta.pipelines.pruning.sparsity import Scope
 from paretta.pipelines.samples import draw, take
 from paretta.pipelines.stage import Shape, Stage
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.results.note import CHANGED_NOTHING, NOT_ASKED, Note
 
 _NUM_TRIED = 4
-_log = logging.getLogger("paretta")
 
 
 def _share(value: object) -> float:
@@ -110,6 +109,8 @@ class Prune(Stage):
             WrongInput: a pattern matches no layer, or only some of those whose widths are tied.
         """
         if self._nothing:
+            if self._way is None:
+                bench.note(Note(self.kind, NOT_ASKED, verdict=CHANGED_NOTHING))
             return model
         fold_weight_norm(unfold_attention(model.to(bench.ranks.device).eval()))
         example = bench.task.example_input.to(bench.ranks.device)
@@ -125,10 +126,11 @@ class Prune(Stage):
         kept = {**found.kept, **{groups[index].names: reason for index, reason in refused.items()}}
         for names, reason in kept.items():
             if self._asks_for(names):
-                _log.warning("%s keep their width: %s", ", ".join(names), reason)
+                bench.note(Note(self.kind, f"keep their width: {reason}", tuple(names)))
         removed = [cut for index in accepted for cut in cuts[index] if cut.parts]
         if not removed and self._way is None:
-            _log.warning("prune changed nothing: %s", "no layer that it is asked for can lose that many channels")
+            reason = "no layer that it is asked for can lose that many channels"
+            bench.note(Note(self.kind, reason, verdict=CHANGED_NOTHING))
         shared = tied_parameters(model)
         remove(removed)
         tie_again(shared)

@@ -21,6 +21,7 @@ from paretta.pipelines.quantizers import Quantizer, RangeRule, known_quantizer, 
 from paretta.pipelines.sensitivities import WIDTHS, Subject
 from paretta.pipelines.stage import Shape, Stage
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.results.note import Note
 
 _MOST = 0.5
 _log = logging.getLogger("paretta")
@@ -132,9 +133,9 @@ class Quantize(Stage):
             patterns = {"*": self.bits} if isinstance(self.bits, int) else self.bits
             wanted = by_pattern(patterns, verdicts, "quantize.bits")
         for name in sorted(wanted.keys() - set(able)):
-            _log.warning("%s stays in float: %s", name, verdicts[name])
+            bench.note(Note(self.kind, f"stays in float: {verdicts[name]}", (name,), bits=wanted[name]))
         chosen = {name: wanted[name] for name in able if name in wanted}
-        _tell_share(model, chosen)
+        _tell_share(model, chosen, bench)
         if not chosen:
             raise WrongInput(Problem("quantize.bits", "no layer of the model can be quantised", _listed(verdicts)))
         return chosen
@@ -154,12 +155,13 @@ class Quantize(Stage):
         return widths
 
 
-def _tell_share(model: nn.Module, chosen: Mapping[str, int]) -> None:
+def _tell_share(model: nn.Module, chosen: Mapping[str, int], bench: Bench) -> None:
     """Say what part of the model's numbers is quantised, where it is less than half of them."""
     total = sum(parameter.numel() for parameter in model.parameters())
     share = sum(cast(Tensor, model.get_submodule(name).weight).numel() for name in chosen) / max(total, 1)
     if share < _MOST:
-        _log.warning("quantize reaches %.1f %% of the model's numbers; the rest stays in floats", 100 * share)
+        reason = f"reaches {100 * share:.1f} % of the model's numbers; the rest stays in floats"
+        bench.note(Note("quantize", reason))
 
 
 def _listed(verdicts: Mapping[str, str | None]) -> str:

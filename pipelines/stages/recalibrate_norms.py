@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from paretta.pipelines.bench import Bench, derived_seed
 from paretta.pipelines.samples import draw, take
 from paretta.pipelines.stage import Shape, Stage
+from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
 
 BATCH = 128
 
@@ -28,6 +29,10 @@ class RecalibrateNorms(Stage):
         """Return `model` with its moments measured, equal on all ranks; a model without batch norms stays as it is."""
         model.to(bench.ranks.device).eval()
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+        if not norms:
+            reason = "the model has no batch norm with running statistics"
+            bench.note(Note(self.kind, reason, verdict=CHANGED_NOTHING))
+            return model
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()

@@ -16,6 +16,7 @@ from paretta.pipelines.pruning.gradient_pass import Gradients, gradients
 from paretta.pipelines.pruning.sparsity import Amounts, Scope, check_scope, chosen_weights, masks_for, told
 from paretta.pipelines.stage import Shape, Stage
 from paretta.search_spaces.registry import IMPORTANCES
+from paretta.search_spaces.results.note import CHANGED_NOTHING, NOT_ASKED, Note
 
 
 class Sparsify(Stage):
@@ -59,11 +60,15 @@ class Sparsify(Stage):
             WrongInput: a pattern matches no layer, or no layer can hold the pattern.
         """
         unfold_attention(model.to(bench.ranks.device).eval())
-        chosen = chosen_weights(model, self.sparsity, "sparsify.sparsity")
+        chosen = chosen_weights(model, self.sparsity, "sparsify.sparsity", bench)
         scores = self._scores(model, [weight for weight, _ in chosen], bench)
         masks = masks_for(scores, [amount for _, amount in chosen], self.scope)
         for (weight, _), mask in zip(chosen, masks, strict=True):
             attach_mask(weight.module, mask, weight.attribute)
+        if all(bool(mask.all()) for mask in masks):
+            asked = self.sparsity.values() if isinstance(self.sparsity, dict) else [self.sparsity]
+            reason = "no layer has so many weights that one of them goes" if any(asked) else NOT_ASKED
+            bench.note(Note(self.kind, reason, verdict=CHANGED_NOTHING))
         return model
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:

@@ -9,6 +9,7 @@ from torch import nn
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.stage import Shape, Stage
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
 
 Name: TypeAlias = Literal["relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hardswish", "tanh"]
 
@@ -43,6 +44,9 @@ class SwapActivation(Stage):
         if not found:
             mend = "write nn.ReLU() as a module of the model where its forward calls torch.relu"
             raise WrongInput(Problem("swap_activation", f"the model has no module of {self.of} activation", None, mend))
+        if all(type(model.get_submodule(name)) is FUNCTIONS[self.to] for name in found):
+            reason = f"all {len(found)} activations that it is asked for are {self.to}"
+            bench.note(Note(self.kind, reason, verdict=CHANGED_NOTHING))
         for name in found:
             model.set_submodule(name, FUNCTIONS[self.to]())
         return model

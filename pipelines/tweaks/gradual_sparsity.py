@@ -42,7 +42,7 @@ class GradualSparsity(TweakSettings):
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
         """Put masks that keep everything on the layers, and return what closes them."""
-        chosen = chosen_weights(unfold_attention(model), self.sparsity, "gradual_sparsity.sparsity")
+        chosen = chosen_weights(unfold_attention(model), self.sparsity, "gradual_sparsity.sparsity", bench)
         for weight, _ in chosen:
             attach_mask(weight.module, torch.ones_like(weight.values, dtype=torch.bool), weight.attribute)
         return _Closing(self, chosen, bench, num_steps)

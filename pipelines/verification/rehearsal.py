@@ -19,11 +19,12 @@ from paretta.pipelines.bench import Bench, seeded
 from paretta.pipelines.export.to_onnx import to_bytes
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.samples import Samples, num_samples, take
-from paretta.pipelines.stage import Stage, stages_of
+from paretta.pipelines.stage import Stage, noted, stages_of
 from paretta.pipelines.task import SPLITS, Task
 from paretta.search_spaces.canonical import Json, canonical_json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 from paretta.search_spaces.faults import blaming
+from paretta.search_spaces.results.note import NOT_ASKED, Note
 from paretta.search_spaces.space.plan import Plan
 
 FEW: Final = 8  # samples of each split
@@ -61,11 +62,14 @@ def require_export(task: Task, *, where: str = "task") -> None:
                 raise WrongInput(Problem(place, rule, _gap(found, expected), mend))
 
 
-def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[str], None]) -> None:
+def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[str], None]) -> tuple[str, ...]:
     """Apply every kind of stage with every name in its settings to the untrained model, on a few samples.
 
     Of plans that differ in numbers alone one is rehearsed, see `varied_plans`. What fails by design after the
     baseline, such as a limit that an untrained model cannot keep, is left to the trials.
+
+    Returns:
+        What the stages left as it was, each once; not of stages that are asked for nothing.
 
     Raises:
         WrongInput: a stage fails on this model, such as by a layer's name that it does not have.
@@ -77,16 +81,17 @@ def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[s
     with seeded(0), blaming(where, "making the model"):
         untrained = task.new_model().eval()
     baseline: nn.Module | None = None
+    told: dict[str, None] = {}
     for number, plan in enumerate(chosen, start=1):
         if time.monotonic() - begun > MAX_SECONDS:
-            return
+            break
         tell(f"stages: plan {number} of {len(chosen)} on {FEW} samples")
         stages, split = stages_of(plan), len(plan.baseline)
         if baseline is None:
-            baseline = _carried(untrained, stages[:split], bench, "baseline")
+            baseline = _carried(untrained, stages[:split], bench, "baseline", told)
         teacher = deepcopy(baseline).eval().requires_grad_(False)
         try:
-            model = _carried(deepcopy(baseline), stages[split:], replace(bench, teacher=teacher), where)
+            model = _carried(deepcopy(baseline), stages[split:], replace(bench, teacher=teacher), where, told)
         except TrialFailed:
             continue
         except WrongInput as error:
@@ -95,13 +100,20 @@ def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[s
             raise
         with blaming(f"{where}, {' and '.join(s.kind for s in stages[split:])}", "exporting the model after it"):
             to_bytes(model, task.example_input)
+    return tuple(told)
+
+
+def worth_telling(stage: Stage, notes: Sequence[Note]) -> list[str]:
+    """Put what a stage left as it was into words, before any trial; nothing where nothing is asked of it."""
+    asked = [note for note in notes if note.reason != NOT_ASKED]
+    return [f"{stage.words()}: {note.verdict}, {note.reason}" if note.verdict else str(note) for note in asked]
 
 
 def _fits(plan: Plan, plans: Sequence[Plan], baseline: nn.Module, bench: Bench) -> bool:
     """Tell whether the last plan that differs from `plan` in numbers alone can be carried out, such as at its limit."""
     other = [candidate for candidate in plans if _shapes(candidate) == _shapes(plan)][-1]
     try:
-        _carried(deepcopy(baseline), stages_of(other)[len(other.baseline) :], bench, "")
+        _carried(deepcopy(baseline), stages_of(other)[len(other.baseline) :], bench, "", {})
     except TrialFailed:
         return True
     except WrongInput:
@@ -133,13 +145,15 @@ def _without_numbers(value: Json) -> Json:
     return None if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _carried(model: nn.Module, stages: Sequence[Stage], bench: Bench, where: str) -> nn.Module:
-    """Apply the stages in turn."""
+def _carried(model: nn.Module, stages: Sequence[Stage], bench: Bench, where: str, told: dict[str, None]) -> nn.Module:
+    """Apply the stages in turn, and add to `told` what they left as it was."""
     for index, stage in enumerate(stages):
         place = f"{where}, stage {index + 1} ({stage.kind})"
         try:
             with seeded(index), blaming(place, f"applying it to the untrained model on {FEW} samples"):
-                model = stage.rehearsal().apply(model, replace(bench, stage=stage.kind)).eval()
+                bench = replace(bench, stage=stage.kind, notes=[])
+                model = noted(stage.rehearsal(), model, bench).eval()
+                told.update(dict.fromkeys(worth_telling(stage, bench.notes)))
         except WrongInput as error:
             moved = (p if p.where == place else replace(p, where=f"{place}: {p.where}") for p in error.problems)
             raise WrongInput(*moved) from error.__cause__

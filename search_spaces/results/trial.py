@@ -6,6 +6,7 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.results.note import Note
 from paretta.search_spaces.space.plan import Plan
 
 Status: TypeAlias = Literal["running", "complete", "stopped early", "failed", "infeasible", "interrupted"]
@@ -41,6 +42,7 @@ class Trial:
             under ``in_floats`` why that layer computes in floats, if it does.
         reused: leading stages of the plan whose result was taken from another trial, in order, each
             ``{"stages": [kinds], "trial": uid of that trial}``.
+        notes: what stages left as it was, and why.
     """
 
     uid: str
@@ -62,6 +64,7 @@ class Trial:
     of: str | None = None
     layers: Mapping[str, Json] = field(default_factory=dict)
     reused: Sequence[Document] = ()
+    notes: Sequence[Note] = ()
 
     @property
     def is_measured(self) -> bool:
@@ -105,6 +108,7 @@ class Trial:
             **({"of": self.of} if self.of else {}),
             **({"layers": dict(self.layers)} if self.layers else {}),
             **({"reused": list(self.reused)} if self.reused else {}),
+            **({"notes": [note.to_document() for note in self.notes]} if self.notes else {}),
         }
 
     @classmethod
@@ -130,6 +134,7 @@ class Trial:
             of=cast(str | None, document.get("of")),
             layers=cast(Mapping[str, Json], document.get("layers", {})),
             reused=tuple(cast(Sequence[Document], document.get("reused", ()))),
+            notes=tuple(map(Note.from_document, cast(Sequence[Document], document.get("notes", ())))),
         )
 
 

@@ -16,6 +16,7 @@ from paretta.dashboards.journal.record import SweepRecord
 from paretta.search_spaces.canonical import Document, Json, canonical_json
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.results.note import Note
 from paretta.search_spaces.results.trial import Status, Trial
 from paretta.search_spaces.space.plan import Plan
 
@@ -135,12 +136,19 @@ def _trial(number: int, rng: random.Random) -> Trial:
         artifact=f"artifacts/{uid}" if status == "complete" else None,
         layers=_layers(sparsity, conv, head) if status == "complete" else {},
         reused=({"stages": ["train"], "trial": "baseline"},) if status == "complete" else (),
+        notes=_notes(sparsity, conv) if status == "complete" else (),
         reason=reason,
         detail="Traceback (most recent call last):\n  ...\nTrialFailed: loss is nan" if status == "failed" else "",
         cost={"wall_s": wall, "cpu_s": 0.9 * wall},
         started=started,
         finished=started + wall,
     )
+
+
+def _notes(sparsity: float, bits: int) -> tuple[Note, ...]:
+    width = (Note("prune", "keep their width: the forward depends on their number", ("stem", "skip")),)
+    floats = Note("quantize", "stays in float: GRU layers have no integer form here", ("gru",), bits=bits)
+    return (*(width if sparsity > 0 else ()), floats)
 
 
 def _layers(sparsity: float, conv: int, head: int) -> dict[str, Json]:

@@ -16,6 +16,7 @@ from paretta.dashboards.report.table import (
     write_parquet,
 )
 from paretta.search_spaces.results.front import Front
+from paretta.search_spaces.results.note import Note
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,9 @@ def test_front_json_is_what_its_schema_says(front: Front, tmp_path: Path) -> Non
     assert document["hypervolume"] == front.hypervolume
     assert [member["layers"] for member in document["members"]] == [dict(trial.layers) for trial in front]
     assert all(trial.layers for trial in front)
+    told = [[str(Note.from_document(note)) for note in member["notes"]] for member in document["members"]]
+    assert told == [list(map(str, trial.notes)) for trial in front]
+    assert any(told)
 
 
 @pytest.mark.parametrize("spoil", [{"schema": 1}, {"members": [{}]}, {"more": 1}, {"hypervolume": None}])

@@ -9,6 +9,7 @@ from synthetic_sweep import OBJECTIVES
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.schema import join_document, split_document, trial_from_run, trial_run
 from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.results.note import Note
 from paretta.search_spaces.results.trial import STATUSES, Trial
 from paretta.search_spaces.space.plan import Plan
 
@@ -73,6 +74,14 @@ def test_run_says_whose_training_it_went_on_from() -> None:
     assert (child["lineage.baseline"], child["lineage.trial"]) == ("baseline", "3-abc")
     assert not {"lineage.baseline", "lineage.trial", "lineage.reused"} & trial_run(record, baseline).tags.keys()
     assert "lineage.baseline" not in trial_run(record, TRIAL).tags
+
+
+def test_run_says_what_stages_left_as_it_was() -> None:
+    notes = (Note("prune", "no layer can", verdict="changed nothing"), Note("quantize", "stays in float: x", ("gru",)))
+    run = trial_run(RECORD, replace(TRIAL, notes=notes)).tags
+    assert run["plan.notes"] == "prune changed nothing: no layer can\ngru stays in float: x"
+    assert trial_from_run(run).notes == notes
+    assert "plan.notes" not in trial_run(RECORD, replace(TRIAL, notes=())).tags
 
 
 def test_digest_tells_any_change_of_what_the_run_holds() -> None:
