@@ -45,7 +45,9 @@ def _json_output() -> Iterator[str]:
 
 
 def _sweep_file() -> Iterator[str]:
-    yield from ("", "## The sweep file", "", "`paretta schema` prints its JSON schema.")
+    yield from ("", "## The sweep file", "")
+    yield "`paretta schema > sweep.schema.json` writes its JSON schema, with the settings of every stage and meter."
+    yield "Editors complete and check a file that begins with `# yaml-language-server: $schema=sweep.schema.json`."
     for title, section in (
         ("", SweepConfig),
         ("task", TaskConfig),

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,9 +80,13 @@ def parse_yaml(text: str, file: str) -> Located:
         raise WrongInput(Problem(file, f"nesting must not exceed {_MAX_DEPTH} levels")) from None
     reader = _Reader(file)
     data = None if document is None else reader.value(document, "", ())
-    first = text.lstrip().partition("\n")[0]
-    opening = first.lstrip("# ") if first.startswith("#") else ""
-    return Located(data, file, reader.lines, opening)
+    return Located(data, file, reader.lines, _opening(text))
+
+
+def _opening(text: str) -> str:
+    """Return the first line of the opening comment that speaks to people and not to an editor."""
+    comments = (line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), text.lstrip().splitlines()))
+    return next((line for line in comments if not line.startswith("yaml-language-server:")), "")
 
 
 @dataclass(slots=True)

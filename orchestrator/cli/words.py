@@ -69,8 +69,12 @@ def _list_sweeps(home: Home, *, as_json: bool) -> int:
 @click.command()
 @exits
 def schema_command() -> int:
-    """Print the JSON schema of the sweep file, for editors and checks."""
-    from paretta.orchestrator.config.sweep import SweepConfig
+    """Print the JSON schema of the sweep file, for editors and checks.
 
-    click.echo(json.dumps(SweepConfig.model_json_schema(), indent=2))
+    It knows the settings of every stage, sampler and meter that is installed here. Save it as sweep.schema.json and
+    begin a sweep file with: # yaml-language-server: $schema=sweep.schema.json
+    """
+    from paretta.orchestrator.config.sweep_schema import sweep_schema
+
+    click.echo(json.dumps(sweep_schema(), indent=1))
     return DONE

@@ -1,6 +1,5 @@
 """The command line: frozen help, exit codes, one message per problem, and nothing written on wrong input."""
 
-import json
 import os
 import subprocess
 import sys
@@ -62,14 +61,6 @@ def test_help_is_frozen(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if os.environ.get("PARETTA_WRITE_GOLDEN"):
         golden.write_text(shown)
     assert shown == golden.read_text()
-
-
-def test_the_sweep_files_schema_is_frozen() -> None:
-    shown = call("schema").output
-    golden = GOLDEN / "sweep.schema.json"
-    if os.environ.get("PARETTA_WRITE_GOLDEN"):
-        golden.write_text(shown)
-    assert json.loads(shown) == json.loads(golden.read_text())
 
 
 def test_help_and_search_spaces_load_nothing_heavy() -> None:
