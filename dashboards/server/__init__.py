@@ -1,1 +1,1 @@
-"""Local web pages: the board, the live page, served models."""
+"""Local web servers: the board, the live pages and served models."""

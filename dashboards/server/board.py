@@ -1,4 +1,4 @@
-"""The board: the live pages of a home's sweeps, beside MLflow's own pages over its store."""
+"""The board: live pages of all sweeps in a home folder, and MLflow's own pages for its store."""
 
 import secrets
 import signal
@@ -36,18 +36,18 @@ from paretta.search_spaces.errors import ParettaError, first_line
 
 BOARD_PORT: Final = 5000
 _LOG_FILE: Final = "board.log"
-# The job queue is six more processes and two gigabytes, for features that a sweep does not use.
+# MLflow's job queue would add six processes and two gigabytes for features that a sweep does not use.
 MLFLOW_ENVIRONMENT: Final = {**ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """Running pages.
+    """A running board.
 
     Args:
-        url: of the live pages, with its token where it needs one.
+        url: URL of the live pages, with its token if they need one.
         home: the folder of the sweeps.
-        links: the further pages that the live ones link to, by name; may grow.
+        links: URLs of further pages that the live pages link to, by name; may be extended while they run.
     """
 
     url: str
@@ -63,14 +63,15 @@ def serve_board(
     port: int = BOARD_PORT,
     say: Callable[[str], object] = print,
 ) -> None:
-    """Serve the live pages and MLflow's until interrupted; the live ones do without MLflow where it has to.
+    """Serve the live pages and MLflow's pages until interrupted; without MLflow, only the live pages are served.
 
     Args:
         home: the folder of the sweeps.
-        tracking_uri: the store; by default the SQLite file in `home`. Of a server's store only the links are said.
-        host: to listen on. Anything but loopback takes a token; MLflow's pages, which ask for none, stay on loopback.
-        port: of the live pages; 0 takes a free one.
-        say: where lines for a person go.
+        tracking_uri: the store; by default the SQLite file in `home`. If it is a server, its pages are only linked.
+        host: address to listen on. Any but loopback requires a token; MLflow's pages, which know none, stay on
+            loopback.
+        port: port of the live pages; 0 picks a free one.
+        say: called with each line to show to the user.
 
     Raises:
         WrongInput: the port cannot be used.
@@ -80,37 +81,37 @@ def serve_board(
         try:
             url = mlflow.enter_context(open_mlflow(home, tracking_uri))
         except ParettaError as error:
-            say(f"MLflow: not there, the pages above do without it: {error}")
+            say(f"MLflow: not available, only the pages above are served: {error}")
         else:
             say(f"MLflow: {url}")
-            there = urlsplit(url)
-            if is_loopback(host) or not is_loopback(str(there.hostname)):
+            parts = urlsplit(url)
+            if is_loopback(host) or not is_loopback(str(parts.hostname)):
                 board.links["MLflow"] = url
             else:
-                tunnel = f"ssh -N -L {there.port}:{LOOPBACK}:{there.port} THIS_HOST"
-                say(f"MLflow asks for no token, so only this machine reaches it; from elsewhere through: {tunnel}")
+                tunnel = f"ssh -N -L {parts.port}:{LOOPBACK}:{parts.port} THIS_HOST"
+                say(f"MLflow has no token, so it can be reached from this machine only; elsewhere use: {tunnel}")
             for line in links(home, url):
                 say(line)
-        say("Ctrl-C ends it.")
+        say("Press Ctrl-C to stop.")
         try:
             signal.pause()
         except KeyboardInterrupt:
-            say("ended")
+            say("stopped")
 
 
 @contextmanager
 def open_board(home: Path, *, host: str = LOOPBACK, port: int = BOARD_PORT) -> Iterator[Board]:
-    """Start the live pages, give them, and end them. Raises `WrongInput` where the port cannot be used."""
-    token, further = "" if is_loopback(host) else secrets.token_urlsafe(18), dict[str, str]()
-    with open_live(home, host=host, port=free_port(host, port), token=token, links=further) as url:
-        yield Board(f"{url}/?token={token}" if token else url, home, further)
+    """Serve the live pages while the context is open. Raises `WrongInput` if the port cannot be used."""
+    token, links = "" if is_loopback(host) else secrets.token_urlsafe(18), dict[str, str]()
+    with open_live(home, host=host, port=free_port(host, port), token=token, links=links) as url:
+        yield Board(f"{url}/?token={token}" if token else url, home, links)
 
 
 @contextmanager
 def open_mlflow(home: Path, tracking_uri: str | None = None) -> Iterator[str]:
-    """Start MLflow's server over the store on a free loopback port, give its URL once it answers, and end it.
+    """Run MLflow's server for the store on a free loopback port while the context is open; yield its URL.
 
-    Where the store is a server already, its own URL is given.
+    If the store itself is a server, nothing is started and its URL is yielded.
 
     Raises:
         WrongInput: the store cannot be reached.
@@ -119,13 +120,13 @@ def open_mlflow(home: Path, tracking_uri: str | None = None) -> Iterator[str]:
     uri = tracking_uri or default_uri(home)
     probe(uri)
     if is_server(uri):
-        yield without_login(uri).rstrip("/")  # who browses logs in by himself
+        yield without_login(uri).rstrip("/")  # users log in with their own credentials
         return
     port = free_port(LOOPBACK, 0)
-    open_store(uri)  # the tables are made here, once: servers that do so side by side break an SQLite file
+    open_store(uri)  # create the tables once: servers that do so concurrently corrupt an SQLite file
     command = [sys.executable, "-m", "mlflow", "server", "--host", LOOPBACK, "--port", str(port), "--workers", "1"]
     command += ["--default-artifact-root", str(default_artifacts(uri, home))]
-    # not as an argument: everybody on the machine sees those, and a store's URI may hold a password
+    # not as an argument: every user of the machine can see those, and a store's URI may contain a password
     environment = {**MLFLOW_ENVIRONMENT, "MLFLOW_BACKEND_STORE_URI": uri}
     url = address(LOOPBACK, port)
     with serving(command, f"{url}/health", log=home / _LOG_FILE, cwd=home, environment=environment):
@@ -133,9 +134,9 @@ def open_mlflow(home: Path, tracking_uri: str | None = None) -> Iterator[str]:
 
 
 def links(home: Path, server: str) -> list[str]:
-    """Return two lines per recorded sweep of the home, the latest first: its front and its run in MLflow's pages.
+    """Return two lines per sweep that MLflow has, the latest first: links to its front and to its run.
 
-    One whose record is damaged has a line that says so.
+    A sweep with a damaged journal gets one line that says so.
     """
     records, damaged = [], []
     for path in sorted(home.glob(f"*/{JOURNAL_FILE}")):

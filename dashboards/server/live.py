@@ -1,4 +1,4 @@
-"""The report's page of every sweep of a home, served from the journals while they grow; MLflow is not asked."""
+"""Live pages: the report of every sweep in a home folder, served from the journals without MLflow."""
 
 import hmac
 import html
@@ -26,29 +26,29 @@ from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import ParettaError, first_line
 
-REQUEST_S: Final = 20.0  # in which a browser has to go on with a request that it began
-UNREADABLE: Final = (ParettaError, OSError, RecursionError)  # what a damaged record raises
+REQUEST_S: Final = 20.0  # how long a connection may stay idle, so that an incomplete request is dropped
+UNREADABLE: Final = (ParettaError, OSError, RecursionError)  # raised for a damaged record
 _log = logging.getLogger("paretta")
 _COOKIE: Final = "paretta_token"
 _HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 
 
 class LiveSweep:
-    """A sweep's page data, kept up to date with its journal; one thread works it out at a time.
+    """The page data of one sweep, updated from its journal; computed by one thread at a time.
 
-    A record that cannot be read raises one of `UNREADABLE`, whichever part of it is asked for.
+    Every method raises one of `UNREADABLE` if the record cannot be read.
     """
 
     def __init__(self, folder: Path, at: str | None) -> None:
-        """Nothing is read before the first question."""
+        """Remember the folder; the journal is read by the first request."""
         self._folder, self._at = folder, at
         self._tail, self._lock = Tail.of(folder), threading.Lock()
         self._data: dict[str, Json] = {}
 
     def line(self) -> tuple[str, ...]:
-        """Return what the list of sweeps says of it: state, trials ended and failed, size of the front, beginning."""
+        """Return its row in the list of sweeps: state, trials ended and failed, size of the front, start."""
         with self._lock:
-            self._take_in_news()
+            self._update()
             record = self._tail.record
             ended = f"{num_ended(record)} of {asked(record) or 'any number'}"
             began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.started)) if record.started else "not yet"
@@ -56,18 +56,17 @@ class LiveSweep:
             state = f"{status}, {reason}" if status == "died" else status
             return state, ended, str(record.count("failed")), str(len(record.front())), began
 
-    def _take_in_news(self) -> None:
+    def _update(self) -> None:
         if self._tail.read() or (has_died(self._tail.record) and self._tail.record.interrupt()):
             self._data = {}
 
     def data(self) -> dict[str, Json]:
-        """Return `report_data` of the sweep as it is now, with ``now``, see `now_document`, and ``version``.
+        """Return the current `report_data` of the sweep, with ``now`` (see `now_document`) and ``version``.
 
-        ``version`` counts the bytes of the journal that are in it, and tells a dead driver; what is in ``now`` goes on
-        changing.
+        ``version`` is the number of journal bytes included, marked if the driver has died. ``now`` changes without it.
         """
         with self._lock:
-            self._take_in_news()
+            self._update()
             if not self._data:
                 self._data = report_data(self._tail.record, at=self._at)
             now = now_document(self._tail.record, str(read_sync_status(self._folder)))
@@ -77,29 +76,29 @@ class LiveSweep:
 
 
 class LivePages:
-    """Every sweep of a home by its name; new ones are found as they begin."""
+    """All sweeps of a home folder by name; new ones are found as they start."""
 
     def __init__(self, home: Path, at: str | None, links: dict[str, str]) -> None:
-        """Look at no journal yet.
+        """Remember the arguments; no journal is read yet.
 
         Args:
             home: the folder of the sweeps.
             at: see `report_data`.
-            links: further pages by their names.
+            links: URLs of further pages by name.
         """
         self._home, self._at, self.links = home, at, links
         self._sweeps: dict[str, LiveSweep] = {}
         self._lock = threading.Lock()
 
     def sweep(self, name: str) -> LiveSweep | None:
-        """Return the sweep called `name`, or None where the home has none."""
+        """Return the sweep called `name`, or None if there is none."""
         with self._lock:
             if name not in self._sweeps and name in self.names():
                 self._sweeps[name] = LiveSweep(self._home / name, self._at)
             return self._sweeps.get(name)
 
     def names(self) -> list[str]:
-        """List the sweeps, the one with the latest news first."""
+        """List the sweeps, the most recently updated one first."""
         found = []
         for path in self._home.glob(f"*/{JOURNAL_FILE}"):
             with suppress(OSError):  # it was removed a moment ago
@@ -108,7 +107,7 @@ class LivePages:
 
     def index(self) -> str:
         """Return the page that lists the sweeps."""
-        rows = "".join(map(self._row, self.names())) or '<tr><td colspan="6">No sweep has begun here yet.</td></tr>'
+        rows = "".join(map(self._row, self.names())) or '<tr><td colspan="6">No sweep was started here yet.</td></tr>'
         links = "".join(f'<a href="{html.escape(url)}">{html.escape(text)}</a>' for text, url in self.links.items())
         style = (STATIC / "report.css").read_text(encoding="utf-8")
         return (STATIC / "sweeps.html").read_text(encoding="utf-8").format(style=style, rows=rows, links=links)
@@ -130,14 +129,14 @@ class _Handler(BaseHTTPRequestHandler):
     server: "_Server"
 
     def do_GET(self) -> None:
-        """Answer a page or its data."""
+        """Respond with a page or its data."""
         try:
             url = urlsplit(self.path)
         except ValueError:
-            self._send(HTTPStatus.BAD_REQUEST, "text/plain", b"no such address\n")
+            self._send(HTTPStatus.BAD_REQUEST, "text/plain", b"invalid address\n")
             return
-        if not self._may_see(url.query):
-            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"the address lacks its token, or is not this machine's\n")
+        if not self._is_allowed(url.query):
+            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"the token is missing, or the host is not this machine\n")
             return
         name, _, rest = url.path.strip("/").partition("/")
         name = unquote(name)
@@ -164,14 +163,14 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", b"no such page\n")
 
-    def _may_see(self, query: str) -> bool:
-        wanted = self.server.token
-        if not wanted:
-            # a page elsewhere may name this machine by a name of its own, and would read what it is answered
+    def _is_allowed(self, query: str) -> bool:
+        token = self.server.token
+        if not token:
+            # DNS rebinding: a foreign page may resolve its own name to this machine, and could read the response
             return is_loopback(_host_of(self.headers.get("Host", "")))
         cookie = _cookies(self.headers.get("Cookie", "")).get(_COOKIE)
         given = parse_qs(query).get("token", [cookie.value if cookie else ""])[0]
-        return hmac.compare_digest(given.encode(), wanted.encode())
+        return hmac.compare_digest(given.encode(), token.encode())
 
     def _send(self, status: HTTPStatus, kind: str, content: bytes) -> None:
         self.send_response(status)
@@ -185,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Keep the terminal for the links."""
+        """Disable request logging, so that the terminal shows the links only."""
 
 
 def _host_of(header: str) -> str:
@@ -211,9 +210,9 @@ class _Server(ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say in one line that a browser went away; anything else is a fault of ours and shown whole."""
+        """Log a dropped connection in one line; any other error is a bug and is shown with its traceback."""
         error = sys.exception()
-        if isinstance(error, OSError):  # the connection is the only thing that a request reads or writes unguarded
+        if isinstance(error, OSError):  # requests handle all other I/O errors, so this comes from the connection
             _log.warning("board: a connection was dropped: %s", first_line(error))
         else:
             super().handle_error(request, client_address)  # type: ignore[arg-type]  # typeshed has no name for it
@@ -223,15 +222,15 @@ class _Server(ThreadingHTTPServer):
 def open_live(
     home: Path, *, host: str, port: int, token: str = "", at: str | None = None, links: dict[str, str] | None = None
 ) -> Iterator[str]:
-    """Serve the pages until the block ends, and give their URL.
+    """Serve the live pages while the context is open; yield their URL.
 
     Args:
         home: the folder of the sweeps.
         host: address to listen on.
-        port: 0 takes a free one.
-        token: what a browser has to give, in the address or as the cookie that the first answer leaves; empty for none.
+        port: port to listen on; 0 picks a free one.
+        token: required in the address, or as the cookie that the first response sets; empty for none.
         at: see `report_data`.
-        links: further pages by their names.
+        links: URLs of further pages by name.
     """
     with _Server(host, port, LivePages(home, at, {} if links is None else links), token) as server:
         thread = threading.Thread(target=server.serve_forever, name="paretta-live", daemon=True)

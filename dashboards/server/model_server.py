@@ -1,4 +1,4 @@
-"""MLflow's own model server over a delivered folder, on loopback."""
+"""MLflow's model server for a delivered folder, on loopback."""
 
 import os
 import signal
@@ -21,36 +21,36 @@ from paretta.dashboards.tracking.flavor import add_mlflow_files, copy_delivered
 from paretta.dashboards.tracking.store import ENVIRONMENT
 
 SERVING_PORT: Final = 8080
-# Nothing that is pickled is loaded: the model is ONNX.
+# The model is ONNX, so pickles need never be loaded.
 _ENVIRONMENT: Final = {**ENVIRONMENT, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
 
 
 def serve_model(
     folder: Path, *, host: str = LOOPBACK, port: int = SERVING_PORT, say: Callable[[str], object] = print
 ) -> None:
-    """Answer ``/invocations`` with the model in `folder` until interrupted. Raises as `open_model_server` does."""
+    """Serve the model in `folder` at ``/invocations`` until interrupted. Raises as `open_model_server` does."""
     with ended_by_any_signal(), open_model_server(folder, host=host, port=port) as url:
         say(f"{url}/invocations")
         say(f"""try: curl -H 'Content-Type: application/json' -d '{{"inputs": [...]}}' {url}/invocations""")
-        say("Ctrl-C ends it.")
+        say("Press Ctrl-C to stop.")
         try:
             signal.pause()
         except KeyboardInterrupt:
-            say("ended")
+            say("stopped")
 
 
 @contextmanager
 def open_model_server(folder: Path, *, host: str = LOOPBACK, port: int = SERVING_PORT) -> Iterator[str]:
-    """Start the server, give its URL once it answers, and end it.
+    """Run the server while the context is open; yield its URL.
 
     Args:
-        folder: of delivered files; they are copied, and nothing is written there.
+        folder: folder of delivered files; they are copied, and nothing is written to it.
         host: a loopback address.
-        port: 0 takes a free one.
+        port: port to listen on; 0 picks a free one.
 
     Raises:
         WrongInput: the port is taken, or the host is not a loopback address.
-        DamagedArtifact: the files are not what their manifest says.
+        DamagedArtifact: the files do not match their manifest.
         ParettaError: the server did not start.
     """
     require_loopback(host)
@@ -63,7 +63,7 @@ def open_model_server(folder: Path, *, host: str = LOOPBACK, port: int = SERVING
         command += ["--env-manager", "local", "--host", host, "--port", str(port)]
         url = address(host, port)
         log = Path(scratch) / "server.log"
-        # MLflow starts uvicorn by its bare name, which is beside this interpreter even where no environment is active
+        # MLflow starts uvicorn by its bare name; it is installed beside this interpreter, which may not be on PATH
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         environment = {**_ENVIRONMENT, "PATH": programs}
         with serving(command, f"{url}/ping", log=log, cwd=Path(scratch), environment=environment):

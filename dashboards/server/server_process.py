@@ -1,4 +1,4 @@
-"""Server processes of ours on this machine: a free port, a start that is waited for, an end that takes all of it."""
+"""Running server processes on this machine: find a free port, wait until the server is up, stop its whole group."""
 
 import ipaddress
 import os
@@ -23,7 +23,7 @@ _STOP_SECONDS: Final = 10.0
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches `host`.
+    """Return whether `host` is reachable from this machine only.
 
     >>> is_loopback("localhost"), is_loopback("127.0.0.1"), is_loopback("0.0.0.0")
     (True, True, False)
@@ -35,7 +35,7 @@ def is_loopback(host: str) -> bool:
 
 
 def require_loopback(host: str) -> None:
-    """Raise `WrongInput` where others would reach pages that ask for no password."""
+    """Raise `WrongInput` unless `host` is a loopback address, because the pages have no password."""
     if not is_loopback(host):
         mend = "use 127.0.0.1 and a tunnel: ssh -L 5000:127.0.0.1:5000 HOST"
         rule = "the pages have no password, so they are served on loopback only"
@@ -43,12 +43,12 @@ def require_loopback(host: str) -> None:
 
 
 def free_port(host: str, port: int) -> int:
-    """Return `port`, or a free one for 0. Raises `WrongInput` where it cannot be used."""
+    """Return `port`, or a free one for 0. Raises `WrongInput` if it cannot be used."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
             return int(server.getsockname()[1])
     except OSError as error:
-        mend = "--port 0 finds one"
+        mend = "--port 0 picks a free one"
         raise WrongInput(Problem("--port", f"the port cannot be used: {error.strerror}", port, mend)) from None
 
 
@@ -63,9 +63,9 @@ def address(host: str, port: int) -> str:
 
 @contextmanager
 def ended_by_any_signal() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the block as Ctrl-C does, so that the servers that run in it end with it.
+    """Handle SIGTERM and SIGHUP like Ctrl-C inside the block, so that the servers started in it are stopped.
 
-    One that is ignored, as `nohup` has it, stays so.
+    A signal that is ignored, as `nohup` sets SIGHUP, stays ignored.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
@@ -82,11 +82,11 @@ def ended_by_any_signal() -> Iterator[None]:
 def serving(
     command: Sequence[str], health: str, *, log: Path, cwd: Path, environment: Mapping[str, str]
 ) -> Iterator[None]:
-    """Run a server until the block ends; it begins once the URL `health` answers.
+    """Run a server while the context is open, which is entered once the URL `health` responds.
 
-    It ends with this process too, even if that is killed, see `watched`.
+    The server also ends if this process is killed, see `watched`.
 
-    Raises `ParettaError` with the end of `log` where the process ends before, or does not answer in three minutes.
+    Raises `ParettaError` with the end of `log` if the process exits early or does not respond within three minutes.
     """
     with log.open("wb") as file:
         process = subprocess.Popen(  # noqa: S603  our own command

@@ -1,6 +1,7 @@
-"""Runs a server that ends with whoever started it: ``python -I watched.py COMMAND ...``.
+"""Runs a server that ends with the process that started it: ``python -I watched.py COMMAND ...``.
 
-Standard input is a pipe that the starter holds. When it closes, however the starter ended, the process group ends.
+Standard input is a pipe that the parent keeps open. It closes when the parent ends, however it ends; then the process
+group is stopped.
 """
 
 import os
@@ -10,22 +11,22 @@ import sys
 import threading
 import time
 
-_PATIENCE_S = 10.0
+_GRACE_S = 10.0
 
 
 def run_watched(command: list[str]) -> int:
     """Run `command` and return its exit code."""
-    # a handler, and not SIG_IGN, which the server would inherit: who ends the group waits for this process to end last
+    # a handler instead of SIG_IGN, which the server would inherit; this process must outlive the group it signals
     signal.signal(signal.SIGTERM, lambda *_: None)
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  what our own server_process asks for
-    threading.Thread(target=_end_with_starter, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     return server.wait()
 
 
-def _end_with_starter() -> None:
+def _end_with_parent() -> None:
     sys.stdin.buffer.read()
     os.killpg(0, signal.SIGTERM)
-    time.sleep(_PATIENCE_S)
+    time.sleep(_GRACE_S)
     os.killpg(0, signal.SIGKILL)
 
 

@@ -1,1 +1,1 @@
-"""The MLflow record of a sweep."""
+"""Publishing a sweep to MLflow and reading it back."""

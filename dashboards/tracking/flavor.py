@@ -1,4 +1,4 @@
-"""A delivered folder as MLflow knows models: the same files, beside what MLflow needs to load and serve them."""
+"""A delivered folder as an MLflow model: the same files, plus those that MLflow needs to load and serve them."""
 
 import hashlib
 import json
@@ -35,9 +35,9 @@ _PYTHON_FUNCTION: Final[Document] = {
 
 
 def delivered_digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 (hex) of each delivered file in `folder`, the manifest's own last, each recomputed.
+    """Recompute and return the SHA-256 (hex) of each delivered file in `folder`, the manifest's own last.
 
-    Other files are left alone. Raises `DamagedArtifact` where a file is not what the manifest says.
+    Other files are ignored. Raises `DamagedArtifact` if a file does not match the manifest.
     """
     manifest = folder / MANIFEST_FILE
     try:
@@ -46,11 +46,11 @@ def delivered_digests(folder: Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedArtifact(f"{manifest}: expected a manifest with `files`, found {error!r}") from None
     faults = []
-    for name, told in expected.items():
+    for name, stated in expected.items():
         path = folder / name
         found = _sha256(path) if path.is_file() else "no such file"
-        if found != told:
-            faults.append(f"{path}: expected sha256 {told}, found {found}")
+        if found != stated:
+            faults.append(f"{path}: expected sha256 {stated}, found {found}")
     if faults:
         raise DamagedArtifact("\n".join(faults))
     return {**expected, MANIFEST_FILE: _sha256(manifest)}
@@ -59,7 +59,7 @@ def delivered_digests(folder: Path) -> dict[str, str]:
 def copy_delivered(source: Path, to: Path) -> dict[str, str]:
     """Copy the delivered files of `source` into the new folder `to` and return the digests of the copies.
 
-    Raises `DamagedArtifact` where the copy is not what its manifest says, such as while the source is being written.
+    Raises `DamagedArtifact` if the copy does not match its manifest, such as while the source is being written.
     """
     to.mkdir(parents=True)
     try:
@@ -74,9 +74,9 @@ def copy_delivered(source: Path, to: Path) -> dict[str, str]:
 def add_mlflow_files(folder: Path, *, model_id: str | None = None, run_id: str | None = None) -> None:
     """Write ``MLmodel``, ``requirements.txt`` and ``python_env.yaml`` beside the delivered files in `folder`.
 
-    The format is MLflow's documented one for its ONNX flavour. `mlflow.onnx.save_model` is not used: it writes the
-    model anew, with other bytes than those that were measured, and imports it in another process to learn what it
-    requires.
+    The format is the documented one of MLflow's ONNX flavour. `mlflow.onnx.save_model` is not used, because it
+    serializes the model again, to other bytes than those that were measured, and imports it in another process to
+    infer its requirements.
     """
     size = (folder / MODEL_FILE).stat().st_size
     signature = _signature(folder / MODEL_FILE)
@@ -96,7 +96,7 @@ def add_mlflow_files(folder: Path, *, model_id: str | None = None, run_id: str |
 
 
 def _signature(path: Path) -> dict[str, Json] | None:
-    """Return shapes and types of the model's inputs and outputs, free sizes as -1; None where it cannot be opened."""
+    """Return shapes and types of the model's inputs and outputs, dynamic sizes as -1; None if it cannot be opened."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when the library is first imported
     from onnxruntime import InferenceSession  # noqa: PLC0415
     from onnxruntime.capi.onnxruntime_pybind11_state import InvalidProtobuf  # noqa: PLC0415
@@ -109,7 +109,7 @@ def _signature(path: Path) -> dict[str, Json] | None:
 
 
 class _Described(Protocol):
-    """What ONNX Runtime tells of an input or an output."""
+    """ONNX Runtime's description of an input or an output."""
 
     name: str
     type: str

@@ -1,4 +1,4 @@
-"""A journal followed while it grows."""
+"""Following a journal while it grows."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +9,12 @@ from paretta.dashboards.tracking.schema import Point, curve_points
 
 @dataclass(slots=True)
 class Tail:
-    """A journal as far as it was read.
+    """The part of a journal that has been read.
 
     Args:
-        position: bytes read.
-        curves: what each trial reported while it trained, by uid.
+        record: the state of the sweep at `position`.
+        position: number of bytes read.
+        curves: the training curves of each trial by uid.
     """
 
     record: SweepRecord
@@ -26,16 +27,16 @@ class Tail:
         return cls(SweepRecord(name=folder.name, folder=folder))
 
     def read(self) -> bool:
-        """Take in what was written since the last time; return whether there was more than progress.
+        """Read the events written since the last call; return whether any of them is more than progress.
 
-        Raises `DamagedRecord`, and then again each time until the line is mended.
+        Raises `DamagedRecord` on every call until the damaged line is repaired.
         """
-        news = False
+        changed = False
         for event, position in self.record.follow(self.position):
             self.position = position
             if event["event"] == "progress":
                 curve = self.curves.setdefault(str(event["uid"]), [])
                 curve.extend(curve_points(event, len(curve)))
             else:
-                news = True
-        return news
+                changed = True
+        return changed

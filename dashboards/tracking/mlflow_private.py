@@ -1,8 +1,8 @@
-"""The parts of MLflow that are not its public interface, each in one function; a test names the one that is gone."""
+"""Uses of MLflow's private interface, each in one function; a test reports which one an MLflow version removed."""
 
 
 def create_tables(tracking_uri: str, artifacts: str) -> None:
-    """Create or upgrade the tables of a database, as the first client of it would; artifacts go below `artifacts`."""
+    """Create or upgrade the tables of a database, as its first client would; artifacts are stored below `artifacts`."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415 - loads MLflow
 
     SqlAlchemyStore(tracking_uri, artifacts)  # type: ignore[no-untyped-call]

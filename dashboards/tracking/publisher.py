@@ -1,4 +1,4 @@
-"""Publishes a sweep to MLflow: once from its journal, or beside a running sweep from a process of its own."""
+"""Publishing a sweep to MLflow: once from its journal, or during a running sweep from a separate process."""
 
 import argparse
 import fcntl
@@ -31,7 +31,7 @@ LOCK_FILE: Final = "publisher.lock"
 LOG_FILE: Final = "publisher.log"
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 _POLL: Final = 0.5
-_NICENESS: Final = 5  # training goes first
+_NICENESS: Final = 5  # training has priority
 
 
 def publish_sweep(
@@ -41,17 +41,17 @@ def publish_sweep(
     experiment: str | None = None,
     patience: float = 60.0,
 ) -> SyncStatus:
-    """Write the record of a sweep to MLflow, from its journal alone; what is there already is left as it is.
+    """Write the record of a sweep to MLflow, from its journal alone; what the store already has is not written again.
 
     Args:
         source: the sweep, or its folder.
         tracking_uri: any MLflow store; by default the SQLite file beside the sweep's folder.
-        experiment: its name; by default the task names it.
-        patience: seconds to go on trying while the store takes nothing at all.
+        experiment: name of the experiment; by default derived from the task.
+        patience: seconds to keep trying while no write succeeds.
 
     Raises:
-        WrongInput: the store cannot be reached at the start, or another publisher is at work on the sweep.
-        StoreUnavailable: the store stayed away for longer than `patience`.
+        WrongInput: the store cannot be reached at the start, or another process is publishing the sweep.
+        StoreUnavailable: the store was unavailable for longer than `patience`.
     """
     folder = source.folder if isinstance(source, SweepRecord) else source
     uri = tracking_uri or default_uri(folder.parent)
@@ -77,10 +77,10 @@ def _open(tail: Tail, tracking_uri: str, experiment: str | None) -> Publication:
 
 @dataclass(slots=True)
 class Backoff:
-    """Waits longer after each failure in a row, up to a quarter of a minute; any progress starts it anew.
+    """Waits longer after each consecutive failure, up to 15 seconds; progress resets it.
 
     Args:
-        waited: seconds since the last progress.
+        waited: seconds waited since the last progress.
     """
 
     waited: float = 0.0
@@ -88,7 +88,7 @@ class Backoff:
     _progress: int = 0
 
     def wait(self, progress: int) -> None:
-        """Wait after a failure; `progress` is any count that grows while things get done."""
+        """Wait after a failure; `progress` is any count that increases when work gets done."""
         if progress > self._progress:
             self.waited, self._failures, self._progress = 0.0, 0, progress
         pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
@@ -98,26 +98,26 @@ class Backoff:
 
 @contextmanager
 def publisher_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the right to publish the sweep in `folder`; it falls free with the process, however that ends.
+    """Hold the lock to publish the sweep in `folder`; it is released when the process ends, however it ends.
 
-    Raises `WrongInput` where another process holds it and `wait` is not wanted.
+    Raises `WrongInput` if another process holds it and `wait` is false.
     """
     with (folder / LOCK_FILE).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            mend = "it writes what is missing by itself; wait for it or end it"
-            raise WrongInput(Problem(str(folder), "another process publishes this sweep already", mend=mend)) from None
+            mend = "it will write everything that is missing; wait for it, or stop it"
+            raise WrongInput(Problem(str(folder), "another process is publishing this sweep", mend=mend)) from None
         yield
 
 
 def follow_journal(
     folder: Path, tracking_uri: str, *, experiment: str | None = None, driver: int | None = None
 ) -> SyncStatus:
-    """Publish a sweep while its journal grows, until it is over and all of it is in the store.
+    """Publish a sweep while its journal grows, until the sweep has ended and the store has all of it.
 
-    A store that stays away delays the record and nothing else. With `driver`, the id of the process that writes the
-    journal and started this one, it also ends once that process is gone and nothing is left to write.
+    An unavailable store delays the record and nothing else. If `driver` is given, the id of the parent process that
+    writes the journal, this also returns once that process is gone and nothing is left to write.
     """
     with publisher_lock(folder, wait=True):
         tail = Tail.of(folder)
@@ -125,7 +125,7 @@ def follow_journal(
         pending, alone, backoff = True, False, Backoff()
         while True:
             if driver is not None and os.getppid() != driver and not alone:
-                alone = pending = True  # the driver's death is news, although the journal cannot tell it
+                alone = pending = True  # the driver's death changes the record, but is not in the journal
             pending = tail.read() or pending
             try:
                 publication = publication or _open(tail, tracking_uri, experiment)
@@ -136,9 +136,9 @@ def follow_journal(
                 write_sync_status(folder, replace(read_sync_status(folder), tracking_uri=uri, away=str(away)))
                 backoff.wait(publication.writes if publication else 0)
                 continue
-            standing = _note(folder, tracking_uri, tail, publication)
+            status = _note(folder, tracking_uri, tail, publication)
             if not pending and (alone or tail.record.status != "running"):
-                return standing
+                return status
             pending = False
             time.sleep(_POLL)
 
@@ -150,26 +150,26 @@ def _note(folder: Path, tracking_uri: str, tail: Tail, publication: Publication)
 
 
 class Publisher:
-    """Runs `follow_journal` in a process of its own beside the sweep that is being driven.
+    """Runs `follow_journal` in a separate process while the driver runs the sweep.
 
-    The driver pays for starting a process and nothing more: MLflow is never imported in it, and no event waits for
-    the store. If the driver is killed, the process writes what the journal holds and ends.
+    This costs the driver only the start of a process: it never imports MLflow, and no event waits for the store. If
+    the driver is killed, the process writes the rest of the journal and exits.
 
     Args:
-        folder: of the sweep; its journal exists.
+        folder: folder of the sweep; its journal exists.
         tracking_uri: the store; by default the SQLite file beside the sweep's folder.
-        experiment: its name; by default the task names it.
+        experiment: name of the experiment; by default derived from the task.
     """
 
     def __init__(self, folder: Path, tracking_uri: str | None = None, *, experiment: str | None = None) -> None:
-        """Start following."""
+        """Start the process."""
         self._folder = folder
         self._tracking_uri = tracking_uri or default_uri(folder.parent)
         self._arguments = [str(folder), *(["--experiment", experiment] if experiment else [])]
         self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        # -P and the explicit path: a folder of the user's that is called `paretta` must not hide this one.
+        # -P and the explicit path: a user's folder called `paretta` must not shadow this package
         command = [
             sys.executable,
             "-P",
@@ -186,23 +186,24 @@ class Publisher:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the driver, which then writes the end into the journal
+                start_new_session=True,  # Ctrl-C goes to the driver only, which then writes the end event
                 env={**os.environ, "PYTHONPATH": path},
             )
         assert process.stdin is not None
-        # not as an argument: everybody on the machine sees those, and a store's URI may hold a password
+        # not as an argument: every user of the machine can see those, and a store's URI may contain a password
         with suppress(BrokenPipeError), process.stdin as stdin:
             stdin.write(f"{self._tracking_uri}\n".encode())
         return process
 
     def status(self) -> SyncStatus:
-        """Say how far the record is behind."""
+        """Return how far the record is behind the journal."""
         return read_sync_status(self._folder)
 
     def close(self, timeout: float = 60.0) -> SyncStatus:
-        """Wait up to `timeout` seconds until all is in the store, then end the process; call it after the end event.
+        """Wait up to `timeout` seconds until the store has everything, then end the process.
 
-        A process that died is started once more. What is still missing then, `publish_sweep` brings later.
+        Call it after the end event. A process that died is restarted once. `publish_sweep` can write later what is
+        still missing.
         """
         until = time.monotonic() + timeout
         if self._process.poll() not in (None, 0):
@@ -224,7 +225,7 @@ class Publisher:
 
 
 def run_publisher(arguments: list[str] | None = None) -> None:
-    """Follow one sweep, from the command line; the store's URI is read from standard input."""
+    """Publish one sweep while its journal grows; the store's URI is read from standard input."""
     parser = argparse.ArgumentParser(
         prog="python -m paretta.dashboards.tracking.publisher", description=run_publisher.__doc__
     )

@@ -1,4 +1,4 @@
-"""Reads a sweep back out of MLflow: its trials, its front, and the delivered files of one of them."""
+"""Reading a sweep back from MLflow: its trials, its front, and the delivered files of a trial."""
 
 import re
 import shutil
@@ -30,8 +30,8 @@ def read_back(tracking_uri: str, sweep: str, *, front_only: bool = False) -> lis
 
     Args:
         tracking_uri: the store.
-        sweep: its name, or its `sweep.id` where several sweeps of the store share a name.
-        front_only: leave out what is not on the front; the baseline stays. Far quicker on a large sweep.
+        sweep: its name, or its `sweep.id` if several sweeps in the store share a name.
+        front_only: return only the front and the baseline, which is much faster for a large sweep.
 
     Raises:
         WrongInput: the store cannot be reached, or has no such sweep, or several.
@@ -41,7 +41,7 @@ def read_back(tracking_uri: str, sweep: str, *, front_only: bool = False) -> lis
 
 
 def read_front(tracking_uri: str, sweep: str) -> Front:
-    """Return the front of a sweep as it stands in the store. Raises as `read_back` does."""
+    """Return the front of a sweep as recorded in the store. Raises as `read_back` does."""
     client, parent = _open_sweep(tracking_uri, sweep)
     document = join_document(SWEEP_TAG, parent.data.tags)
     goals = cast(Sequence[dict[str, str]], document["objectives"])
@@ -55,13 +55,13 @@ def read_front(tracking_uri: str, sweep: str) -> Front:
 
 
 def download(tracking_uri: str, sweep: str, uid: str, to: Path) -> Path:
-    """Bring the delivered files of trial `uid` into the new folder `to`, and return it.
+    """Download the delivered files of trial `uid` into the new folder `to`, and return `to`.
 
-    MLflow keeps no checksums: every file is held to the digests of the manifest, and the manifest to the model's tag.
+    MLflow keeps no checksums, so every file is checked against the manifest, and the manifest against the model's tag.
 
     Raises:
         WrongInput: as `read_back`, or there is no such trial, or it has no model in the store.
-        DamagedArtifact: what came is not what was logged.
+        DamagedArtifact: the downloaded files are not those that were logged.
     """
     client, parent = _open_sweep(tracking_uri, sweep)
     with store_errors():
@@ -79,11 +79,11 @@ def download(tracking_uri: str, sweep: str, uid: str, to: Path) -> Path:
 
 
 def download_registered(tracking_uri: str, uri: str, to: Path) -> Path:
-    """Bring the delivered files of a registered model, such as ``models:/digits@knee``, into the new folder `to`.
+    """Download the delivered files of a registered model, such as ``models:/digits@knee``, into the new folder `to`.
 
     Raises:
         WrongInput: the store cannot be reached, or has no such model, alias or version.
-        DamagedArtifact: what came is not what was registered.
+        DamagedArtifact: the downloaded files are not those that were registered.
     """
     probe(tracking_uri)
     client = open_store(tracking_uri)
@@ -114,9 +114,9 @@ def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
 
 
 def _download(tracking_uri: str, location: str, manifest: str | None, to: Path) -> Path:
-    """Bring the delivered files of a model to `to`, checked, all or nothing; what MLflow added is left behind.
+    """Download and check the delivered files of a model, without MLflow's own; `to` is created only if all is well.
 
-    `location` is where its files are: of ``models:/ID`` MLflow would ask the process's own default store.
+    `location` is the URI of the files themselves: MLflow would look up ``models:/ID`` in the process's default store.
     """
     from mlflow.artifacts import download_artifacts  # noqa: PLC0415
 

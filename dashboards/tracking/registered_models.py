@@ -1,4 +1,4 @@
-"""The models of a sweep in MLflow: one logged model for each member of the front, registered versions for its roles."""
+"""The models of a sweep in MLflow: a logged model per member of the front, and registered versions for its roles."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ _MISSING: Final = "RESOURCE_DOES_NOT_EXIST"
 
 
 class Write(Protocol):
-    """Makes one request that changes the store, and counts it once it is answered."""
+    """Makes one request that changes the store, and counts it once the response has arrived."""
 
     def __call__(self, call: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs) -> _Result:
         """Make the request."""
@@ -42,7 +42,7 @@ class Write(Protocol):
 
 @dataclass(slots=True)
 class _Logged:
-    """A logged model that is in the store: where, and the tags it is known to have."""
+    """A logged model in the store: its location, and the tags that it is known to have."""
 
     model_id: str
     run_id: str
@@ -56,17 +56,19 @@ def _logged(model: "LoggedModel") -> _Logged:
 
 @dataclass(slots=True)
 class Models:
-    """What the store holds of a sweep's models, and how to bring it to what the front says.
+    """The models of one sweep in the store, and how to update them from the front.
 
-    A model is found again by its tags ``sweep.id`` and ``trial.uid``, a registered name by its ``sweep.id``, so that a
-    creation whose answer was lost is not made twice. A member that leaves the front is tagged ``pareto=left`` and
-    stays; a role that finds a better holder moves its alias in one request, so there is always exactly one.
+    Models are looked up by their tags ``sweep.id`` and ``trial.uid``, and a registered name by its ``sweep.id``, so
+    that a creation whose response was lost is not repeated. A member that leaves the front stays, with the tag
+    ``pareto=left``. An alias moves from one version to another in one request, so it always names exactly one.
 
     Args:
-        served: whether a server stands before the store.
+        client: client of the store.
+        write: makes and counts the requests that change the store.
+        served: whether the store is behind a server.
 
     Attributes:
-        name: of the registered model; empty before one is needed.
+        name: name of the registered model; empty before one is needed.
     """
 
     client: "MlflowClient"
@@ -78,11 +80,11 @@ class Models:
     _version_tags: dict[str, dict[str, str]] = field(default_factory=dict)
     _aliases: dict[str, str] = field(default_factory=dict)
     _doubtful: set[str] = field(default_factory=set)
-    _brought: dict[str, Trial] = field(default_factory=dict)
+    _uploaded: dict[str, Trial] = field(default_factory=dict)
     _done: dict[tuple[str, str], set[str]] = field(default_factory=dict)
 
-    def adopt(self, record: SweepRecord, experiment_id: str) -> None:
-        """Find what the store holds already; of twins the first made is kept."""
+    def find_existing(self, record: SweepRecord, experiment_id: str) -> None:
+        """Look up the sweep's models in the store; of duplicates, keep the oldest."""
         logged: dict[str, _Logged] = {}
         for model in self._search(record, experiment_id, ""):
             uid = model.tags["trial.uid"]
@@ -93,7 +95,7 @@ class Models:
         self._logged = logged
         mine = self.client.search_registered_models(f"tags.`sweep.id` = '{sweep_id(record)}'")
         if mine:
-            self._adopt_versions(mine[0].name)
+            self._find_versions(mine[0].name)
 
     def _search(self, record: SweepRecord, experiment_id: str, wanted: str) -> "list[LoggedModel]":
         found: list[LoggedModel] = []
@@ -107,7 +109,7 @@ class Models:
             if not token:
                 return found
 
-    def _adopt_versions(self, name: str) -> None:
+    def _find_versions(self, name: str) -> None:
         self.name = name
         for known in sorted(self.client.search_model_versions(f"name = '{name}'"), key=lambda v: int(v.version)):
             if uid := known.tags.get("trial.uid"):
@@ -115,42 +117,42 @@ class Models:
                 self._version_tags[str(known.version)] = dict(known.tags)
         self._aliases = dict(self.client.get_registered_model(name).aliases)
 
-    def bring(self, record: SweepRecord, front: Front, experiment_id: str, run_ids: Mapping[str, str]) -> None:
-        """Log the models of the front's members, re-tag those that left, and let each role's alias name its holder.
+    def sync(self, record: SweepRecord, front: Front, experiment_id: str, run_ids: Mapping[str, str]) -> None:
+        """Log the models of the front's members, re-tag those that left the front, and update the aliases of its roles.
 
-        A member whose delivered files are not at hand is left out.
+        A member whose delivered files are missing here is left out.
         """
         members = {trial.uid: trial for trial in front}
         roles: dict[str, list[str]] = {}
         for role, trial in holders(front).items():
             roles.setdefault(trial.uid, []).append(alias(role))
         for uid, trial in members.items():
-            self._bring_model(record, trial, experiment_id, run_ids[uid])
+            self._sync_model(record, trial, experiment_id, run_ids[uid])
         for uid, model in self._logged.items():
             tags = {"pareto": "true" if uid in members else "left", "pareto.role": ", ".join(roles.get(uid, []))}
             self._tag(model, tags)
-        wanted = {name: uid for uid, names in roles.items() for name in names if self._is_whole(uid)}
+        wanted = {name: uid for uid, names in roles.items() for name in names if self._is_complete(uid)}
         if wanted:
             self._register(record, wanted)
         self._mark_versions(members, roles)
 
-    def _is_whole(self, uid: str) -> bool:
+    def _is_complete(self, uid: str) -> bool:
         return uid in self._logged and ARTIFACT_TAG in self._logged[uid].tags
 
-    def _bring_model(self, record: SweepRecord, trial: Trial, experiment_id: str, run_id: str) -> None:
+    def _sync_model(self, record: SweepRecord, trial: Trial, experiment_id: str, run_id: str) -> None:
         folder = record.folder / trial.artifact if trial.artifact else None
-        if self._brought.get(trial.uid) is trial or folder is None or not (folder / MANIFEST_FILE).is_file():
+        if self._uploaded.get(trial.uid) is trial or folder is None or not (folder / MANIFEST_FILE).is_file():
             return
         with TemporaryDirectory(prefix="paretta-model-") as scratch:
             copy = Path(scratch) / "model"
             try:
                 digests = copy_delivered(folder, copy)
             except DamagedArtifact:
-                return  # test readings are being added to it; the event that says so comes next
+                return  # test readings are being added to the files; an event will follow
             known = self._logged.get(trial.uid)
             if known is None or known.tags.get(ARTIFACT_TAG) != digests[MANIFEST_FILE]:
                 self._log(record, trial, copy, digests, known or self._create(record, trial, experiment_id, run_id))
-        self._brought[trial.uid] = trial  # its files change only before an event that tells of it
+        self._uploaded[trial.uid] = trial  # its files change only before an event that reports the change
 
     def _create(self, record: SweepRecord, trial: Trial, experiment_id: str, run_id: str) -> _Logged:
         left: list[LoggedModel] = []
@@ -166,9 +168,9 @@ class Models:
         return self._logged[trial.uid]
 
     def _log(self, record: SweepRecord, trial: Trial, copy: Path, digests: Mapping[str, str], model: _Logged) -> None:
-        """Upload the files, say what was measured of them, and tag their digests last: until then it is not whole.
+        """Upload the files, log their readings, and tag their digests last, which marks the model as complete.
 
-        What was answered is not asked again, so that a store that loses answers still gets on.
+        Requests that have succeeded are not repeated, so that an unreliable store makes progress.
         """
         from mlflow.entities import LoggedModelOutput  # noqa: PLC0415
 
@@ -184,7 +186,7 @@ class Models:
             once(path.name, client.log_model_artifact, model.model_id, str(path))
         measured = metrics_of(objective_points(record, trial), model_id=model.model_id)
         once("metrics", client.log_batch, model.run_id, measured)
-        outputs = client.get_run(model.run_id).outputs  # to name one twice is an error
+        outputs = client.get_run(model.run_id).outputs  # logging one twice is an error
         if outputs is None or model.model_id not in {known.model_id for known in outputs.model_outputs}:
             once("output", client.log_outputs, model.run_id, [LoggedModelOutput(model.model_id, 0)])
         once("ready", client.finalize_logged_model, model.model_id, "READY")
@@ -198,7 +200,7 @@ class Models:
             model.tags |= new
 
     def _register(self, record: SweepRecord, wanted: Mapping[str, str]) -> None:
-        """Give each role's holder a version, then move the aliases; those of roles that nobody holds are taken away."""
+        """Create a version for each member with a role, then move the aliases, and delete those without a member."""
         if not self.name:
             self.name = self._free_name(record)
         for uid in dict.fromkeys(wanted.values()):
@@ -213,7 +215,7 @@ class Models:
             del self._aliases[name]
 
     def _free_name(self, record: SweepRecord) -> str:
-        """Register the sweep's name, or where another sweep of the store has it, the name that tells them apart."""
+        """Register the sweep's name, or its unique id if another sweep in the store has that name."""
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
         mine = sweep_id(record)
@@ -231,11 +233,11 @@ class Models:
     def _add_version(self, uid: str) -> None:
         model, doubt = self._logged[uid], f"{uid} version"
         if doubt in self._doubtful:
-            self._adopt_versions(self.name)
+            self._find_versions(self.name)
         self._doubtful.add(doubt)
         if uid not in self._versions:
             tags = {"trial.uid": uid, "sweep.id": model.tags["sweep.id"]}
-            # given ``models:/ID``, a store without a server would ask the process's own default store for that id
+            # without a server, MLflow would look up ``models:/ID`` in the process's default store
             source = f"models:/{model.model_id}" if self.served else model.location
             create = self.client.create_model_version
             made = self.write(create, self.name, source, model.run_id, tags, model_id=model.model_id)
@@ -244,7 +246,7 @@ class Models:
         self._doubtful.discard(doubt)
 
     def _mark_versions(self, members: Mapping[str, Trial], roles: Mapping[str, list[str]]) -> None:
-        """Say on each version what it holds now and the digest of its files, which an upload may have changed."""
+        """Tag each version with its current roles and the digest of its files, which an upload may have changed."""
         for uid, number in self._versions.items():
             if uid not in self._logged:
                 continue

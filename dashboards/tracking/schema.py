@@ -1,4 +1,4 @@
-"""The MLflow schema in one place: what the runs of a sweep hold, and how a trial is read out of its run again.
+"""The MLflow schema: what the runs of a sweep contain, and how a trial is read back from its run.
 
 ====================  =========================================  ===================================================
                       sweep (parent run)                         trial or baseline (child run)
@@ -7,7 +7,7 @@ tags                  sweep.id, sweep.name, sweep.kind=sweep,    sweep.id, sweep
                       sweep.status, sweep.spec.sha256, fact.*    trial.uid, trial.number, trial.status, trial.reason,
                                                                  plan.words, plan.fingerprint, plan.notes,
                                                                  lineage.baseline,
-                                                                 lineage.trial, lineage.reused (who made which stages),
+                                                                 lineage.trial, lineage.reused (stages of other trials),
                                                                  pareto=true|false, pareto.role
 params                the resolved sweep document, flattened     the knobs, and the seed
 dataset input         the task's data, by its digest
@@ -40,13 +40,13 @@ from paretta.search_spaces.results.trial import Trial
 if TYPE_CHECKING:
     from mlflow.entities import Metric
 
-TRIAL_TAG: Final = "mlflow.paretta.trial"  # tags below `mlflow.` are kept out of the pages people see
+TRIAL_TAG: Final = "mlflow.paretta.trial"  # MLflow's pages hide tags that start with `mlflow.`
 SWEEP_TAG: Final = "mlflow.paretta.sweep"
-CONTENT_TAG: Final = "mlflow.paretta.content"  # written last: the digest of all that the run holds
+CONTENT_TAG: Final = "mlflow.paretta.content"  # written last: the digest of the run's content
 STEP_TAG: Final = "mlflow.paretta.step"
 REPORT_TAG: Final = "mlflow.paretta.report"
 INPUT_TAG: Final = "mlflow.paretta.input"
-ARTIFACT_TAG: Final = "artifact.sha256"  # of the manifest, which holds the digest of each file
+ARTIFACT_TAG: Final = "artifact.sha256"  # digest of the manifest, which has the digest of each file
 REPORT_PATH: Final = "report"
 
 _LONGEST_TAG: Final = 5_000
@@ -59,7 +59,7 @@ _COUNTERS: Final = (
     "step",
     "steps",
     "num_steps",
-)  # say where a curve is, not how it goes
+)  # positions on a curve, not values of it
 _SAME_NAMES: Final = re.compile(r"[^\w\-. /:]")
 _STATUS: Final[Mapping[str, str]] = {
     "running": "RUNNING",
@@ -72,7 +72,7 @@ _STATUS: Final[Mapping[str, str]] = {
     "stopped": "KILLED",
     "died": "KILLED",
 }
-# Red and grey differ in lightness too, so the front stands out in print and to a colour-blind eye.
+# red and grey also differ in lightness, so the front is recognisable in print and with colour blindness
 _ON_FRONT, _OFF_FRONT = "#c1272d", "#b3b3b3"
 
 
@@ -88,10 +88,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class RunContent:
-    """All that one MLflow run holds, apart from its artifacts and what changes with the front.
+    """The content of one MLflow run, except its artifacts and the tags that change with the front.
 
     Args:
-        start, end: Unix milliseconds; an `end` of None means that it still runs.
+        start, end: Unix milliseconds; `end` is None while it runs.
     """
 
     name: str
@@ -104,35 +104,35 @@ class RunContent:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of everything in it."""
+        """SHA-256 (hex) of the content."""
         points: Json = [[point.key, point.value, point.time, point.step] for point in self.points]
         return digest([self.name, self.status, self.start, self.end, self.params, points, self.tags])
 
 
 def sweep_id(record: SweepRecord) -> str:
-    """Return what names the sweep in a store that many share: its name and when it began."""
+    """Return an id of the sweep that is unique in a shared store, from its name and its start."""
     return f"{record.name}-{digest([record.name, record.started])[:8]}"
 
 
 def task_name(record: SweepRecord) -> str:
-    """Return what the sweep document calls its task; empty where it does not."""
+    """Return the name of the task in the sweep document; empty if it has none."""
     task = record.config.get("task")
     use = task.get("use") if isinstance(task, Mapping) else task
     return use if isinstance(use, str) else ""
 
 
 def experiment_name(record: SweepRecord) -> str:
-    """Return the experiment: sweeps over the same task are comparable, so the task names it."""
+    """Return the name of the experiment, one per task, because sweeps over the same task are comparable."""
     return f"paretta {task_name(record)}".strip()
 
 
 def dataset_digest(record: SweepRecord) -> str:
-    """Return the digest of the task's data, cut to what MLflow keeps of one; empty where there is none."""
+    """Return the digest of the task's data, truncated to MLflow's limit; empty if there is none."""
     return str(record.facts.get("data_digest") or "").rpartition(":")[2][:_LONGEST_DIGEST]
 
 
 def trial_run(record: SweepRecord, trial: Trial, curve: Sequence[Point] = ()) -> RunContent:
-    """Say what the run of `trial` holds; `curve` is what it reported while it trained."""
+    """Return the content of the run of `trial`; `curve` is its training curve."""
     time = _milliseconds(trial.finished or trial.started)
     tags = {
         "sweep.id": sweep_id(record),
@@ -165,7 +165,7 @@ def trial_run(record: SweepRecord, trial: Trial, curve: Sequence[Point] = ()) ->
 
 
 def sweep_run(record: SweepRecord, note: str) -> RunContent:
-    """Say what the parent run holds, its curves apart; `note` is the landing text in Markdown."""
+    """Return the content of the parent run, without its curves; `note` is the landing text in Markdown."""
     status, reason = state_words(record)
     tags = {
         "sweep.id": sweep_id(record),
@@ -192,27 +192,27 @@ def sweep_run(record: SweepRecord, note: str) -> RunContent:
 
 
 def step_points(step: GrowthStep) -> list[Point]:
-    """Return the parent's metrics after one more trial ended."""
+    """Return the parent run's metrics after one more trial has ended."""
     values = {"front/hypervolume": step.hypervolume, "front/size": float(step.size)}
     values |= {f"best/{meter}": value for meter, value in step.best.items()}
     return [Point(allowed_name(key), value, _milliseconds(step.time), step.number) for key, value in values.items()]
 
 
 def objective_points(record: SweepRecord, trial: Trial) -> list[Point]:
-    """Return what the sweep compares trials by, as the trial's run has it."""
+    """Return the metrics of the trial's run that are objectives of the sweep."""
     meters = {allowed_name(objective.meter) for objective in record.objectives}
     return [point for point in _final_points(trial, _milliseconds(trial.finished)) if point.key in meters]
 
 
 def metrics_of(points: Sequence[Point], *, model_id: str | None = None) -> "list[Metric]":
-    """Return the points as MLflow's own, said of a logged model if one is given."""
+    """Convert the points to MLflow's metrics, attached to a logged model if one is given."""
     from mlflow.entities import Metric  # noqa: PLC0415
 
     return [Metric(point.key, point.value, point.time, point.step, model_id) for point in points]
 
 
 def front_marks(front: Front) -> dict[str, dict[str, str]]:
-    """Return, by uid, the tags that say whether a trial is on the front, and as what."""
+    """Return, by uid, the tags for whether a trial is on the front and in which roles."""
     held, members = roles(front), {trial.uid for trial in front}
     return {
         trial.uid: {
@@ -225,7 +225,7 @@ def front_marks(front: Front) -> dict[str, dict[str, str]]:
 
 
 def curve_points(event: Document, seen: int) -> list[Point]:
-    """Return the metrics of one progress event, scores included: each number but the epoch, below the stage's name."""
+    """Return the metrics of one progress event: each number but the epoch, including scores, as ``stage/name``."""
     message = cast(Document, event["message"])
     stage, epoch = str(message.get("stage", "progress")), message.get("epoch")
     step = epoch if isinstance(epoch, int) else seen
@@ -240,12 +240,12 @@ def curve_points(event: Document, seen: int) -> list[Point]:
 
 
 def trial_from_run(tags: Mapping[str, str]) -> Trial:
-    """Read the trial out of its run's tags, exactly as it was recorded."""
+    """Read a trial back from its run's tags, exactly as it was recorded."""
     return Trial.from_document(join_document(TRIAL_TAG, tags))
 
 
 def split_document(key: str, document: Json) -> dict[str, str]:
-    """Write a document into tags: plain where it fits one, else compressed and cut.
+    """Split a document into tags: as plain JSON if it fits into one tag, else compressed and cut into parts.
 
     >>> split_document("t", {"a": 1})
     {'t': '{"a":1}'}
@@ -294,7 +294,7 @@ def _final_points(trial: Trial, time: int) -> list[Point]:
         for meter, reading in readings.items():
             values |= _reading_values(f"{prefix}{meter}", reading)
     again = [float(r.details["read_at"]) for r in trial.readings.values() if "read_at" in r.details]
-    time = max([time, *map(_milliseconds, again)])  # of equal times the store would keep the larger value
+    time = max([time, *map(_milliseconds, again)])  # for equal times the store would keep the larger value
     values |= {f"hp/{knob}": float(value) for knob, value in trial.knobs.items() if _is_number(value)}
     values |= {f"cost/{name}": amount for name, amount in trial.cost.items()}
     return [Point(allowed_name(key), value, time) for key, value in values.items()]
@@ -302,18 +302,18 @@ def _final_points(trial: Trial, time: int) -> list[Point]:
 
 def _reading_values(name: str, reading: Reading) -> dict[str, float]:
     values = {name: reading.value, f"{name}_low": reading.low, f"{name}_high": reading.high}
-    numbers = {key: value for key, value in reading.details.items() if not isinstance(value, str)}  # marks are 0 or 1
+    numbers = {key: value for key, value in reading.details.items() if not isinstance(value, str)}
     details = {f"{name}_{key}": float(value) for key, value in numbers.items()}
     return {key: value for key, value in values.items() if value is not None} | details
 
 
 def _lineage(record: SweepRecord, trial: Trial) -> dict[str, str]:
-    """Say whose work this one went on from: the baseline's, another trial's training, and stages made before."""
+    """Return tags that name the work this trial is based on: the baseline, another trial's training, reused stages."""
     baseline = next((other for other in record.trials.values() if other.role == "baseline"), None)
     shared = baseline is not None and trial is not baseline and trial.plan.baseline == baseline.plan.baseline
-    told = {"lineage.baseline": baseline.uid} if baseline is not None and shared and trial.plan.baseline else {}
-    told |= {"lineage.reused": reused_words(trial)} if trial.reused else {}
-    return told | ({"lineage.trial": trial.of} if trial.of else {})
+    tags = {"lineage.baseline": baseline.uid} if baseline is not None and shared and trial.plan.baseline else {}
+    tags |= {"lineage.reused": reused_words(trial)} if trial.reused else {}
+    return tags | ({"lineage.trial": trial.of} if trial.of else {})
 
 
 def _trial_note(trial: Trial) -> str:
@@ -332,7 +332,7 @@ def _sweep_document(record: SweepRecord) -> dict[str, Json]:
 
 
 def allowed_name(key: str) -> str:
-    """Return the nearest name that MLflow allows for a metric, param or tag: it takes names for paths.
+    """Return the nearest name that MLflow allows for a metric, param or tag; it treats names as paths.
 
     >>> allowed_name("best/loss//val"), allowed_name("MAP@1 (top)"), allowed_name("../a")
     ('best/loss/_/val', 'MAP_1 _top_', '_/a')

@@ -1,4 +1,4 @@
-"""The MLflow store: found, checked and opened with telemetry and hidden retries off; nothing is written outside it."""
+"""Locating, checking and opening the MLflow store, with telemetry and hidden retries disabled."""
 
 import fcntl
 import os
@@ -27,7 +27,7 @@ SERVERS: Final = ("http", "https")
 PROBE_SECONDS: Final = 5.0
 _OLDEST_FIRST: Final = ["attributes.start_time ASC"]
 
-# A retried POST makes a second run, so the client never retries: whoever calls backs off and looks before it creates.
+# A retried POST would create a second run, so the client never retries; callers back off, and look up before creating.
 ENVIRONMENT: Final[Mapping[str, str]] = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "ORT_DISABLE_TELEMETRY": "1",
@@ -40,19 +40,19 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
 
 
 class StoreUnavailable(ParettaError):
-    """The store did not answer, or answered that it cannot now: nothing is lost, call again later."""
+    """The store did not respond, or is temporarily unable to; nothing is lost, so try again later."""
 
 
 @contextmanager
 def store_errors() -> Iterator[None]:
-    """Turn what MLflow, its database or the network raise into `StoreUnavailable`."""
+    """Convert errors of MLflow, its database or the network into `StoreUnavailable`."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        # what it came from may name the store with its password, and would be told with it
+        # without its cause, whose message may contain the store's URI with its password
         raise StoreUnavailable(without_password(first_line(error))) from None
 
 
@@ -66,7 +66,7 @@ def default_uri(home: Path) -> str:
 
 
 def sqlite_uri(database: Path) -> str:
-    """Return the URI of an SQLite file, whatever its path holds.
+    """Return the URI of an SQLite file, with special characters in its path encoded.
 
     >>> sqlite_uri(Path("/data/my #1/mlflow.db")), sqlite_uri(Path("/50%?/mlflow.db"))
     ('sqlite:////data/my #1/mlflow.db', 'sqlite+pysqlite:////50%25%3F/mlflow.db')
@@ -74,12 +74,12 @@ def sqlite_uri(database: Path) -> str:
     path = str(database.absolute())
     if not {"%", "?"} & set(path):
         return f"sqlite:///{path}"
-    # SQLAlchemy decodes it; with the driver named, MLflow does not make a folder of the encoded name
+    # SQLAlchemy decodes the path; with the driver named, MLflow does not create a folder with the encoded name
     return f"sqlite+pysqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
 
 
 def default_artifacts(tracking_uri: str, home: Path) -> str | None:
-    """Return where the artifacts of a new experiment go, as a URI; None leaves it to the server behind the store.
+    """Return the URI where a new experiment stores its artifacts; None leaves it to the store's server.
 
     >>> default_artifacts("sqlite:////data/sweeps/mlflow.db", Path("/elsewhere"))
     'file:///data/sweeps/mlartifacts'
@@ -93,7 +93,7 @@ def default_artifacts(tracking_uri: str, home: Path) -> str | None:
 
 
 def is_server(tracking_uri: str) -> bool:
-    """Tell whether a server stands before the store.
+    """Return whether the store is behind a server.
 
     >>> is_server("http://127.0.0.1:5000"), is_server("sqlite:///mlflow.db")
     (True, False)
@@ -102,9 +102,9 @@ def is_server(tracking_uri: str) -> bool:
 
 
 def open_store(tracking_uri: str) -> "MlflowClient":
-    """Return a client of the store; a database that is new is created first, once, whoever else comes at that moment.
+    """Return a client of the store; a missing SQLite database is created first, safely if several processes do so.
 
-    Imports MLflow, which costs seconds of CPU. Raises `StoreUnavailable` where the database cannot be made.
+    Imports MLflow, which costs seconds of CPU. Raises `StoreUnavailable` if the database cannot be created.
     """
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
     from mlflow import MlflowClient  # noqa: PLC0415  heavy
@@ -117,7 +117,7 @@ def open_store(tracking_uri: str) -> "MlflowClient":
 
 
 def _create_once(tracking_uri: str, database: Path) -> None:
-    """Create or upgrade the tables under a lock: two processes doing so at once break an SQLite file for ever."""
+    """Create or upgrade the tables under a lock: two processes doing so at once corrupt an SQLite file."""
     database.parent.mkdir(parents=True, exist_ok=True)
     with Path(f"{database}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -125,9 +125,9 @@ def _create_once(tracking_uri: str, database: Path) -> None:
 
 
 def search_runs(client: "MlflowClient", experiment_ids: Sequence[str], filter_string: str) -> "Iterator[Run]":
-    """Yield the active runs found, the first begun first.
+    """Yield the active runs that match, oldest first.
 
-    Ordered by an attribute: a search ordered by a metric sorts all runs again for each page.
+    The order is by an attribute, because ordering by a metric makes the store sort all runs again for each page.
     """
     token: str | None = None
     while True:
@@ -139,9 +139,9 @@ def search_runs(client: "MlflowClient", experiment_ids: Sequence[str], filter_st
 
 
 def probe(tracking_uri: str) -> None:
-    """Check within about ten seconds that the store can be reached; does not import MLflow and writes nothing.
+    """Check within about ten seconds that the store can be reached, without importing MLflow or writing anything.
 
-    Raises `WrongInput` naming the URI, what was found and the mend.
+    Raises `WrongInput`, which names the URI, the problem and the fix.
     """
     scheme = _scheme(tracking_uri)
     if scheme in SERVERS:
@@ -188,7 +188,7 @@ def _probe_sqlite(tracking_uri: str) -> None:
     except sqlite3.DatabaseError as error:
         raise _unreachable(tracking_uri, f"{database}: {error}", "name another file") from None
     if tables and "experiments" not in tables:
-        raise _unreachable(tracking_uri, f"{database} is a database of something else", "name another file")
+        raise _unreachable(tracking_uri, f"{database} is not an MLflow database", "name another file")
 
 
 def _probe_database(tracking_uri: str) -> None:
@@ -214,7 +214,7 @@ def _unreachable(tracking_uri: str, found: str, mend: str) -> WrongInput:
 
 
 def without_login(uri: str) -> str:
-    """Return the URI without the name and password that it may hold.
+    """Return the URI without its user name and password, if it has any.
 
     >>> without_login("https://ann:secret@mlflow.example:5000/?a=b")
     'https://mlflow.example:5000/?a=b'
@@ -224,7 +224,7 @@ def without_login(uri: str) -> str:
 
 
 def without_password(tracking_uri: str) -> str:
-    """Return the URI, or a text that names it, fit to be shown: also where the password has signs that break a URI.
+    """Return the URI, or a text that contains it, with passwords masked, even if they break the syntax of a URI.
 
     >>> without_password("postgresql+psycopg://ann:sec/r@t@db:5432/mlflow?password=secret&sslmode=require")
     'postgresql+psycopg://ann:***@db:5432/mlflow?password=***&sslmode=require'

@@ -1,4 +1,4 @@
-"""What an MLflow store holds of one sweep, brought to what its journal says; doing it again changes nothing."""
+"""Synchronizing an MLflow store with the journal of one sweep; repeating it changes nothing."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, Run
 
 EXPERIMENT_TAGS: Final = {"mlflow.experimentKind": "custom_model_development"}
-_SWEEP: Final = ""  # stands for the parent where runs are kept by trial uid
-_METRICS: Final = 700  # a request holds at most 1,000 things: metrics, params and tags together
+_SWEEP: Final = ""  # the parent run's key among runs that are keyed by trial uid
+_METRICS: Final = 700  # a request may have at most 1,000 metrics, params and tags together
 _PARAMS: Final = 100
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
@@ -47,7 +47,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(slots=True)
 class _Known:
-    """A run that is in the store: its id, and what it is known to hold."""
+    """A run in the store: its id, and what it is known to contain."""
 
     run_id: str
     status: str
@@ -60,27 +60,27 @@ def _known(run: "Run") -> _Known:
 
 
 class Publication:
-    """What the store holds of one sweep, and how to bring it to what the journal says.
+    """The runs of one sweep in the store, and how to update them from the journal.
 
-    The store itself remembers how far it is: each run carries the digest of its content, written last. So a publisher
-    that was killed, or that meets an older one's work, only does what is missing. Every write but the creation of a
-    run may be repeated freely; a creation in doubt is looked up by its tag first.
+    The store itself records how far it is: each run has the digest of its content, which is written last. So a
+    publisher that was killed, or that finds the work of an earlier one, only writes what is missing. All writes but the
+    creation of a run are idempotent; before a creation is retried, the run is looked up by its tag.
 
     Args:
         tail: the journal; read by the caller.
-        client: of the store.
-        experiment: its name; by default the task names it.
-        artifacts: URI below which a new experiment keeps its files; None leaves it to the store.
+        client: client of the store.
+        experiment: name of the experiment; by default derived from the task.
+        artifacts: URI below which a new experiment stores its files; None leaves it to the store.
 
     Attributes:
-        experiment_id: empty before the store was asked for it.
-        writes: how many requests that change the store were answered.
+        experiment_id: id of the experiment; empty before the first update.
+        writes: number of requests that changed the store and whose response arrived.
     """
 
     def __init__(
         self, tail: Tail, client: "MlflowClient", *, experiment: str | None = None, artifacts: str | None = None
     ) -> None:
-        """Nothing is read or written before the first `update`."""
+        """Remember the arguments; the store is first used by `update`."""
         self._tail = tail
         self._client = client
         self._experiment = experiment
@@ -101,29 +101,29 @@ class Publication:
 
     @property
     def refused(self) -> tuple[str, ...]:
-        """What the store will not take, as ``name: reason``."""
+        """Runs that the store rejected, as ``name: reason``."""
         return tuple(f"{name}: {reason}" for name, reason in self._refused.items())
 
     def update(self) -> None:
-        """Write what the store lacks. Raises `StoreUnavailable` where it does not answer; call again later."""
+        """Write what the store lacks. Raises `StoreUnavailable` if it does not respond; then call again later."""
         record = self._tail.record
         if not record.started:
             return
         with store_errors():
-            self._adopt()
+            self._find_existing()
             front = record.front()
             marks = front_marks(front)
             if _SWEEP not in self._known:
                 self._create(_SWEEP, opening := sweep_run(record, ""), opening.tags)
             for trial in record.trials.values():
-                self._bring_trial(trial, marks[trial.uid])
-            self._bring_steps()
+                self._sync_trial(trial, marks[trial.uid])
+            self._sync_steps()
             runs = {uid: run.run_id for uid, run in self._known.items()}
-            self._models.bring(record, front, self.experiment_id, runs)
-            self._bring_sweep(front)
+            self._models.sync(record, front, self.experiment_id, runs)
+            self._sync_sweep(front)
 
-    def _adopt(self) -> None:
-        """Find the experiment and the sweep's runs, once; of twins the first made is kept."""
+    def _find_existing(self) -> None:
+        """Look up the experiment and the sweep's runs, once; of duplicates, keep the oldest."""
         if self.experiment_id:
             return
         experiment_id, known = self._find_experiment(), dict[str, _Known]()
@@ -133,7 +133,7 @@ class Publication:
                 self._write(self._client.delete_run, run.info.run_id)
             else:
                 known[uid] = _known(run)
-        self._models.adopt(self._tail.record, experiment_id)
+        self._models.find_existing(self._tail.record, experiment_id)
         self._known, self.experiment_id = known, experiment_id
 
     def _find_experiment(self) -> str:
@@ -147,7 +147,7 @@ class Publication:
         return str(found.experiment_id)
 
     def _create(self, uid: str, content: RunContent, tags: Mapping[str, str]) -> _Known:
-        """Create the run of `uid`, or adopt the one that an answer lost on its way left behind."""
+        """Create the run of `uid`, or reuse the one that an earlier attempt created although its response was lost."""
         sweep = f"tags.`sweep.id` = '{sweep_id(self._tail.record)}'"
         wanted = f"tags.`trial.uid` = '{uid}'" if uid else "tags.`sweep.kind` = 'sweep'"
         left: Run | None = None
@@ -160,23 +160,23 @@ class Publication:
         return self._known[uid]
 
     def _write(self, call: Callable[_Given, _Result], *given: _Given.args, **named: _Given.kwargs) -> _Result:
-        """Make one request that changes the store, and count it once it is answered."""
+        """Make one request that changes the store, and count it once the response has arrived."""
         result = call(*given, **named)
         self.writes += 1
         return result
 
-    def _bring_trial(self, trial: Trial, marks: Mapping[str, str]) -> None:
+    def _sync_trial(self, trial: Trial, marks: Mapping[str, str]) -> None:
         run = self._known.get(trial.uid)
         if run is not None and self._written.get(trial.uid) is trial:
             self._tag(run, marks)
             return
         content = trial_run(self._tail.record, trial, self._tail.curves.get(trial.uid, ()))
         tags = {**content.tags, **marks, "mlflow.parentRunId": self._known[_SWEEP].run_id}
-        self._bring(run or self._create(trial.uid, content, tags), content, tags)
+        self._sync_run(run or self._create(trial.uid, content, tags), content, tags)
         self._written[trial.uid] = trial
 
-    def _bring(self, run: _Known, content: RunContent, tags: Mapping[str, str]) -> None:
-        """Write a run's content unless the store has it; the digest goes last, in the last request."""
+    def _sync_run(self, run: _Known, content: RunContent, tags: Mapping[str, str]) -> None:
+        """Write a run's content unless the store has it; the last request contains the digest."""
         from mlflow.entities import Param  # noqa: PLC0415
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
@@ -185,7 +185,7 @@ class Publication:
             return
         try:
             self._set_status(run, content)
-            new = {key: value for key, value in content.params.items() if key not in run.params}  # never to be changed
+            new = {key: value for key, value in content.params.items() if key not in run.params}  # params are immutable
             params, metrics = [Param(key, value) for key, value in new.items()], metrics_of(content.points)
             while len(params) > _PARAMS or len(metrics) > _METRICS:
                 self._write(self._client.log_batch, run.run_id, metrics[:_METRICS], params[:_PARAMS])
@@ -195,7 +195,7 @@ class Publication:
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            self._refused[content.name] = str(error)  # asking again would not help, and the journal still has it
+            self._refused[content.name] = str(error)  # a retry would not help; the journal still has it
 
     def _set_status(self, run: _Known, content: RunContent) -> None:
         if content.end is not None:
@@ -207,7 +207,7 @@ class Publication:
     def _tag(
         self, run: _Known, tags: Mapping[str, str], metrics: Sequence["Metric"] = (), params: Sequence["Param"] = ()
     ) -> None:
-        """Set the tags that are not set already, beside metrics and params, in one request."""
+        """Log metrics and params together with the tags that have changed, in one request."""
         from mlflow.entities import RunTag  # noqa: PLC0415
 
         new = {key: value for key, value in tags.items() if run.tags.get(key) != value}
@@ -216,7 +216,7 @@ class Publication:
             self._write(self._client.log_batch, run.run_id, metrics, params, tags_of_run)
             run.tags |= new
 
-    def _bring_steps(self) -> None:
+    def _sync_steps(self) -> None:
         record, parent = self._tail.record, self._known[_SWEEP]
         steps = record.history()
         points = [point for step in steps[int(parent.tags.get(STEP_TAG, 0)) :] for point in step_points(step)]
@@ -224,7 +224,7 @@ class Publication:
             self._write(self._client.log_batch, parent.run_id, metrics_of(points[start : start + _METRICS]))
         self._tag(parent, {STEP_TAG: str(len(steps))})
 
-    def _bring_input(self, run: _Known) -> None:
+    def _sync_input(self, run: _Known) -> None:
         from mlflow.entities import Dataset, DatasetInput  # noqa: PLC0415
 
         record, content = self._tail.record, dataset_digest(self._tail.record)
@@ -235,11 +235,11 @@ class Publication:
         self._write(self._client.log_inputs, run.run_id, [DatasetInput(data)])
         self._tag(run, {INPUT_TAG: content})
 
-    def _bring_sweep(self, front: Front) -> None:
-        """Write the parent's content: its landing text, and once the sweep is over its report."""
+    def _sync_sweep(self, front: Front) -> None:
+        """Write the content of the parent run: its landing text and, once the sweep has ended, its report."""
         record, run = self._tail.record, self._known[_SWEEP]
         write_views(self._client, self.experiment_id, record, self._experiment_tags)
-        self._bring_input(run)
+        self._sync_input(run)
         content = sweep_run(record, landing_note(record, front, self.experiment_id, run.run_id))
         if record.status != "running" and run.tags.get(REPORT_TAG) != content.digest:
             with TemporaryDirectory(prefix="paretta-report-") as folder:
@@ -247,4 +247,4 @@ class Publication:
                 write_report(record, Path(folder) / "report.html")
                 self._write(self._client.log_artifacts, run.run_id, folder, REPORT_PATH)
             self._tag(run, {REPORT_TAG: content.digest})
-        self._bring(run, content, content.tags)
+        self._sync_run(run, content, content.tags)

@@ -16,15 +16,15 @@ SYNC_STATUS_FILE: Final = "publisher.json"
 
 @dataclass(frozen=True, slots=True)
 class SyncStatus:
-    """Where the record of a sweep is, and how complete.
+    """Where the MLflow record of a sweep is, and how complete it is.
 
     Args:
-        tracking_uri: the store, its password left out; empty where nothing was published yet.
-        experiment_id, run_id: of the sweep's parent run.
-        position: bytes of the journal that the store holds.
-        behind: trials with news that the store lacks.
+        tracking_uri: the store, without its password; empty if nothing was published yet.
+        experiment_id, run_id: experiment and id of the sweep's parent run.
+        position: number of journal bytes that the store has.
+        behind: number of trials with events that the store lacks.
         away: why the store could not be written at the last attempt.
-        refused: what the store will not take, as ``name: reason``.
+        refused: runs that the store rejected, as ``name: reason``.
     """
 
     tracking_uri: str = ""
@@ -36,7 +36,7 @@ class SyncStatus:
     refused: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Describe it in one line."""
         if not self.tracking_uri:
             return "MLflow: nothing recorded yet"
         state = "complete" if not self.behind else f"{self.behind} trial{'s' * (self.behind > 1)} behind"
@@ -45,7 +45,7 @@ class SyncStatus:
         return f"MLflow: {state}{away}{refused}, {self.tracking_uri}"
 
 
-class _Left(BaseModel):
+class _Stored(BaseModel):
     """What `write_sync_status` writes."""
 
     tracking_uri: str = ""
@@ -57,31 +57,32 @@ class _Left(BaseModel):
 
 
 def read_sync_status(folder: Path) -> SyncStatus:
-    """Return the standing of the sweep in `folder`, from what its publisher left there and from the journal.
+    """Return the sync status of the sweep in `folder`, from the publisher's file there and from the journal.
 
-    What the publisher left is derived from the journal, so a damaged file counts as none.
+    The file is derived from the journal, so a damaged one is treated as missing.
     """
     try:
-        left = _Left.model_validate_json((folder / SYNC_STATUS_FILE).read_bytes())
+        stored = _Stored.model_validate_json((folder / SYNC_STATUS_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
-        left = _Left()
-    return SyncStatus(**left.model_dump(), behind=len(_news(folder, left.position)))
+        stored = _Stored()
+    return SyncStatus(**stored.model_dump(), behind=len(_changed_trials(folder, stored.position)))
 
 
-def _news(folder: Path, position: int) -> set[str]:
-    happened = (event for event, _ in events(folder, position) if event["event"] == "trial")
-    return {str(cast(Document, event["trial"])["uid"]) for event in happened}
+def _changed_trials(folder: Path, position: int) -> set[str]:
+    """Return the uids of the trials with events after byte `position` of the journal."""
+    changes = (event for event, _ in events(folder, position) if event["event"] == "trial")
+    return {str(cast(Document, event["trial"])["uid"]) for event in changes}
 
 
-def write_sync_status(folder: Path, standing: SyncStatus) -> None:
-    """Leave the standing where `read_sync_status` finds it, whole at every moment."""
+def write_sync_status(folder: Path, status: SyncStatus) -> None:
+    """Write the file that `read_sync_status` reads, atomically."""
     document: dict[str, Json] = {
-        "tracking_uri": standing.tracking_uri,
-        "experiment_id": standing.experiment_id,
-        "run_id": standing.run_id,
-        "position": standing.position,
-        "away": standing.away,
-        "refused": list(standing.refused),
+        "tracking_uri": status.tracking_uri,
+        "experiment_id": status.experiment_id,
+        "run_id": status.run_id,
+        "position": status.position,
+        "away": status.away,
+        "refused": list(status.refused),
     }
     part = folder / f"{SYNC_STATUS_FILE}.{os.getpid()}"
     part.write_text(json.dumps(document, indent=1))

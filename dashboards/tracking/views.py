@@ -1,4 +1,4 @@
-"""What MLflow's own pages open on: preset views of a sweep, a landing text, and plain links that work without them."""
+"""Saved views of a sweep in MLflow's own pages, its landing text, and plain links that work without the views."""
 
 import base64
 import json
@@ -20,24 +20,24 @@ from paretta.search_spaces.results.front import Front
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# The page's own saved views: not a documented format, so everything that knows it stands in this module.
-_WORKFLOW: Final = "machine_learning"  # MLflow opens on its pages for language models otherwise
+# The format of MLflow's saved views is undocumented, so all code that depends on it is in this module.
+_WORKFLOW: Final = "machine_learning"  # without this, MLflow opens its pages for language models
 _VIEW_TAG: Final = "mlflow.sharedViewState"
 _VIEWS: Final[Mapping[str, str]] = {"front": "front", "trials": "all trials", "failures": "failures"}
 
 
 def view_link(record: SweepRecord, experiment_id: str, view: str, server: str = "") -> str:
-    """Return the page of the sweep's ``front``, ``trials`` or ``failures`` as `write_views` has set it up.
+    """Return the link to the view ``front``, ``trials`` or ``failures`` of the sweep, as saved by `write_views`.
 
-    The `server`, such as ``http://127.0.0.1:5000``, is left out for a link from within MLflow. The link names the view
-    and nothing it holds: any filter or order beside it makes MLflow drop the view's charts.
+    Leave out `server`, such as ``http://127.0.0.1:5000``, for a link from within MLflow. The link has only the name of
+    the view: with any filter or order in addition, MLflow drops the view's charts.
     """
     mode = "TABLE" if view == "failures" else "CHART"
     return _runs_link(experiment_id, server, {"viewStateShareKey": _view_key(record, view), "compareRunsMode": mode})
 
 
 def plain_link(record: SweepRecord, experiment_id: str, view: str, server: str = "") -> str:
-    """Return the same runs by MLflow's plain parameters, which hold where its saved views should not."""
+    """Return a link to the same runs by documented parameters, in case the saved views do not work."""
     key, ascending = _order(record, view)
     order = {"orderByKey": key, "orderByAsc": str(ascending).lower()}
     parameters = {"searchFilter": _filter(record, view), **order, "startTime": "ALL", "lifecycleFilter": "Active"}
@@ -49,18 +49,18 @@ def _runs_link(experiment_id: str, server: str, parameters: Mapping[str, str]) -
 
 
 def _page(experiment_id: str, server: str) -> str:
-    """Return the page of the runs: within MLflow a link of the page's own, which holds under any prefix."""
+    """Return the link to the page of runs; without `server`, a relative link that works under any URL prefix."""
     return f"{server}{'/' if server else ''}#/experiments/{experiment_id}/runs"
 
 
 def run_link(experiment_id: str, run_id: str, path: str = "", server: str = "") -> str:
-    """Return the page of a run, or of one of its artifacts."""
+    """Return the link to the page of a run, or of one of its artifacts."""
     artifact = f"/artifacts/{path}" if path else ""
     return f"{_page(experiment_id, server)}/{run_id}{artifact}?workflowType={_WORKFLOW}"
 
 
 def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: str) -> str:
-    """Return the text (Markdown) that opens the sweep's page: links first, then the roles on the front."""
+    """Return the text (Markdown) at the top of the sweep's page: links, and the members of the front with a role."""
     links = [f"[{title}]({view_link(record, experiment_id, view)})" for view, title in _VIEWS.items()]
     if record.status != "running":
         links.insert(0, f"[**report**]({run_link(experiment_id, run_id, f'{REPORT_PATH}/report.html')})")
@@ -72,7 +72,7 @@ def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: 
         " · ".join(links),
         "",
         f"Sweep **{record.name}**, {state}: {counts}, {len(front)} on the front. "
-        f"Where a view shows nothing, as plain lists: {', '.join(plain)}.",
+        f"If a view shows nothing, use the plain lists: {', '.join(plain)}.",
         "",
     ]
     held = roles(front)
@@ -87,9 +87,9 @@ def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: 
 
 
 def write_views(client: "MlflowClient", experiment_id: str, record: SweepRecord, tags: dict[str, str]) -> None:
-    """Put the sweep's views into the experiment's menu of saved views.
+    """Add the sweep's views to the experiment's menu of saved views.
 
-    `tags` is what the experiment is known to carry: views that are in it are left alone, new ones are added to it.
+    `tags` are the known tags of the experiment: views that are among them are not written again; new ones are added.
     """
     for view, title in _VIEWS.items():
         key, value = f"{_VIEW_TAG}.{_view_key(record, view)}", _view(record, view, f"{record.name}: {title}")
@@ -120,7 +120,10 @@ def _filter(record: SweepRecord, view: str) -> str:
 
 
 def _order(record: SweepRecord, view: str) -> tuple[str, bool]:
-    """Sorting by anything but the time of creation lays the tree flat, so that the trials show and not their parent."""
+    """Return the sort key and direction of a view.
+
+    Sorting by anything but the creation time makes MLflow flatten the tree of runs, so that the trials are shown.
+    """
     if view == "failures" or not record.objectives:
         return "tags.`trial.uid`", True
     return f"metrics.`{allowed_name(record.objectives[0].meter)}`", record.objectives[0].goal == "min"
@@ -154,7 +157,7 @@ def _state(record: SweepRecord, view: str) -> dict[str, Json]:
 
 
 def _charts(meters: Sequence[str]) -> list[Json]:
-    """Return a scatter of each pair of objectives, and one chart of parallel coordinates over all."""
+    """Return a scatter plot for each pair of objectives, and a parallel coordinates chart of all objectives."""
     pairs = [(first, second) for index, first in enumerate(meters) for second in meters[index + 1 :]]
     pairs.sort(key=lambda pair: pair[1] != meters[-1])
     common: dict[str, Json] = {

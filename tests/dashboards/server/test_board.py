@@ -127,7 +127,7 @@ def test_pages_for_others_do_not_lead_to_mlflow_which_asks_for_no_token(
     serve_board(tmp_path, host=host, port=0, say=said.append)
     assert ("http://127.0.0.1:9" in pages[0]) is linked
     assert ("ssh -N -L 9:127.0.0.1:9" in "".join(said)) is not linked
-    assert said[-1] == "ended"
+    assert said[-1] == "stopped"
 
 
 def test_signals_end_servers_but_for_those_that_nohup_ignores() -> None:
@@ -145,11 +145,13 @@ def test_signals_end_servers_but_for_those_that_nohup_ignores() -> None:
 def test_taken_port_is_told(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(WrongInput, match=f"--port: the port cannot be used: .*; got {port}; --port 0 finds one"):
+        with pytest.raises(
+            WrongInput, match=f"--port: the port cannot be used: .*; got {port}; --port 0 picks a free one"
+        ):
             open_board(home, port=port).__enter__()
 
 
-def test_board_does_without_a_store_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_board_works_without_an_unavailable_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
 
     def interrupt() -> None:
@@ -158,7 +160,7 @@ def test_board_does_without_a_store_that_is_away(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("paretta.dashboards.server.board.signal.pause", interrupt)
     serve_board(tmp_path, "http://127.0.0.1:9", port=0, say=said.append)
     assert said[0].startswith("sweeps: http://127.0.0.1:")
-    assert "the pages above do without it: --tracking-uri: the store cannot be reached" in said[1]
+    assert "only the pages above are served: --tracking-uri: the store cannot be reached" in said[1]
 
 
 def _cut(line: bytes) -> bytes:

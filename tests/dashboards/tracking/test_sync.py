@@ -313,5 +313,5 @@ def test_publisher_follows_a_growing_journal_from_its_own_process(home: Path, sw
 
 def test_second_publisher_is_refused_with_the_reason(sweep: Make) -> None:
     folder = sweep(trials=2)
-    with publisher_lock(folder), pytest.raises(WrongInput, match="another process publishes this sweep already"):
+    with publisher_lock(folder), pytest.raises(WrongInput, match="another process is publishing this sweep"):
         publish_sweep(folder)
