@@ -1,4 +1,4 @@
-"""The files in deploy/ fit the code: Ray's own parser takes them, tokens are on, nothing listens to the world."""
+"""The files in deploy/ match the code: Ray's parser accepts them, tokens are on, no service is public."""
 
 from importlib.metadata import version
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`import paretta` offers what users need, lightly; a public name has one home in the whole package."""
+"""`import paretta` offers what users need without loading much; each public name is defined in one module."""
 
 import ast
 import subprocess

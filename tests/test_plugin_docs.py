@@ -1,4 +1,4 @@
-"""The example of the page for authors of extensions does what the page says."""
+"""The example in docs/plugins.md works as the page says."""
 
 import os
 import re

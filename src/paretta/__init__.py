@@ -1,11 +1,11 @@
-"""Search for smaller, faster models: a Pareto front of size, latency and accuracy made of artifacts that exist.
+"""Search for smaller, faster models: a Pareto front of size, latency and accuracy of delivered, measured artifacts.
 
 >>> import paretta
 >>> front = paretta.launch("digits")  # doctest: +SKIP
 >>> front.pick(at_most={"size": "20kB"})  # doctest: +SKIP
 
-Everything named in `__all__` is stable: it changes only with a note in the change log. What lies in the packages below
-is not, except for what the documentation of plug-ins imports.
+Everything in `__all__` is stable: it changes only with a note in the change log. The subpackages are not stable, except
+for the names that ``docs/plugins.md`` lists.
 """
 
 import importlib
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 try:
     __version__ = version("paretta")
-except PackageNotFoundError:  # the folder was put on the path without an install, as Ray does for its workers
+except PackageNotFoundError:  # on the import path without being installed, as on Ray's workers
     __version__ = "0+unknown"
 
 _HOMES: Final = {
@@ -96,7 +96,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used: `import paretta` itself loads nothing heavy."""
+    """Import a public name on first use, so that `import paretta` itself is fast."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'paretta' has no attribute {name!r}")
     return getattr(importlib.import_module(f"paretta.{_HOME_OF[name]}"), name)

@@ -1,4 +1,4 @@
-"""Whatever importance is registered holds to the contract."""
+"""Every registered importance passes its contract tests."""
 
 import pytest
 

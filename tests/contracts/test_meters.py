@@ -1,4 +1,4 @@
-"""Whatever meter is registered, and a task's metric, holds to the contract."""
+"""Every registered meter, and a task's metric, passes the contract tests."""
 
 from pathlib import Path
 

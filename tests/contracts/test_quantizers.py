@@ -1,4 +1,4 @@
-"""Whatever quantizer is registered holds to the contract."""
+"""Every registered quantizer passes its contract tests."""
 
 import pytest
 

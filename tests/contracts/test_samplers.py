@@ -1,4 +1,4 @@
-"""Whatever sampler or stopper is registered holds to the contract."""
+"""Every registered sampler and stopper passes its contract tests."""
 
 from typing import cast
 

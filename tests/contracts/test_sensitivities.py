@@ -1,4 +1,4 @@
-"""Whatever sensitivity is registered holds to the contract."""
+"""Every registered sensitivity passes its contract tests."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever stage or tweak is registered holds to the contract."""
+"""Every registered stage and tweak passes its contract tests."""
 
 from collections.abc import Mapping
 from functools import cache

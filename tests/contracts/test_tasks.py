@@ -1,4 +1,4 @@
-"""Whatever task is registered holds to the contract."""
+"""Every registered task passes its contract tests."""
 
 from collections.abc import Callable
 from functools import partial

@@ -1,4 +1,4 @@
-"""Invented sweeps and an empty MLflow store, each made once and copied for the tests that write."""
+"""Synthetic sweeps and an empty MLflow store, each made once and copied for tests that write."""
 
 import shutil
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A proxy before an MLflow server that loses answers, and for a time everything."""
+"""A proxy in front of an MLflow server that drops responses and can simulate an outage."""
 
 import http.client
 import random

@@ -1,4 +1,4 @@
-"""Writes the journal of an invented sweep: no model was trained, every number is drawn from a formula and a seed."""
+"""Writes the journal of a synthetic sweep: no model is trained, all numbers come from a formula and a seed."""
 
 import argparse
 import hashlib

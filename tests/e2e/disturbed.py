@@ -1,4 +1,4 @@
-"""Sweeps as processes of their own that a test may watch, interrupt and kill."""
+"""Sweeps in separate processes that a test can watch, interrupt and kill."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Three trials of ten fail at random and no training can save its state: the sweep ends, and tells of both."""
+"""Three trials of ten fail at random and no checkpoint can be written: the sweep finishes and reports both."""
 
 import subprocess
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The built package in an environment of its own, beside a project whose folders have the names of ours."""
+"""The built wheel works in a fresh environment, beside a project whose folders have the names of ours."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A sweep that is killed, stopped and resumed ends where one ends that nobody disturbed."""
+"""A sweep that is killed, stopped and resumed ends with the same result as an undisturbed one."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A user's own model from an empty folder: launch, look, pull, run in plain ONNX Runtime, run again."""
+"""A user's own model from an empty folder: launch, view, pull, run in plain ONNX Runtime, reproduce."""
 
 import hashlib
 import json

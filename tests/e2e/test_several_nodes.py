@@ -1,4 +1,4 @@
-"""A sweep on several nodes, one of which loses its power: the sweep ends with its front, nothing is paid twice."""
+"""A sweep on several nodes, one of which is killed: the sweep finishes and no finished work is repeated."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""One small sweep on one lane, and everything under it is killed in turn; nothing is lost and nothing is paid twice."""
+"""A small sweep on one lane while its processes are killed one by one; no trial is lost or trained twice."""
 
 import os
 import signal

@@ -1,3 +1,3 @@
-"""A neighbour that the extensions import."""
+"""A module in the same folder that the extensions import."""
 
 SMALLEST = 2

@@ -1,4 +1,4 @@
-"""A metric scores copies, says one thing for each sample or for all, and never makes a number of what is none."""
+"""A metric gets copies, returns one score per sample or one for all, and never turns invalid scores into numbers."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A plan's documents become stages, or all their problems are told at once."""
+"""A plan's documents are parsed into stages, or all their problems are reported at once."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Training on a streamed split: what arrives is what is learnt from, and what does not fit is told."""
+"""Training on a streamed split uses exactly the data that arrive, and reports unsuitable streams."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Two processes of one process group: started from a test by its own file, joined by that file when it is run."""
+"""Two processes of one process group: a test starts its own file twice, and each run of the file joins the group."""
 
 import os
 import subprocess

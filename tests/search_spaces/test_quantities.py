@@ -1,4 +1,4 @@
-"""Quantities: what people write."""
+"""Quantities as people write them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Code that a file names: loaded once while it stays the same, and every way it can fail is told with its line."""
+"""Code that a file names: loaded once until it is edited, and every failure is reported with its line."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""YAML 1.2: what scalars mean, where values stand, what is refused."""
+"""YAML 1.2: types of scalars, lines of values, and rejected documents."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Contract tests for extensions: subclass the one of its kind, give a fixture that makes yours, and run pytest.
+"""Contract tests for extensions: subclass the class for your kind, override its fixture, and run pytest.
 
 Needs pytest, which `paretta` itself does not install. See ``docs/plugins.md``.
 """
@@ -48,7 +48,7 @@ for _home in _HOMES.values():
 
 
 def __getattr__(name: str) -> object:
-    """Import a contract when it is first used: one of a stage needs nothing of a sampler's."""
+    """Import a contract on first use, so that testing a stage does not import what samplers need."""
     if name not in _HOMES:
         raise AttributeError(f"module 'paretta.testing' has no attribute {name!r}")
     return getattr(importlib.import_module(f"paretta.testing.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""What every importance score must hold to."""
+"""Contract tests that every importance score must pass."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ class ImportanceContract:
 
 
 def rows(*, out: int = 12, fan_in: int = 7, order: torch.Tensor | None = None) -> Rows:
-    """Return random rows [out, fan_in] with all that data can say of them, in the given order."""
+    """Return random rows [out, fan_in] with every statistic that a data pass provides, in the given order."""
     generator = torch.Generator().manual_seed(0)
     weight, gradient = torch.randn(out, fan_in, generator=generator), torch.randn(out, fan_in, generator=generator)
     absolute, activity, scale = gradient.abs() * 2, weight.abs().sum(1), gradient.abs().sum(1)

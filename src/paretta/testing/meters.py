@@ -1,4 +1,4 @@
-"""What every meter must hold to, tried on the tiny network of the digits as an artifact."""
+"""Contract tests that every meter must pass, on an artifact with a tiny network for the digits."""
 
 import json
 from functools import cache
@@ -25,7 +25,7 @@ FACTS: Final = {"train_cpu_s": 12.5}
 
 
 class MeterContract:
-    """Override the fixture `meter`; `share` too where readings of one artifact may differ by more than a twentieth."""
+    """Override the fixture `meter`; also `share` if readings of one artifact may differ by more than 5 %."""
 
     share = 0.05
 
@@ -97,7 +97,7 @@ def _model_bytes() -> bytes:
 
 
 def read(meter: Meter, artifact: Path) -> Reading:
-    """Return a reading on the validation split, the artifact being its own baseline."""
+    """Return a reading on the validation split, with the artifact as its own baseline."""
     task = measured_task()
     inputs, targets = (part.numpy() for part in take(task.validation, torch.arange(num_samples(task.validation))))
     return meter.read(artifact, MeterBench(artifact, inputs, answers(artifact, inputs), targets, task.metrics, FACTS))

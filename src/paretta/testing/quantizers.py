@@ -1,4 +1,4 @@
-"""What every quantizer keeps: zero, its grid, a bounded error, and more bits that are never worse."""
+"""Contract tests that every quantizer must pass: exact zero, few values, and errors that fall with more bits."""
 
 import pytest
 import torch
@@ -46,5 +46,5 @@ class QuantizerContract:
 
 
 def error(quantizer: Quantizer, weight: torch.Tensor) -> float:
-    """Return the mean squared error of putting `weight` on the grid that is fitted to it."""
+    """Return the mean squared error of rounding `weight` to the grid fitted to it."""
     return float((quantizer.fit(weight).nearest(weight) - weight).square().mean())

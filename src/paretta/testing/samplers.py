@@ -1,4 +1,4 @@
-"""What every sampler must hold to: repeatable, resumable, true to limits, and fit for every stopper."""
+"""Contract tests that every sampler must pass: repeatable, resumable, within limits, compatible with every stopper."""
 
 import pickle
 import warnings
@@ -14,7 +14,7 @@ from paretta.testing.toy_search import Sampler, look, losses_of, run_trials, sug
 
 
 class SamplerContract:
-    """Override the fixture `sampler`, and `most_trials` where deciding takes long."""
+    """Override the fixture `sampler`, and `most_trials` if its decisions are slow."""
 
     @pytest.fixture
     def sampler(self) -> Sampler:
@@ -23,7 +23,7 @@ class SamplerContract:
 
     @pytest.fixture
     def most_trials(self) -> int:
-        """Return the most trials that a test asks for, the one of the front apart."""
+        """Return the maximum number of trials per test, except in the test of the front."""
         return 24
 
     def test_it_runs_exactly_the_asked_number_of_distinct_plans(self, sampler: Sampler, most_trials: int) -> None:
@@ -44,7 +44,7 @@ class SamplerContract:
         first = suggester(sampler, stopper, num_trials=few)
         begun = run_trials(first, num_trials=few // 2)
         resumed = pickle.loads(pickle.dumps(first))  # noqa: S301 - made a line before
-        assert resumed.search.foresight.look_at is None  # who looks belongs to a running cluster
+        assert resumed.search.foresight.look_at is None  # the function belongs to a running cluster and is not pickled
         resumed.search.foresight.look_at = look
         assert begun + run_trials(resumed) == whole
 
@@ -56,7 +56,7 @@ class SamplerContract:
             search.tell(suggestion.key, losses[-1])
         front = np.array(losses)[non_dominated(np.array(losses))]
         assert len(front) >= 5
-        # the true front ends at the model as it was, and below an eighth of its size
+        # the true front reaches from the uncompressed model to less than an eighth of its size
         assert front[:, 1].min() < -0.9
         assert front[:, 0].min() < 20.0
 

@@ -1,4 +1,4 @@
-"""What every sensitivity must hold to, tried on a chain of convolutions and linear layers."""
+"""Contract tests that every sensitivity must pass, on a chain of convolutions and linear layers."""
 
 from typing import Final, cast
 
@@ -40,7 +40,7 @@ class SensitivityContract:
 
 
 def costs_of(sensitivity: Sensitivity) -> torch.Tensor:
-    """Return the costs [layers, widths] on a seeded model, which must be left alone."""
+    """Return the costs [layers, widths] on a seeded model, which must stay unchanged."""
     with seeded(11):
         model = _chain().eval()
     inputs = torch.randn(16, 1, 12, 12, generator=torch.Generator().manual_seed(7))
@@ -50,7 +50,9 @@ def costs_of(sensitivity: Sensitivity) -> torch.Tensor:
     before = [parameter.detach().clone() for parameter in model.parameters()]
     subject = Subject(model, ROUNDED, lambda weight, bits: Symmetric(bits=bits).fit(weight).nearest(weight))
     costs = sensitivity.costs(subject, Bench(task, Ranks.alone(), seed=3))
-    assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True)), "the model is left alone"
+    assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True)), (
+        "the model must stay unchanged"
+    )
     assert all(parameter.grad is None for parameter in model.parameters())
     return costs.detach()
 

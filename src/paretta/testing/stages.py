@@ -1,4 +1,4 @@
-"""What every stage must hold to, tried on the digits with a tiny network."""
+"""Contract tests that every stage must pass, on the digits with a tiny network."""
 
 from pathlib import Path
 from typing import Final
@@ -16,14 +16,14 @@ from paretta.pipelines.training.train import TrainSettings, fit
 from paretta.search_spaces.space.plan import Plan
 from paretta.testing.two_ranks import applied, document_of, images, outputs_on_two_ranks, toy_task
 
-# of outputs of size 1: float32 sums in another order, amplified by a few optimiser steps
+# for outputs of magnitude 1: float32 sums in another order, amplified by a few optimiser steps
 TOLERANCE: Final = 1e-4
 
 
 class StageContract:
     """Override the fixture `stage`.
 
-    Where several stages are tested, `alone` and `two_ranks` may be overridden too, so as to compute them once for all.
+    To test several stages, also override `alone` and `two_ranks` so that they are computed once for all.
     """
 
     @pytest.fixture
@@ -56,7 +56,9 @@ class StageContract:
     def test_what_it_made_goes_through_a_file_and_learns_on_alike(self, stage: Stage, tmp_path: Path) -> None:
         model, outputs = applied(stage, Ranks.alone())
         written = snapshot(model, toy_task().new_model())
-        assert written is not None, "the model holds what a file cannot say, so no other trial could go on from it"
+        assert written is not None, (
+            "the model has state that cannot be written to a file, so no other trial could continue from it"
+        )
         write_state(tmp_path / "model.safetensors", written)
         again = restored(read_state(tmp_path / "model.safetensors"), toy_task().new_model())
         with torch.no_grad():

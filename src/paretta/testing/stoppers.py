@@ -1,4 +1,4 @@
-"""What every stopper must hold to, beside random candidates: no trial is lost, and some come to their end."""
+"""Contract tests that every stopper must pass, with random candidates: each trial ends, and some are completed."""
 
 import pickle
 from typing import cast

@@ -1,4 +1,4 @@
-"""What every task keeps: it passes its own check, and its data and start are the same each time."""
+"""Contract tests that every task must pass: it is valid, and its data and initial model are reproducible."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""A search whose trials cost nothing: what samplers and stoppers are tried on."""
+"""A search with simulated trials, to test samplers and stoppers."""
 
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias, cast
@@ -31,7 +31,7 @@ TOY_BASELINE: Final = {"size": Reading(100.0, "B"), "accuracy": Reading(0.98, "s
 
 
 def losses_of(plan: Plan, progress: float = 1.0) -> list[float]:
-    """Size falls with bits and sparsity, accuracy with their squares; learned rounding is better by five points."""
+    """Return the losses of a plan: size is linear in bits and density, error quadratic, lower for learned rounding."""
     stages = {str(stage["kind"]): stage for stage in plan.stages}
     bits, sparsity = cast(int, stages["quantize"]["bits"]), cast(float, stages.get("prune", {}).get("sparsity", 0.0))
     penalty = 0.05 if stages["quantize"]["rounding"] == "nearest" else 0.0
@@ -40,7 +40,7 @@ def losses_of(plan: Plan, progress: float = 1.0) -> list[float]:
 
 
 def look(plan: Plan) -> Mapping[str, Reading]:
-    """Return what is known of a plan before training."""
+    """Return the readings of a plan that are known before training."""
     return {"size": Reading(losses_of(plan)[0], "B")}
 
 
@@ -67,7 +67,7 @@ def suggester(
     seed: int = 3,
     limits: tuple[Limit, ...] = (),
 ) -> Suggester:
-    """Return what suggests plans by a sampler, and stops trials by a stopper or a known one of this name."""
+    """Return a suggester with a sampler and a stopper, which is given by name or as its `make` function."""
     search = search_of(num_trials, seed, limits)
     strategy = sampler(search)
     make = cast(MakeStopper, STOPPERS.load(stopper)) if isinstance(stopper, str) else stopper
@@ -75,7 +75,7 @@ def suggester(
 
 
 def run_trials(search: Suggester, num_trials: int = 1000) -> list[tuple[str, str]]:
-    """Run trials to their end or until they are stopped; return plans and verdicts."""
+    """Run trials until they end or are stopped; return the fingerprint and verdict of each."""
     plans: list[tuple[str, str]] = []
     while len(plans) < num_trials and (suggestion := search.ask()) is not None:
         goes_on = all(

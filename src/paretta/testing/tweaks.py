@@ -1,4 +1,4 @@
-"""What every tweak must hold to: what a stage does, in a training that it acts on."""
+"""Contract tests that every tweak must pass: those of a stage, on a training with the tweak."""
 
 import pytest
 
@@ -18,7 +18,7 @@ class TweakContract(StageContract):
 
     @pytest.fixture
     def stage(self, tweak: TweakSettings) -> Stage:
-        """Return a training that the tweak acts on."""
+        """Return a training stage with the tweak."""
         return Train.model_validate({"lr": 0.01, "tweaks": (tweak,)})
 
     def test_every_setting_of_it_is_described(self, tweak: TweakSettings) -> None:

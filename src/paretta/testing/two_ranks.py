@@ -1,4 +1,4 @@
-"""Stages applied by two processes of one process group, as the workers of one trial apply them."""
+"""Applying stages in two processes of one process group, as the workers of a trial do."""
 
 import json
 import os
@@ -29,7 +29,7 @@ RANK_S: Final = 290.0
 
 
 def toy_task() -> Task:
-    """Return the digits with 256 images to train on and a tiny network."""
+    """Return the digits task with 256 training images and a tiny network."""
     task = make(width=4, hidden=16)
     return replace(task, train=Subset(task.train, list(range(256))), source=task.validation)
 
@@ -53,17 +53,17 @@ def applied(stage: Stage, ranks: Ranks) -> tuple[nn.Module, Tensor]:
 
 
 def outputs_on_two_ranks(stages: Mapping[str, Stage], folder: Path) -> Mapping[str, Tensor]:
-    """Return what `applied` gives for each stage on the first of two ranks; both are started once for all stages.
+    """Return the outputs of `applied` for each stage on the first of two ranks, which are started once for all stages.
 
     Args:
-        stages: by any name.
-        folder: an empty one.
+        stages: stages by arbitrary names.
+        folder: an empty folder.
     """
     documents = {name: document_of(stage) for name, stage in stages.items()}
     (folder / "stages.json").write_text(json.dumps(documents), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-P", "-W", "error", str(Path(__file__).with_name("rank.py"))]
-    # our own interpreter and script; nothing of the command comes from outside
+    # our own interpreter and script; no part of the command is external input
     ranks = [subprocess.Popen([*command, str(rank), str(folder)], env=environment) for rank in range(2)]  # noqa: S603
     assert [rank.wait(timeout=RANK_S) for rank in ranks] == [0, 0], "a rank failed"
     outputs: Mapping[str, Tensor] = torch.load(folder / "outputs.pt", weights_only=True)
@@ -71,7 +71,7 @@ def outputs_on_two_ranks(stages: Mapping[str, Stage], folder: Path) -> Mapping[s
 
 
 def document_of(settings: BaseModel) -> Document:
-    """Return a stage as a document that another process can parse, whatever modules its classes come from."""
+    """Return a stage as a document that another process can parse, wherever its classes are defined."""
     document: Document = settings.model_dump(mode="json")
     nested = {name: _nested(value) for name, value in settings if _nested(value) is not None}
     return {**document, **nested, **({"kind": reference_to(type(settings))} if "kind" in document else {})}
@@ -86,7 +86,7 @@ def _nested(value: object) -> Document | list[Document] | None:
 
 
 def be_one_rank(rank: int, folder: Path) -> None:
-    """Apply the stages in `folder` as one of the two ranks; then leave the process."""
+    """Apply the stages in `folder` as one of the two ranks, then exit the process."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     ranks = Ranks.joined()
@@ -98,5 +98,5 @@ def be_one_rank(rank: int, folder: Path) -> None:
         torch.save(outputs, folder / "outputs.pt")
     dist.barrier()
     sys.stdout.flush()
-    # not by sys.exit: a gloo thread that lets its last tensor go while the interpreter is torn down aborts the process
+    # not sys.exit: a gloo thread that frees its last tensor during interpreter shutdown would abort the process
     os._exit(0)

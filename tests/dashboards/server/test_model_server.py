@@ -1,4 +1,4 @@
-"""A delivered folder behind MLflow's own model server."""
+"""MLflow's model server serves a delivered folder."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`mlflow server` over PostgreSQL and an S3 store, both real, behind a proxy that loses answers and goes away."""
+"""`mlflow server` over PostgreSQL and an S3 store, both real, behind a proxy that drops responses and has outages."""
 
 import os
 import signal

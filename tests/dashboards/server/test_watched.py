@@ -1,4 +1,4 @@
-"""A server that we start ends with us, however we end."""
+"""A server ends with the process that started it, however that ends."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Every terminal, file and pipe that the output may go to, by real processes."""
+"""Output to every kind of terminal, file and pipe, from real processes."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Connecting: our own cluster leaves nothing behind, an address where nobody answers is told within seconds."""
+"""Connecting: our own cluster leaves nothing behind, and an unreachable address is reported within seconds."""
 
 import os
 import re

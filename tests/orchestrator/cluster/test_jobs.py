@@ -1,4 +1,4 @@
-"""What is wrong with a submission is told before anything is sent, no password is sent, and what came of it is told."""
+"""Submitting: problems are reported before anything is sent, passwords are not sent, the outcome is reported."""
 
 import socket
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,4 @@
-"""What the system tells of processes that it ended for want of memory."""
+"""How the system reports processes that it killed because memory ran out."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a sweep file names of the user's own is found beside it; what is wrong is told before any compute."""
+"""Extensions that a sweep file names are found beside it; problems are reported before any compute."""
 
 import shutil
 import sys

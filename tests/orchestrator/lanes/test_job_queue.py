@@ -1,4 +1,4 @@
-"""The rules of delivery with a clock in hand: no Ray, no threads, no waiting."""
+"""The rules of delivery with a simulated clock: no Ray, no threads, no waiting."""
 
 import pytest
 

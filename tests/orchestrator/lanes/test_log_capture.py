@@ -1,4 +1,4 @@
-"""What a worker warns of on its way reaches the user once, whatever module says it."""
+"""Each warning of a worker reaches the user once, whatever module logs it."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""A real lane that takes longer to start than a silent one is waited for."""
+"""A real lane may take longer to start than a running lane may be silent."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The simulator: what is paid, what is shared, what is scored."""
+"""The simulator: costs, shared stages and scores."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The search policy on a synthetic table: better than chance, repeatable, picklable, and true to its limits."""
+"""The search policy on a synthetic table: better than chance, repeatable, picklable, and within its limits."""
 
 import pickle
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What a search knows before training: scales, foresight, good plans, budgets, and how the suggester uses them."""
+"""What a search knows before training: scales, foresight, good plans and budgets, and how it uses them."""
 
 import random
 from collections import deque

@@ -1,4 +1,4 @@
-"""A sweep's files through a storage: what one process sends another has, whole, and nothing else crosses."""
+"""A sweep's files in a storage: what one process uploads another gets complete, and nothing else is copied."""
 
 import pickle
 import shutil

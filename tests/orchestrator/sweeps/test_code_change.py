@@ -1,4 +1,4 @@
-"""A sweep goes on, and takes points of another over, with the code that its numbers come from."""
+"""A sweep is resumed, and points are taken over, only with the code that produced its numbers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The last reading decides the front: who is read, in which company, and what its intervals become."""
+"""The last reading decides the front: which trials are read, together with which others, and their intervals."""
 
 import math
 from collections.abc import Callable, Sequence

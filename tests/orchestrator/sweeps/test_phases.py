@@ -1,4 +1,4 @@
-"""Each phase of a sweep alone, with lanes and a measuring actor that answer at once: no Ray, no training."""
+"""Each phase of a sweep in isolation, with fake lanes and a fake measuring actor: no Ray, no training."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace

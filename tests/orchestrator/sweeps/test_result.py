@@ -1,4 +1,4 @@
-"""What a stopped sweep says of how to go on with it names all that the call needs."""
+"""The message of a stopped sweep has the complete command that resumes it."""
 
 from pathlib import Path
 

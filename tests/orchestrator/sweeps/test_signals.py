@@ -1,4 +1,4 @@
-"""The first signal asks, the second raises, and the handlers that were there before come back."""
+"""The first signal requests a stop, the second raises, and the previous handlers are restored."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Confirming: which trials are made, and that they run side by side and all end."""
+"""Confirming: which trials are created, and that they run concurrently and all end."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The measuring actor, called without Ray: what it remembers of its readings, and what it reads together."""
+"""The measuring actor, called without Ray: which readings it caches, and what it measures together."""
 
 from contextlib import nullcontext
 from pathlib import Path

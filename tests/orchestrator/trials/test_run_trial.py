@@ -1,4 +1,4 @@
-"""A candidate carries its limits to the lane, and its training's state lasts as long as its training."""
+"""A candidate is sent to the lane with its limits, and its checkpoint exists only while it trains."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

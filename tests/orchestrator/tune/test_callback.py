@@ -1,4 +1,4 @@
-"""What Tune says of a trial reaches the journal, and a message costs neither the parse of a plan nor a digest."""
+"""Tune's results reach the journal, and a progress message neither parses a plan nor computes a digest."""
 
 from collections import Counter
 from collections.abc import Iterator

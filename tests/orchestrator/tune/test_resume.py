@@ -1,4 +1,4 @@
-"""A searcher that catches up with a journal suggests what the interrupted one would have."""
+"""A searcher that replays a journal suggests what the interrupted one would have suggested."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""A coded file gives back the very bytes that were packed, costs no more than information, and tells of any damage."""
+"""A coded file restores exactly the packed bytes, its size is close to the entropy, and any damage is detected."""
 
 import math
 import resource

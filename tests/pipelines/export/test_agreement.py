@@ -1,4 +1,4 @@
-"""An export that answers otherwise than its model fails with the layer's name; one that agrees is delivered."""
+"""An export whose outputs differ from its model's fails with the layer's name; one that agrees is delivered."""
 
 import onnx
 import pytest

@@ -1,4 +1,4 @@
-"""Energy counters are read as the kernel and the driver offer them, from a stand-in of each."""
+"""Energy counters are read in the formats of the kernel and of the driver, from a fake of each."""
 
 import ctypes
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a serving process tells of itself is what the kernel says of it, and settings do what they say."""
+"""A serving process reports the same numbers about itself as the kernel does, and settings take effect."""
 
 import json
 import platform

@@ -1,4 +1,4 @@
-"""What is foreseen as exact is what the trained artifact weighs, to the byte; what is not, is called an estimate."""
+"""A size predicted as exact equals that of the trained artifact to the byte; anything else is marked an estimate."""
 
 from pathlib import Path
 

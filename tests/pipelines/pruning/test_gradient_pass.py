@@ -1,4 +1,4 @@
-"""What a data pass tells, against the gates written out."""
+"""The statistics of a data pass, compared with explicit gates."""
 
 import torch
 from torch import Tensor, nn

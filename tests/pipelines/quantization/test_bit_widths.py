@@ -1,4 +1,4 @@
-"""Found widths keep to their budget and are the best there are; estimates agree with what algebra says."""
+"""Allocated bit widths stay within their budget and are optimal; estimates agree with algebra."""
 
 from collections.abc import Sequence
 from itertools import product

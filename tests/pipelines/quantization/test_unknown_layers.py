@@ -1,4 +1,4 @@
-"""Layers of kinds that are not known stay in floats and are named as such; how little is reached is said."""
+"""Layers of unknown kinds stay in floats and are reported by name, with how much of the model they are."""
 
 import logging
 

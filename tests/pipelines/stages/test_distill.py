@@ -1,4 +1,4 @@
-"""The distillation loss is Hinton's, and the teacher is asked once."""
+"""The distillation loss is Hinton's, and the teacher runs once per sample."""
 
 from dataclasses import replace
 from pathlib import Path

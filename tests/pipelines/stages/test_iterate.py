@@ -1,4 +1,4 @@
-"""Steps add up to the sparsity that was asked for, and a step that costs too much is taken back."""
+"""Steps add up to the sparsity that was asked for, and a step that costs too much is undone."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Pruned models are smaller for real, keep the right channels, and still run, whatever their wiring."""
+"""Pruned models are physically smaller, keep the right channels, and still run, whatever their wiring."""
 
 from collections.abc import Callable
 

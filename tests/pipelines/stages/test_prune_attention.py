@@ -1,4 +1,4 @@
-"""Heads and hidden neurons of transformers really go, and what is left computes what zeroed heads would."""
+"""Heads and hidden neurons of transformers are removed, and the rest computes what zeroed heads would."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""The cache between trials: made once, whole or absent, within its size, and never in the way."""
+"""The cache shared by trials: each entry computed once, complete or absent, within its size limit, never blocking."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""An interrupted training goes on from its last epoch and ends as an undisturbed one, to the last bit."""
+"""An interrupted training continues from its last epoch and ends bit-identical to an undisturbed one."""
 
 from collections.abc import Callable
 from dataclasses import replace

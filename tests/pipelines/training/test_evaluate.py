@@ -1,4 +1,4 @@
-"""Scores on the way: those of the metric itself, from one rank or many, and the training does not notice."""
+"""Scores during training equal the metric's own, on one rank or many, and do not affect the training."""
 
 from dataclasses import replace
 

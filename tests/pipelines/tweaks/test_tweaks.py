@@ -1,4 +1,4 @@
-"""What acts during training does what its paper says, leaves nothing behind that it should not, and resumes."""
+"""Tweaks do what their papers say, leave nothing behind after training, and can be resumed."""
 
 from collections.abc import Mapping
 from dataclasses import replace

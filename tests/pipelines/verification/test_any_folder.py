@@ -1,4 +1,4 @@
-"""Folders that anybody may have made: each is answered in one line with file and line, none is waited for."""
+"""Untrusted folders: each gives a one-line message with file and line, and none can block the reader."""
 
 import hashlib
 import json

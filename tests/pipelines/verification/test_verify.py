@@ -1,4 +1,4 @@
-"""The second look: it confirms what holds, and tells both numbers of what does not."""
+"""Verification confirms readings that hold, and reports both numbers of those that do not."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Sure dominance: a strict partial order inside plain dominance, and what the front shows of it."""
+"""Sure dominance is a strict partial order that implies plain dominance; the front lists undecided trials by it."""
 
 from itertools import permutations, product
 

@@ -1,4 +1,4 @@
-"""Every filling of a space is found again from its plan, and nothing else is."""
+"""The answers that fill a space are recovered from the plan, and no other plan has any."""
 
 import random
 
