@@ -55,13 +55,32 @@ class StoredWeight(nn.Module):
         )
 
 
-class RestoredLayer(nn.Module):
+class StoredLayer(nn.Module):
+    """A layer in the form that is stored. What the model reads of it beside calling it is as before.
+
+    Models read a layer's weight to tie another product to it, its type to convert to, or its width to reshape by.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        """Take over the weight, and what the layer says of itself, such as `out_features`."""
+        super().__init__()
+        self.stored = StoredWeight(layer)
+        for name, value in vars(layer).items():
+            if not name.startswith("_") and name not in vars(self):
+                setattr(self, name, value)
+
+    @property
+    def weight(self) -> Tensor:
+        """What the integers stand for, in floats."""
+        return self.stored.restored()
+
+
+class RestoredLayer(StoredLayer):
     """A layer whose quantised weight is computed with in floats, or whose rows are looked up as integers."""
 
     def __init__(self, layer: nn.Conv2d | nn.Linear | nn.Embedding) -> None:
         """Take the weight over."""
-        super().__init__()
-        self.weight = StoredWeight(layer)
+        super().__init__(layer)
         self.bias = None if isinstance(layer, nn.Embedding) else layer.bias
         self.looks_up = isinstance(layer, nn.Embedding)
         self.settings = _settings(layer)
@@ -71,19 +90,19 @@ class RestoredLayer(nn.Module):
         if self.looks_up:
             return self._rows(values)
         if self.settings is None:
-            return F.linear(values, self.weight.restored(), self.bias)
-        return _convolved(values, self.weight.restored(), self.bias, self.settings)
+            return F.linear(values, self.weight, self.bias)
+        return _convolved(values, self.weight, self.bias, self.settings)
 
     def _rows(self, places: Tensor) -> Tensor:
         """Look codes and steps up and multiply; a DequantizeLinear has steps along a fixed axis only."""
         places = places.long()  # as indices must be
-        rows, scale, zero = self.weight.codes[places].float(), self.weight.scale, self.weight.zero_point.float()
-        if self.weight.axis is not None:
+        rows, scale, zero = self.stored.codes[places].float(), self.stored.scale, self.stored.zero_point.float()
+        if self.stored.axis is not None:
             scale, zero = scale[places].unsqueeze(-1), zero[places].unsqueeze(-1)
-        return (rows if self.weight.is_centred else rows - zero) * scale
+        return (rows if self.stored.is_centred else rows - zero) * scale
 
 
-class IntegerLayer(nn.Module):
+class IntegerLayer(StoredLayer):
     """One quantised Conv2d or Linear with its parameters as the integers that will be stored.
 
     ``y = s_x * s_w * (sum (q_x - z_x) * (q_w - z_w) + q_b)`` with the bias in steps of ``s_x * s_w``; where an output
@@ -96,27 +115,30 @@ class IntegerLayer(nn.Module):
 
     def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
         """Read weight, bias and grids from the trained layer."""
-        super().__init__()
-        self.weight = StoredWeight(layer)
+        super().__init__(layer)
         self.input = StoredGrid(cast(ActivationQuantizer, layer.input_quantizer))
         output = cast("ActivationQuantizer | None", getattr(layer, "output_quantizer", None))
         self.output = None if output is None else StoredGrid(output)
         self.settings = _settings(layer)
-        bias_scale = self.input.scale * self.weight.scale
+        bias_scale = self.input.scale * self.stored.scale
         self.register_buffer("bias_scale", bias_scale)
         self.register_buffer("bias_zeros", torch.zeros_like(bias_scale, dtype=torch.int32))
         self.register_buffer("bias_codes", _bias_codes(layer, bias_scale))
 
+    @property
+    def bias(self) -> Tensor | None:
+        """What the bias's integers stand for, in floats."""
+        if self.bias_codes is None:
+            return None
+        return _dequantize(self.bias_codes, self.bias_scale, self.bias_zeros, self.stored.axis)
+
     def forward(self, values: Tensor) -> Tensor:
         """Compute the layer on dequantised integers."""
         values = self.input(values)
-        bias = None
-        if self.bias_codes is not None:
-            bias = _dequantize(self.bias_codes, self.bias_scale, self.bias_zeros, self.weight.axis)
         if self.settings is None:
-            outputs = _gemm(values, self.weight(), cast(Tensor, bias))
+            outputs = _gemm(values, self.stored(), cast(Tensor, self.bias))
         else:
-            outputs = _convolved(values, self.weight(), bias, self.settings)
+            outputs = _convolved(values, self.stored(), self.bias, self.settings)
         return outputs if self.output is None else cast(Tensor, self.output(outputs))
 
 

@@ -73,8 +73,12 @@ def _called(model: nn.Module, example_input: Tensor, names: Collection[str]) -> 
     handles = [
         model.get_submodule(name).register_forward_pre_hook(lambda _, __, name=name: called.add(name)) for name in names
     ]
+    training = {module: module.training for module in model.modules()}
+    model.eval()
     with torch.no_grad():
         model(example_input)
+    for module, mode in training.items():
+        module.training = mode
     for handle in handles:
         handle.remove()
     return called

@@ -65,3 +65,25 @@ def test_a_float_layer_before_a_folded_norm_is_named_by_the_norm(monkeypatch: py
 def test_a_graph_that_the_runtime_refuses_is_a_failure() -> None:
     with pytest.raises(TrialFailed, match="ONNX Runtime refuses the exported model: "):
         require_same_answers(b"not a model", chain(), images(1), data(images(8)))
+
+
+class Reading(nn.Module):
+    """Reads of its layers beside calling them: a tied weight, a type to convert to, a width, a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tokens, self.hidden, self.head = nn.Embedding(20, 8), nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        values = self.tokens(tokens).to(self.hidden.weight.dtype)
+        values = self.hidden(values).relu().view(-1, tokens.shape[1], self.hidden.out_features)
+        values = self.head(values) + self.hidden.weight.T.mean(1, keepdim=True).T.mean() + self.hidden.bias.sum()
+        return nn.functional.linear(values, self.tokens.weight).mean(1)
+
+
+@pytest.mark.parametrize(("bits", "activation_bits"), [(8, 8), (4, 32)])
+def test_what_a_model_reads_of_a_quantised_layer_is_there_in_its_file(bits: int, activation_bits: int) -> None:
+    torch.manual_seed(1)
+    tokens = torch.randint(0, 20, (32, 5))
+    model = quantized(Reading(), tokens, bits, activation_bits=activation_bits)
+    checked_bytes(model, tokens[:1], data(tokens))

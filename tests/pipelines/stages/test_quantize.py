@@ -190,3 +190,11 @@ def test_training_lowers_the_loss_and_reaches_every_parameter() -> None:
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.15
+
+
+def test_layers_are_surveyed_in_evaluation_mode_and_the_mode_is_kept() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 3)).train()
+    model[2].eval()
+    assert dict(survey(model, torch.randn(1, 4))) == {"0": None, "2": None}  # a norm in training refuses one sample
+    assert [module.training for module in model] == [True, True, False]
+    assert torch.equal(model[1].running_mean, torch.zeros(8))
