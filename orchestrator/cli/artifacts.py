@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from paretta.orchestrator.cli.completion import sweep_names
 from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, store_option, tip
 from paretta.orchestrator.storage.home import Home
 from paretta.search_spaces.errors import Problem, WrongInput
@@ -15,7 +16,7 @@ _artifact_option = click.option(
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", shell_complete=sweep_names)
 @home_option
 @store_option
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from paretta.orchestrator.cli.completion import sweep_names
 from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, json_option, store_option, tip, watching
 from paretta.orchestrator.storage.home import Home
 from paretta.search_spaces.errors import Problem, WrongInput
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", shell_complete=sweep_names)
 @home_option
 @json_option
 @click.option("--watch", is_flag=True, help="Keep the table up to date until the sweep ends; Ctrl-C ends that.")
@@ -75,7 +76,7 @@ def board_command(home: str | None, tracking_uri: str | None, host: str, port: i
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", shell_complete=sweep_names)
 @home_option
 @store_option
 @exits
@@ -90,13 +91,14 @@ def publish_command(sweep: str, home: str | None, tracking_uri: str | None) -> i
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", shell_complete=sweep_names)
 @home_option
 @click.option("--json", type=click.Path(path_type=Path), metavar="FILE", help="The front, with a versioned schema.")
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="All trials.")
 @click.option("--parquet", type=click.Path(path_type=Path), metavar="FILE", help="All trials.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="The front, as .png or .svg.")
 @click.option("--optuna", type=click.Path(path_type=Path), metavar="FILE", help="A study for optuna-dashboard, SQLite.")
+@click.option("--force", is_flag=True, help="Replace files that exist.")
 @exits
 def export_command(
     sweep: str,
@@ -107,19 +109,20 @@ def export_command(
     parquet: Path | None,
     picture: Path | None,
     optuna: Path | None,
+    force: bool,
 ) -> int:
     """Write a sweep, running or finished, to files that other tools read."""
     from paretta.orchestrator.delivery.export import export_sweep
 
     given = {"json": json, "csv": csv, "parquet": parquet, "picture": picture, "optuna": optuna}
     wanted = {kind: path for kind, path in given.items() if path is not None}
-    for path in export_sweep(Home.at(home).find(sweep), wanted):
+    for path in export_sweep(Home.at(home).find(sweep), wanted, force=force):
         click.echo(path)
     return DONE
 
 
 @click.command()
-@click.argument("results")
+@click.argument("results", shell_complete=sweep_names)
 @home_option
 @click.option("--sampler", "samplers", multiple=True, metavar="NAME[+STOPPER]", help="What to compare; give several.")
 @click.option("--seeds", type=click.IntRange(min=2), default=10, show_default=True, help="Replays of each.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from paretta.orchestrator.cli.completion import launchable, names, sweep_names
 from paretta.orchestrator.cli.shared import (
     DONE,
     FAILED,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", shell_complete=launchable)
 @home_option
 @click.option("--name", help="What to call this sweep.  [default: the file's name, numbered if it is taken]")
 @click.option("--address", metavar="HOST:PORT", help="Ray cluster, or auto.  [default: a cluster of its own]")
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 @store_option
 @click.option("--trials", type=int, help="Number of trials instead of the file's.")
 @click.option("--seed", type=int, help="Seed instead of the file's.")
-@click.option("--sampler", help="Sampler instead of the file's.")
-@click.option("--stopper", help="Stopper instead of the file's.")
+@click.option("--sampler", help="Sampler instead of the file's.", shell_complete=names("samplers"))
+@click.option("--stopper", help="Stopper instead of the file's.", shell_complete=names("stoppers"))
 @click.option("--confirm", type=int, metavar="N", help="Train the front again with N fresh seeds.")
 @click.option("--resume", "again", is_flag=True, help="Go on with SWEEP: name, folder or URI of one that was stopped.")
 @click.option("--changed-code", is_flag=True, help="With --resume: the task's code changed, but no number does.")
@@ -91,7 +92,7 @@ def launch_command(
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", shell_complete=launchable)
 @exits
 def check_command(sweep: str) -> int:
     """Find what is wrong with a sweep before it runs: its settings, its data, one step of all that it will do."""
@@ -110,7 +111,7 @@ def check_command(sweep: str) -> int:
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", shell_complete=launchable)
 @click.option("--address", metavar="URL", required=True, help="The cluster's Jobs API, such as http://10.0.0.5:8265.")
 @click.option("--home", metavar="DIR", required=True, help="Folder of the sweeps there, which every node sees.")
 @click.option("--name", help="What to call this sweep.  [default: the file's name, numbered if a job has it]")
@@ -150,7 +151,7 @@ def submit_command(
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", shell_complete=sweep_names)
 @home_option
 @click.option("--address", metavar="URL", help="Jobs API of the cluster that it was submitted to.")
 @click.option("--now", is_flag=True, help="Do not wait for what runs; it is begun again when the sweep is resumed.")
@@ -176,7 +177,7 @@ def stop_command(sweep: str, home: str | None, address: str | None, now: bool) -
 
 
 @click.command()
-@click.argument("sweep")
+@click.argument("sweep", shell_complete=sweep_names)
 @home_option
 @json_option
 @click.option("--address", metavar="URL", help="Jobs API of the cluster that it was submitted to.")

@@ -4,6 +4,7 @@ import json
 import shlex
 
 import click
+from click.shell_completion import CompletionItem, get_completion_class
 
 from paretta.orchestrator.cli.shared import DONE, exits, home_option, json_option, tip
 from paretta.orchestrator.storage.home import Home
@@ -23,8 +24,12 @@ _NOUNS = (
 )
 
 
+def _nouns(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
+    return [CompletionItem(noun) for noun in ("sweeps", *_NOUNS) if noun.startswith(typed)]
+
+
 @click.command()
-@click.argument("noun", metavar="[NOUN]", default="sweeps")
+@click.argument("noun", metavar="[NOUN]", default="sweeps", shell_complete=_nouns)
 @home_option
 @json_option
 @exits
@@ -38,15 +43,17 @@ def list_command(noun: str, home: str | None, as_json: bool) -> int:
         return _list_sweeps(Home.at(home), as_json=as_json)
     if noun not in _NOUNS:
         raise WrongInput(Problem("list", did_you_mean(noun, ("sweeps", *_NOUNS), "list")))
-    from paretta.orchestrator.config.catalogue import entries, origins
+    from paretta.orchestrator.config.catalogue import default_name, entries, origins
 
-    found, homes = entries(noun), origins(noun)
+    found, homes, usual = entries(noun), origins(noun), default_name(noun)
     if as_json:
-        click.echo(json.dumps([{"name": name, "from": homes[name], "about": found[name]} for name in found], indent=2))
+        rows = [{"name": name, "from": homes[name], "about": found[name], "default": name == usual} for name in found]
+        click.echo(json.dumps(rows, indent=2))
         return DONE
     width, home_width = max(map(len, found), default=0), max(map(len, homes.values()), default=0)
     for name, story in found.items():
-        click.echo(f"{name:{width}}  {homes[name]:{home_width}}  {story}".rstrip())
+        default = "  (default)" if name == usual else ""
+        click.echo(f"{name:{width}}  {homes[name]:{home_width}}  {story}{default}".rstrip())
     return DONE
 
 
@@ -77,4 +84,22 @@ def schema_command() -> int:
     from paretta.orchestrator.config.sweep_schema import sweep_schema
 
     click.echo(json.dumps(sweep_schema(), indent=1))
+    return DONE
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@exits
+def completion_command(shell: str) -> int:
+    """Print what completes verbs, options and names of sweeps in a shell.
+
+    \b
+    bash: echo 'eval "$(paretta completion bash)"' >> ~/.bashrc
+    zsh:  echo 'eval "$(paretta completion zsh)"' >> ~/.zshrc
+    fish: paretta completion fish > ~/.config/fish/completions/paretta.fish
+    """  # noqa: D301 - a true backspace keeps the lines apart
+    root = click.get_current_context().find_root().command
+    completing = get_completion_class(shell)
+    assert completing is not None
+    click.echo(completing(root, {}, "paretta", "_PARETTA_COMPLETE").source())
     return DONE

@@ -1,6 +1,6 @@
 """List what a sweep file may name, by kind, with one line about each, without heavy imports."""
 
-from paretta.orchestrator.config.sweep import presets
+from paretta.orchestrator.config.sweep import SearchConfig, presets
 from paretta.search_spaces import registry
 
 REGISTRIES = {
@@ -30,3 +30,9 @@ def origins(noun: str) -> dict[str, str]:
         return dict.fromkeys(presets(), registry.BUILT_IN)
     known = REGISTRIES[noun]
     return {name: ", ".join(known.origins(name)) for name in known.names()}
+
+
+def default_name(noun: str) -> str | None:
+    """Return the name that a sweep file which says nothing uses; None for what has no such default."""
+    settings = {"samplers": "sampler", "stoppers": "stopper"}
+    return str(SearchConfig.model_fields[settings[noun]].default) if noun in settings else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.search_spaces.errors import Problem, WrongInput
@@ -9,10 +10,11 @@ from paretta.search_spaces.errors import Problem, WrongInput
 _PICTURES = (".png", ".svg")
 
 
-def export_sweep(folder: Path, wanted: Mapping[str, Path]) -> list[Path]:
-    """Write the sweep in `folder` to new files, given by kind, and return their paths.
+def export_sweep(folder: Path, wanted: Mapping[str, Path], *, force: bool = False) -> list[Path]:
+    """Write the sweep in `folder` to files, given by kind, and return their paths.
 
-    The kinds are ``json``, ``csv``, ``parquet``, ``picture`` (PNG or SVG by the file's ending) and ``optuna``.
+    The kinds are ``json``, ``csv``, ``parquet``, ``picture`` (PNG or SVG by the file's ending) and ``optuna``. Each
+    file is written completely or not at all; with `force`, a file that exists is replaced.
 
     Raises `WrongInput` with every problem found: no file is named, a file exists, its folder does not exist, or a
     picture cannot be drawn.
@@ -20,7 +22,7 @@ def export_sweep(folder: Path, wanted: Mapping[str, Path]) -> list[Path]:
     if not wanted:
         rule = "name at least one file"
         raise WrongInput(Problem("export", rule, mend="such as --csv trials.csv or --optuna study.db"))
-    problems = [problem for kind, path in wanted.items() for problem in _problems(kind, path)]
+    problems = [problem for kind, path in wanted.items() for problem in _problems(kind, path, force=force)]
     if problems:
         raise WrongInput(*problems)
     record = SweepRecord.read(folder)
@@ -28,7 +30,9 @@ def export_sweep(folder: Path, wanted: Mapping[str, Path]) -> list[Path]:
         rule = "the front of a single objective is one point, which needs no picture"
         raise WrongInput(Problem("--picture", rule, mend="paretta front shows it"))
     for kind, path in wanted.items():
-        _write(record, kind, path)
+        with TemporaryDirectory(dir=path.parent, prefix=".paretta-") as scratch:
+            _write(record, kind, Path(scratch) / path.name)
+            (Path(scratch) / path.name).replace(path)
     return list(wanted.values())
 
 
@@ -43,9 +47,11 @@ def _write(record: SweepRecord, kind: str, path: Path) -> None:
         write_files(record, kind, path)
 
 
-def _problems(kind: str, path: Path) -> list[Problem]:
-    if path.exists():
-        return [Problem(f"--{kind}", "the file already exists", str(path), "name a new one")]
+def _problems(kind: str, path: Path, *, force: bool) -> list[Problem]:
+    if path.is_dir():
+        return [Problem(f"--{kind}", "this is a folder", str(path), "name a file in it")]
+    if path.exists() and not force:
+        return [Problem(f"--{kind}", "the file already exists", str(path), "name a new one, or replace it by --force")]
     if not path.parent.is_dir():
         return [Problem(f"--{kind}", "there is no such folder", str(path.parent), "make it first")]
     if kind == "picture" and path.suffix not in _PICTURES:

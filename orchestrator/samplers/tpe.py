@@ -1,4 +1,4 @@
-"""Tree-structured Parzen estimator: models the density of good candidates; the default, for dozens of trials."""
+"""Tree-structured Parzen estimator: models the density of good candidates; for dozens of trials."""
 
 from optuna.samplers import TPESampler
 

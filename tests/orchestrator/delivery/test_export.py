@@ -101,6 +101,21 @@ def test_nothing_is_overwritten(record: SweepRecord, tmp_path: Path) -> None:
         export_sweep(record.folder, {})
 
 
+def test_files_are_replaced_by_force_whole_and_folders_never(record: SweepRecord, tmp_path: Path) -> None:
+    files = {"csv": tmp_path / "t.csv", "optuna": tmp_path / "s.db", "picture": tmp_path / "p.svg"}
+    for path in files.values():
+        path.write_text("mine")
+    export_sweep(record.folder, files, force=True)
+    assert list(pd.read_csv(files["csv"])["uid"]) == list(record.trials)
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{files['optuna']}")
+    assert len(study.trials) == 60
+    assert files["picture"].read_text().startswith("<?xml")
+    assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "s.db", "p.svg"}
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(WrongInput, match="--csv: this is a folder"):
+        export_sweep(record.folder, {"csv": tmp_path / "folder"}, force=True)
+
+
 def test_every_file_is_written_into_a_folder_of_any_name(record: SweepRecord, tmp_path: Path) -> None:
     folder = tmp_path / "C# 50% é?x=1 [a]"
     folder.mkdir()

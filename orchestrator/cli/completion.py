@@ -1,0 +1,51 @@
+"""What the shell completes: names of sweeps, of whom to pull, of presets and of extensions."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import click
+from click.shell_completion import CompletionItem
+
+from paretta.orchestrator.storage.home import Home
+from paretta.search_spaces.errors import ParettaError
+
+Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def sweep_names(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Return the sweeps of the home; behind ``SWEEP@`` the roles on its front and its measured trials."""
+    home = Home.at(context.params.get("home"))
+    name, at, _rest = typed.partition("@")
+    found = home.sweeps() if not at else [f"{name}@{who}" for who in _holders(home, name)]
+    return [CompletionItem(item) for item in found if item.startswith(typed)]
+
+
+def launchable(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Return presets and files; with --resume the sweeps of the home."""
+    if context.params.get("again"):
+        return sweep_names(context, parameter, typed)
+    return [*names("presets")(context, parameter, typed), CompletionItem(typed, type="file")]
+
+
+def names(noun: str) -> Completer:
+    """Return what completes the names that `paretta list NOUN` lists, each with its story."""
+
+    def complete(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
+        from paretta.orchestrator.config.catalogue import entries
+
+        return [CompletionItem(name, help=told) for name, told in entries(noun).items() if name.startswith(typed)]
+
+    return complete
+
+
+def _holders(home: Home, name: str) -> list[str]:
+    from paretta.dashboards.journal.record import SweepRecord
+    from paretta.dashboards.journal.summary import holders
+    from paretta.search_spaces.objectives.roles import alias
+
+    try:
+        record = SweepRecord.read(home.find(name))
+    except (ParettaError, OSError):
+        return []
+    measured = [trial.uid for trial in record.trials.values() if trial.is_measured and trial.artifact is not None]
+    return [*map(alias, holders(record.front())), *measured]
