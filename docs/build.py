@@ -1,4 +1,4 @@
-"""Writes docs/reference.md and docs/methods from the code: every name of a sweep file, its settings, its docstring."""
+"""Generates docs/reference.md and docs/methods from the code: all names of a sweep file, settings and docstrings."""
 
 import inspect
 import sys
@@ -34,12 +34,12 @@ def page() -> str:
 def _head() -> Iterator[str]:
     yield "# Reference"
     yield ""
-    yield "Written by `make docs` from the code; a test holds the two together."
+    yield "Generated from the code by `make docs`; a test checks that it is up to date."
 
 
 def _json_output() -> Iterator[str]:
     yield from ("", "## JSON output", "")
-    yield "`schema` counts up when a key changes its meaning or goes; new keys may join at any time."
+    yield "`schema` increases when a key changes its meaning or is removed; new keys may be added at any time."
     yield "`paretta front --json` is described by `dashboards/schemas/front.schema.json`. `paretta status --json`:"
     yield from ("", *_as_text(inspect.getdoc(status_document) or ""))
 
@@ -97,7 +97,7 @@ def pages() -> dict[Path, str]:
 if __name__ == "__main__":
     stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv:
-        sys.exit(f"not what `make docs` writes: {', '.join(path.name for path in stale)}" if stale else 0)
+        sys.exit(f"out of date, run `make docs`: {', '.join(path.name for path in stale)}" if stale else 0)
     for path in stale:
         path.parent.mkdir(exist_ok=True)
         path.write_text(pages()[path], encoding="utf-8")

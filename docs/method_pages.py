@@ -1,6 +1,6 @@
-"""Writes docs/methods: a page for each family of methods, with formulas and sources from the code, and their effect.
+"""Generates docs/methods: a page per family of methods, with formulas and sources from the code and measured effects.
 
-The effects are what `python -m benchmarks.methods` measured on the digits model.
+The effects were measured by `python -m benchmarks.methods` on the digits model.
 """
 
 import inspect
@@ -19,15 +19,15 @@ EFFECTS: dict[str, Any] = json.loads(Path(__file__).with_name("effects.json").re
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Methods that belong together.
+    """Methods that are described on one page.
 
     Args:
-        name: of the page.
-        title: its heading.
-        good_for: when to use them.
-        costs: what they take.
+        name: name of the page.
+        title: heading of the page.
+        good_for: when to use the methods.
+        costs: what they cost.
         stages: the stages of this family.
-        nouns: the registries whose entries the stages may name.
+        nouns: the registries with the extensions that these stages use.
     """
 
     name: str
@@ -43,45 +43,45 @@ FAMILIES = (
         "quantize",
         "Quantise",
         "Bytes on any model: 4 times fewer at 8 bits, more below. Time where convolutions and linear layers are large: "
-        "they run in integer kernels, 8 bits wide whatever the weights have. On tiny layers the conversions between "
-        "floats and integers cost more than they save; `latency` says which it is.",
-        "Calibration takes one pass over some training samples. Below 4 bits it wants training afterwards. Widths that "
-        "are found cost a pass per sample (`fisher`), per probe (`hessian`) or per layer and width (`kl`).",
+        "they run in integer kernels, which compute with 8 bits even if the weights have fewer. In tiny layers the "
+        "conversions between floats and integers cost more than they save; `latency` shows which is the case.",
+        "Calibration takes one pass over some training samples. Below 4 bits, train afterwards. Automatic bit widths "
+        "cost a pass per sample (`fisher`), per probe (`hessian`) or per layer and bit width (`kl`).",
         ("quantize",),
         ("quantizers", "sensitivities"),
     ),
     Family(
         "share",
         "Share values",
-        "Bytes alone: places in a table of few values take fewer bits than the values. It computes as fast as before. "
-        "Followed by `quantize` at `granularity: tensor` it runs in integers as well.",
-        "A sort of each layer's weights; with few values it wants training afterwards, which moves the values.",
+        "Bytes only: indices into a table of a few values take fewer bits than the values. Latency stays the same. "
+        "Followed by `quantize` with `granularity: tensor`, it runs in integers as well.",
+        "A sort of each layer's weights; with few values, train afterwards, which adjusts the values.",
         ("cluster",),
     ),
     Family(
         "prune",
         "Prune",
-        "`prune` and `iterate` remove channels, neurons and heads: bytes and time, on any runtime. `sparsify` puts "
-        "single weights to zero, which saves bytes in the coded file (`coded_size`) and nothing else: no runtime we "
-        "measure skips zeros, so neither `latency` nor `size` gains by it.",
-        "Scores by weights are free; those by gradients or activity take a pass over some training samples. Training "
-        "afterwards is part of it.",
+        "`prune` and `iterate` remove channels, neurons and heads: bytes and time, on any runtime. `sparsify` sets "
+        "single weights to zero, which only saves bytes in the coded file (`coded_size`): no runtime that we measure "
+        "skips zeros, so neither `latency` nor `size` improves.",
+        "Scores from weights are free; those from gradients or activity take a pass over some training samples. Plan "
+        "for training afterwards.",
         ("prune", "iterate", "sparsify"),
         ("importances",),
     ),
     Family(
         "distill",
         "Distil and transfer",
-        "Accuracy at a size that is given: a small model learns more from a teacher's answers, or begins with what "
-        "another model has learned.",
-        "One pass of the teacher over the training data, kept for all trials; then epochs cost the same.",
+        "Accuracy at a given size: a small model learns more from a teacher's outputs than from labels, or starts "
+        "from the parameters of another model.",
+        "One pass of the teacher over the training data, cached for all trials; then epochs cost as much as without.",
         ("distill", "student", "transfer"),
     ),
     Family(
         "train",
         "Train",
-        "What every method above needs to win its accuracy back. Tweaks act while it trains.",
-        "The bulk of a trial's time; `train_cost` reads it.",
+        "Restoring the accuracy after any of the other methods. Tweaks change how a training behaves.",
+        "Most of a trial's time; `train_cost` measures it.",
         ("train", "swap_activation", "fold_norms", "recalibrate_norms"),
         ("tweaks",),
     ),
@@ -96,7 +96,7 @@ def method_pages() -> dict[Path, str]:
 def _page(family: Family) -> Iterator[str]:
     yield f"# {family.title}"
     yield ""
-    yield "Written by `make docs` from the code; settings are in the [reference](../reference.md)."
+    yield "Generated from the code by `make docs`; settings are in the [reference](../reference.md)."
     yield from ("", f"**Good for.** {family.good_for}", "", f"**Costs.** {family.costs}")
     yield from ("", f"**Measured effects.** {_conditions()}")
     for name in family.stages:
@@ -117,12 +117,12 @@ def _conditions() -> str:
         f"On the digits model, whose baseline has {_accuracy(baseline)} on the test split, by "
         f"`{EFFECTS['command']}` on {EFFECTS['date']}: accuracy as mean and standard deviation over "
         f"{len(EFFECTS['seeds'])} seeds, latency with half of its 95 % interval. The test split has 360 images, so "
-        "differences under a point say little; sizes and times are of a model of 144 kB, where fixed costs weigh much."
+        "differences below one point mean little; the model has only 144 kB, so fixed costs dominate sizes and times."
     )
 
 
 def _effect(method: str) -> Iterator[str]:
-    """Yield the table of what a method did, or that it was not measured."""
+    """Yield the table of a method's measured effects, or a sentence that they were not measured."""
     effects = EFFECTS["effects"].get(method)
     if effects is None:
         yield from ("", "Its effect on the digits model was not measured.")
@@ -141,7 +141,7 @@ def _accuracy(effect: Mapping[str, Any]) -> str:
 
 
 def _text(thing: Any) -> Iterator[str]:
-    """Yield the docstrings of a class and of the public functions beside it: formula and source are in one of them."""
+    """Yield the docstrings of a class and of its module's public functions, which contain formula and source."""
     module = inspect.getmodule(thing)
     functions = [
         function

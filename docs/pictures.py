@@ -1,4 +1,4 @@
-"""Takes the pictures of docs/dashboards.md: of a real sweep on the digits, its live page while it runs among them."""
+"""Takes the pictures of docs/dashboards.md from a real sweep on the digits, including its live page while it runs."""
 
 import shutil
 import subprocess
@@ -18,12 +18,12 @@ from paretta.dashboards.tracking.views import view_link
 from tests.e2e.chromium import WIDTH, close_assistant, open_chromium, picture, wait, wait_for_text
 
 HERE = Path(__file__).parent
-HOME = Path(tempfile.gettempdir()) / "paretta" / "sweeps"  # shows on the pages
+HOME = Path(tempfile.gettempdir()) / "paretta" / "sweeps"  # visible on the pages
 ENDED = 8  # trials, at the picture of the live page
 
 
 def take(browser: Chrome, name: str, height: int) -> None:
-    """Take a picture in few colours, which are all that pages have: a third of the bytes."""
+    """Take a picture with a reduced palette, which needs a third of the bytes."""
     path = HERE / name
     picture(browser, path, height)
     Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

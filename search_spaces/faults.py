@@ -1,4 +1,4 @@
-"""What code of the user's raises, told in one line with their file and line."""
+"""Reporting exceptions of user code in one line, with the user's file and line."""
 
 import re
 import sysconfig
@@ -15,7 +15,7 @@ TRACEBACK_VARIABLE: Final = "PARETTA_TRACEBACK"
 _MAX_LENGTH: Final = 400  # characters of a message
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 _ROOTS: Final = (Path(__file__).parents[1], Path(__file__).resolve().parents[1])
-# code that is not the user's: Python's own, what is installed, and ours
+# code that is not the user's: the standard library, installed packages, and ours
 _FOREIGN: Final = (
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
     *(str(root / room) for root in _ROOTS for room in ("dashboards", "orchestrator", "pipelines", "search_spaces")),
@@ -24,13 +24,13 @@ _FOREIGN: Final = (
 
 
 class blaming:  # noqa: N801 - reads as a verb in a with statement
-    """Turn whatever is raised inside the block into `WrongInput`, in one line with the user's file and line.
+    """Convert exceptions raised inside the block into `WrongInput`: one line with the user's file and line.
 
-    This covers what is no `Exception`, such as SystemExit. An interrupt passes, and so do our own errors, which are
-    told already. The original error is the cause.
+    This includes exceptions that are not `Exception`, such as SystemExit. KeyboardInterrupt and our own errors, which
+    are descriptive already, pass unchanged. The original exception is the cause.
 
     Args:
-        where: what the code stands for, such as ``task.train[37]``; a function is asked only when something fails.
+        where: place of the code, such as ``task.train[37]``; a function is called only if something fails.
         doing: what is done with it, such as ``reading it``.
     """
 
@@ -49,7 +49,7 @@ class blaming:  # noqa: N801 - reads as a verb in a with statement
 
 
 def fault_of(error: BaseException) -> str:
-    """Name an error, the first line of its message, and the innermost line of the user's that it came through.
+    """Return an error's type, the first line of its message, and the innermost line of user code in its traceback.
 
     >>> fault_of(ValueError("no"))
     'ValueError: no'
@@ -57,7 +57,7 @@ def fault_of(error: BaseException) -> str:
     causes = list(_causes(error))
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} (at {error.filename}:{error.lineno})"
-    # the exporter wraps what it meets in advice of its own
+    # the exporter wraps the original error in its own advice
     telling = causes[-1] if type(error).__module__.startswith("torch.onnx") else error
     text = _COLOURS.sub("", "".join(traceback.format_exception_only(telling))).strip()
     name = type(telling).__name__
@@ -70,7 +70,7 @@ def fault_of(error: BaseException) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, and what it was raised from or during."""
+    """Yield an error and its chain of causes and contexts."""
     seen: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in seen:

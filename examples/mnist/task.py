@@ -1,4 +1,4 @@
-"""MNIST from a folder with the original IDX files, and the networks of the literature on it."""
+"""The MNIST task, from a folder with the original IDX files, with networks from the literature."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +21,7 @@ def lenet_300_100(*, first: int = 300, second: int = 100) -> nn.Module:
 
 
 def lenet_5(*, first: int = 20, second: int = 50, hidden: int = 500) -> nn.Module:
-    """Return LeNet-5 as Caffe has it, 20c5-p2-50c5-p2-500-10: 431,080 parameters."""
+    """Return LeNet-5 as defined by Caffe, 20c5-p2-50c5-p2-500-10: 431,080 parameters."""
     net = nn.Sequential(
         nn.Conv2d(1, first, 5),
         nn.MaxPool2d(2),
@@ -32,11 +32,11 @@ def lenet_5(*, first: int = 20, second: int = 50, hidden: int = 500) -> nn.Modul
         nn.ReLU(),
         nn.Linear(hidden, 10),
     )
-    return net.to(memory_format=torch.channels_last)  # trains in two thirds of the CPU time
+    return net.to(memory_format=torch.channels_last)  # reduces the CPU time of training by a third
 
 
 def mlp(first: int = 800, second: int = 800, dropout: float = 0.0) -> nn.Module:
-    """Return two hidden layers; Hinton et al. (2015) teach 800 + 800 by 1200 + 1200 with dropout."""
+    """Return a network with two hidden layers; Hinton et al. (2015) distil 1200 + 1200 with dropout into 800 + 800."""
     hidden = [nn.Linear(784, first), nn.ReLU(), nn.Dropout(dropout), nn.Linear(first, second), nn.ReLU()]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Dropout(dropout), nn.Linear(second, 10))
 
@@ -45,10 +45,10 @@ NETS: dict[str, Callable[..., nn.Module]] = {"lenet-300-100": lenet_300_100, "le
 
 
 class Jittered(Dataset[tuple[Tensor, Tensor]]):
-    """Images [n, 1, 28, 28], each moved by up to some pixels up or down and left or right, anew whenever it is read."""
+    """Images [n, 1, 28, 28], each shifted by up to `pixels` in both directions, at random whenever it is read."""
 
     def __init__(self, images: Tensor, labels: Tensor, pixels: int) -> None:
-        """Keep the images in a black frame of `pixels`."""
+        """Pad the images with a black frame of `pixels`."""
         self.framed, self.labels, self.pixels = functional.pad(images, [pixels] * 4), labels, pixels
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class Jittered(Dataset[tuple[Tensor, Tensor]]):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Return an image in a random place of its frame, and its label."""
+        """Return a randomly shifted image and its label."""
         top, left = torch.randint(2 * self.pixels + 1, (2,)).tolist()
         return self.framed[index, :, top : top + 28, left : left + 28], self.labels[index]
 
@@ -68,14 +68,14 @@ def make(
     num_validation: int = 5000,
     jitter: int = 0,
 ) -> Task:
-    """Return the task: the last of the 60,000 training images are for validation, the 10,000 test images for test.
+    """Return the task; the last `num_validation` of the 60,000 training images are the validation split.
 
     Args:
-        net: one of `NETS`; all of them are variants that a student may be.
-        widths: other keyword arguments for it.
-        folder: with the four IDX files; relative to this file.
-        num_validation: images that candidates are compared on.
-        jitter: by how many pixels training images are moved at most.
+        net: one of `NETS`; the stage `student` may choose any of them.
+        widths: keyword arguments of the network.
+        folder: folder with the four IDX files, relative to this file.
+        num_validation: number of images that candidates are compared on.
+        jitter: maximum shift of training images in pixels.
     """
     where = Path(__file__).parent / folder
     images, labels = _pixels(where / "train-images-idx3-ubyte"), _labels(where / "train-labels-idx1-ubyte")
@@ -103,7 +103,7 @@ def _labels(path: Path) -> Tensor:
 
 
 def _idx(path: Path) -> np.ndarray:
-    """Read an IDX file of bytes: a magic number whose last byte counts the dimensions, their sizes, the values."""
+    """Read an IDX file: a magic number whose last byte is the number of dimensions, their sizes, then the values."""
     if not path.is_file():
         program = Path(__file__).with_name("fetch.py")
         raise FileNotFoundError(f"{path.name} is missing; `python {program}` fetches MNIST")

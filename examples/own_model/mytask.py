@@ -1,4 +1,4 @@
-"""A task of your own: wine cultivars told apart by a small multi-layer perceptron."""
+"""A task of your own: a small multi-layer perceptron classifies wines by cultivar."""
 
 from functools import partial
 
