@@ -24,6 +24,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.latency_noise import burners
+from paretta.pipelines.feeds import Feeds, feed_batch
 from paretta.pipelines.measuring.intervals import bootstrap_interval
 from paretta.pipelines.measuring.ort_session import open_call
 from paretta.pipelines.meter import MeterBench
@@ -80,11 +81,11 @@ def export(folder: Path) -> None:
     np.save(folder / "inputs.npy", np.stack([task.validation[index][0].numpy() for index in range(16)]))
 
 
-def by_medians(artifact: Path, baseline: Path, inputs: np.ndarray) -> tuple[float, float, float]:
+def by_medians(artifact: Path, baseline: Path, inputs: Feeds) -> tuple[float, float, float]:
     """Return ratio and interval from blocks of 10 ms in fresh sessions, all within one visit."""
     ratios = []
     for _ in range(OLD_SESSIONS):
-        calls = [open_call(folder / "model.onnx", inputs[:1]) for folder in (artifact, baseline)]
+        calls = [open_call(folder / "model.onnx", feed_batch(inputs, 1)) for folder in (artifact, baseline)]
         counts = [max(1, int(OLD_SECONDS / seconds_of(call))) for call in calls]
         times = np.array([[block(calls[side], counts[side]) for side in order] for order in ((0, 1), (1, 0))])
         ratios.append(np.sqrt(times[0, 0] / times[0, 1] * times[1, 1] / times[1, 0]))
@@ -107,7 +108,7 @@ def block(call: object, count: int) -> float:
 
 def one_reading(way: str, folder: Path, pair: str) -> None:
     """Print value, low, high and seconds as JSON; runs in a process of its own."""
-    inputs, begun = np.load(folder / "inputs.npy"), time.perf_counter()
+    inputs, begun = {"input": np.load(folder / "inputs.npy")}, time.perf_counter()
     if way == "medians":
         found = by_medians(folder / pair, folder / "itself", inputs)
     else:

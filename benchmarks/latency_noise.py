@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from paretta.pipelines.feeds import Feeds, feed_batch
 from paretta.pipelines.measuring.ort_session import open_call
 from paretta.pipelines.measuring.timing import NUM_WARM_UPS
 from paretta.pipelines.meter import MeterBench
@@ -65,9 +66,9 @@ def export(folder: Path) -> None:
     np.save(folder / "inputs.npy", np.stack([task.validation[index][0].numpy() for index in range(16)]))
 
 
-def naive(folder: Path, inputs: np.ndarray) -> tuple[float, float, float]:
+def naive(folder: Path, inputs: Feeds) -> tuple[float, float, float]:
     """Return ratio and the normal 95 % interval from means of wall times, as its users would compute it."""
-    calls = [open_call(folder / "model.onnx", inputs[:1]) for _ in range(2)]
+    calls = [open_call(folder / "model.onnx", feed_batch(inputs, 1)) for _ in range(2)]
     means, errors = [], []
     for call in calls:
         for _ in range(NUM_WARM_UPS):
@@ -86,7 +87,7 @@ def naive(folder: Path, inputs: np.ndarray) -> tuple[float, float, float]:
 
 def one_reading(way: str, folder: Path) -> None:
     """Print a reading and its seconds as JSON; runs in a process of its own."""
-    inputs = np.load(folder / "inputs.npy")
+    inputs = {"input": np.load(folder / "inputs.npy")}
     begun = time.perf_counter()
     if way == "naive":
         found = naive(folder, inputs)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MODEL, PLAN, READINGS, MANIFEST = "model.onnx", "plan.yaml", "readings.json", "manifest.json"
 FILES = (MODEL, PLAN, READINGS)
-SAMPLE = "sample.npy"  # one input that the model answers, which folders of earlier versions lack
+SAMPLE = "sample.npz"  # one input that the model answers, which folders of earlier versions lack
 _FORMAT = 1
 _NUMBER = (float, int, type(None))
 _READING: dict[str, tuple[type, ...]] = {  # what a reading's document holds
@@ -93,7 +93,7 @@ def write(
         layers: what became of each layer, by its name, see `quantization.layer_facts`; the manifest keeps it.
         origin: what else it takes to run the plan again, such as task and number of workers; leads plan.yaml.
         notes: what stages left as it was, and why, see `search_spaces.results.note`; the manifest keeps them.
-        sample: inputs [1, ...] that the model answers, as the content of a ``.npy`` file.
+        sample: inputs [1, ...] that the model answers, by name, as the content of an ``.npz`` file.
     """
     recipe: Document = {**(origin or {}), "seed": seed, **plan.to_document()}
     manifest: Document = {

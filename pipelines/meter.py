@@ -1,16 +1,14 @@
 """A meter: one number of a finished artifact, with its unit and the direction of better."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from paretta.pipelines.artifact import MODEL, session
+from paretta.pipelines.feeds import Feeds
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 from paretta.search_spaces.faults import blaming
@@ -20,8 +18,7 @@ from paretta.search_spaces.registry import METERS
 
 if TYPE_CHECKING:  # torch stays out of the measuring process, which imports this file
     from paretta.pipelines import task
-
-RUN_BATCH = 256
+    from paretta.pipelines.losses.metric_scores import Scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +27,15 @@ class MeterBench:
 
     Args:
         baseline: the uncompressed model's artifact folder, where there is one.
-        inputs: [n, ...] of the split that is measured on.
-        outputs: [n, ...], the artifact's answers to `inputs` in ONNX Runtime; only for meters that judge answers.
-        targets: [n, ...]; likewise.
-        metrics: the task's; likewise.
+        inputs: the first samples of the split that is measured on, [n, ...] by name of the file's inputs.
+        scored: what the task's metrics say of the artifact's answers in ONNX Runtime; or why they
+            cannot judge them; only for meters that judge answers.
         facts: what only the run that made the artifact knows, by name with the unit, such as ``train_cpu_s``.
     """
 
     baseline: Path | None
-    inputs: NDArray[np.generic]
-    outputs: NDArray[np.generic] | None = None
-    targets: NDArray[np.generic] | None = None
-    metrics: Mapping[str, "task.Metric"] = field(default_factory=dict)
+    inputs: Feeds
+    scored: "Mapping[str, Scored | str]" = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -126,15 +120,3 @@ def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *,
         except ValidationError as error:
             findings = ((".".join(map(str, finding["loc"])), finding) for finding in error.errors())
             raise WrongInput(*(Problem(f"{where}.{path}", f["msg"], f["input"]) for path, f in findings)) from None
-
-
-def answers(artifact: Path, inputs: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Return the artifact's outputs [n, ...] for `inputs` [n, ...] in ONNX Runtime."""
-    opened = session(artifact / MODEL)
-    name = opened.get_inputs()[0].name
-    return np.concatenate([opened.run(None, {name: batch})[0] for batch in _batches(inputs)])
-
-
-def _batches(inputs: NDArray[np.generic]) -> Iterator[NDArray[np.generic]]:
-    for start in range(0, len(inputs), RUN_BATCH):
-        yield inputs[start : start + RUN_BATCH]

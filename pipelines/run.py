@@ -19,7 +19,6 @@ from paretta.pipelines.outcome import Reused, RunOutcome, StageClock, StageCost
 from paretta.pipelines.quantization.layer_facts import LayerFacts, layer_facts
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.reuse.prefixes import Prefix, packed, prefix_keys, unpacked
-from paretta.pipelines.samples import take
 from paretta.pipelines.stage import Stage, noted, stages_of
 from paretta.pipelines.state.cache import Cache
 from paretta.pipelines.state.checkpoint import Checkpoint
@@ -27,6 +26,7 @@ from paretta.pipelines.state.state_file import State
 from paretta.pipelines.stream import Passes
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.train import TrainSettings
+from paretta.pipelines.trees import input_names, tensors
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import ParettaError, TrialFailed, WrongInput, out_of_memory
 from paretta.search_spaces.space.plan import Plan
@@ -213,14 +213,14 @@ class _Job:
         with _naming("export"):
             artifact.write(
                 folder,
-                checked_bytes(model, task.example_input, task.train),
+                checked_bytes(model, task),
                 plan=self.plan,
                 seed=self.seed,
                 data_digest=data_digest(task),
                 layers={name: facts.to_document() for name, facts in layers.items()},
                 origin=self.origin,
                 notes=[note.to_document() for cost in self.compressed() for note in cost.notes],
-                sample=_sample(task),
+                sample=_sample(model, task),
             )
 
 
@@ -251,12 +251,13 @@ class _naming:  # noqa: N801 - reads as a verb in a with statement
         return reason if reason.startswith(f"{self._stage}: ") else f"{self._stage}: {reason}"
 
 
-def _sample(task: Task) -> bytes:
-    """Return the first input of the validation split, [1, ...], as a ``.npy`` file, equal in all runs."""
+def _sample(model: nn.Module, task: Task) -> bytes:
+    """Return the first input of the validation split, [1, ...] by name, as an ``.npz`` file, equal in all runs."""
     with seeded(0):
-        inputs, _ = take(task.validation, torch.arange(1))
-    content = BytesIO()
-    np.save(content, inputs.cpu().numpy(), allow_pickle=False)
+        inputs, _ = task.batch(task.validation, torch.arange(1))
+    names, content = input_names(model, task.example_input), BytesIO()
+    arrays = [tensor.cpu().numpy() for tensor in tensors(inputs)]
+    np.savez(content, allow_pickle=False, **dict(zip(names, arrays, strict=True)))
     return content.getvalue()
 
 

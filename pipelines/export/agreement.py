@@ -12,11 +12,14 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from torch import Tensor, nn
 
 from paretta.pipelines.export.graph_passes import compact
+from paretta.pipelines.export.interface import shortened
 from paretta.pipelines.export.to_onnx import delivered_form, to_bytes, traced
 from paretta.pipelines.model.equivalence import compare_answers
 from paretta.pipelines.quantization.fake_quantize import is_quantized
 from paretta.pipelines.quantization.layer_graph import folded_layers
-from paretta.pipelines.samples import Samples, num_samples, take
+from paretta.pipelines.samples import num_samples
+from paretta.pipelines.task import Task
+from paretta.pipelines.trees import Tree, answer, moved, tensors
 from paretta.search_spaces.errors import TrialFailed
 
 Answers: TypeAlias = list[NDArray[Any]]
@@ -37,30 +40,35 @@ _REFUSALS = (
 )
 
 
-def checked_bytes(model: nn.Module, example_input: Tensor, samples: Samples) -> bytes:
+def checked_bytes(model: nn.Module, task: Task) -> bytes:
     """Return the serialised export of `model` after ONNX Runtime has answered from it as `model` does.
+
+    The first five samples that statistics are taken on are looked at, as a batch of one and of more; where axes beside
+    the first are free, also at half their length.
 
     Args:
         model: as for `to_onnx`; quantised layers answer with their rounding.
-        example_input: [n, ...].
-        samples: real data, such as the training split; the first five are looked at, as a batch of one and of more.
+        task: gives the samples, the example and its free axes.
 
     Raises:
         TrialFailed: the runtime refuses the model, or answers differ by more than the tolerance (`FLOAT_TOLERANCE`,
             or `INTEGER_TOLERANCE` where activations are quantised); the reason names the first layer that differs.
     """
-    exported = to_bytes(model, example_input)
-    require_same_answers(exported, model, example_input, samples)
+    exported = to_bytes(model, task.example_input, task.free_axes)
+    require_same_answers(exported, model, task)
     return exported
 
 
-def require_same_answers(exported: bytes, model: nn.Module, example_input: Tensor, samples: Samples) -> None:
+def require_same_answers(exported: bytes, model: nn.Module, task: Task) -> None:
     """Raise `TrialFailed` where the serialised model `exported` does not answer as `model` does."""
     trained = deepcopy(model).cpu().eval()
-    batches = list(_batches(samples))
-    compared = compare_answers(trained, _session(exported), batches, tolerance=_tolerance(trained))
+    batches = list(_batches(trained, task))
+    tolerance = _tolerance(trained)
+    compared = compare_answers(
+        lambda inputs: tensors(answer(trained, inputs)), _session(exported), batches, tolerance=tolerance
+    )
     if not compared.alike:
-        layer = _first_difference(trained, example_input, batches)
+        layer = _first_difference(trained, task.example_input, batches)
         place = "no single layer differs" if layer is None else f"the first layer that differs is {layer!r}"
         raise TrialFailed(f"the exported model does not answer as the trained one: {compared.words()}; {place}")
 
@@ -69,30 +77,33 @@ def _tolerance(model: nn.Module) -> float:
     return INTEGER_TOLERANCE if any(is_quantized(module) for module in model.modules()) else FLOAT_TOLERANCE
 
 
-def _batches(samples: Samples) -> Iterator[Tensor]:
+def _batches(model: nn.Module, task: Task) -> Iterator[Tree]:
     start = 0
     for size in _BATCHES:
-        indices = torch.arange(start, start + size) % num_samples(samples)
-        yield take(samples, indices)[0].cpu()
+        indices = torch.arange(start, start + size) % num_samples(task.statistics_samples)
+        yield (inputs := moved(task.calibration_inputs(indices), "cpu"))
         start += size
+    if task.free_axes:
+        yield shortened(model, inputs, task.free_axes)
 
 
-def _session(model: bytes) -> Callable[[Tensor], NDArray[Any] | Answers]:
-    """Return a function that answers as ONNX Runtime does, with an array, or a list of them."""
+def _session(model: bytes) -> Callable[[Tree], Answers]:
+    """Return a function that answers as ONNX Runtime does, with a list of arrays."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except _REFUSALS as error:
         raise TrialFailed(f"ONNX Runtime refuses the exported model: {_first_line(error)}") from error
-    name = session.get_inputs()[0].name
+    names = [given.name for given in session.get_inputs()]
 
-    def answers(inputs: Tensor) -> NDArray[Any] | Answers:
+    def answers(inputs: Tree) -> Answers:
+        given = [np.ascontiguousarray(tensor.numpy()) for tensor in tensors(inputs)]
         try:
-            outputs: Answers = session.run(None, {name: np.ascontiguousarray(inputs.numpy())})
+            outputs: Answers = session.run(None, dict(zip(names, given, strict=True)))
         except _REFUSALS as error:
             raise TrialFailed(f"ONNX Runtime cannot run the exported model: {_first_line(error)}") from error
-        return outputs[0] if len(outputs) == 1 else outputs
+        return outputs
 
     return answers
 
@@ -101,7 +112,7 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _first_difference(trained: nn.Module, example: Tensor, batches: Sequence[Tensor]) -> str | None:
+def _first_difference(trained: nn.Module, example: Tree, batches: Sequence[Tree]) -> str | None:
     """Return the first layer, in order of computation, whose outputs differ; None where all are alike.
 
     Layers before a folded norm are left out: the norm stands for both.
@@ -111,11 +122,11 @@ def _first_difference(trained: nn.Module, example: Tensor, batches: Sequence[Ten
     if not names:
         return None
     outputs = [f"output{place}" for place, _ in enumerate(names)]
-    exported = compact(traced(_Watched(delivered_form(trained, example), names), example, outputs))
+    exported = compact(traced(_Watched(delivered_form(trained, example), names), example, outputs=outputs))
     watched, session = _Watched(trained, names), _session(exported.SerializeToString())
     with torch.no_grad():
-        expected = [watched(batch) for batch in batches]
-    found = [_listed(session(batch)) for batch in batches]
+        expected = [answer(watched, batch) for batch in batches]
+    found = [session(batch) for batch in batches]
 
     def differs(place: int) -> bool:
         return not compare_answers(
@@ -136,7 +147,7 @@ class _Watched(nn.Module):
         self.model, self.names = model, tuple(names)
         self.eval()
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: Tree, **named: Tree) -> tuple[Tensor, ...]:
         seen: dict[str, Tensor] = {}
 
         def keep(name: str, output: Tensor) -> None:
@@ -146,17 +157,13 @@ class _Watched(nn.Module):
             self.model.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: keep(name, output))
             for name in self.names
         ]
-        self.model(inputs)
+        self.model(*inputs, **named)
         for handle in handles:
             handle.remove()
         return tuple(seen[name] for name in self.names)
 
 
-def _listed(answers: NDArray[Any] | Answers) -> Answers:
-    return answers if isinstance(answers, list) else [answers]
-
-
-def _layers_called(model: nn.Module, inputs: Tensor) -> list[str]:
+def _layers_called(model: nn.Module, inputs: Tree) -> list[str]:
     """Name the modules without children that answer with one floating-point tensor, in order of their first call."""
     called: dict[str, None] = {}
 
@@ -170,7 +177,7 @@ def _layers_called(model: nn.Module, inputs: Tensor) -> list[str]:
         if name and _is_layer(name, module)
     ]
     with torch.no_grad():
-        model(inputs)
+        answer(model, inputs)
     for handle in handles:
         handle.remove()
     return list(called)

@@ -3,7 +3,7 @@
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from copy import deepcopy
 from typing import cast
@@ -13,15 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from paretta.pipelines.export.graph_passes import compact
+from paretta.pipelines.export.interface import FreeAxes, doubled, exported_axes
 from paretta.pipelines.export.stored_layers import OPSET, IntegerLayer, RestoredLayer, StoredGrid
 from paretta.pipelines.model.torch_private import exporter_logger, one_registry
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, is_quantized, weight_quantizer
 from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
+from paretta.pipelines.trees import FlatModel, Tree, answer, input_names, moved, output_names, tensors
+from paretta.search_spaces.errors import Problem, WrongInput
 
 
-def to_onnx(model: nn.Module, example_input: Tensor) -> onnx.ModelProto:
-    """Return `model` in evaluation mode as ONNX: input ``input`` with a free batch axis, output ``output``.
+def to_onnx(model: nn.Module, example_input: Tree, free_axes: FreeAxes | None = None) -> onnx.ModelProto:
+    """Return `model` in evaluation mode as ONNX, with the names of its inputs and outputs and a free batch axis.
+
+    A single tensor is called ``input``, a single answer ``output``; see `input_names` and `output_names` in
+    `paretta.pipelines.trees` for others.
 
     Batch norms are folded. A quantised layer becomes integer weights with QuantizeLinear and DequantizeLinear around
     it, which ONNX Runtime fuses into QLinearConv or QGemm; where only its weights are quantised they become floats at
@@ -30,24 +36,28 @@ def to_onnx(model: nn.Module, example_input: Tensor) -> onnx.ModelProto:
 
     Args:
         model: any module that torch.export accepts, on any device.
-        example_input: [n, ...]; only the batch axis may vary later.
+        example_input: what it is called with, a tree of [n, ...].
+        free_axes: the axes beside the first that may vary later, by input; see `Task.free_axes`.
+
+    Raises:
+        WrongInput: `free_axes` does not fit the inputs, or the model fixes one of them.
     """
-    return compact(traced(delivered_form(model, example_input), example_input))
+    return compact(traced(delivered_form(model, example_input), example_input, free_axes))
 
 
-def to_bytes(model: nn.Module, example_input: Tensor) -> bytes:
+def to_bytes(model: nn.Module, example_input: Tree, free_axes: FreeAxes | None = None) -> bytes:
     """Return `to_onnx` serialised, equal models as equal bytes."""
-    serialised: bytes = to_onnx(model, example_input).SerializeToString(deterministic=True)
+    serialised: bytes = to_onnx(model, example_input, free_axes).SerializeToString(deterministic=True)
     return serialised
 
 
-def delivered_form(model: nn.Module, example_input: Tensor) -> nn.Module:
+def delivered_form(model: nn.Module, example_input: Tree) -> nn.Module:
     """Return a copy of `model` on the CPU, in evaluation mode, with folded norms and layers as they will be stored.
 
     Layers keep their names. Arguments are those of `to_onnx`.
     """
     ready = deepcopy(model).cpu().eval()
-    fold_batch_norms(ready, example_input.detach().cpu())
+    fold_batch_norms(ready, moved(example_input, "cpu"))
     for name, layer in list(ready.named_modules()):
         if f".{JOINT_QUANTIZERS}." in f".{name}":
             if isinstance(layer, ActivationQuantizer):
@@ -68,26 +78,47 @@ def _replaced(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     return model
 
 
-def traced(model: nn.Module, example_input: Tensor, outputs: Sequence[str] = ("output",)) -> onnx.ModelProto:
-    """Return the `delivered_form` of a model as a graph with these outputs, in torch's words and names."""
-    batch = torch.export.Dim("batch", min=1)
-    example = example_input.detach().cpu()
-    # A batch of one would be taken for a constant.
-    several = example[:1].expand(2, *example.shape[1:]).contiguous()
+def traced(
+    model: nn.Module, example_input: Tree, free_axes: FreeAxes | None = None, *, outputs: Sequence[str] | None = None
+) -> onnx.ModelProto:
+    """Return the `delivered_form` of a model as a graph, in torch's words and names.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        example_input: what it is called with.
+        free_axes: see `to_onnx`.
+        outputs: names for its outputs; by default their own.
+    """
+    several = doubled(moved(example_input, "cpu"))
+    axes = exported_axes(model, several, free_axes or {})
+    with torch.no_grad():
+        answers = answer(model, several)
+    is_plain = isinstance(several, Tensor) and isinstance(answers, Tensor)
     with _quiet(), one_registry(), torch.no_grad():
         program = torch.onnx.export(
-            model,
-            (several,),
-            input_names=["input"],
-            output_names=[*outputs],
+            model if is_plain else FlatModel(model, several),
+            tuple(tensors(several)),
+            input_names=input_names(model, several),
+            output_names=[*(outputs or output_names(answers))],
             opset_version=OPSET,
-            dynamic_shapes=({0: batch},),
+            dynamic_shapes=tuple(axes) if is_plain else {"leaves": tuple(axes)},
             external_data=False,
             dynamo=True,
             verbose=False,
         )
     assert program is not None
+    _require_free(program.model_proto.graph, axes)
     return program.model_proto
+
+
+def _require_free(graph: onnx.GraphProto, axes: Sequence[Mapping[int, object] | None]) -> None:
+    """Raise `WrongInput` where an axis that is to stay free has one length in the graph."""
+    for given, free in zip(graph.input, axes, strict=True):
+        for axis in free or ():
+            length = given.type.tensor_type.shape.dim[axis]
+            if not length.dim_param:
+                rule = f"the model fixes axis {axis} of {given.name} at {length.dim_value}"
+                raise WrongInput(Problem("task.free_axes", rule, mend="leave the axis out, or mend the model"))
 
 
 @contextmanager
@@ -102,6 +133,7 @@ def _quiet() -> Iterator[None]:
     try:
         # where one way to trace a model fails, its graph is printed before the next is tried
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            warnings.filterwarnings("ignore", "# The axis name: .* will not be used, since it shares", UserWarning)
             warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
             # of recurrent layers
             warnings.filterwarnings("ignore", "_check_is_size will be removed", FutureWarning)

@@ -1,14 +1,15 @@
 """Look through a task's splits for samples that no training could take, without any model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from paretta.pipelines.samples import Samples, draw, num_samples, read_samples, take
+from paretta.pipelines.samples import Samples, as_plain_sample, draw, num_samples, read_samples, take
 from paretta.pipelines.task import Split, Task
+from paretta.pipelines.trees import Tree, as_inputs, leaves, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 
@@ -27,25 +28,26 @@ def split_problems(task: Task, split: Split, where: str) -> Iterator[Problem]:
         length = num_samples(dataset)
     if length == 0:
         yield Problem(where, "must hold at least one sample", 0, "check how the split is made")
-    elif (tensors := tensors_of(dataset)) is not None:
+    elif task.collate is None and (stored := tensors_of(dataset)) is not None:
         with blaming(where, "indexing its tensors"):
-            problems = _pair_problems(tensors, where) or _whole_problems(tensors, task.example_input, where)
+            problems = _form_problems(task, stored, where)
+            problems = problems or list(_whole_problems(task, stored, where))
         yield from problems
     else:
-        yield from _sample_problems(dataset, task.example_input, where)
+        yield from _sample_problems(task, dataset, where)
 
 
-def require_sound(inputs: Tensor, targets: Tensor, like: Tensor, places: Sequence[int], name: str) -> None:
+def require_sound(task: Task, inputs: Tree, targets: Tree, places: Sequence[int], name: str) -> None:
     """Raise `WrongInput` naming the first sample of a batch that no model could take.
 
     Args:
-        inputs: [n, ...].
-        targets: [n, ...].
-        like: one input, [1, ...].
+        task: tells what an input looks like.
+        inputs: a tree of [n, ...].
+        targets: a tree of [n, ...].
         places: of the samples in their dataset, [n].
         name: the dataset's, for messages.
     """
-    problem = _batch_problem(inputs, targets, like, name, places)
+    problem = _batch_problem(task, inputs, targets, name, places)
     if problem is not None:
         raise WrongInput(problem)
 
@@ -77,67 +79,103 @@ def tensors_of(dataset: Samples) -> tuple[Tensor, ...] | None:
     return None
 
 
-def _whole_problems(tensors: tuple[Tensor, ...], like: Tensor, where: str) -> list[Problem]:
-    inputs, targets = tensors
-    problem = _batch_problem(inputs, targets, like, where)
-    return [] if problem is None else [problem]
+def _whole_problems(task: Task, stored: tuple[Tensor, ...], where: str) -> Iterator[Problem]:
+    problem = _batch_problem(task, *task.parts(stored), where)
+    if problem is not None:
+        yield problem
 
 
-def _sample_problems(dataset: Samples, like: Tensor, where: str) -> Iterator[Problem]:
+def _sample_problems(task: Task, dataset: Samples, where: str) -> Iterator[Problem]:
     length = num_samples(dataset)
     some = draw(dataset, MAX_READ - 2, seed=0).tolist()
     first: Tensor | None = None
     for place in dict.fromkeys([0, length - 1, *some]):
         name = f"{where}[{place}]"
         (sample,) = read_samples(dataset, [place], where)
-        if problems := _pair_problems(sample, name):
+        if task.collate is None and (problems := _form_problems(task, as_plain_sample(sample), name)):
             yield from problems
             return
-        inputs, targets = take(dataset, torch.tensor([place]), where)
-        problem = _kind_problem(inputs, targets, name) or _batch_problem(inputs, targets, like, where, [place])
-        if problem is None and first is not None and (first.shape, first.dtype) != (targets.shape, targets.dtype):
-            rule = f"targets must look alike, {_looks(first[0])} as that of {where}[0]"
-            problem = Problem(name, rule, _looks(targets[0]))
+        batch = take(dataset, torch.tensor([place]), task.collate, name=where)
+        if task.collate is not None and (problems := _form_problems(task, batch, f"{where} collated")):
+            yield from problems
+            return
+        inputs, targets = task.parts(batch)
+        problem = _kind_problem(task, inputs, targets, name) or _batch_problem(task, inputs, targets, where, [place])
+        if problem is None and isinstance(targets, Tensor) and first is not None and task.collate is None:
+            problem = _target_problem(first, targets, name, where)
         if problem is not None:
             yield problem
             return
-        first = targets if first is None else first
+        first = targets if first is None and isinstance(targets, Tensor) else first
 
 
-def _pair_problems(sample: object, where: str) -> list[Problem]:
-    if isinstance(sample, tuple | list) and len(sample) == 2:
+def _target_problem(first: Tensor, targets: Tensor, name: str, where: str) -> Problem | None:
+    if (first.shape, first.dtype) == (targets.shape, targets.dtype):
+        return None
+    return Problem(name, f"targets must look alike, {_looks(first[0])} as that of {where}[0]", _looks(targets[0]))
+
+
+def _form_problems(task: Task, sample: object, where: str) -> list[Problem]:
+    """Say what is wrong with the form of a sample, or of a collated batch."""
+    call = as_inputs(task.example_input)
+    if isinstance(sample, Mapping) and call.kwargs and not call.args:
+        wanted = [*call.kwargs, *task.training_inputs]
+        if missing := [name for name in wanted if name not in sample]:
+            rule = f"must have what the model is called with: {', '.join(wanted)}"
+            found = f"without {', '.join(missing)}, but with {', '.join(map(str, sample))}"
+            return [Problem(where, rule, found, "rename the entries, or name others in example_input")]
         return []
-    if isinstance(sample, dict):
+    if isinstance(sample, tuple | list) and len(sample) in (2, len(call.args) + 1):
+        return []
+    if isinstance(sample, Mapping):
         found = f"a dict of {', '.join(map(str, sample))}"
-    else:
-        found = (
-            f"{type(sample).__name__} of {len(sample)}" if isinstance(sample, tuple | list) else type(sample).__name__
-        )
+        mend = "return (input, target), or name the model's inputs: example_input={'name': ...}"
+        return [Problem(where, "a sample must be a pair (input, target)", found, mend)]
+    found = f"{type(sample).__name__} of {len(sample)}" if isinstance(sample, tuple | list) else type(sample).__name__
     return [Problem(where, "a sample must be a pair (input, target)", found, "return (input, target)")]
 
 
-def _kind_problem(inputs: object, targets: object, where: str) -> Problem | None:
+def _kind_problem(task: Task, inputs: object, targets: object, where: str) -> Problem | None:
+    if not isinstance(task.example_input, Tensor):
+        return None if tensors(inputs) else Problem(where, "its inputs must hold tensors", type(inputs).__name__)
     for part, value in (("input", inputs), ("target", targets)):
-        if not isinstance(value, Tensor):
+        if not (isinstance(value, Tensor) or (part == "target" and tensors(value))):
             inner = value[0] if isinstance(value, tuple | list) and value else value
             return Problem(where, f"its {part} must be a tensor or a number", type(inner).__name__, "convert it")
     return None
 
 
 def _batch_problem(
-    inputs: Tensor, targets: Tensor, like: Tensor, name: str, places: Sequence[int] | None = None
+    task: Task, inputs: Tree, targets: Tree, name: str, places: Sequence[int] | None = None
 ) -> Problem | None:
-    if len(inputs) != len(targets):
+    if isinstance(inputs, Tensor) and isinstance(targets, Tensor) and len(inputs) != len(targets):
         return Problem(name, "there must be as many inputs as targets", f"{len(inputs)} and {len(targets)}")
-    if inputs.shape[1:] != like.shape[1:] or inputs.dtype != like.dtype:
-        rule = f"inputs must look like example_input, {_looks(like[0])}"
-        return Problem(f"{name}[{places[0] if places else 0}]", rule, _looks(inputs[0]))
-    wrong = first_not_finite(inputs)
-    if wrong is not None:
-        return Problem(
-            f"{name}[{places[wrong] if places else wrong}]", "inputs must be finite", "nan or inf", "clean the data"
-        )
+    like, given = dict(leaves(task.example_input)), dict(leaves(inputs))
+    for leaf, expected in like.items():
+        label = f" {'.'.join(leaf)}" if leaf else ""
+        if leaf not in given:
+            return Problem(name, f"there must be an input{label}, as in example_input", ", ".join(map(".".join, given)))
+        tensor = given[leaf]
+        if not _looks_like(task, tensor, expected):
+            rule = f"inputs{label} must look like example_input, {_looks(expected[:1].squeeze(0))}"
+            return Problem(f"{name}[{places[0] if places else 0}]", rule, _looks(tensor[:1].squeeze(0)))
+        wrong = first_not_finite(tensor) if tensor.dim() else None
+        if wrong is not None:
+            place = places[wrong] if places else wrong
+            return Problem(f"{name}[{place}]", f"inputs{label} must be finite", "nan or inf", "clean the data")
     return None
+
+
+def _looks_like(task: Task, tensor: Tensor, expected: Tensor) -> bool:
+    """Compare dtype and shape; the first axis and the task's free ones may have any length."""
+    if tensor.dtype != expected.dtype or tensor.dim() != expected.dim():
+        return False
+    free = {
+        0,
+        *(axis for axes in task.free_axes.values() for axis in axes),
+    }  # of whichever input: export compares names
+    sizes = enumerate(zip(tensor.shape, expected.shape, strict=True))
+    return all(found == size for axis, (found, size) in sizes if axis not in free)
 
 
 def _looks(value: Tensor) -> str:

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from paretta.pipelines.loading.check_data import first_not_finite, first_wrong, split_problems, tensors_of
 from paretta.pipelines.loading.digests import is_repeatable
 from paretta.pipelines.losses.class_scores import counted, num_counted, possible_axes
-from paretta.pipelines.samples import Samples, num_samples, take
+from paretta.pipelines.losses.metric_scores import scores_by
+from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.stream import Stream
 from paretta.pipelines.task import SPLITS, Metric, Split, Task
+from paretta.pipelines.trees import Tree, answer, leaves, num_rows, rows, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.registry import METERS
@@ -65,9 +67,11 @@ def _field_problems(task: Task, where: str) -> Iterator[Problem]:
         yield Problem(f"{where}.model", "must be a torch module or a function that makes one", kind)
     if not callable(task.loss):
         yield Problem(f"{where}.loss", "must be callable as loss(outputs, targets)", type(task.loss).__name__)
-    if not isinstance(task.example_input, Tensor) or task.example_input.shape[:1] != (1,):
-        shape = getattr(task.example_input, "shape", type(task.example_input).__name__)
-        yield Problem(f"{where}.example_input", "must be a tensor of shape [1, ...]", str(shape), "add the batch axis")
+    given = tensors(task.example_input)
+    if not given or any(tensor.dim() and tensor.shape[:1] != (1,) for tensor in given):
+        shapes = ", ".join(map(_shape, given)) or type(task.example_input).__name__
+        rule = "must be a tensor of shape [1, ...], or a tuple or mapping of such"
+        yield Problem(f"{where}.example_input", rule, shapes, "add the batch axis")
     if task.stream is not None and not (isinstance(task.stream, Stream) and callable(task.stream.dataset)):
         mend = "give paretta.pipelines.stream.Stream(dataset=function, num_samples=...)"
         yield Problem(f"{where}.stream", "must name what opens the data", type(task.stream).__name__, mend)
@@ -97,11 +101,19 @@ def _new_model(task: Task, where: str) -> nn.Module:
         raise WrongInput(Problem(f"{where}.model", rule, f"{name} of {dtype}", "make the model with .float()"))
     model.eval()
     with blaming(f"{where}.model", "running the model on example_input"), torch.no_grad():
-        outputs: object = model(task.example_input)
-    if not isinstance(outputs, Tensor) or outputs.shape[:1] != (1,):
-        rule = "must answer one tensor [n, ...] for n inputs"
+        outputs: object = answer(model, task.example_input)
+    if not _is_answer(outputs, 1):
+        rule = "must answer a tensor [n, ...] for n inputs, or a tuple, mapping or dataclass of such"
         raise WrongInput(Problem(f"{where}.model", rule, _shape(outputs)))
     return model
+
+
+def _is_answer(outputs: object, count: int) -> bool:
+    """Tell whether there are tensors of `count` samples in a model's outputs, a single one being of just so many."""
+    found = tensors(outputs)
+    if isinstance(outputs, Tensor):
+        return outputs.shape[:1] == (count,)
+    return any(tensor.shape[:1] == (count,) for tensor in found)
 
 
 def _repeatable_problems(task: Task, where: str) -> Iterator[Problem]:
@@ -113,14 +125,17 @@ def _repeatable_problems(task: Task, where: str) -> Iterator[Problem]:
 
 def _answer_problems(task: Task, model: nn.Module, name: Split, where: str) -> Iterator[Problem]:
     dataset = task.split(name)
-    inputs, targets = take(dataset, torch.arange(min(_BATCH, num_samples(dataset))), where)
+    inputs, targets = task.batch(dataset, torch.arange(min(_BATCH, num_samples(dataset))), name=where)
     with blaming(where, "running the model on a batch"), torch.no_grad():
-        outputs: object = model(inputs)
-    if not isinstance(outputs, Tensor) or outputs.shape[:1] != inputs.shape[:1]:
-        yield Problem(f"{where} model", f"must answer one tensor [{len(inputs)}, ...]", _shape(outputs))
+        outputs: object = answer(model, inputs)
+    if not _is_answer(outputs, num_rows(inputs)):
+        yield Problem(f"{where} model", f"must answer one tensor [{num_rows(inputs)}, ...]", _shape(outputs))
         return
-    problems = [*_label_problems(task, dataset, outputs, targets, where)]
-    problems = problems or [*_target_problems(task, model, dataset, targets, where)]
+    with blaming(where, "finding the class scores in the outputs"):
+        class_scores, labels = task.scores_of(outputs), task.labels_of(targets)
+    problems = [] if labels is None else [*_label_problems(task, dataset, class_scores, labels, where)]
+    if not problems and isinstance(targets, Tensor):
+        problems = [*_target_problems(task, model, dataset, targets, where)]
     yield from problems or _score_problems(task, outputs, targets, where)
 
 
@@ -138,7 +153,7 @@ def _label_problems(task: Task, dataset: Samples, outputs: Tensor, targets: Tens
     if axis not in possible or targets.dtype != torch.int64 or outputs.shape[axis] < 2:
         return
     known = tensors_of(dataset)
-    labels = targets if known is None else known[1]
+    labels = targets if known is None or task.collate is not None else known[-1]
     mask = counted(task, labels)
     counts = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask
     if not bool(counts.any()):
@@ -155,35 +170,38 @@ def _label_problems(task: Task, dataset: Samples, outputs: Tensor, targets: Tens
 def _target_problems(task: Task, model: nn.Module, dataset: Samples, targets: Tensor, where: str) -> Iterator[Problem]:
     """Find a target that is not finite, and that the loss cannot take either: some losses leave such places out."""
     known = tensors_of(dataset)
-    wrong = first_not_finite(targets if known is None else known[1])
+    wrong = first_not_finite(targets if known is None else known[-1])
     if wrong is None:
         return
-    inputs, target = take(dataset, torch.tensor([wrong]), where)
+    inputs, target = task.batch(dataset, torch.tensor([wrong]), name=where)
     with blaming(f"{where}[{wrong}]", "the loss of it"), torch.no_grad():
-        loss: object = task.loss(model(inputs), target)
+        loss: object = task.loss(answer(model, inputs), target)
     if not (isinstance(loss, Tensor) and bool(torch.isfinite(loss).all())):
         rule = "its target is not finite, and neither is its loss"
         yield Problem(f"{where}[{wrong}]", rule, mend="clean the data, or leave such places out in the loss")
 
 
-def _score_problems(task: Task, outputs: Tensor, targets: Tensor, where: str) -> Iterator[Problem]:
+def _score_problems(task: Task, outputs: Tree, targets: Tree, where: str) -> Iterator[Problem]:
     with blaming(where, f"loss(outputs {_shape(outputs)}, targets {_shape(targets)})"):
         loss = task.loss(outputs, targets)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         yield Problem(f"{where} loss", "must be one number, the mean over the batch", _shape(loss))
     elif not bool(torch.isfinite(loss)) and num_counted(task, targets) > 0:
         yield Problem(f"{where} loss", "must be finite on an untrained model", float(loss))
-    for name, metric in task.metrics.items():
-        yield from _metric_problems(name, metric, outputs, targets, where)
+    for name in task.metrics:
+        yield from _metric_problems(task, name, outputs, targets, where)
 
 
-def _metric_problems(name: str, metric: Metric, outputs: Tensor, targets: Tensor, where: str) -> Iterator[Problem]:
+def _metric_problems(task: Task, name: str, outputs: Tree, targets: Tree, where: str) -> Iterator[Problem]:
     """Score batches of two sizes: eight scores could be those of eight samples, or of eight classes."""
-    for count in (len(outputs), max(len(outputs) - 3, 1)):
-        given, wanted = outputs[:count], targets[:count]
+    size = num_rows(outputs)
+    for count in (size, max(size - 3, 1)):
+        given, wanted = rows(outputs, slice(0, count)), rows(targets, slice(0, count))
         with blaming(where, f"metric {name} on outputs {_shape(given)}, targets {_shape(wanted)}"):
             try:
-                metric.scores(given, wanted)
+                taker = scores_by(task.metrics[name], task, resamples=False)
+                taker.update(given, wanted)
+                taker.scored()
             except WrongInput as error:
                 place = f"{where} metric {name}"
                 yield from (Problem(f"{place}: {p.where}", p.rule, p.value, p.mend) for p in error.problems)
@@ -192,7 +210,8 @@ def _metric_problems(name: str, metric: Metric, outputs: Tensor, targets: Tensor
 
 def _training_problems(task: Task, model: nn.Module, where: str) -> Iterator[Problem]:
     """Take one step, forward and backward, in training mode."""
-    inputs, targets = take(task.train, torch.arange(min(_BATCH, num_samples(task.train))), "train")
+    places = torch.arange(min(_BATCH, num_samples(task.train)))
+    inputs, targets = task.batch(task.train, places, training=True, name="train")
     if not any(parameter.requires_grad for parameter in model.parameters()):
         yield Problem(
             where, "must have parameters that can be trained", 0, "unfreeze some, or leave training stages out"
@@ -200,13 +219,9 @@ def _training_problems(task: Task, model: nn.Module, where: str) -> Iterator[Pro
         return
     model.train()
     with blaming(where, "running it on a batch in training mode"):
-        outputs: object = model(inputs)
-    if not isinstance(outputs, Tensor) or outputs.shape[:1] != inputs.shape[:1]:
-        rule = f"must answer one tensor [{len(inputs)}, ...] in training mode too"
-        yield Problem(where, rule, _shape(outputs), "leave auxiliary outputs out, or add them up inside the model")
-        return
-    with blaming(where, "the loss in training mode, on float32 outputs"):
-        loss: object = task.loss(outputs.float(), targets)
+        outputs: object = answer(model, inputs)
+    with blaming(where, f"the loss in training mode, on outputs {_shape(outputs)}"):
+        loss: object = task.loss(outputs, targets)
     if not isinstance(loss, Tensor) or not loss.requires_grad:
         yield Problem(f"{where} loss", "must be differentiable", _shape(loss), "detach nothing on the way to it")
         return
@@ -217,4 +232,7 @@ def _training_problems(task: Task, model: nn.Module, where: str) -> Iterator[Pro
 
 
 def _shape(value: object) -> str:
-    return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+    if isinstance(value, Tensor):
+        return str(list(value.shape))
+    parts = ", ".join(f"{'.'.join(place)} {list(tensor.shape)}" for place, tensor in leaves(value))
+    return f"{type(value).__name__} of {parts}" if parts else type(value).__name__

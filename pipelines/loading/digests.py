@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from paretta.pipelines.bench import seeded
-from paretta.pipelines.samples import Samples, num_samples, take
+from paretta.pipelines.samples import Collate, Samples, num_samples, take
 from paretta.pipelines.task import SPLITS, Split, Task
+from paretta.pipelines.trees import tensors
 from paretta.search_spaces.canonical import canonical_json
 
 DIGEST_SAMPLES = 256
@@ -44,7 +45,7 @@ def _data_digest(task: Task) -> str:
         return f"stated:{digest.hexdigest()}"
     with seeded(_SEED):
         for name in SPLITS:
-            for tensor in _digested(task.split(name), whole=whole):
+            for tensor in _digested(task.split(name), whole=whole, collate=task.collate):
                 update_digest(digest.update, tensor)
     return f"{'tensors' if whole else 'samples'}:{digest.hexdigest()}"
 
@@ -53,29 +54,30 @@ def is_repeatable(task: Task) -> bool:
     """Tell whether the data reads alike twice with seeded generators, by a few samples, or has a name of its own."""
     if task.data_id is not None:
         return True
-    return all(_few(task.split(name)) == _few(task.split(name)) for name in SPLITS)
+    return all(_few(task, name) == _few(task, name) for name in SPLITS)
 
 
 def equal_splits(task: Task) -> list[tuple[Split, Split]]:
     """Return the pairs of splits that hold the same samples: of equal length, and a few samples are equal."""
     lengths = {name: num_samples(task.split(name)) for name in SPLITS}
     alike = [pair for pair in combinations(SPLITS, 2) if lengths[pair[0]] == lengths[pair[1]]]
-    return [(one, other) for one, other in alike if _few(task.split(one)) == _few(task.split(other))]
+    return [(one, other) for one, other in alike if _few(task, one) == _few(task, other)]
 
 
-def _few(dataset: Samples) -> str:
+def _few(task: Task, name: Split) -> str:
+    dataset = task.split(name)
     digest, length = sha256(), num_samples(dataset)
     with seeded(_SEED):
-        for tensor in take(dataset, torch.linspace(0, length - 1, min(length, _FEW)).long()):
+        for tensor in tensors(take(dataset, torch.linspace(0, length - 1, min(length, _FEW)).long(), task.collate)):
             update_digest(digest.update, tensor)
     return digest.hexdigest()
 
 
-def samples_digest(dataset: Samples) -> str:
+def samples_digest(dataset: Samples, collate: Collate | None = None) -> str:
     """Name a dataset's content as `data_digest` does (SHA-256, hex)."""
     digest = sha256()
     with seeded(_SEED):
-        for tensor in _digested(dataset, whole=isinstance(dataset, TensorDataset)):
+        for tensor in _digested(dataset, whole=isinstance(dataset, TensorDataset), collate=collate):
             update_digest(digest.update, tensor)
     return digest.hexdigest()
 
@@ -86,13 +88,13 @@ def update_digest(update: Callable[[bytes], None], tensor: Tensor) -> None:
     update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
 
 
-def _digested(dataset: Samples, *, whole: bool) -> Iterator[Tensor]:
+def _digested(dataset: Samples, *, whole: bool, collate: Collate | None = None) -> Iterator[Tensor]:
     length = num_samples(dataset)
     yield torch.tensor(length)
     if whole and isinstance(dataset, TensorDataset):
         yield from dataset.tensors
     else:
-        yield from take(dataset, torch.linspace(0, length - 1, min(length, DIGEST_SAMPLES)).long())
+        yield from tensors(take(dataset, torch.linspace(0, length - 1, min(length, DIGEST_SAMPLES)).long(), collate))
 
 
 def model_digest(model: nn.Module) -> str:

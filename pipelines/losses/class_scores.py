@@ -1,11 +1,13 @@
 """Class scores: the axis they lie on, the labels that count, and how far two distributions over classes are apart."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from paretta.pipelines.task import Task
+from paretta.pipelines.trees import Tree, num_rows
 from paretta.search_spaces.errors import Problem, WrongInput
 
 
@@ -25,7 +27,7 @@ def possible_axes(shape: Sequence[int], targets: Tensor) -> list[int]:
     return [axis for axis in range(1, len(shape)) if [*shape[:axis], *shape[axis + 1 :]] == list(targets.shape)]
 
 
-def class_axis(task: Task, shape: Sequence[int], targets: Tensor, *, where: str) -> int:
+def class_axis(task: Task, shape: Sequence[int], targets: Tree, *, where: str) -> int:
     """Return the axis of outputs that holds one score for each class, counted from 0.
 
     The task's `class_axis` where it has one; 1 of outputs [n, classes]; else the one axis that the class labels lack,
@@ -33,21 +35,22 @@ def class_axis(task: Task, shape: Sequence[int], targets: Tensor, *, where: str)
 
     Args:
         task: may state the axis.
-        shape: of the outputs, [n, ...].
+        shape: of the class scores, [n, ...].
         targets: of the same samples.
         where: what asks, for messages.
 
     Raises:
         WrongInput: the outputs are no class scores, or their axis cannot be told.
     """
+    labels = task.labels_of(targets)
     if task.class_axis is not None:
         axis = task.class_axis % len(shape) if -len(shape) <= task.class_axis < len(shape) else 0
     elif len(shape) == 2:
         axis = 1
     else:
-        possible = possible_axes(shape, targets) if len(shape) > 2 else [0]
+        possible = possible_axes(shape, labels) if len(shape) > 2 and labels is not None else [0]
         if len(possible) != 1:
-            raise WrongInput(_untold(where, shape, targets))
+            raise WrongInput(_untold(where, shape, cast(Tensor, labels)))
         axis = possible[0]
     if axis == 0 or shape[axis] < 2:
         mend = "train without it, or give the task its `class_axis`"
@@ -60,17 +63,18 @@ def _untold(where: str, shape: Sequence[int], targets: Tensor) -> Problem:
     return Problem(where, rule, mend="give the task `class_axis`, such as Task(class_axis=-1, ...)")
 
 
-def counted(task: Task, targets: Tensor) -> Tensor | None:
-    """Mark the labels that count, shaped like `targets`; None where all do."""
-    if task.ignore_label is None or not are_labels(targets):
+def counted(task: Task, targets: Tree) -> Tensor | None:
+    """Mark the labels that count, shaped like the labels; None where all do, or where targets are no labels."""
+    labels = task.labels_of(targets)
+    if task.ignore_label is None or labels is None or not are_labels(labels):
         return None
-    return targets != task.ignore_label
+    return labels != task.ignore_label
 
 
-def num_counted(task: Task, targets: Tensor) -> int:
+def num_counted(task: Task, targets: Tree) -> int:
     """Return how many labels count, or how many samples there are where targets are no labels."""
     mask = counted(task, targets)
-    return len(targets) if mask is None else int(mask.sum())
+    return num_rows(targets) if mask is None else int(mask.sum())
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -6,9 +6,10 @@ from typing import Literal, Self, TypeAlias
 import torch
 from torch import Tensor
 
-from paretta.pipelines.losses.class_scores import are_labels, num_counted
+from paretta.pipelines.losses.class_scores import are_labels, counted, num_counted
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.task import Task
+from paretta.pipelines.trees import Tree, mapped, num_rows, rows, tensors
 
 Weighing: TypeAlias = Literal["labels", "samples", "whole"]
 
@@ -31,10 +32,10 @@ class Shares:
     num_labels: int = 1
 
     @classmethod
-    def of(cls, task: Task, ranks: Ranks, targets: Tensor, num_global: int) -> Self:
+    def of(cls, task: Task, ranks: Ranks, targets: Tree, num_global: int) -> Self:
         """Weigh this rank's targets [n, ...] in a global batch of `num_global` samples (collective)."""
-        samples, here = len(targets) * ranks.world_size / num_global, num_counted(task, targets)
-        if ranks.world_size == 1 or task.ignore_label is None or not are_labels(targets):
+        samples, here = num_rows(targets) * ranks.world_size / num_global, num_counted(task, targets)
+        if ranks.world_size == 1 or counted(task, targets) is None:
             return cls(samples, samples, here)
         count = torch.tensor(float(here), device=ranks.device)
         return cls(samples, count * ranks.world_size / ranks.all_reduce_sum(count).clamp_min(1), here)
@@ -53,7 +54,7 @@ class GlobalLoss:
         self._task, self._ranks = task, ranks
         self._weighing: Weighing | None = None if ranks.world_size > 1 else "labels"
 
-    def __call__(self, outputs: Tensor, targets: Tensor, shares: Shares) -> Tensor:
+    def __call__(self, outputs: Tree, targets: Tree, shares: Shares) -> Tensor:
         """Return this rank's part of the loss, a differentiable scalar (collective).
 
         Args:
@@ -62,17 +63,20 @@ class GlobalLoss:
             shares: see `Shares`. Without a label that counts the loss is 0, and so is its gradient.
         """
         if self._weighing is None:
-            self._weighing = self._tried(outputs.detach(), targets)
+            self._weighing = self._tried(mapped(Tensor.detach, outputs), targets)
         if self._weighing == "whole":
-            everything = self._ranks.all_rows(outputs), self._ranks.all_rows(targets)
+            everything = self._everywhere(outputs), self._everywhere(targets)
             some = num_counted(self._task, everything[1]) > 0
             return self._task.loss(*everything) if some else _nothing(outputs)
         if shares.num_labels == 0:
             return _nothing(outputs)
         return self._task.loss(outputs, targets) * (shares.labels if self._weighing == "labels" else shares.samples)
 
-    def _tried(self, outputs: Tensor, targets: Tensor) -> Weighing:
-        outputs, targets = self._ranks.all_rows(outputs), self._ranks.all_rows(targets)
+    def _everywhere(self, tree: Tree) -> Tree:
+        return mapped(lambda tensor: self._ranks.all_rows(tensor) if tensor.dim() else tensor, tree)
+
+    def _tried(self, outputs: Tree, targets: Tree) -> Weighing:
+        outputs, targets = self._everywhere(outputs), self._everywhere(targets)
         for weighing in ("labels", "samples"):
             agrees = is_mean_over(self._task, outputs, targets, weighing)
             if not self._ranks.any(not agrees):
@@ -81,7 +85,7 @@ class GlobalLoss:
 
 
 @torch.no_grad()
-def is_mean_over(task: Task, outputs: Tensor, targets: Tensor, weighing: Literal["labels", "samples"]) -> bool:
+def is_mean_over(task: Task, outputs: Tree, targets: Tree, weighing: Literal["labels", "samples"]) -> bool:
     """Tell whether the task's loss is the mean over labels that count, or over samples.
 
     That is, whether the loss of a batch is that of its parts, each weighed by what it holds. The parts are the samples
@@ -95,26 +99,37 @@ def is_mean_over(task: Task, outputs: Tensor, targets: Tensor, weighing: Literal
         weighing: over what.
     """
     batches = [(outputs, targets)]
-    if outputs.dim() == 2 and targets.dim() == 1 and are_labels(targets) and 2 <= outputs.shape[1] <= _MANY_CLASSES:
+    if _is_classification(outputs, targets):
         classes = torch.arange(outputs.shape[1], device=targets.device)
         batches.append((outputs[classes % len(outputs)], classes.to(targets.dtype)))
     return all(_is_mean(task, *batch, weighing) for batch in batches)
 
 
-def _is_mean(task: Task, outputs: Tensor, targets: Tensor, weighing: Literal["labels", "samples"]) -> bool:
-    order = targets.reshape(len(targets), -1).double().mean(1).argsort(stable=True)
+def _is_classification(outputs: Tree, targets: Tree) -> bool:
+    if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.dim() == 2 and targets.dim() == 1):
+        return False
+    return are_labels(targets) and 2 <= outputs.shape[1] <= _MANY_CLASSES
+
+
+def _is_mean(task: Task, outputs: Tree, targets: Tree, weighing: Literal["labels", "samples"]) -> bool:
+    labels = task.labels_of(targets)
+    order = torch.arange(num_rows(targets), device=None if labels is None else labels.device)
+    if labels is not None:
+        order = labels.reshape(len(labels), -1).double().mean(1).argsort(stable=True)
     total, weights = 0.0, 0
     for part in torch.tensor_split(order, 2):
-        labels = num_counted(task, targets[part])
-        if labels > 0:
-            weight = labels if weighing == "labels" else len(part)
-            total, weights = total + weight * float(task.loss(outputs[part], targets[part])), weights + weight
+        some = rows(targets, part)
+        num_labels = num_counted(task, some)
+        if num_labels > 0:
+            weight = num_labels if weighing == "labels" else len(part)
+            total, weights = total + weight * float(task.loss(rows(outputs, part), some)), weights + weight
     if weights == 0:
         return True
     whole = float(task.loss(outputs, targets))
     return abs(total / weights - whole) <= _RELATIVE * abs(whole) + _ABSOLUTE
 
 
-def _nothing(outputs: Tensor) -> Tensor:
+def _nothing(outputs: Tree) -> Tensor:
     """Return 0 that depends on the outputs, so that a backward pass reaches the parameters, and finds no gradient."""
-    return 0.0 * torch.nan_to_num(outputs, 0.0, 0.0, 0.0).sum()
+    zeros = [0.0 * torch.nan_to_num(part, 0.0, 0.0, 0.0).sum() for part in tensors(outputs) if part.requires_grad]
+    return torch.stack(zeros).sum()

@@ -1,6 +1,6 @@
 """A serving process from its start to its first answers.
 
-``python -m paretta.pipelines.measuring.cold_start MODEL INPUTS.npy`` runs it.
+``python -m paretta.pipelines.measuring.cold_start MODEL INPUTS.npz`` runs it.
 """
 
 import json
@@ -8,8 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
+from paretta.pipelines.feeds import load_feeds
 from paretta.pipelines.measuring.ort_session import open_call
 
 PROC_STATUS = Path("/proc/self/status")
@@ -27,8 +26,8 @@ def memory_bytes(status: Path, field: str) -> int | None:
 
 
 def serve_once(model_path: Path, inputs: Path, threads: int) -> None:
-    """Answer the batch in `inputs` [n, ...], print what it took, and stay until standard input ends."""
-    batch = np.load(inputs, allow_pickle=False)
+    """Answer the batch in `inputs`, print what it took, and stay until standard input ends."""
+    batch = load_feeds(inputs)
     before, cpu, wall = memory_bytes(PROC_STATUS, "VmRSS"), time.process_time(), time.perf_counter()
     call = open_call(model_path, batch, threads=threads)
     call()

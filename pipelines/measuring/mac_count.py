@@ -13,6 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from paretta.pipelines.artifact import MODEL, layers_in_floats
+from paretta.pipelines.feeds import Feeds, feed_batch
 from paretta.pipelines.meter import Meter, MeterBench
 from paretta.search_spaces.objectives.reading import Detail, Reading
 
@@ -64,10 +65,10 @@ class Uncountable(Exception):
     """The graph holds work that cannot be told from its layers; the text says which."""
 
 
-def layer_work(model_path: Path, inputs: NDArray[np.generic]) -> tuple[LayerWork, ...]:
+def layer_work(model_path: Path, inputs: Feeds) -> tuple[LayerWork, ...]:
     """Return the work of each layer, in graph order.
 
-    Shapes and weights are those that ONNX Runtime computes with for the first of `inputs` [n, ...]; what only unpacks
+    Shapes and weights are those that ONNX Runtime computes with for the first of `inputs`; what only unpacks
     constants while the file is loaded is no work.
 
     Raises:
@@ -80,7 +81,7 @@ def layer_work(model_path: Path, inputs: NDArray[np.generic]) -> tuple[LayerWork
     sources = [[_source(makers, name) for name in _operands(node)] for node in layers]
     wanted = {name for pair in sources for name in pair}
     wanted |= {name for node in layers for name in (*_operands(node), node.output[0])}
-    tensors = _run(model, wanted, inputs[:_SINGLE_SAMPLE])
+    tensors = _run(model, wanted, feed_batch(inputs, _SINGLE_SAMPLE))
     constants = _constants(model)
     return tuple(
         LayerWork(
@@ -166,10 +167,10 @@ def _source(makers: Mapping[str, onnx.NodeProto], name: str) -> str:
     return maker.input[0] if maker is not None and maker.op_type == "DequantizeLinear" else name
 
 
-def _run(model: onnx.ModelProto, names: set[str], sample: NDArray[np.generic]) -> Tensors:
+def _run(model: onnx.ModelProto, names: set[str], sample: Feeds) -> Tensors:
     """Return the named tensors [1, ...] of one inference without any fusion."""
     stored = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer if item.name in names}
-    feed = {model.graph.input[0].name: sample}
+    feed = dict(sample)
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
     outputs = sorted(names - set(stored) - set(feed))

@@ -4,20 +4,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
+from paretta.pipelines.feeds import save_feeds
+from paretta.pipelines.measuring.artifact_answers import first_feeds, judged
+from paretta.pipelines.measuring.ort_session import REFUSALS
 from paretta.pipelines.measuring.probe_process import ProbeRequest
 from paretta.pipelines.meter import Meter, MeterBench
-from paretta.pipelines.samples import batches
 from paretta.pipelines.task import Split, Task
-from paretta.search_spaces.errors import TrialFailed
+from paretta.search_spaces.errors import TrialFailed, first_line
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.user_code import reference_to
 
@@ -36,8 +35,8 @@ def measure(
 ) -> dict[str, Reading]:
     """Return the reading of each meter, by label.
 
-    Nothing is asked of the model in torch: answers and times are those of the delivered file in ONNX Runtime, in a
-    process of its own that training has left no threads and no warm caches in.
+    Nothing is asked of the model in torch: answers and times are those of the delivered file in ONNX Runtime; times are
+    taken in a process of its own that training has left no threads and no warm caches in.
 
     Args:
         artifact: the folder to measure.
@@ -52,14 +51,16 @@ def measure(
         TrialFailed: the artifact does not run, or an input of the split is not finite.
     """
     with TemporaryDirectory(dir=scratch) as temporary:
-        folder = Path(temporary)
-        inputs, targets = _samples(task, split, folder)
-        bench = MeterBench(baseline, inputs, targets=targets, metrics=task.metrics, facts=facts or {})
         judging = [meter for meter in meters if meter.judges_answers]
-        timing = [meter for meter in meters if not meter.judges_answers]
-        found = dict(zip(timing, _probed([artifact], bench, folder, timing, answer=bool(judging))[0], strict=True))
+        others = [meter for meter in meters if not meter.judges_answers]
+        with _running():
+            bench = MeterBench(baseline, first_feeds(artifact, task, split), facts=facts or {})
+        readings = _probed([artifact], bench, Path(temporary), others)[0] if others else []
+        found = dict(zip(others, readings, strict=True))
         if judging:
-            bench = replace(bench, outputs=np.load(folder / "outputs.npy", allow_pickle=False))
+            with _running():
+                names = [meter.label for meter in judging]
+                bench = replace(bench, scored=judged(artifact, task, split, names))
             found |= {meter: meter.read(artifact, bench) for meter in judging}
         return {meter.label: found[meter] for meter in meters}
 
@@ -80,37 +81,27 @@ def measure_together(
         TrialFailed: an artifact does not run.
     """
     with TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        inputs, _ = _samples(task, "validation", folder)
-        rows = _probed(artifacts, MeterBench(baseline, inputs, facts=facts), folder, meters, answer=False)
+        with _running():
+            bench = MeterBench(baseline, first_feeds(baseline, task, "validation"), facts=facts)
+        rows = _probed(artifacts, bench, Path(temporary), meters)
         return [dict(zip((meter.label for meter in meters), row, strict=True)) for row in rows]
 
 
-def _samples(task: Task, split: Split, folder: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Return inputs and targets of a split, and leave the inputs in `folder` for the measuring process."""
-    pairs = batches(task.split(split), name=f"task.{split}")
-    inputs, targets = (torch.cat(parts).numpy() for parts in zip(*pairs, strict=True))
-    _require_finite(inputs, split)
-    np.save(folder / "inputs.npy", inputs, allow_pickle=False)
-    return inputs, targets
+@contextmanager
+def _running() -> Iterator[None]:
+    try:
+        yield
+    except REFUSALS as error:
+        raise TrialFailed(f"measure: the artifact does not run: {first_line(error)}", str(error)) from None
 
 
-def _require_finite(inputs: NDArray[np.generic], split: Split) -> None:
-    if np.issubdtype(inputs.dtype, np.floating) and not (finite := np.isfinite(inputs)).all():
-        wrong = np.flatnonzero(~finite.reshape(len(inputs), -1).all(axis=1))
-        told = f"{len(wrong)} of {len(inputs)} inputs of the {split} split are not finite, the first at {wrong[0]}"
-        raise TrialFailed(f"measure: {told}; clean the data")
-
-
-def _probed(
-    artifacts: Sequence[Path], bench: MeterBench, folder: Path, meters: Sequence[Meter], *, answer: bool
-) -> list[list[Reading]]:
+def _probed(artifacts: Sequence[Path], bench: MeterBench, folder: Path, meters: Sequence[Meter]) -> list[list[Reading]]:
+    save_feeds(folder / "inputs.npz", bench.inputs)
     request = ProbeRequest(
         artifact=artifacts[0].absolute(),
         beside=tuple(artifact.absolute() for artifact in artifacts[1:]),
         baseline=None if bench.baseline is None else bench.baseline.absolute(),
-        inputs=folder / "inputs.npy",
-        outputs=folder / "outputs.npy" if answer else None,
+        inputs=folder / "inputs.npz",
         # by class: a user's own meter is not found by the `kind` that it gives itself
         meters=tuple({**meter.model_dump(), "kind": reference_to(type(meter))} for meter in meters),
         readings=folder / "readings.json",

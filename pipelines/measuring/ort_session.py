@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import onnxruntime
-from numpy import generic
-from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
+
+from paretta.pipelines.feeds import Feeds
 
 RuntimeCall: TypeAlias = Callable[[], object]
 Device: TypeAlias = Literal["cpu", "cuda"]
@@ -28,8 +28,8 @@ class NoSuchDevice(Exception):
     """The runtime cannot compute on the device that was asked for; the text says why."""
 
 
-def open_call(model_path: Path, batch: NDArray[generic], *, threads: int = 1, device: Device = "cpu") -> RuntimeCall:
-    """Open a session of its own and return a call that answers `batch` [n, ...] and waits for the answer.
+def open_call(model_path: Path, batch: Feeds, *, threads: int = 1, device: Device = "cpu") -> RuntimeCall:
+    """Open a session of its own and return a call that answers `batch`, arrays [n, ...] by name.
 
     With several threads those that have nothing to do sleep instead of spinning, or CPU time would count their waiting.
     The path for ``cuda`` has not been run on a GPU.
@@ -39,16 +39,16 @@ def open_call(model_path: Path, batch: NDArray[generic], *, threads: int = 1, de
     """
     session = _session(model_path, threads, _provider(device))
     if device == "cpu":
-        feed = {session.get_inputs()[0].name: batch}
+        feed = dict(batch)
         return lambda: session.run(None, feed)
     return bound_call(session, batch, device)
 
 
-def bound_call(session: onnxruntime.InferenceSession, batch: NDArray[generic], device: Device) -> RuntimeCall:
+def bound_call(session: onnxruntime.InferenceSession, batch: Feeds, device: Device) -> RuntimeCall:
     """Return a call whose input and outputs stay on `device`, and which returns once the device has finished."""
     binding = session.io_binding()
-    values = onnxruntime.OrtValue.ortvalue_from_numpy(batch, device, 0)
-    binding.bind_ortvalue_input(session.get_inputs()[0].name, values)
+    for name, array in batch.items():
+        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, device, 0))
     for output in session.get_outputs():
         binding.bind_output(output.name, device)
 

@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from paretta.pipelines.meter import MeterBench, answers, meter_of
+from paretta.pipelines.feeds import load_feeds
+from paretta.pipelines.meter import MeterBench, meter_of
 from paretta.search_spaces.canonical import Json
 
 
@@ -21,8 +21,7 @@ class ProbeRequest(BaseModel):
         artifact: the folder to measure.
         beside: further folders to measure in the same rounds.
         baseline: the folder to compare it with.
-        inputs: .npy file, [n, ...].
-        outputs: .npy file to write the artifact's answers to; null where nobody asks for them.
+        inputs: .npz file, [n, ...] by name of the file's inputs.
         meters: documents of the meters to read.
         readings: JSON file to write: for each folder one reading per meter, in their order.
         facts: what only the run that made the artifact knows.
@@ -34,7 +33,6 @@ class ProbeRequest(BaseModel):
     beside: tuple[Path, ...] = ()
     baseline: Path | None
     inputs: Path
-    outputs: Path | None
     meters: tuple[dict[str, str | int | float | bool | None], ...]
     readings: Path
     facts: dict[str, float] = {}
@@ -43,10 +41,7 @@ class ProbeRequest(BaseModel):
 def run_request(path: Path) -> None:
     """Serve the request in the JSON file at `path`."""
     request = ProbeRequest.model_validate_json(path.read_text(encoding="utf-8"))
-    inputs = np.load(request.inputs, mmap_mode="r", allow_pickle=False)
-    if request.outputs is not None:
-        np.save(request.outputs, answers(request.artifact, inputs), allow_pickle=False)
-    bench = MeterBench(request.baseline, inputs, facts=request.facts)
+    bench = MeterBench(request.baseline, load_feeds(request.inputs), facts=request.facts)
     folders = [request.artifact, *request.beside]
     columns = [meter_of(document, {}).read_together(folders, bench) for document in request.meters]
     readings: list[Json] = [[column[row].to_document() for column in columns] for row in range(len(folders))]

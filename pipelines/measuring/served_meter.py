@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from paretta.pipelines.artifact import MODEL
+from paretta.pipelines.feeds import Feeds, feed_batch, save_feeds
 from paretta.pipelines.measuring.intervals import median_interval
 from paretta.pipelines.measuring.ort_session import Device, NoSuchDevice, open_call
 from paretta.pipelines.measuring.timing import Clock, Opener
@@ -39,9 +40,9 @@ class ServedMeter(Meter, ABC):
     runtime: Literal["onnxruntime"] = Field("onnxruntime", description="what runs the model; there is only one")
     device: Device = Field("cpu", description="where it computes: cpu or cuda")
 
-    def batch(self, bench: MeterBench) -> NDArray[np.generic]:
+    def batch(self, bench: MeterBench) -> Feeds:
         """Return `batch_size` inputs of the split, repeated where it has fewer."""
-        return np.take(bench.inputs, range(self.batch_size), axis=0, mode="wrap")
+        return feed_batch(bench.inputs, self.batch_size)
 
     def opener(self, artifact: Path, bench: MeterBench) -> Opener:
         """Return what opens a fresh session of the artifact."""
@@ -130,8 +131,8 @@ def _fresh_starts(meter: FreshStartMeter, artifact: Path, bench: MeterBench) -> 
     What a kernel does not tell is nan.
     """
     with TemporaryDirectory() as folder:
-        inputs = Path(folder) / "inputs.npy"
-        np.save(inputs, meter.batch(bench), allow_pickle=False)
+        inputs = Path(folder) / "inputs.npz"
+        save_feeds(inputs, meter.batch(bench))
         told = [_fresh_start(artifact / MODEL, inputs, meter.threads) for _ in range(meter.starts)]
     return {name: np.array([start[name] for start in told], np.float64) for name in told[0]}
 

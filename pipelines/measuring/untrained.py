@@ -129,7 +129,7 @@ def _export(folder: Path, stages: Iterable[Stage], plan: Plan, task: Task, seed:
                 bench = Bench(task, Ranks.alone(), seed=seed)
                 model = noted(stage.sketch(), model, bench)
                 notes += [note.to_document() for note in bench.notes]
-    exported = checked_bytes(model, task.example_input, task.train)
+    exported = checked_bytes(model, task)
     layers: Document = {name: facts.to_document() for name, facts in layer_facts(model, task.example_input).items()}
     artifact.write(folder, exported, plan=plan, seed=seed, data_digest=data_digest(task), layers=layers, notes=notes)
 

@@ -1,16 +1,17 @@
 """One of the task's metrics, read from the artifact's own answers."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-import torch
 
 from paretta.pipelines.measuring.intervals import mean_interval
 from paretta.pipelines.meter import Meter, MeterBench
-from paretta.search_spaces.errors import WrongInput, first_line
 from paretta.search_spaces.objectives.objective import Goal
 from paretta.search_spaces.objectives.reading import Reading
+
+if TYPE_CHECKING:
+    from paretta.pipelines.losses.metric_scores import Scored
 
 
 class Metric(Meter):
@@ -30,19 +31,24 @@ class Metric(Meter):
         return self.name
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
-        """Return the mean score with its 95 % interval; a metric of one number has none."""
-        if bench.outputs is None or bench.targets is None:
+        """Return the score with its 95 % interval: of the mean over samples, or of a bootstrap over samples."""
+        scored = bench.scored.get(self.name)
+        if scored is None:
             return Reading.not_measured(self.unit, "the artifact was not run on the split")
-        outputs, targets = torch.from_numpy(bench.outputs), torch.from_numpy(bench.targets)
-        try:
-            scores = bench.metrics[self.name].scores(outputs, targets).numpy()
-        except WrongInput as error:
-            return Reading.not_measured(self.unit, f"{self.name}: {first_line(error)}")
-        if not np.isfinite(scores).all():
-            return Reading.not_measured(
-                self.unit, f"{self.name} is not finite on {int((~np.isfinite(scores)).sum())} samples"
-            )
-        if scores.ndim == 0:
-            return Reading(float(scores), self.unit, num_samples=len(targets))
-        low, high = mean_interval(scores) or (None, None)
-        return Reading(float(scores.mean()), self.unit, low=low, high=high, num_samples=len(scores))
+        if isinstance(scored, str):
+            return Reading.not_measured(self.unit, f"{self.name}: {scored}")
+        each = np.array([scored.value]) if scored.each is None else scored.each
+        if not np.isfinite(each).all():
+            which = f"on {int((~np.isfinite(each)).sum())} samples" if scored.each is not None else ""
+            return Reading.not_measured(self.unit, f"{self.name} is not finite {which}".rstrip())
+        low, high = _interval(scored) or (None, None)
+        return Reading(scored.value, self.unit, low=low, high=high, num_samples=scored.num_samples)
+
+
+def _interval(scored: "Scored") -> tuple[float, float] | None:
+    if scored.each is not None:
+        return mean_interval(scored.each)
+    if len(scored.resampled) == 0 or not np.isfinite(scored.resampled).all():
+        return None
+    low, high = np.quantile(scored.resampled, [0.025, 0.975])
+    return min(float(low), scored.value), max(float(high), scored.value)

@@ -15,6 +15,7 @@ from torch_pruning import ops
 
 from paretta.pipelines.model.weights import LAYERS
 from paretta.pipelines.pruning.channel_groups import ChannelGroup, Member, MemberRole, PartPositions
+from paretta.pipelines.trees import FlatModel, Tree, tensors
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _MAX_VISITS = 10  # of a node, in the search of one group
@@ -111,12 +112,12 @@ class _Opaque(torch.autograd.Function):
         raise AssertionError("only traced")
 
 
-def dependency_groups(model: nn.Module, example: Tensor) -> Found:
+def dependency_groups(model: nn.Module, example: Tree) -> Found:
     """Find every group of channels that may go but for those that make the model's output.
 
     Args:
         model: in evaluation mode.
-        example: [n, ...], an input of the model.
+        example: what it is called with, a tree of [n, ...].
     """
     found, names = Found(), {module: name for name, module in model.named_modules()}
     recurrent = {type(module): _Recurrent() for module in names if isinstance(module, _RECURRENT)}
@@ -125,7 +126,8 @@ def dependency_groups(model: nn.Module, example: Tensor) -> Found:
             # it prunes parameters outside of layers at their last axis, and takes unknown operations for elementwise;
             # both are tried before anything is cut
             warnings.simplefilter("ignore", UserWarning)
-            graph = _Graph().build_dependency(model, [example], customized_pruners=recurrent, verbose=False)
+            flat = FlatModel(model, example)
+            graph = _Graph().build_dependency(flat, tensors(example), customized_pruners=recurrent, verbose=False)
     except _FAULTS as error:
         layers = tuple(name for module, name in names.items() if isinstance(module, LAYERS))
         found.kept[layers] = f"the model's graph cannot be followed: {type(error).__name__}: {error}"

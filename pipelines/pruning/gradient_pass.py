@@ -9,7 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from paretta.pipelines.bench import Bench, derived_seed
 from paretta.pipelines.losses.class_scores import num_counted
 from paretta.pipelines.model.weights import LAYERS
-from paretta.pipelines.samples import draw, take
+from paretta.pipelines.samples import draw
+from paretta.pipelines.trees import answer, moved
 
 _BATCH = 64
 
@@ -47,9 +48,10 @@ def gradients(model: nn.Module, bench: Bench, count: int) -> Gradients:
     gated = [module for module in model.modules() if isinstance(module, (*LAYERS, _BatchNorm))]
     for batch in torch.split(chosen, _BATCH):
         model.zero_grad(set_to_none=True)
-        inputs, targets = take(bench.task.train, batch)
+        inputs, targets = bench.task.batch(bench.task.train, batch, training=True)
         if num_counted(bench.task, targets) > 0:
-            loss = bench.task.loss(model(inputs.to(bench.ranks.device)), targets.to(bench.ranks.device))
+            outputs = answer(model, moved(inputs, bench.ranks.device))
+            loss = bench.task.loss(outputs, moved(targets, bench.ranks.device))
             loss.backward()  # type: ignore[no-untyped-call]
         bench.ranks.average_gradients(model)
         for parameter in trained:
@@ -92,10 +94,10 @@ def activities(model: nn.Module, bench: Bench, count: int) -> dict[nn.Module, Te
         values[layer] = values.get(layer, 0) + len(flat)
 
     handles = [layer.register_forward_pre_hook(watch) for layer in model.modules() if isinstance(layer, LAYERS)]
-    chosen = draw(bench.task.train, count, derived_seed(bench.seed, "samples"))
+    chosen = draw(bench.task.statistics_samples, count, derived_seed(bench.seed, "samples"))
     for part in torch.split(bench.ranks.shard(chosen), _BATCH):
         if len(part) > 0:
-            model(take(bench.task.train, part)[0].to(bench.ranks.device))
+            answer(model, moved(bench.task.calibration_inputs(part), bench.ranks.device))
     for handle in handles:
         handle.remove()
     return {

@@ -19,7 +19,8 @@ from paretta.pipelines.quantization.joint_quantizers import (
 from paretta.pipelines.quantization.placement import Bounds, Site, placement_of
 from paretta.pipelines.quantizers import RangeRule
 from paretta.pipelines.quantizers.affine import Affine
-from paretta.pipelines.samples import draw, take
+from paretta.pipelines.samples import draw
+from paretta.pipelines.trees import answer, moved
 
 _BATCH = 64
 _VALUES_PER_BATCH = 2**15
@@ -41,7 +42,7 @@ def calibrate(
     """
     detach_joint_quantizers(model)
     quantized = {*layers, *(name for name, layer in model.named_modules() if is_quantized(layer))}
-    placement = placement_of(model, bench.task.example_input.to(bench.ranks.device), quantized)
+    placement = placement_of(model, moved(bench.task.example_input, bench.ranks.device), quantized)
     seen = _seen(model, {*layers, *placement.results}, bench, num_samples)
     rule = Affine(axis=None, range=range_rule, signed=False)
     grids: dict[Site, Grid] = {}
@@ -70,8 +71,8 @@ def _seen(model: nn.Module, sites: Collection[Site], bench: Bench, num_samples: 
             for handle in watch_joints(model.get_submodule(owner), {key: item.note for key, item in watched.items()}):
                 watching.callback(handle.remove)
         with torch.no_grad():
-            for indices in torch.split(draw(bench.task.train, num_samples, bench.seed), _BATCH):
-                model(take(bench.task.train, indices)[0].to(bench.ranks.device))
+            for indices in torch.split(draw(bench.task.statistics_samples, num_samples, bench.seed), _BATCH):
+                answer(model, moved(bench.task.calibration_inputs(indices), bench.ranks.device))
     return seen
 
 

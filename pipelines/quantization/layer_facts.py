@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from paretta.pipelines.model.quantizable import survey
 from paretta.pipelines.quantization.fake_quantize import is_quantized, weight_quantizer
+from paretta.pipelines.trees import Tree, moved
 from paretta.search_spaces.canonical import Json
 
 
@@ -36,18 +37,18 @@ class LayerFacts:
         }
 
 
-def layer_facts(model: nn.Module, example_input: Tensor) -> dict[str, LayerFacts]:
+def layer_facts(model: nn.Module, example_input: Tree) -> dict[str, LayerFacts]:
     """Return the facts of all that owns a parameter of two or more dimensions, by its name.
 
     Args:
         model: in evaluation mode.
-        example_input: [n, ...], on any device.
+        example_input: what it is called with, a tree of [n, ...], on any device.
 
     >>> import torch
     >>> layer_facts(nn.Sequential(nn.Linear(3, 2)), torch.zeros(1, 3))["0"].in_floats
     'its weight is not quantized'
     """
-    example = example_input.to(next(model.parameters()).device)
+    example = moved(example_input, next(model.parameters()).device)
     return {name: _facts(model, name, obstacle) for name, obstacle in survey(model, example)}
 
 

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from paretta.pipelines.model.weights import stored_parameter
 from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
 from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
+from paretta.pipelines.trees import FlatModel, Tree, tensors
 
 aten = torch.ops.aten
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default)
@@ -26,9 +27,10 @@ class LayerGraph:
     norms: dict[str, list[Node]]
 
     @classmethod
-    def of(cls, model: nn.Module, example_input: Tensor) -> "LayerGraph":
-        """Trace `model` in evaluation mode on `example_input` [n, ...]; the model itself is left alone."""
-        program = torch.export.export(plain_copy(model), (example_input,), strict=False)
+    def of(cls, model: nn.Module, example_input: Tree) -> "LayerGraph":
+        """Trace `model` in evaluation mode on `example_input`, a tree of [n, ...]; the model itself is left alone."""
+        flat = FlatModel(plain_copy(model), example_input)
+        program = torch.export.export(flat, tuple(tensors(example_input)), strict=False)
         states = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
         nodes: dict[str, list[Node]] = {}
         norms: dict[str, list[Node]] = {}
@@ -51,7 +53,7 @@ class LayerGraph:
         return next((name for name, norms in self.norms.items() if norms == [follower]), None)
 
 
-def fold_batch_norms(model: nn.Module, example_input: Tensor) -> nn.Module:
+def fold_batch_norms(model: nn.Module, example_input: Tree) -> nn.Module:
     """Merge every batch norm into the convolution or linear layer right before it, in place, and return the model.
 
     ``w' = w * gamma / sqrt(var + eps)``, ``b' = (b - mean) * gamma / sqrt(var + eps) + beta``. A merged norm becomes
@@ -145,7 +147,7 @@ def bake_parametrizations(module: nn.Module) -> None:
 
 def _owner(argument: object, states: dict[str, str]) -> str:
     name = states.get(argument.name, "") if isinstance(argument, Node) else ""
-    return name.rpartition(".")[0]
+    return name.removeprefix("model.").rpartition(".")[0]  # `FlatModel` holds the model under this name
 
 
 def _only_user(node: Node) -> Node | None:

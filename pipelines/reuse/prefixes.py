@@ -11,9 +11,9 @@ from paretta.pipelines.loading.digests import data_digest, model_digest, samples
 from paretta.pipelines.outcome import StageCost
 from paretta.pipelines.reuse.code_digest import code_digest, named_digest
 from paretta.pipelines.reuse.model_snapshot import NotWritable, restored, snapshot
-from paretta.pipelines.samples import take
 from paretta.pipelines.state.state_file import State
 from paretta.pipelines.task import Task
+from paretta.pipelines.trees import answer, moved
 from paretta.search_spaces.canonical import Document, Json, digest
 from paretta.search_spaces.results.note import Note
 from paretta.search_spaces.space.plan import Plan
@@ -59,12 +59,12 @@ def baseline_key(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Do
 def _probe(task: Task, model: nn.Module) -> str:
     """Return outputs and loss on the first samples, to the three digits that all machines agree on."""
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    inputs, targets = (part.to(device) for part in take(task.train, torch.arange(1)))
+    inputs, targets = moved(task.batch(task.train, torch.arange(1), training=True), device)
     training = model.training
-    outputs: Tensor = model.eval()(inputs)
+    outputs = answer(model.eval(), inputs)
     loss = task.loss(outputs, targets)
     model.train(training)
-    return f"{float(outputs.double().norm()):.2e} {float(loss):.2e}"
+    return f"{float(task.scores_of(outputs).double().norm()):.2e} {float(loss):.2e}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.losses.class_scores import counted
-from paretta.pipelines.samples import draw, take
+from paretta.pipelines.samples import draw
+from paretta.pipelines.trees import Tree, moved, num_rows, rows
 from paretta.search_spaces.errors import Problem, WrongInput
 
 WIDTHS: Final = tuple(range(2, 9))
@@ -45,21 +46,21 @@ class Subject:
         """Return the weight of `layer`."""
         return self.parameter(layer)[1].detach()
 
-    def batch(self, bench: Bench) -> tuple[Tensor, Tensor]:
+    def batch(self, bench: Bench) -> tuple[Tree, Tree]:
         """Return `num_samples` random pairs of the training split, equal on every rank.
 
         Those without a label that counts are left out. Raises `WrongInput` where no label counts in any of them.
         """
         indices = draw(bench.task.train, self.num_samples, bench.seed)
-        inputs, targets = take(bench.task.train, indices)
+        inputs, targets = bench.task.batch(bench.task.train, indices, training=True)
         mask = counted(bench.task, targets)
         if mask is not None:
-            kept = mask.reshape(len(targets), -1).any(1)
-            inputs, targets = inputs[kept], targets[kept]
-        if len(inputs) == 0:
+            kept = mask.reshape(len(mask), -1).any(1)
+            inputs, targets = rows(inputs, kept), rows(targets, kept)
+        if num_rows(inputs) == 0:
             rule = f"none of {self.num_samples} training samples has a label that counts"
             raise WrongInput(Problem("quantize.bits.sensitivity", rule, mend="use the sensitivity `error`"))
-        return inputs.to(bench.ranks.device), targets.to(bench.ranks.device)
+        return moved(inputs, bench.ranks.device), moved(targets, bench.ranks.device)
 
 
 class Sensitivity(ABC):

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.sensitivities import Sensitivity, Subject
+from paretta.pipelines.trees import answer, num_rows, rows
 
 
 class Fisher(Sensitivity):
@@ -29,8 +30,9 @@ def squared_gradients(subject: Subject, bench: Bench) -> list[Tensor]:
     inputs, targets = subject.batch(bench)
     weights = [subject.parameter(name)[1] for name in subject.layers]
     totals = [torch.zeros_like(weight) for weight in weights]
-    for index in range(len(inputs)):
-        loss = bench.task.loss(subject.model(inputs[index : index + 1]), targets[index : index + 1])
+    for index in range(num_rows(inputs)):
+        one = slice(index, index + 1)
+        loss = bench.task.loss(answer(subject.model, rows(inputs, one)), rows(targets, one))
         for total, gradient in zip(totals, torch.autograd.grad(loss, weights), strict=True):
             total.addcmul_(gradient, gradient)
-    return [total / len(inputs) for total in totals]
+    return [total / num_rows(inputs) for total in totals]

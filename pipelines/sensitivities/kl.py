@@ -7,6 +7,7 @@ from torch.func import functional_call
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.losses.class_scores import class_axis, counted, divergence, masked_mean
 from paretta.pipelines.sensitivities import WIDTHS, Sensitivity, Subject
+from paretta.pipelines.trees import as_inputs
 
 
 class Kl(Sensitivity):
@@ -20,13 +21,14 @@ class Kl(Sensitivity):
     def costs(self, subject: Subject, bench: Bench) -> Tensor:
         """Return the divergences, [layers, widths]. Raises `WrongInput` where the outputs are no class scores."""
         inputs, targets = subject.batch(bench)
-        expected: Tensor = subject.model(inputs)
-        axis = class_axis(bench.task, expected.shape, targets, where="quantize.bits.sensitivity kl")
-        rows, mask = [], counted(bench.task, targets)
+        task, call = bench.task, as_inputs(inputs)
+        expected = task.scores_of(subject.model(*call.args, **call.kwargs))
+        axis = class_axis(task, expected.shape, targets, where="quantize.bits.sensitivity kl")
+        rows, mask = [], counted(task, targets)
         for name in subject.layers:
             weight, parameter = subject.weight(name), subject.parameter(name)[0]
             variants = [{parameter: subject.rounded(weight, bits)} for bits in WIDTHS]
-            found = [functional_call(subject.model, variant, (inputs,)) for variant in variants]
-            gaps = [divergence(expected, scores, axis) for scores in found]
+            found = [functional_call(subject.model, variant, call.args, dict(call.kwargs)) for variant in variants]
+            gaps = [divergence(expected, task.scores_of(outputs), axis) for outputs in found]
             rows.append(torch.stack([masked_mean(gap, mask).clamp_min(0) for gap in gaps]))
         return torch.stack(rows)

@@ -14,6 +14,7 @@ from paretta.pipelines.model.quantizable import survey
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms
 from paretta.pipelines.quantization.weight_sharing import attach_shared_values, centroids_of, nearest_places
 from paretta.pipelines.stage import Shape, Stage
+from paretta.pipelines.trees import moved
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import Note
 
@@ -71,7 +72,7 @@ class Cluster(Stage):
         """
         device = bench.ranks.device
         model.to(device).eval()
-        fold_batch_norms(model, bench.task.example_input.to(device))
+        fold_batch_norms(model, moved(bench.task.example_input, device))
         unfold_attention(model)
         chosen = self._chosen(model, bench)
         weights = {name: cast(Tensor, model.get_submodule(name).weight).detach() for name in chosen}
@@ -106,7 +107,7 @@ class Cluster(Stage):
 
     def _chosen(self, model: nn.Module, bench: Bench) -> dict[str, int]:
         """Return how many values each layer may have; name the layers that keep theirs."""
-        verdicts = dict(survey(model, bench.task.example_input.to(bench.ranks.device)))
+        verdicts = dict(survey(model, moved(bench.task.example_input, bench.ranks.device)))
         patterns = {"*": self.values} if isinstance(self.values, int) else self.values
         wanted = by_pattern(patterns, verdicts, "cluster.values")
         for name in wanted:

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.losses.class_scores import class_axis, counted, divergence, masked_mean
 from paretta.pipelines.model.feature_distance import FeaturePairs
-from paretta.pipelines.samples import num_samples, take
+from paretta.pipelines.samples import num_samples
 from paretta.pipelines.stage import Shape, Stage
-from paretta.pipelines.training.evaluate import split_answers
+from paretta.pipelines.task import Task
+from paretta.pipelines.training.evaluate import split_scores
 from paretta.pipelines.training.train import Batch, BatchLoss, TrainSettings, fit, task_loss
+from paretta.pipelines.trees import Tree, answer, moved
 from paretta.search_spaces.errors import Problem, WrongInput
 
 Ask: TypeAlias = Callable[[Batch], Tensor]
@@ -95,13 +97,14 @@ def distillation_loss(bench: Bench, settings: Distill, pairs: FeaturePairs | Non
     no part in either term.
     """
     task = bench.task
-    ask = _live(_teacher(bench)) if pairs is not None else _cheapest(bench)
+    ask = _live(_teacher(bench), task) if pairs is not None else _cheapest(bench)
     hard_loss, weight = task_loss(bench, settings), settings.weight
 
-    def loss(outputs: Tensor, batch: Batch) -> Tensor:
-        axis = class_axis(task, outputs.shape, batch.targets, where="distill")
+    def loss(outputs: Tree, batch: Batch) -> Tensor:
+        class_scores = task.scores_of(outputs)
+        axis = class_axis(task, class_scores.shape, batch.targets, where="distill")
         mask = counted(task, batch.targets)
-        gap = soft_divergence(outputs, ask(batch), settings.temperature, axis=axis, mask=mask)
+        gap = soft_divergence(class_scores, ask(batch), settings.temperature, axis=axis, mask=mask)
         soft = gap * batch.shares.labels
         whole = (1 - weight) * hard_loss(outputs, batch) + weight * soft if weight < 1 else soft
         return whole if pairs is None else whole + settings.feature_weight * pairs.distance() * batch.shares.samples
@@ -112,21 +115,23 @@ def distillation_loss(bench: Bench, settings: Distill, pairs: FeaturePairs | Non
 def _cheapest(bench: Bench) -> Ask:
     """Look the teacher's scores up in a table, or ask anew where it would not fit into memory."""
     teacher = _teacher(bench)
-    inputs, targets = take(bench.task.train, torch.arange(1))
+    task = bench.task
+    inputs, targets = task.batch(task.train, torch.arange(1))
     with torch.no_grad():
-        shape = teacher.to(bench.ranks.device).eval()(inputs.to(bench.ranks.device)).shape
-    class_axis(bench.task, shape, targets, where="distill")
-    if bench.task.stream is not None or num_samples(bench.task.train) * prod(shape[1:]) * 4 > MAX_TABLE_BYTES:
-        return _live(teacher)
+        outputs = answer(teacher.to(bench.ranks.device).eval(), moved(inputs, bench.ranks.device))
+    shape = task.scores_of(outputs).shape
+    class_axis(task, shape, targets, where="distill")
+    is_large = num_samples(task.train) * prod(shape[1:]) * 4 > MAX_TABLE_BYTES
+    if task.stream is not None or task.free_axes or task.collate is not None or is_large:
+        return _live(teacher, task)
     table = teacher_scores(bench).to(bench.ranks.device)
     return lambda batch: table[batch.indices.to(table.device)]
 
 
-def _live(teacher: nn.Module) -> Ask:
+def _live(teacher: nn.Module, task: Task) -> Ask:
     def ask(batch: Batch) -> Tensor:
         with torch.no_grad():
-            scores: Tensor = teacher(batch.inputs)
-        return scores.float()
+            return task.scores_of(answer(teacher, batch.inputs)).float()
 
     return ask
 
@@ -138,11 +143,11 @@ def teacher_scores(bench: Bench) -> Tensor:
     """
     teacher, key = _teacher(bench), f"teacher-{bench.teacher_key}"
     if not bench.teacher_key:
-        return split_answers(teacher, bench.task.train, bench.ranks)
+        return split_scores(teacher, bench.task, bench.task.train, bench.ranks)
     with bench.sharing(key) as known:
         if known is not None:
             return cast(Tensor, known["scores"])
-        scores = split_answers(teacher, bench.task.train, bench.ranks)
+        scores = split_scores(teacher, bench.task, bench.task.train, bench.ranks)
         bench.cache.store(key, {"scores": scores}, write=bench.ranks.is_first)
         return scores
 

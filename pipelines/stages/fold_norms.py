@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms
 from paretta.pipelines.stage import Shape, Stage
+from paretta.pipelines.trees import moved
 from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
 
 
@@ -24,7 +25,7 @@ class FoldNorms(Stage):
         """Return `model` with folded norms; those that follow no single layer stay."""
         model.to(bench.ranks.device).eval()
         before = _norms(model)
-        fold_batch_norms(model, bench.task.example_input.to(bench.ranks.device))
+        fold_batch_norms(model, moved(bench.task.example_input, bench.ranks.device))
         if left := _norms(model):
             bench.note(Note(self.kind, "are not folded: no single layer that runs once stands right before", left))
         if left == before:

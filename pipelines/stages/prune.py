@@ -22,8 +22,9 @@ from paretta.pipelines.pruning.layouts import settled
 from paretta.pipelines.pruning.proof import Proof
 from paretta.pipelines.pruning.scores import scored
 from paretta.pipelines.pruning.sparsity import Scope
-from paretta.pipelines.samples import draw, take
+from paretta.pipelines.samples import draw
 from paretta.pipelines.stage import Shape, Stage
+from paretta.pipelines.trees import Tree, moved
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import CHANGED_NOTHING, NOT_ASKED, Note
 
@@ -113,7 +114,7 @@ class Prune(Stage):
                 bench.note(Note(self.kind, NOT_ASKED, verdict=CHANGED_NOTHING))
             return model
         fold_weight_norm(unfold_attention(model.to(bench.ranks.device).eval()))
-        example = bench.task.example_input.to(bench.ranks.device)
+        example = moved(bench.task.example_input, bench.ranks.device)
         proof = Proof(model, _samples(bench), bench.ranks)
         found = settled(dependency_groups(model, example), proof, self._asks_for)
         shares = self._shares([*(group.names for group in found.groups), *found.kept])
@@ -254,7 +255,7 @@ def _lowest(scores: Tensor, count: int) -> Tensor:
     return torch.argsort(scores, stable=True)[:count]
 
 
-def _samples(bench: Bench) -> Tensor:
-    """Return a few inputs of the training split, [n, ...]."""
-    chosen = draw(bench.task.train, _NUM_TRIED, derived_seed(bench.seed, "tried samples"))
-    return take(bench.task.train, chosen)[0].to(bench.ranks.device)
+def _samples(bench: Bench) -> Tree:
+    """Return a few real inputs of the model, a tree of [n, ...]."""
+    chosen = draw(bench.task.statistics_samples, _NUM_TRIED, derived_seed(bench.seed, "tried samples"))
+    return moved(bench.task.calibration_inputs(chosen), bench.ranks.device)

@@ -20,6 +20,7 @@ from paretta.pipelines.quantization.layer_graph import fold_batch_norms, plain_c
 from paretta.pipelines.quantizers import Quantizer, RangeRule, known_quantizer, quantizer_of
 from paretta.pipelines.sensitivities import WIDTHS, Subject
 from paretta.pipelines.stage import Shape, Stage
+from paretta.pipelines.trees import moved
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import Note
 
@@ -70,7 +71,7 @@ class Quantize(Stage):
         was_training = model.training
         device = bench.ranks.device
         model.to(device).eval()
-        fold_batch_norms(model, bench.task.example_input.to(device))
+        fold_batch_norms(model, moved(bench.task.example_input, device))
         unfold_attention(model)
         chosen = self._chosen(model, bench)
         detach_joint_quantizers(model)
@@ -123,7 +124,7 @@ class Quantize(Stage):
 
     def _chosen(self, model: nn.Module, bench: Bench) -> dict[str, int]:
         """Return the bits of every layer that is to be quantised, and say which are not."""
-        verdicts = dict(survey(model, bench.task.example_input.to(bench.ranks.device)))
+        verdicts = dict(survey(model, moved(bench.task.example_input, bench.ranks.device)))
         able = [name for name, obstacle in verdicts.items() if obstacle is None]
         if not able:
             raise WrongInput(Problem("quantize.bits", "no layer of the model can be quantised", _listed(verdicts)))
@@ -148,7 +149,7 @@ class Quantize(Stage):
 
         def file_bytes(widths: Mapping[str, int]) -> int:
             trial = self.sketch().model_copy(update={"bits": dict(widths)})
-            return len(to_bytes(trial.apply(deepcopy(model), bench), bench.task.example_input))
+            return len(to_bytes(trial.apply(deepcopy(model), bench), bench.task.example_input, bench.task.free_axes))
 
         widths = found_widths(budget, Subject(plain_copy(model), tuple(names), rounded), bench, file_bytes)
         _log.info("quantize: %s", ", ".join(f"{name} to {bits} bits" for name, bits in widths.items()))

@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paretta.pipelines.bench import Bench, derived_seed
-from paretta.pipelines.samples import draw, take
+from paretta.pipelines.samples import draw
 from paretta.pipelines.stage import Shape, Stage
+from paretta.pipelines.trees import answer, moved
 from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
 
 BATCH = 128
@@ -38,11 +39,12 @@ class RecalibrateNorms(Stage):
             norm.reset_running_stats()
             norm.momentum = None  # torch averages all batches with equal weight
             norm.train()
-        chosen = draw(bench.task.train, self.num_samples, derived_seed(bench.seed, "samples"))
+        chosen = draw(bench.task.statistics_samples, self.num_samples, derived_seed(bench.seed, "samples"))
         whole = chosen[: len(chosen) - len(chosen) % BATCH] if len(chosen) >= BATCH else chosen
         with torch.no_grad(), bench.ranks.wrap(model):
             for batch in torch.split(whole, BATCH):
-                model(take(bench.task.train, bench.ranks.shard(batch))[0].to(bench.ranks.device))
+                inputs = bench.task.calibration_inputs(bench.ranks.shard(batch))
+                answer(model, moved(inputs, bench.ranks.device))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         return model.eval()

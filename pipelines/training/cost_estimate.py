@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import torch
 
 from paretta.pipelines.bench import seeded
-from paretta.pipelines.samples import num_samples, take
+from paretta.pipelines.samples import num_samples
 from paretta.pipelines.stage import Stage
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.train import TrainSettings
+from paretta.pipelines.trees import answer
 
 _BATCHES = 3  # of which the fastest counts: the first one warms up
 
@@ -27,12 +28,12 @@ def training_seconds(stages: Sequence[Stage], task: Task) -> float:
 
 def _epoch_seconds(batch_size: int, task: Task) -> float:
     size = min(batch_size, num_samples(task.train))
-    inputs, targets = take(task.train, torch.arange(size))
+    inputs, targets = task.batch(task.train, torch.arange(size), training=True)
     with seeded(0):
         model = task.new_model().train()
     seconds = []
     for _ in range(_BATCHES):
         begun = time.perf_counter()
-        task.loss(model(inputs), targets).backward()  # type: ignore[no-untyped-call]
+        task.loss(answer(model, inputs), targets).backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - begun)
     return min(seconds) * (task.num_train // size)

@@ -1,51 +1,102 @@
 """What a model in training answers, and how good that is: for decisions on the way, never for the record."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
+from paretta.pipelines.losses.class_scores import num_counted
+from paretta.pipelines.losses.metric_scores import scores_by
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.samples import Samples, num_samples, take
+from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.task import Split, Task
+from paretta.pipelines.trees import Tree, answer, moved, num_rows
 
 EVALUATION_BATCH = 256
 
 
 @torch.no_grad()
-def split_answers(model: nn.Module, dataset: Samples, ranks: Ranks) -> Tensor:
-    """Return the model's outputs for the whole dataset, [n, ...], equal on all ranks (collective).
+def split_scores(model: nn.Module, task: Task, dataset: Samples, ranks: Ranks) -> Tensor:
+    """Return the model's class scores for the whole dataset, [n, ...], equal on all ranks (collective).
 
     Each rank computes its share. The model is left on the ranks' device and in evaluation mode.
     """
     model.to(ranks.device).eval()
     mine = ranks.shard(torch.arange(num_samples(dataset)))
-    parts = [model(take(dataset, part)[0].to(ranks.device)).float() for part in torch.split(mine, EVALUATION_BATCH)]
+    parts = [
+        task.scores_of(answer(model, moved(task.batch(dataset, part)[0], ranks.device))).float()
+        for part in torch.split(mine, EVALUATION_BATCH)
+    ]
     found = torch.cat(parts)
     table = found.new_zeros(num_samples(dataset), *found.shape[1:])
     table[mine.to(ranks.device)] = found
     return ranks.all_reduce_sum(table)
 
 
+@torch.no_grad()
 def scores(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validation") -> dict[str, float]:
-    """Return the mean of each of the task's metrics on a split, equal on all ranks (collective).
+    """Return what each of the task's metrics says of a split, equal on all ranks (collective).
 
     The model answers in torch, before it is exported: close to what its artifact will do, not the same. It is left in
-    the mode that it came in. Raises `WrongInput` where its answers or a metric's are no numbers, see `Metric.scores`.
+    the mode that it came in. Scores of single samples are shared between the ranks; where a metric needs all answers at
+    once, every rank makes them.
+
+    Raises:
+        WrongInput: the answers, or a metric's scores, are no numbers, see `Metric.scores`.
     """
     was_training = model.training
+    model.to(ranks.device).eval()
     dataset = task.split(split)
-    outputs = split_answers(model, dataset, ranks).cpu()
+    takers = {name: scores_by(metric, task, resamples=False) for name, metric in task.metrics.items()}
+    shared = all(_is_by_sample(model, task, dataset, ranks, name) for name in takers)
+    places = torch.arange(num_samples(dataset))
+    for outputs, targets in _answers(model, task, dataset, ranks, ranks.shard(places) if shared else places):
+        for taker in takers.values():
+            taker.update(outputs, targets)
     model.train(was_training)
-    targets = _targets(dataset)
-    return {name: float(metric.scores(outputs, targets).mean()) for name, metric in task.metrics.items()}
+    found = {name: taker.scored() for name, taker in takers.items()}
+    if not shared or ranks.world_size == 1:
+        return {name: scored.value for name, scored in found.items()}
+    return {
+        name: float(ranks.all_reduce_sum(torch.tensor(scored.value * scored.num_samples, device=ranks.device)))
+        / num_samples(dataset)
+        for name, scored in found.items()
+    }
 
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validation") -> float:
-    """Return the task's loss of a split, equal on all ranks (collective); the model is left in evaluation mode."""
+    """Return the task's mean loss over a split, equal on all ranks (collective); the model is left in evaluation mode.
+
+    It is the mean over batches of 256 samples, each weighed by its labels that count.
+    """
+    model.to(ranks.device).eval()
     dataset = task.split(split)
-    return float(task.loss(split_answers(model, dataset, ranks).cpu(), _targets(dataset)))
+    total = torch.zeros(2, dtype=torch.float64, device=ranks.device)
+    for outputs, targets in _answers(model, task, dataset, ranks, ranks.shard(torch.arange(num_samples(dataset)))):
+        labels = task.labels_of(targets)
+        weight = num_rows(outputs) if labels is None else num_counted(task, labels)
+        if weight:
+            total += total.new_tensor([weight * float(task.loss(outputs, targets)), weight])
+    whole, weights = ranks.all_reduce_sum(total).tolist()
+    return float(whole / weights)
 
 
-def _targets(dataset: Samples) -> Tensor:
-    places = torch.arange(num_samples(dataset))
-    return torch.cat([take(dataset, part)[1] for part in torch.split(places, EVALUATION_BATCH)])
+def _answers(
+    model: nn.Module, task: Task, dataset: Samples, ranks: Ranks, places: Tensor
+) -> Iterator[tuple[Tree, Tree]]:
+    """Yield outputs and targets batch by batch, on the CPU."""
+    for part in torch.split(places, EVALUATION_BATCH):
+        inputs, targets = task.batch(dataset, part)
+        yield moved(answer(model, moved(inputs, ranks.device)), "cpu"), targets
+
+
+def _is_by_sample(model: nn.Module, task: Task, dataset: Samples, ranks: Ranks, name: str) -> bool:
+    """Tell whether a metric scores each sample by itself, by what it says of the first two."""
+    if ranks.world_size == 1:
+        return False
+    first = torch.arange(min(2, num_samples(dataset)))
+    taker = scores_by(task.metrics[name], task, resamples=False)
+    for outputs, targets in _answers(model, task, dataset, ranks, first):
+        taker.update(outputs, targets)
+    return taker.scored().each is not None

@@ -17,12 +17,13 @@ from paretta.pipelines.loading.check_data import require_sound
 from paretta.pipelines.losses.class_scores import class_axis, counted, masked_mean, smoothing_term
 from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
 from paretta.pipelines.model.torch_private import has_bfloat16_instructions
-from paretta.pipelines.samples import num_samples, take
+from paretta.pipelines.samples import num_samples
 from paretta.pipelines.state.checkpoint import same_structure
 from paretta.pipelines.state.state_file import State
 from paretta.pipelines.stream import Passes, steps_of
 from paretta.pipelines.training.evaluate import scores
 from paretta.pipelines.training.optimizers import OptimizerName, Schedule, lr_factor, optimizer_for
+from paretta.pipelines.trees import Tree, answer, mapped, moved
 from paretta.pipelines.tweak import Tweak, TweakField
 from paretta.search_spaces.canonical import Json, digest
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
@@ -86,19 +87,19 @@ class Batch:
     """One rank's part of a global batch.
 
     Args:
-        inputs: [n, ...].
-        targets: [n, ...].
+        inputs: what the model is called with, a tree of [n, ...].
+        targets: what the loss is given beside the outputs, a tree of [n, ...].
         indices: [n], places in the train split; none where it is streamed.
         shares: what it weighs in the global batch.
     """
 
-    inputs: Tensor
-    targets: Tensor
+    inputs: Tree
+    targets: Tree
     indices: Tensor
     shares: Shares = field(default_factory=Shares)
 
 
-BatchLoss: TypeAlias = Callable[[Tensor, Batch], Tensor]
+BatchLoss: TypeAlias = Callable[[Tree, Batch], Tensor]
 
 
 def fit(
@@ -170,12 +171,13 @@ def task_loss(bench: Bench, settings: TrainSettings) -> BatchLoss:
     share, task = settings.label_smoothing, bench.task
     global_loss = GlobalLoss(task, bench.ranks)
 
-    def loss(outputs: Tensor, batch: Batch) -> Tensor:
+    def loss(outputs: Tree, batch: Batch) -> Tensor:
         hard = global_loss(outputs, batch.targets, batch.shares)
         if share == 0:
             return hard
-        axis = class_axis(task, outputs.shape, batch.targets, where="label_smoothing")
-        smooth = masked_mean(smoothing_term(outputs, axis), counted(task, batch.targets))
+        class_scores = task.scores_of(outputs)
+        axis = class_axis(task, class_scores.shape, batch.targets, where="label_smoothing")
+        smooth = masked_mean(smoothing_term(class_scores, axis), counted(task, batch.targets))
         return (1 - share) * hard + share * smooth * batch.shares.labels
 
     return loss
@@ -242,11 +244,11 @@ class _Job:
             return
         for places in self._global_batches(epoch):
             indices = ranks.shard(places)
-            inputs, targets = take(task.train, indices, "task.train")
+            inputs, targets = task.batch(task.train, indices, training=True, name="task.train")
             if epoch == 0:  # the first that meets every sample
-                require_sound(inputs, targets, task.example_input, indices.tolist(), "task.train")
+                require_sound(task, inputs, targets, indices.tolist(), "task.train")
             shares = Shares.of(task, ranks, targets, len(places))
-            yield Batch(inputs.to(ranks.device), targets.to(ranks.device), indices, shares)
+            yield Batch(moved(inputs, ranks.device), moved(targets, ranks.device), indices, shares)
 
     def _streamed(self, passes: Passes, epoch: int) -> Iterator[Batch]:
         ranks, like = self.bench.ranks, self.bench.task.example_input
@@ -279,8 +281,8 @@ class _Job:
         def evaluate() -> Tensor:
             with blaming(lambda: _named(batch), "training on it"):
                 with _autocast(ranks.device, settings):
-                    outputs = model(batch.inputs)
-                loss = self.loss(outputs.float(), batch)
+                    outputs = answer(model, batch.inputs)
+                loss = self.loss(mapped(_full_precision, outputs), batch)
             seen.append(loss.detach())
             whole = self._penalised(loss, model)
             optimizer.zero_grad()
@@ -338,6 +340,10 @@ class _Job:
         optimizer.load_state_dict(cast(dict[str, Any], state["optimizer"]))
         _log.info("%s goes on after epoch %d of %d", self.bench.stage, len(losses), self.settings.epochs)
         return _Done(list(losses), cast(float, state["first_loss"]))
+
+
+def _full_precision(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def _autocast(device: torch.device, settings: TrainSettings) -> AbstractContextManager[None]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench, derived_seed
 from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
-from paretta.pipelines.samples import Samples, num_samples, take
+from paretta.pipelines.samples import Samples, num_samples
+from paretta.pipelines.trees import answer, moved
 from paretta.pipelines.tweak import Tweak, TweakSettings
 from paretta.search_spaces.errors import Problem, WrongInput
 
@@ -50,7 +51,7 @@ class _Rehearsal(Tweak):
 
     def penalty(self, model: nn.Module) -> Tensor:
         ranks, mine = self.bench.ranks, self.bench.ranks.shard(self.places)
-        inputs, targets = take(self.source, mine)
+        inputs, targets = self.bench.task.batch(self.source, mine, training=True)
         shares = Shares.of(self.bench.task, ranks, targets, len(self.places))
-        outputs = model(inputs.to(ranks.device))
-        return self.settings.strength * self.loss(outputs, targets.to(ranks.device), shares)
+        outputs = answer(model, moved(inputs, ranks.device))
+        return self.settings.strength * self.loss(outputs, moved(targets, ranks.device), shares)

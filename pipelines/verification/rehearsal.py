@@ -17,10 +17,12 @@ from torch.utils.data import Subset, TensorDataset
 from paretta.pipelines.artifact import MODEL, session
 from paretta.pipelines.bench import Bench, seeded
 from paretta.pipelines.export.to_onnx import to_bytes
+from paretta.pipelines.measuring.artifact_answers import feeds_of
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.samples import Samples, num_samples, take
+from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.stage import Stage, noted, stages_of
 from paretta.pipelines.task import SPLITS, Task
+from paretta.pipelines.trees import answer, rows, tensors
 from paretta.search_spaces.canonical import Json, canonical_json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 from paretta.search_spaces.faults import blaming
@@ -41,25 +43,31 @@ def require_export(task: Task, *, where: str = "task") -> None:
         WrongInput: the model cannot be exported or run, or its file answers otherwise.
     """
     place = f"{where}.model"
-    inputs, _ = take(task.validation, torch.arange(2) % num_samples(task.validation), f"{where}.validation")
+    places = torch.arange(2) % num_samples(task.validation)
+    inputs, _ = task.batch(task.validation, places, name=f"{where}.validation")
     with seeded(0), TemporaryDirectory(prefix="paretta-") as scratch:
         path = Path(scratch) / MODEL
         with blaming(place, "exporting it to ONNX"):
             model = task.new_model().eval()
-            path.write_bytes(to_bytes(model, task.example_input))
+            path.write_bytes(to_bytes(model, task.example_input, task.free_axes))
         for size in (1, 2):
-            batch = inputs[:size]
+            batch = rows(inputs, slice(0, size))
             with blaming(place, f"answering a batch of {size}"), torch.no_grad():
-                expected = model(batch).double().numpy()
+                expected = [tensor.double().numpy() for tensor in tensors(answer(model, batch))]
             with blaming(place, f"running its exported file on a batch of {size}"):
                 opened = session(path)
-                (found, *_) = opened.run(None, {opened.get_inputs()[0].name: batch.numpy()})
-            found = np.asarray(found, dtype=np.float64)
-            allowed = _TOLERANCE * max(np.abs(expected[np.isfinite(expected)]), default=0.0) + 1e-6
-            if found.shape != expected.shape or not np.allclose(found, expected, 0, allowed, equal_nan=True):
-                rule = f"its exported file must answer a batch of {size} as it does"
-                mend = "let the model keep no count, draw nothing at random and not branch on values in evaluation mode"
-                raise WrongInput(Problem(place, rule, _gap(found, expected), mend))
+                names = [given.name for given in opened.get_inputs()]
+                answers = opened.run(None, dict(feeds_of(batch, names)))
+            for right, found in zip(expected, answers, strict=True):
+                _require_alike(right, np.asarray(found, dtype=np.float64), size, place)
+
+
+def _require_alike(expected: _Answers, found: _Answers, size: int, place: str) -> None:
+    allowed = _TOLERANCE * max(np.abs(expected[np.isfinite(expected)]), default=0.0) + 1e-6
+    if found.shape != expected.shape or not np.allclose(found, expected, 0, allowed, equal_nan=True):
+        rule = f"its exported file must answer a batch of {size} as it does"
+        mend = "let the model keep no count, draw nothing at random and not branch on values in evaluation mode"
+        raise WrongInput(Problem(place, rule, _gap(found, expected), mend))
 
 
 def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[str], None]) -> tuple[str, ...]:
@@ -99,7 +107,7 @@ def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[s
                 continue
             raise
         with blaming(f"{where}, {' and '.join(s.kind for s in stages[split:])}", "exporting the model after it"):
-            to_bytes(model, task.example_input)
+            to_bytes(model, task.example_input, task.free_axes)
     return tuple(told)
 
 
@@ -162,7 +170,8 @@ def _carried(model: nn.Module, stages: Sequence[Stage], bench: Bench, where: str
 
 def _few(task: Task) -> Task:
     train, validation, test = (_first(task.split(name)) for name in SPLITS)
-    return replace(task, stream=None, train=train, validation=validation, test=test)
+    calibration = None if task.calibration is None else _first(task.calibration)
+    return replace(task, stream=None, train=train, validation=validation, test=test, calibration=calibration)
 
 
 def _first(dataset: Samples) -> Samples:

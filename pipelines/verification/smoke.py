@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretta.pipelines.artifact import MODEL, SAMPLE, session
+from paretta.pipelines.feeds import load_feeds
 from paretta.search_spaces.errors import DamagedArtifact, first_line
 
 _TYPES = {"float": "float32", "double": "float64"}
@@ -25,21 +26,23 @@ def require_answer(folder: Path) -> None:
     path = folder / MODEL
     try:
         opened = session(path)
-        inputs = {given.name: _input(folder, given.type, given.shape) for given in opened.get_inputs()}
+        stored = load_feeds(folder / SAMPLE) if (folder / SAMPLE).is_file() else {}
+        inputs = {given.name: _input(stored.get(given.name), given.type, given.shape) for given in opened.get_inputs()}
         answers = opened.run(None, inputs)
     except REFUSALS as error:
         raise DamagedArtifact(f"{path}: expected a model that runs, found {first_line(error)}") from None
     for answer in answers:
         if np.isnan(answer).any() or np.isposinf(answer).any() or np.isneginf(answer).all():
-            kind = "a stored sample" if (folder / SAMPLE).is_file() else "noise"
+            kind = "a stored sample" if stored else "noise"
             raise DamagedArtifact(f"{path}: expected a finite answer to {kind}, found one that is not")
 
 
-def _input(folder: Path, tensor_type: str, shape: Sequence[int | str | None]) -> NDArray[np.generic]:
+def _input(
+    sample: NDArray[np.generic] | None, tensor_type: str, shape: Sequence[int | str | None]
+) -> NDArray[np.generic]:
     element = tensor_type.removeprefix("tensor(").removesuffix(")")
     dtype = np.dtype(_TYPES.get(element, element))
-    if (folder / SAMPLE).is_file():
-        sample: NDArray[np.generic] = np.load(folder / SAMPLE, allow_pickle=False)
+    if sample is not None:
         return sample.astype(dtype, copy=False)
     sizes = [size if isinstance(size, int) else 1 for size in shape]
     if np.issubdtype(dtype, np.floating):

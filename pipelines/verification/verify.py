@@ -9,14 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal, TypeAlias, cast
 
-import numpy as np
-import torch
-
 from paretta.pipelines.artifact import MANIFEST, READINGS, read_readings, require_regular
+from paretta.pipelines.feeds import load_feeds, save_feeds
 from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.losses.metric_scores import scores_by
+from paretta.pipelines.measuring.artifact_answers import RUN_BATCH, answers_like, feeds_of
 from paretta.pipelines.meter import Meter
-from paretta.pipelines.samples import batches
-from paretta.pipelines.task import SPLITS, Split, Task
+from paretta.pipelines.samples import places
+from paretta.pipelines.task import Split, Task
+from paretta.pipelines.trees import Tree, tensors
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import DamagedArtifact, TrialFailed, first_line
 from paretta.search_spaces.objectives.reading import Reading
@@ -24,6 +25,7 @@ from paretta.search_spaces.registry import METERS
 
 WITNESS: Final = Path(__file__).with_name("isolated_check.py")
 TIMEOUT_S: Final = 600.0
+GROUP_BYTES: Final = 2**28  # of inputs that lie on the disk at a time
 _TEST: Final = "test_"
 FindingStatus: TypeAlias = Literal["confirmed", "mismatch", "not checked"]
 
@@ -72,8 +74,7 @@ def verify_claims(
         claims, unreadable = _claims(folder)
         strange = None if task is None else _strange_data(folder, task)
         judge = None if strange else task
-        splits = _splits(claims, judge)
-        report = _look(folder.absolute(), judge, splits, Path(scratch))
+        report = _look(folder.absolute(), [], Path(scratch))
         if faults := cast(list[str], report["faults"]):
             return (Finding("manifest", "mismatch", "; ".join(faults)),)
         findings = [Finding("manifest", "confirmed", "every file is what its manifest says")]
@@ -85,7 +86,7 @@ def verify_claims(
                 findings.append(_compared(name, claim, found, 0.0))
             elif judge is not None and name.removeprefix(_TEST) in judge.metrics:
                 metric, split = name.removeprefix(_TEST), _split(name)
-                found = _judged(judge, metric, split, Path(scratch))
+                found = _judged(folder.absolute(), judge, metric, split, Path(scratch))
                 findings.append(_compared(name, claim, found, _tolerance(claim, elsewhere)))
             else:
                 findings.append(Finding(name, "not checked", strange or _reason(name, judge, without)))
@@ -120,24 +121,13 @@ def _strange_data(folder: Path, task: Task) -> str | None:
     return None if written == here else f"the task's data here is {here}, the artifact's was {written}"
 
 
-def _splits(claims: Mapping[str, Reading], task: Task | None) -> tuple[Split, ...]:
-    wanted = {_split(name) for name in claims if task is not None and name.removeprefix(_TEST) in task.metrics}
-    return tuple(split for split in SPLITS if split in wanted)
-
-
 def _split(name: str) -> Split:
     return "test" if name.startswith(_TEST) else "validation"
 
 
-def _look(folder: Path, task: Task | None, splits: Sequence[Split], scratch: Path) -> Mapping[str, Json]:
-    runs: list[Json] = []
-    for split in splits:
-        assert task is not None
-        inputs = torch.cat([inputs for inputs, _ in batches(task.split(split))]).numpy()
-        np.save(scratch / f"{split}.npy", inputs, allow_pickle=False)
-        runs.append({"inputs": str(scratch / f"{split}.npy"), "outputs": str(_answers(scratch, split))})
+def _look(folder: Path, runs: Sequence[Mapping[str, str]], scratch: Path) -> Mapping[str, Json]:
     request, report = scratch / "request.json", scratch / "report.json"
-    request.write_text(json.dumps({"folder": str(folder), "runs": runs, "report": str(report)}), encoding="utf-8")
+    request.write_text(json.dumps({"folder": str(folder), "runs": [*runs], "report": str(report)}), encoding="utf-8")
     command = [sys.executable, "-I", str(WITNESS), str(request)]
     try:
         # our own interpreter and script; nothing of the command comes from outside
@@ -153,14 +143,24 @@ def _look(folder: Path, task: Task | None, splits: Sequence[Split], scratch: Pat
     return found
 
 
-def _answers(scratch: Path, split: Split) -> Path:
-    return scratch / f"{split}-outputs.npy"
-
-
-def _judged(task: Task, metric: str, split: Split, scratch: Path) -> float:
-    outputs = torch.from_numpy(np.load(_answers(scratch, split), allow_pickle=False))
-    targets = torch.cat([targets for _, targets in batches(task.split(split))])
-    return float(task.metrics[metric].scores(outputs, targets).mean())
+def _judged(folder: Path, task: Task, metric: str, split: Split, scratch: Path) -> float:
+    """Let the isolated process answer the split a few batches at a time, and the task's metric judge the answers."""
+    taker = scores_by(task.metrics[metric], task, resamples=False)
+    waiting: list[tuple[Path, Tree]] = []
+    for number, part in enumerate(parts := list(places(task.split(split), RUN_BATCH)), start=1):
+        inputs, targets = task.batch(task.split(split), part)
+        file = scratch / f"{number}.npz"
+        given = tensors(inputs)  # in the file's order, which its names are not needed for
+        save_feeds(file, feeds_of(inputs, [str(place) for place, _ in enumerate(given)]))
+        waiting.append((file, targets))
+        if number == len(parts) or sum(file.stat().st_size for file, _ in waiting) > GROUP_BYTES:
+            _look(folder, [{"inputs": str(file), "outputs": f"{file}.out"} for file, _ in waiting], scratch)
+            for done, told in waiting:
+                taker.update(answers_like(task, load_feeds(Path(f"{done}.out")).values()), told)
+                done.unlink()
+                Path(f"{done}.out").unlink()
+            waiting.clear()
+    return taker.scored().value
 
 
 def _tolerance(claim: Reading, elsewhere: bool) -> float:

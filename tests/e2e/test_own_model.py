@@ -92,7 +92,7 @@ def test_what_is_pulled_is_what_was_measured(folder: Path, launched: str) -> Non
         "model.onnx",
         "plan.yaml",
         "readings.json",
-        "sample.npy",
+        "sample.npz",
     ]
     readings = json.loads((pulled / "readings.json").read_text())
     assert readings["size"]["value"] == (pulled / "model.onnx").stat().st_size
@@ -204,8 +204,10 @@ def test_no_secret_of_the_environment_was_written_or_said(folder: Path, launched
 
 
 def _validation() -> tuple[np.ndarray, np.ndarray]:
-    from paretta.pipelines.loading.load_task import load_task
-    from paretta.pipelines.samples import batches
+    import torch
 
-    ((inputs, targets),) = batches(load_task("./mytask.py:make", {}, EXAMPLE).validation)
+    from paretta.pipelines.loading.load_task import load_task
+
+    task = load_task("./mytask.py:make", {}, EXAMPLE)
+    inputs, targets = task.batch(task.validation, torch.arange(len(task.validation)))
     return inputs.numpy(), targets.numpy()

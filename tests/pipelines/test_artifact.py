@@ -70,9 +70,9 @@ def test_a_sample_lies_beside_the_model_and_is_proved_like_it(tmp_path: Path) ->
     folder = tmp_path / "a"
     artifact.write(folder, model_bytes(), plan=PLAN, seed=7, data_digest="tensors:abc", sample=b"one input")
     artifact.record(folder, READINGS)
-    assert (folder / "sample.npy").read_bytes() == b"one input"
-    assert artifact.open_artifact(folder).digests["sample.npy"] == hashlib.sha256(b"one input").hexdigest()
-    (folder / "sample.npy").write_bytes(b"another input")
+    assert (folder / "sample.npz").read_bytes() == b"one input"
+    assert artifact.open_artifact(folder).digests["sample.npz"] == hashlib.sha256(b"one input").hexdigest()
+    (folder / "sample.npz").write_bytes(b"another input")
     with pytest.raises(DamagedArtifact, match=r"sample\.npy: expected sha256"):
         artifact.verify_files(folder)
 

@@ -12,8 +12,9 @@ from torch.utils.data import Subset, TensorDataset
 
 from paretta.pipelines.artifact import open_artifact, verify_files
 from paretta.pipelines.bench import TrainingProgress
+from paretta.pipelines.feeds import load_feeds
 from paretta.pipelines.loading.digests import data_digest
-from paretta.pipelines.meter import answers
+from paretta.pipelines.measuring.artifact_answers import artifact_answers
 from paretta.pipelines.outcome import RunOutcome
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.reuse.prefixes import baseline_key
@@ -57,7 +58,7 @@ def test_a_plan_becomes_an_artifact_with_its_costs(task: Task, tmp_path: Path) -
     assert (delivered.plan, delivered.seed) == (Plan(BASELINE, SMALLER), 3)
     assert delivered.data_digest == data_digest(task)
     assert isinstance(task.validation, TensorDataset)
-    assert np.array_equal(np.load(tmp_path / "a" / "sample.npy"), task.validation.tensors[0][:1].numpy())
+    assert np.array_equal(load_feeds(tmp_path / "a" / "sample.npz")["input"], task.validation.tensors[0][:1].numpy())
     assert verify_files(tmp_path / "a")["layers"] == {
         name: facts.to_document() for name, facts in outcome.layers.items()
     }
@@ -142,7 +143,8 @@ def test_the_answers_are_those_of_the_trained_model(task: Task, tmp_path: Path) 
     images = task.test.tensors[0]
     with torch.no_grad():
         expected = model.eval()(images).numpy()
-    assert np.allclose(answers(tmp_path / "a", images.numpy()), expected, atol=1e-4)
+    found = torch.cat([outputs for outputs, _ in artifact_answers(tmp_path / "a", task, "test")])
+    assert np.allclose(found.numpy(), expected, atol=1e-4)
 
 
 def test_the_baseline_s_name_follows_what_it_is_made_of(task: Task) -> None:

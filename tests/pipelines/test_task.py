@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from paretta.pipelines.loading.check_task import check_task
 from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.loading.load_task import load_task
-from paretta.pipelines.samples import batches, take
+from paretta.pipelines.samples import places, take
 from paretta.pipelines.task import Metric, Task
 from paretta.pipelines.tasks.digits import correct, make
 from paretta.search_spaces.errors import WrongInput
@@ -262,8 +262,8 @@ def test_all_kinds_of_dataset_give_the_same_batch(task: Task) -> None:
         assert torch.equal(found[1], labels)
 
 
-def test_batches_cover_the_split_in_order(task: Task) -> None:
-    labels = torch.cat([targets for _, targets in batches(task.validation, 50)])
+def test_places_cover_the_split_in_order(task: Task) -> None:
+    labels = torch.cat([task.batch(task.validation, part)[1] for part in places(task.validation, 50)])
     assert torch.equal(labels, task.validation.tensors[1])
 
 

@@ -7,13 +7,12 @@ from typing import Final, get_args
 
 import numpy as np
 import pytest
-import torch
 
 from paretta.pipelines.bench import seeded
 from paretta.pipelines.export.to_onnx import to_onnx
+from paretta.pipelines.measuring.artifact_answers import first_feeds, judged
 from paretta.pipelines.measuring.served_meter import ServedMeter
-from paretta.pipelines.meter import Meter, MeterBench, answers, meter_of
-from paretta.pipelines.samples import num_samples, take
+from paretta.pipelines.meter import Meter, MeterBench, meter_of
 from paretta.pipelines.stage import Shape
 from paretta.pipelines.task import Task
 from paretta.pipelines.tasks.digits import make as digits
@@ -76,7 +75,7 @@ class MeterContract:
         assert meter_of(document, measured_task().metrics) == meter
 
     def test_more_inputs_than_samples_are_no_problem(self, meter: Meter, artifact: Path) -> None:
-        bench = MeterBench(artifact, np.zeros((1, 1, 8, 8), np.float32))
+        bench = MeterBench(artifact, {"input": np.zeros((1, 1, 8, 8), np.float32)})
         served = meter.model_copy(update={"batch_size": 4}) if isinstance(meter, ServedMeter) else meter
         reading = served.read(artifact, bench)
         assert reading.value is not None or reading.reason
@@ -99,5 +98,7 @@ def _model_bytes() -> bytes:
 def read(meter: Meter, artifact: Path) -> Reading:
     """Return a reading on the validation split, with the artifact as its own baseline."""
     task = measured_task()
-    inputs, targets = (part.numpy() for part in take(task.validation, torch.arange(num_samples(task.validation))))
-    return meter.read(artifact, MeterBench(artifact, inputs, answers(artifact, inputs), targets, task.metrics, FACTS))
+    feeds = first_feeds(artifact, task, "validation")
+    return meter.read(
+        artifact, MeterBench(artifact, feeds, judged(artifact, task, "validation", [*task.metrics]), FACTS)
+    )

@@ -36,7 +36,8 @@ def toy_task() -> Task:
 
 def images() -> Tensor:
     """Return 32 images of the validation split, [32, 1, 8, 8]."""
-    return take(toy_task().validation, torch.arange(32))[0]
+    found: Tensor = take(toy_task().validation, torch.arange(32))[0]
+    return found
 
 
 def applied(stage: Stage, ranks: Ranks) -> tuple[nn.Module, Tensor]:

@@ -4,9 +4,8 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
-from quantized_models import chain, images, quantized, residual
+from quantized_models import chain, images, quantized, residual, task_of
 from torch import nn
-from torch.utils.data import TensorDataset
 
 from paretta.pipelines.export import stored_layers
 from paretta.pipelines.export.agreement import checked_bytes, require_same_answers
@@ -14,14 +13,10 @@ from paretta.pipelines.export.to_onnx import to_bytes
 from paretta.search_spaces.errors import TrialFailed
 
 
-def data(inputs: torch.Tensor) -> TensorDataset:
-    return TensorDataset(inputs, torch.zeros(len(inputs)))
-
-
 def test_what_agrees_is_returned_as_exported() -> None:
     inputs = images(64)
     for model in (quantized(chain(), inputs, 4), quantized(residual(), inputs, 8, activation_bits=32)):
-        assert checked_bytes(model, inputs[:1], data(inputs)) == to_bytes(model, inputs[:1])
+        assert checked_bytes(model, task_of(inputs)) == to_bytes(model, inputs[:1])
 
 
 def test_a_file_of_another_model_is_refused() -> None:
@@ -30,7 +25,7 @@ def test_a_file_of_another_model_is_refused() -> None:
     largest = max(exported.graph.initializer, key=lambda item: len(item.raw_data))
     largest.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(largest) * 1.01, largest.name))
     with pytest.raises(TrialFailed, match=r"does not answer as the trained one: its answers differ by 0\.0"):
-        require_same_answers(exported.SerializeToString(), chain(), inputs[:1], data(inputs))
+        require_same_answers(exported.SerializeToString(), chain(), task_of(inputs))
 
 
 @pytest.mark.parametrize("damaged", [8, 10])
@@ -51,7 +46,7 @@ def test_the_first_layer_that_differs_is_named(damaged: int, monkeypatch: pytest
 
     monkeypatch.setattr(stored_layers, "_bias_codes", wrong)
     with pytest.raises(TrialFailed, match=f"the first layer that differs is '{damaged}'"):
-        checked_bytes(model, inputs[:1], data(inputs))
+        checked_bytes(model, task_of(inputs))
 
 
 def test_a_float_layer_before_a_folded_norm_is_named_by_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,12 +54,12 @@ def test_a_float_layer_before_a_folded_norm_is_named_by_the_norm(monkeypatch: py
 
     monkeypatch.setattr("paretta.pipelines.quantization.layer_graph._fold", lambda _layer, _norm: True)
     with pytest.raises(TrialFailed, match="the first layer that differs is 'norm0'"):
-        checked_bytes(model, inputs[:1], data(inputs))
+        checked_bytes(model, task_of(inputs))
 
 
 def test_a_graph_that_the_runtime_refuses_is_a_failure() -> None:
     with pytest.raises(TrialFailed, match="ONNX Runtime refuses the exported model: "):
-        require_same_answers(b"not a model", chain(), images(1), data(images(8)))
+        require_same_answers(b"not a model", chain(), task_of(images(8)))
 
 
 class Reading(nn.Module):
@@ -86,4 +81,4 @@ def test_what_a_model_reads_of_a_quantised_layer_is_there_in_its_file(bits: int,
     torch.manual_seed(1)
     tokens = torch.randint(0, 20, (32, 5))
     model = quantized(Reading(), tokens, bits, activation_bits=activation_bits)
-    checked_bytes(model, tokens[:1], data(tokens))
+    checked_bytes(model, task_of(tokens))

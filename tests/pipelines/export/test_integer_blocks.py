@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
-from quantized_models import images, quantized
+from quantized_models import images, quantized, task_of
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
@@ -19,10 +19,6 @@ from paretta.pipelines.reuse.model_snapshot import restored, snapshot
 
 CONVERSIONS = {"QuantizeLinear", "DequantizeLinear"}
 SHAPING = {"Reshape", "Transpose", "MaxPool"}
-
-
-def data(inputs: Tensor) -> torch.utils.data.TensorDataset:
-    return torch.utils.data.TensorDataset(inputs, torch.zeros(len(inputs)))
 
 
 def optimised(model: bytes, folder: Path) -> onnx.GraphProto:
@@ -134,7 +130,7 @@ def test_only_named_operators_compute_in_floats(name: str, tmp_path: Path) -> No
     reference = make().eval()
     expected = reference(inputs).detach()
     model = quantized(reference, inputs, 8)
-    exported = checked_bytes(model, inputs[:1], data(inputs))
+    exported = checked_bytes(model, task_of(inputs))
     counts = Counter(node.op_type for node in optimised(exported, tmp_path).node)
     conversions = sum(counts.pop(kind, 0) for kind in CONVERSIONS)
     # at the input, at the output, around what is in floats, and of its weights, which the runtime may round by itself
@@ -151,7 +147,7 @@ def test_a_linear_layer_that_floats_read_after_an_activation_runs_in_integers(tm
     layers = [nn.Flatten(), nn.Linear(144, 16), nn.ReLU(), nn.BatchNorm1d(16), nn.Linear(16, 10)]
     model = nn.Sequential(*layers)
     model(inputs)
-    exported = checked_bytes(quantized(model, inputs, 8), inputs[:1], data(inputs))
+    exported = checked_bytes(quantized(model, inputs, 8), task_of(inputs))
     counts = Counter(node.op_type for node in optimised(exported, tmp_path).node)
     assert (counts["QGemm"], counts["FusedGemm"], counts["Gemm"], counts["BatchNormalization"]) == (2, 0, 0, 1)
 
@@ -194,7 +190,7 @@ def test_a_large_bias_beside_tiny_weights_is_exact_enough(gain: float) -> None:
         model[1].weight[2], model[1].bias[2] = gain, 4.0
         model(inputs)
     expected = model.eval()(inputs).detach()
-    exported = checked_bytes(quantized(model, inputs, 8), inputs[:1], data(inputs))
+    exported = checked_bytes(quantized(model, inputs, 8), task_of(inputs))
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     found = session.run(None, {"input": inputs.numpy()})[0]
     assert np.abs(found - expected.numpy()).max() < 0.02 * float(expected.abs().max())
@@ -213,13 +209,13 @@ def test_steps_follow_a_bias_that_training_moves() -> None:
     steps = 3.0 / (quantizer.steps().detach() * model[0].input_quantizer.scale).double()
     assert float(steps.max()) < 2**30
     assert not weight_codes(model[0]).any(), "weights that small are nothing beside the bias"
-    checked_bytes(model, inputs[:1], data(inputs))
+    checked_bytes(model, task_of(inputs))
 
 
 def test_rows_are_looked_up_by_32_bit_places() -> None:
     torch.manual_seed(0)
     places = torch.randint(0, 20, (64, 5), dtype=torch.int32)
     model = quantized(nn.Sequential(nn.Embedding(20, 8), nn.Flatten(), nn.Linear(40, 3)), places, 8)
-    exported = checked_bytes(model, places[:1], data(places))
+    exported = checked_bytes(model, task_of(places))
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].type == "tensor(int32)"

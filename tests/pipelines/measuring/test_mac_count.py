@@ -51,7 +51,7 @@ ATTENTION_MACS = (
 
 def written(folder: Path, model: nn.Module, example: Tensor) -> tuple[Path, MeterBench]:
     (folder / "model.onnx").write_bytes(to_bytes(model, example))
-    return folder, MeterBench(None, example.numpy())
+    return folder, MeterBench(None, {"input": example.numpy()})
 
 
 def test_a_perceptron_by_hand(tmp_path: Path) -> None:
@@ -102,6 +102,6 @@ def test_what_cannot_be_counted_is_not_measured(
     model = helper.make_model(helper.make_graph([node], "g", [x], [y]))
     (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
     for meter in (Macs(), Bops()):
-        reading = meter.read(tmp_path, MeterBench(None, np.zeros((1, 2), np.float32)))
+        reading = meter.read(tmp_path, MeterBench(None, {"input": np.zeros((1, 2), np.float32)}))
         assert reading.value is None
         assert told in str(reading.reason)

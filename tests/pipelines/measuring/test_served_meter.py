@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
+from paretta.pipelines.feeds import save_feeds
 from paretta.pipelines.measuring import served_meter as serving
 from paretta.pipelines.measuring.cold_start import memory_bytes
 from paretta.pipelines.measuring.ort_session import bound_call, open_call
@@ -40,14 +41,14 @@ def product(folder: Path, width: int) -> Path:
 
 
 def bench(width: int = SMALL, **facts: float) -> MeterBench:
-    return MeterBench(None, np.ones((3, width), np.float32), facts=facts)
+    return MeterBench(None, {"x": np.ones((3, width), np.float32)}, facts=facts)
 
 
 def test_peak_memory_is_the_process_s_own_high_water_mark(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", bench().inputs)
+    save_feeds(tmp_path / "x.npz", bench().inputs)
     command = [sys.executable, "-m", "paretta.pipelines.measuring.cold_start", product(tmp_path, SMALL) / "model.onnx"]
     with subprocess.Popen(
-        [*command, tmp_path / "x.npy", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, tmp_path / "x.npz", "1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
@@ -101,14 +102,14 @@ def test_without_the_device_nothing_is_measured(meter: type[ServedMeter], tmp_pa
 def test_a_bound_call_computes_what_a_plain_one_does(tmp_path: Path) -> None:
     session = InferenceSession(product(tmp_path, SMALL) / "model.onnx", providers=["CPUExecutionProvider"])
     batch = np.random.default_rng(0).normal(size=(3, SMALL)).astype(np.float32)
-    bound = bound_call(session, batch, "cpu")()
+    bound = bound_call(session, {"x": batch}, "cpu")()
     assert np.array_equal(bound.copy_outputs_to_cpu()[0], batch)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_call_answers_the_batch(threads: int, tmp_path: Path) -> None:
     batch = np.ones((5, SMALL), np.float32)
-    (answer,) = open_call(product(tmp_path, SMALL) / "model.onnx", batch, threads=threads)()  # type: ignore[misc]
+    (answer,) = open_call(product(tmp_path, SMALL) / "model.onnx", {"x": batch}, threads=threads)()  # type: ignore[misc]
     assert np.array_equal(answer, batch)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-import numpy as np
 import pytest
 import torch
 
 from paretta.pipelines.artifact import write
 from paretta.pipelines.export.to_onnx import to_onnx
+from paretta.pipelines.losses.metric_scores import scores_by
 from paretta.pipelines.measuring.measure import measure, measure_together
 from paretta.pipelines.meter import MeterBench, meter_of
 from paretta.pipelines.meters.latency import Latency
@@ -92,7 +92,11 @@ def test_all_meters_are_read_from_the_files(task: Task, folders: tuple[Path, Pat
     assert found["latency"].details["float_layers"] == "conv1"
     assert found["accuracy"].value == pytest.approx(found["whole"].value)
     assert found["accuracy"].low < found["accuracy"].value < found["accuracy"].high
-    assert (found["whole"].low, found["whole"].num_samples) == (None, len(task.validation))
+    whole = found["whole"]
+    assert whole.num_samples == len(task.validation)
+    assert whole.low is not None
+    assert whole.high is not None
+    assert whole.low < whole.value < whole.high, "a bootstrap over samples"
     assert found["broken"].value is None
     assert "not finite" in str(found["broken"].reason)
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
@@ -110,8 +114,9 @@ def test_what_the_run_told_reaches_the_meters(task: Task, folders: tuple[Path, P
 
 
 def test_a_metric_is_computed_on_what_the_artifact_answers(task: Task) -> None:
-    outputs, targets = np.eye(10, dtype=np.float32), np.array([0, 1, 2, 3, 4, 5, 6, 7, 0, 0])
-    bench = MeterBench(None, outputs, outputs, targets, task.metrics)
+    taker = scores_by(task.metrics["accuracy"], task)
+    taker.update(torch.eye(10), torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 0, 0]))
+    bench = MeterBench(None, {}, {"accuracy": taker.scored()})
     reading = MetricMeter(name="accuracy").read(Path(), bench)
     assert (reading.value, reading.num_samples) == (0.8, 10)
 
@@ -131,7 +136,7 @@ def test_several_artifacts_are_timed_in_the_same_rounds(task: Task, folders: tup
 
 
 def test_without_a_baseline_latency_is_not_measured() -> None:
-    reading = Latency().read(Path(), MeterBench(None, np.zeros((1, 1), np.float32)))
+    reading = Latency().read(Path(), MeterBench(None, {}))
     assert reading.value is None
     assert "no baseline" in str(reading.reason)
 

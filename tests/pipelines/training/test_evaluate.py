@@ -3,11 +3,9 @@
 from dataclasses import replace
 
 import pytest
-import torch
 
 from paretta.pipelines.bench import Bench, TrainingProgress, seeded
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.samples import batches
 from paretta.pipelines.tasks.digits import make
 from paretta.pipelines.training.evaluate import scores
 from paretta.pipelines.training.train import TrainSettings, fit
@@ -20,7 +18,8 @@ def test_scores_are_the_metrics_means_and_leave_the_mode() -> None:
     found = scores(model, task, Ranks.alone())
     assert model.training
     model.eval()
-    right = torch.cat([model(inputs).argmax(1) == targets for inputs, targets in batches(task.validation)])
+    images, labels = task.validation.tensors
+    right = model(images).argmax(1) == labels
     assert found == {"accuracy": pytest.approx(float(right.double().mean()))}
 
 

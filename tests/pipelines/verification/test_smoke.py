@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from paretta.pipelines.feeds import save_feeds
 from paretta.pipelines.verification.smoke import require_answer
 from paretta.search_spaces.errors import DamagedArtifact
 
@@ -49,7 +50,7 @@ def test_the_answer_to_the_stored_sample_decides(
 ) -> None:
     _write(tmp_path / "model.onnx", operator, ["x"])
     if sample is not None:
-        np.save(tmp_path / "sample.npy", np.array([sample]))
+        save_feeds(tmp_path / "sample.npz", {"x": np.array([sample])})
     with pytest.raises(DamagedArtifact, match="finite answer") if refused else nullcontext():
         require_answer(tmp_path)
 

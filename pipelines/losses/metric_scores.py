@@ -1,0 +1,136 @@
+"""How good a split's answers are by a metric, told batch by batch, with an interval."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from paretta.pipelines.task import Metric, Task
+from paretta.pipelines.trees import Tree, joined, mapped, num_rows, rows
+from paretta.search_spaces.errors import Problem, WrongInput
+
+_RESAMPLES = 100  # of a bootstrap over samples
+_COPIES = 40  # of a metric that is updated, each with its own resample of the samples
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a metric says of a split.
+
+    Args:
+        value: the score; the mean where there is one for each sample.
+        num_samples: how many samples it is of.
+        each: the score of each sample, [n]; None where the metric gives one number for all.
+        resampled: the scores of resampled splits, [r], whose spread is the bootstrap's; empty where not asked for.
+    """
+
+    value: float
+    num_samples: int
+    each: NDArray[np.float64] | None
+    resampled: NDArray[np.float64]
+
+
+class MetricScores(ABC):
+    """Takes the answers to one split batch by batch; made by `scores_by`."""
+
+    num_samples = 0
+
+    def update(self, outputs: Tree, targets: Tree) -> None:
+        """Take a batch of answers and targets, on the CPU; the metric is given copies, which it may change."""
+        self.num_samples += num_rows(outputs)
+        self._take(outputs, targets)
+
+    @abstractmethod
+    def scored(self) -> Scored:
+        """Return what the metric says of all batches."""
+
+    @abstractmethod
+    def _take(self, outputs: Tree, targets: Tree) -> None: ...
+
+
+def scores_by(metric: Metric, task: Task, *, resamples: bool = True) -> MetricScores:
+    """Return what takes a split's batches for `metric`; `resamples` says whether an interval is wanted."""
+    if hasattr(metric.score, "update") and hasattr(metric.score, "compute"):
+        return _Updated(metric, task, _COPIES if resamples else 0)
+    return _Called(metric, _RESAMPLES if resamples else 0)
+
+
+class _Called(MetricScores):
+    """A function of outputs and targets: one score a sample, added up; or one number, of all answers kept."""
+
+    def __init__(self, metric: Metric, num_resamples: int) -> None:
+        self._metric, self._num_resamples = metric, num_resamples
+        self._each: list[Tensor] = []
+        self._kept: list[tuple[Tree, Tree]] = []
+
+    def _take(self, outputs: Tree, targets: Tree) -> None:
+        scores = self._metric.scores(outputs, targets)
+        if (scores.dim() == 1 and self._kept) or (scores.dim() == 0 and self._each):
+            raise WrongInput(Problem("scores", "must be one for each sample in every batch, or one number in every"))
+        if scores.dim() == 1:
+            self._each.append(scores)
+        else:
+            self._kept.append((outputs, targets))
+
+    def scored(self) -> Scored:
+        if self._each:
+            each = torch.cat(self._each).numpy()
+            return Scored(float(each.mean()), len(each), each, np.empty(0))
+        outputs, targets = (joined(parts) for parts in zip(*self._kept, strict=True))
+        rng, count = np.random.default_rng(0), self._num_resamples if self.num_samples > 1 else 0
+        drawn = [torch.from_numpy(rng.integers(self.num_samples, size=self.num_samples)) for _ in range(count)]
+        resampled = [float(self._metric.scores(rows(outputs, index), rows(targets, index))) for index in drawn]
+        return Scored(float(self._metric.scores(outputs, targets)), self.num_samples, None, np.array(resampled))
+
+
+class _Updated(MetricScores):
+    """A metric with a state, such as one of torchmetrics; its interval is a Poisson bootstrap over samples.
+
+    Each of the copies sees every sample as often as a Poisson variable of mean 1 says (Chamandy et al., 2012), so that
+    no answer is kept.
+    """
+
+    def __init__(self, metric: Metric, task: Task, num_copies: int) -> None:
+        self._arguments = metric.arguments or (lambda outputs, targets: _default_arguments(task, outputs, targets))
+        self._checked = metric.checked
+        self._metric = cast(Any, deepcopy(metric.score))
+        self._metric.reset()
+        self._copies: list[Any] = [deepcopy(self._metric) for _ in range(num_copies)]
+        self._rng = np.random.default_rng(0)
+
+    def _take(self, outputs: Tree, targets: Tree) -> None:
+        count, arguments = num_rows(outputs), tuple(self._arguments(outputs, targets))
+        self._metric.update(*_copied(arguments))
+        for copy in self._copies:
+            index = np.repeat(np.arange(count), self._rng.poisson(size=count))
+            if len(index):
+                copy.update(*_resampled(arguments, index))
+
+    def scored(self) -> Scored:
+        resampled = [float(copy.compute()) for copy in self._copies]
+        value = self._checked(torch.as_tensor(self._metric.compute()).double())
+        return Scored(float(value), self.num_samples, None, np.array(resampled))
+
+
+def _default_arguments(task: Task, outputs: Tree, targets: Tree) -> tuple[Tree, Tree]:
+    labels = task.labels_of(targets)
+    return task.scores_of(outputs), targets if labels is None else labels
+
+
+def _resampled(arguments: Sequence[Tree], index: NDArray[np.intp]) -> tuple[Tree, ...]:
+    """Return the same arguments of resampled samples: rows of tensors, items of lists."""
+    places = torch.from_numpy(index)
+    return tuple(
+        [argument[at] for at in index] if isinstance(argument, list) else rows(argument, places)
+        for argument in arguments
+    )
+
+
+def _copied(tree: Tree) -> Tree:
+    return mapped(lambda tensor: tensor.detach().clone(), tree)

@@ -1,0 +1,104 @@
+"""What a delivered file answers to a split, batch by batch, in the form in which the model answers."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from paretta.pipelines.artifact import MODEL, session
+from paretta.pipelines.feeds import Feeds
+from paretta.pipelines.losses.metric_scores import MetricScores, Scored, scores_by
+from paretta.pipelines.samples import num_samples, places
+from paretta.pipelines.task import Split, Task
+from paretta.pipelines.trees import Tree, answer, mapped, output_names, tensors
+from paretta.search_spaces.errors import TrialFailed, WrongInput, first_line
+
+RUN_BATCH = 256
+
+
+def judged(artifact: Path, task: Task, split: Split, names: Sequence[str]) -> dict[str, Scored | str]:
+    """Return what the metrics called `names` say of the artifact's answers in ONNX Runtime to a split.
+
+    One batch is in memory at a time, unless a metric needs all answers at once. Where a metric cannot judge the
+    answers, the reason stands in the place of its score.
+
+    Raises:
+        TrialFailed: an input of the split is not finite.
+    """
+    takers = {name: scores_by(task.metrics[name], task) for name in names}
+    refused: dict[str, str] = {}
+    for outputs, targets in artifact_answers(artifact, task, split):
+        for name in takers.keys() - refused.keys():
+            try:
+                takers[name].update(outputs, targets)
+            except WrongInput as error:
+                refused[name] = first_line(error)
+    return {name: refused.get(name) or _scored(taker) for name, taker in takers.items()}
+
+
+def _scored(taker: MetricScores) -> Scored | str:
+    try:
+        return taker.scored()
+    except WrongInput as error:
+        return first_line(error)
+
+
+def artifact_answers(artifact: Path, task: Task, split: Split) -> Iterator[tuple[Tree, Tree]]:
+    """Yield the artifact's answers to each batch of a split, and the batch's targets."""
+    dataset, opened = task.split(split), session(artifact / MODEL)
+    names = [given.name for given in opened.get_inputs()]
+    for part in places(dataset, RUN_BATCH):
+        inputs, targets = task.batch(dataset, part)
+        _require_finite(inputs, part, split)
+        yield answers_like(task, opened.run(None, dict(feeds_of(inputs, names)))), targets
+
+
+def _require_finite(inputs: Tree, part: Tensor, split: Split) -> None:
+    for tensor in tensors(inputs):
+        if tensor.is_floating_point() and tensor.dim() and not bool(tensor.isfinite().all()):
+            wrong = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
+            told = f"sample {int(part[wrong])} of the {split} split has an input that is not finite"
+            raise TrialFailed(f"measure: {told}; clean the data")
+
+
+def feeds_of(inputs: Tree, names: Sequence[str]) -> Feeds:
+    """Return a model's inputs by the names of the delivered file's, which has them in the same order.
+
+    Raises:
+        TrialFailed: their numbers differ.
+    """
+    given = tensors(inputs)
+    if len(given) != len(names):
+        raise TrialFailed(f"measure: the file has the inputs {', '.join(names)}, the task gives {len(given)} tensors")
+    return {name: tensor.detach().cpu().numpy() for name, tensor in zip(names, given, strict=True)}
+
+
+def first_feeds(artifact: Path, task: Task, split: Split, count: int = RUN_BATCH) -> Feeds:
+    """Return the first samples of a split as the artifact takes them."""
+    dataset = task.split(split)
+    inputs, _ = task.batch(dataset, torch.arange(min(count, num_samples(dataset))))
+    return feeds_of(inputs, [given.name for given in session(artifact / MODEL).get_inputs()])
+
+
+def answers_like(task: Task, arrays: Iterable[NDArray[np.generic]]) -> Tree:
+    """Return the runtime's arrays in the structure of the model's own outputs: a tensor, a tuple, a mapping or else."""
+    found = [torch.from_numpy(array) for array in arrays]
+    like = _outputs_like(task)
+    if isinstance(like, Tensor):
+        return found[0]
+    if len(output_names(like)) != len(found):
+        raise TrialFailed(f"measure: the model answers {len(output_names(like))} tensors, its file {len(found)}")
+    following = iter(found)
+    return mapped(lambda _: next(following), like)
+
+
+@lru_cache(maxsize=1)
+@torch.no_grad()
+def _outputs_like(task: Task) -> Tree:
+    """Return what the untrained model answers to the example, without its values; remembered for the last task."""
+    outputs = answer(task.new_model().eval(), task.example_input)
+    return mapped(lambda tensor: tensor.new_empty(0), outputs)

@@ -1,0 +1,166 @@
+"""Trees of tensors: what a model is called with, and what it answers.
+
+A tree is a tensor, or a mapping, tuple, list or dataclass of trees. Anything else in it, such as None or a number, is
+kept as it is.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from inspect import Parameter, signature
+from typing import Any, TypeAlias, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+Tree: TypeAlias = Any
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInputs:
+    """Positional and named inputs of one call, where both are needed: ``model(*args, **kwargs)``."""
+
+    args: tuple[Tree, ...] = ()
+    kwargs: Mapping[str, Tree] = field(default_factory=dict)
+
+
+def as_inputs(inputs: Tree) -> ModelInputs:
+    """Return the call that `inputs` stand for: a mapping names them, a tuple or list orders them, else there is one.
+
+    >>> as_inputs({"ids": 1, "mask": 2}).kwargs
+    {'ids': 1, 'mask': 2}
+    >>> as_inputs(3).args
+    (3,)
+    """
+    if isinstance(inputs, ModelInputs):
+        return inputs
+    if isinstance(inputs, Mapping):
+        return ModelInputs((), inputs)
+    return ModelInputs(tuple(inputs)) if isinstance(inputs, tuple | list) else ModelInputs((inputs,))
+
+
+def answer(model: Callable[..., _T], inputs: Tree) -> _T:
+    """ModelInputs a model with a tree of inputs, see `as_inputs`."""
+    call = as_inputs(inputs)
+    return model(*call.args, **call.kwargs)
+
+
+def leaves(tree: Tree, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Yield every tensor of a tree with the keys, positions or field names that lead to it, in order.
+
+    >>> [place for place, _ in leaves({"a": torch.zeros(1), "b": (torch.zeros(1), None)})]
+    [('a',), ('b', '0')]
+    """
+    if isinstance(tree, Tensor):
+        yield place, tree
+    else:
+        for key, value in _items(tree):
+            yield from leaves(value, (*place, key))
+
+
+def tensors(tree: Tree) -> list[Tensor]:
+    """Return the tensors of a tree, in order."""
+    return [tensor for _, tensor in leaves(tree)]
+
+
+def mapped(function: Callable[[Tensor], object], tree: Tree) -> Tree:
+    """Return a tree of the same structure with `function` applied to each tensor, in order.
+
+    >>> mapped(lambda tensor: tensor + 1, {"a": [torch.zeros(1)]})
+    {'a': [tensor([1.])]}
+    """
+    if isinstance(tree, Tensor):
+        return function(tree)
+    if isinstance(tree, Mapping):
+        made = {key: mapped(function, value) for key, value in tree.items()}
+        return made if type(tree) is dict else cast(Any, type(tree))(**made)
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(mapped(function, value) for value in tree))
+    if isinstance(tree, tuple | list):
+        return type(tree)(mapped(function, value) for value in tree)
+    if is_dataclass(tree) and not isinstance(tree, type):
+        return replace(tree, **{key: mapped(function, value) for key, value in _items(tree)})
+    return tree
+
+
+def moved(tree: Tree, device: torch.device | str) -> Tree:
+    """Return the tree with every tensor on `device`."""
+    return mapped(lambda tensor: tensor.to(device), tree)
+
+
+def rows(tree: Tree, index: slice | Tensor) -> Tree:
+    """Return the tree with every tensor [n, ...] cut to some of its rows; tensors without an axis stay whole."""
+    return mapped(lambda tensor: tensor[index] if tensor.dim() else tensor, tree)
+
+
+def num_rows(tree: Tree) -> int:
+    """Return n, the length of the first axis of the first tensor that has one."""
+    return next((len(tensor) for tensor in tensors(tree) if tensor.dim()), 0)
+
+
+def joined(parts: Sequence[Tree]) -> Tree:
+    """Return one tree whose tensors are those of `parts`, which have the same structure, one after the other."""
+    columns = [iter(column) for column in zip(*(tensors(part) for part in parts), strict=True)]
+    following = iter(columns)
+    return mapped(lambda tensor: torch.cat(list(next(following))) if tensor.dim() else tensor, parts[0])
+
+
+def input_names(model: nn.Module, inputs: Tree) -> list[str]:
+    """Return a name for each tensor of `inputs`: that of the model's parameter that takes it, then keys and positions.
+
+    A single input is called ``input``. These are the names of the delivered file's inputs.
+    """
+    if isinstance(inputs, Tensor):
+        return ["input"]
+    call = as_inputs(inputs)
+    ordered = _positional_names(model, len(call.args))
+    named = [*zip(ordered, call.args, strict=True), *call.kwargs.items()]
+    return [".".join((name, *place)) for name, value in named for place, _ in leaves(value)]
+
+
+def output_names(outputs: Tree) -> list[str]:
+    """Return a name for each tensor of a model's outputs: its keys, field names and positions.
+
+    A single tensor is called ``output``, and one without a name of its own ``output_0``, ``output_1`` and so on.
+
+    >>> output_names({"logits": torch.zeros(1), "states": (torch.zeros(1),)})
+    ['logits', 'states.0']
+    """
+    if isinstance(outputs, Tensor):
+        return ["output"]
+    return [f"output_{'.'.join(place)}" if place[0].isdigit() else ".".join(place) for place, _ in leaves(outputs)]
+
+
+class FlatModel(nn.Module):
+    """Calls a model with a flat list of tensors, and answers with one."""
+
+    def __init__(self, model: nn.Module, inputs: Tree) -> None:
+        """ModelInputs `model` with inputs in the structure of `inputs`."""
+        super().__init__()
+        self.model, self.inputs = model, inputs
+        self.eval()
+
+    def forward(self, *leaves: Tensor) -> tuple[Tensor, ...]:
+        """Return the tensors of the model's outputs, in order."""
+        following = iter(leaves)
+        return tuple(tensors(answer(self.model, mapped(lambda _: next(following), self.inputs))))
+
+
+def _positional_names(model: nn.Module, count: int) -> list[str]:
+    known = [
+        name
+        for name, parameter in signature(model.forward).parameters.items()
+        if parameter.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    return [*known[:count], *(f"input_{place}" for place in range(len(known), count))][:count]
+
+
+def _items(tree: Tree) -> Iterator[tuple[str, Tree]]:
+    if isinstance(tree, Mapping):
+        yield from ((str(key), value) for key, value in tree.items())
+    elif isinstance(tree, ModelInputs):
+        yield from (("args", tree.args), ("kwargs", tree.kwargs))
+    elif isinstance(tree, tuple | list):
+        yield from ((str(place), value) for place, value in enumerate(tree))
+    elif is_dataclass(tree) and not isinstance(tree, type):
+        yield from ((item.name, getattr(tree, item.name)) for item in fields(tree))
