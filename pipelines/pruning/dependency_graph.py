@@ -15,7 +15,7 @@ from torch_pruning import ops
 
 from paretta.pipelines.model.weights import LAYERS
 from paretta.pipelines.pruning.channel_groups import ChannelGroup, Member, MemberRole, PartPositions
-from paretta.pipelines.trees import FlatModel, Tree, tensors
+from paretta.pipelines.trees import Tree, answer, tensors
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _MAX_VISITS = 10  # of a node, in the search of one group
@@ -126,8 +126,7 @@ def dependency_groups(model: nn.Module, example: Tree) -> Found:
             # it prunes parameters outside of layers at their last axis, and takes unknown operations for elementwise;
             # both are tried before anything is cut
             warnings.simplefilter("ignore", UserWarning)
-            flat = FlatModel(model, example)
-            graph = _Graph().build_dependency(flat, tensors(example), customized_pruners=recurrent, verbose=False)
+            graph = _Graph().build_dependency(model, example, _flat_answer, customized_pruners=recurrent, verbose=False)
     except _FAULTS as error:
         layers = tuple(name for module, name in names.items() if isinstance(module, LAYERS))
         found.kept[layers] = f"the model's graph cannot be followed: {type(error).__name__}: {error}"
@@ -141,6 +140,10 @@ def dependency_groups(model: nn.Module, example: Tree) -> Found:
         else:
             found.groups.append(group)
     return found
+
+
+def _flat_answer(model: nn.Module, inputs: Tree) -> list[Tensor]:
+    return tensors(answer(model, inputs))
 
 
 def _groups(graph: _Graph, names: Mapping[nn.Module, str]) -> Iterator[tuple[tuple[str, ...], ChannelGroup | str]]:
