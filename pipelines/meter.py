@@ -18,7 +18,7 @@ from paretta.search_spaces.registry import METERS
 
 if TYPE_CHECKING:  # torch stays out of the measuring process, which imports this file
     from paretta.pipelines import task
-    from paretta.pipelines.losses.metric_scores import Scored
+    from paretta.pipelines.losses.metric_scores import SplitScore
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class MeterBench:
 
     baseline: Path | None
     inputs: Feeds
-    scored: "Mapping[str, Scored | str]" = field(default_factory=dict)
+    scored: "Mapping[str, SplitScore | str]" = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
 
 

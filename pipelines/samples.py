@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
-from paretta.pipelines.trees import Tree
+from paretta.pipelines.trees import TensorTree
 from paretta.search_spaces.faults import blaming
 
 Samples: TypeAlias = "Dataset[Any]"
-Collate: TypeAlias = Callable[[list[Any]], Tree]
+Collate: TypeAlias = Callable[[list[Any]], TensorTree]
 
 
 def num_samples(dataset: Samples) -> int:
@@ -20,7 +20,7 @@ def num_samples(dataset: Samples) -> int:
     return len(cast(Sequence[object], dataset))
 
 
-def take(dataset: Samples, indices: Tensor, collate: Collate | None = None, *, name: str = "data") -> Tree:
+def take(dataset: Samples, indices: Tensor, collate: Collate | None = None, *, name: str = "data") -> TensorTree:
     """Return the samples at `indices` [n] as one batch, such as a pair (inputs [n, ...], targets [n, ...]).
 
     Tensors are indexed at once; other datasets are asked through ``__getitems__`` where they have it.

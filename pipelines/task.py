@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from paretta.pipelines.samples import Collate, Samples, num_samples, take
 from paretta.pipelines.stream import Stream
-from paretta.pipelines.trees import Tree, as_inputs, mapped, num_rows, tensors
+from paretta.pipelines.trees import TensorTree, as_inputs, mapped, num_rows, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.objectives.objective import Goal
 
@@ -39,7 +39,7 @@ class Metric:
     unit: str = "share"
     arguments: Callable[[Any, Any], Sequence[Any]] | None = None
 
-    def scores(self, outputs: Tree, targets: Tree) -> Tensor:
+    def scores(self, outputs: TensorTree, targets: TensorTree) -> Tensor:
         """Return what the function `score` gives, as float64, [n] or one number; it may change what it is given.
 
         A score of -inf rules a class out; other outputs must be finite.
@@ -71,7 +71,7 @@ class Metric:
         return scores
 
 
-def _num_strange(outputs: Tree, count: int) -> int:
+def _num_strange(outputs: TensorTree, count: int) -> int:
     """Count the samples with an answer that is nan or inf."""
     strange = torch.zeros(count, dtype=torch.bool)
     for tensor in tensors(outputs):
@@ -80,7 +80,7 @@ def _num_strange(outputs: Tree, count: int) -> int:
     return int(strange.sum())
 
 
-def _copied(tree: Tree) -> Tree:
+def _copied(tree: TensorTree) -> TensorTree:
     return mapped(Tensor.clone, tree)
 
 
@@ -128,7 +128,7 @@ class Task:
     test: Samples
     loss: Callable[[Any, Any], Tensor]
     metrics: Mapping[str, Metric]
-    example_input: Tree
+    example_input: TensorTree
     variants: Mapping[str, nn.Module | Callable[..., nn.Module]] = field(default_factory=dict)
     source: "Samples | None" = None
     stream: Stream | None = None
@@ -158,7 +158,7 @@ class Task:
 
     def batch(
         self, dataset: Samples, indices: Tensor, *, training: bool = False, name: str = "data"
-    ) -> tuple[Tree, Tree]:
+    ) -> tuple[TensorTree, TensorTree]:
         """Return inputs and targets of the samples at `indices` [n].
 
         Args:
@@ -172,7 +172,7 @@ class Task:
         """
         return self.parts(take(dataset, indices, self.collate, name=name), training=training)
 
-    def parts(self, batch: Tree, *, training: bool = False) -> tuple[Tree, Tree]:
+    def parts(self, batch: TensorTree, *, training: bool = False) -> tuple[TensorTree, TensorTree]:
         """Return inputs and targets of a batch."""
         if isinstance(batch, Mapping):
             named = as_inputs(self.example_input).kwargs
@@ -183,7 +183,7 @@ class Task:
             return (inputs[0] if len(inputs) == 1 else tuple(inputs)), targets
         return batch, None
 
-    def calibration_inputs(self, indices: Tensor) -> Tree:
+    def calibration_inputs(self, indices: Tensor) -> TensorTree:
         """Return the inputs at `indices` [n] of the samples that statistics are taken on, see `statistics_samples`."""
         batch = take(self.statistics_samples, indices, self.collate)
         has_targets = self.calibration is None or not isinstance(batch, tuple | list)
@@ -196,7 +196,7 @@ class Task:
         """The samples that statistics are taken on: `calibration`, by default the training split."""
         return self.train if self.calibration is None else self.calibration
 
-    def scores_of(self, outputs: Tree) -> Tensor:
+    def scores_of(self, outputs: TensorTree) -> Tensor:
         """Return the class scores, or the first tensor, of a model's outputs."""
         if self.class_scores is not None:
             return self.class_scores(outputs)
@@ -205,7 +205,7 @@ class Task:
         named = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
         return named if isinstance(named, Tensor) else tensors(outputs)[0]
 
-    def labels_of(self, targets: Tree) -> Tensor | None:
+    def labels_of(self, targets: TensorTree) -> Tensor | None:
         """Return the class labels, or other targets, of a batch; None where none of its entries is called so."""
         if isinstance(targets, Tensor):
             return targets

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-Tree: TypeAlias = Any
+TensorTree: TypeAlias = Any
 _T = TypeVar("_T")
 
 
@@ -20,11 +20,11 @@ _T = TypeVar("_T")
 class ModelInputs:
     """Positional and named inputs of one call, where both are needed: ``model(*args, **kwargs)``."""
 
-    args: tuple[Tree, ...] = ()
-    kwargs: Mapping[str, Tree] = field(default_factory=dict)
+    args: tuple[TensorTree, ...] = ()
+    kwargs: Mapping[str, TensorTree] = field(default_factory=dict)
 
 
-def as_inputs(inputs: Tree) -> ModelInputs:
+def as_inputs(inputs: TensorTree) -> ModelInputs:
     """Return the call that `inputs` stand for: a mapping names them, a tuple or list orders them, else there is one.
 
     >>> as_inputs({"ids": 1, "mask": 2}).kwargs
@@ -39,13 +39,13 @@ def as_inputs(inputs: Tree) -> ModelInputs:
     return ModelInputs(tuple(inputs)) if isinstance(inputs, tuple | list) else ModelInputs((inputs,))
 
 
-def answer(model: Callable[..., _T], inputs: Tree) -> _T:
+def call_model(model: Callable[..., _T], inputs: TensorTree) -> _T:
     """ModelInputs a model with a tree of inputs, see `as_inputs`."""
     call = as_inputs(inputs)
     return model(*call.args, **call.kwargs)
 
 
-def leaves(tree: Tree, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+def leaves(tree: TensorTree, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
     """Yield every tensor of a tree with the keys, positions or field names that lead to it, in order.
 
     >>> [place for place, _ in leaves({"a": torch.zeros(1), "b": (torch.zeros(1), None)})]
@@ -58,12 +58,12 @@ def leaves(tree: Tree, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
             yield from leaves(value, (*place, key))
 
 
-def tensors(tree: Tree) -> list[Tensor]:
+def tensors(tree: TensorTree) -> list[Tensor]:
     """Return the tensors of a tree, in order."""
     return [tensor for _, tensor in leaves(tree)]
 
 
-def mapped(function: Callable[[Tensor], object], tree: Tree) -> Tree:
+def mapped(function: Callable[[Tensor], object], tree: TensorTree) -> TensorTree:
     """Return a tree of the same structure with `function` applied to each tensor, in order.
 
     >>> mapped(lambda tensor: tensor + 1, {"a": [torch.zeros(1)]})
@@ -83,29 +83,29 @@ def mapped(function: Callable[[Tensor], object], tree: Tree) -> Tree:
     return tree
 
 
-def moved(tree: Tree, device: torch.device | str) -> Tree:
+def moved(tree: TensorTree, device: torch.device | str) -> TensorTree:
     """Return the tree with every tensor on `device`."""
     return mapped(lambda tensor: tensor.to(device), tree)
 
 
-def rows(tree: Tree, index: slice | Tensor) -> Tree:
+def tree_rows(tree: TensorTree, index: slice | Tensor) -> TensorTree:
     """Return the tree with every tensor [n, ...] cut to some of its rows; tensors without an axis stay whole."""
     return mapped(lambda tensor: tensor[index] if tensor.dim() else tensor, tree)
 
 
-def num_rows(tree: Tree) -> int:
+def num_rows(tree: TensorTree) -> int:
     """Return n, the length of the first axis of the first tensor that has one."""
     return next((len(tensor) for tensor in tensors(tree) if tensor.dim()), 0)
 
 
-def joined(parts: Sequence[Tree]) -> Tree:
+def joined(parts: Sequence[TensorTree]) -> TensorTree:
     """Return one tree whose tensors are those of `parts`, which have the same structure, one after the other."""
     columns = [iter(column) for column in zip(*(tensors(part) for part in parts), strict=True)]
     following = iter(columns)
     return mapped(lambda tensor: torch.cat(list(next(following))) if tensor.dim() else tensor, parts[0])
 
 
-def input_names(model: nn.Module, inputs: Tree) -> list[str]:
+def input_names(model: nn.Module, inputs: TensorTree) -> list[str]:
     """Return a name for each tensor of `inputs`: that of the model's parameter that takes it, then keys and positions.
 
     A single input is called ``input``. These are the names of the delivered file's inputs.
@@ -118,7 +118,7 @@ def input_names(model: nn.Module, inputs: Tree) -> list[str]:
     return [".".join((name, *place)) for name, value in named for place, _ in leaves(value)]
 
 
-def output_names(outputs: Tree) -> list[str]:
+def output_names(outputs: TensorTree) -> list[str]:
     """Return a name for each tensor of a model's outputs: its keys, field names and positions.
 
     A single tensor is called ``output``, and one without a name of its own ``output_0``, ``output_1`` and so on.
@@ -134,7 +134,7 @@ def output_names(outputs: Tree) -> list[str]:
 class FlatModel(nn.Module):
     """Calls a model with a flat list of tensors, and answers with one."""
 
-    def __init__(self, model: nn.Module, inputs: Tree) -> None:
+    def __init__(self, model: nn.Module, inputs: TensorTree) -> None:
         """ModelInputs `model` with inputs in the structure of `inputs`."""
         super().__init__()
         self.model, self.inputs = model, inputs
@@ -143,7 +143,7 @@ class FlatModel(nn.Module):
     def forward(self, *leaves: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors of the model's outputs, in order."""
         following = iter(leaves)
-        return tuple(tensors(answer(self.model, mapped(lambda _: next(following), self.inputs))))
+        return tuple(tensors(call_model(self.model, mapped(lambda _: next(following), self.inputs))))
 
 
 def _positional_names(model: nn.Module, count: int) -> list[str]:
@@ -155,7 +155,7 @@ def _positional_names(model: nn.Module, count: int) -> list[str]:
     return [*known[:count], *(f"input_{place}" for place in range(len(known), count))][:count]
 
 
-def _items(tree: Tree) -> Iterator[tuple[str, Tree]]:
+def _items(tree: TensorTree) -> Iterator[tuple[str, TensorTree]]:
     if isinstance(tree, Mapping):
         yield from ((str(key), value) for key, value in tree.items())
     elif isinstance(tree, ModelInputs):

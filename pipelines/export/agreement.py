@@ -19,7 +19,7 @@ from paretta.pipelines.quantization.fake_quantize import is_quantized
 from paretta.pipelines.quantization.layer_graph import folded_layers
 from paretta.pipelines.samples import num_samples
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import Tree, answer, moved, tensors
+from paretta.pipelines.trees import TensorTree, call_model, moved, tensors
 from paretta.search_spaces.errors import TrialFailed
 
 Answers: TypeAlias = list[NDArray[Any]]
@@ -65,7 +65,7 @@ def require_same_answers(exported: bytes, model: nn.Module, task: Task) -> None:
     batches = list(_batches(trained, task))
     tolerance = _tolerance(trained)
     compared = compare_answers(
-        lambda inputs: tensors(answer(trained, inputs)), _session(exported), batches, tolerance=tolerance
+        lambda inputs: tensors(call_model(trained, inputs)), _session(exported), batches, tolerance=tolerance
     )
     if not compared.alike:
         layer = _first_difference(trained, task.example_input, batches)
@@ -77,7 +77,7 @@ def _tolerance(model: nn.Module) -> float:
     return INTEGER_TOLERANCE if any(is_quantized(module) for module in model.modules()) else FLOAT_TOLERANCE
 
 
-def _batches(model: nn.Module, task: Task) -> Iterator[Tree]:
+def _batches(model: nn.Module, task: Task) -> Iterator[TensorTree]:
     start = 0
     for size in _BATCHES:
         indices = torch.arange(start, start + size) % num_samples(task.statistics_samples)
@@ -87,7 +87,7 @@ def _batches(model: nn.Module, task: Task) -> Iterator[Tree]:
         yield shortened(model, inputs, task.free_axes)
 
 
-def _session(model: bytes) -> Callable[[Tree], Answers]:
+def _session(model: bytes) -> Callable[[TensorTree], Answers]:
     """Return a function that answers as ONNX Runtime does, with a list of arrays."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -97,7 +97,7 @@ def _session(model: bytes) -> Callable[[Tree], Answers]:
         raise TrialFailed(f"ONNX Runtime refuses the exported model: {_first_line(error)}") from error
     names = [given.name for given in session.get_inputs()]
 
-    def answers(inputs: Tree) -> Answers:
+    def answers(inputs: TensorTree) -> Answers:
         given = [np.ascontiguousarray(tensor.numpy()) for tensor in tensors(inputs)]
         try:
             outputs: Answers = session.run(None, dict(zip(names, given, strict=True)))
@@ -112,7 +112,7 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _first_difference(trained: nn.Module, example: Tree, batches: Sequence[Tree]) -> str | None:
+def _first_difference(trained: nn.Module, example: TensorTree, batches: Sequence[TensorTree]) -> str | None:
     """Return the first layer, in order of computation, whose outputs differ; None where all are alike.
 
     Layers before a folded norm are left out: the norm stands for both.
@@ -125,7 +125,7 @@ def _first_difference(trained: nn.Module, example: Tree, batches: Sequence[Tree]
     exported = compact(traced(_Watched(delivered_form(trained, example), names), example, outputs=outputs))
     watched, session = _Watched(trained, names), _session(exported.SerializeToString())
     with torch.no_grad():
-        expected = [answer(watched, batch) for batch in batches]
+        expected = [call_model(watched, batch) for batch in batches]
     found = [session(batch) for batch in batches]
 
     def differs(place: int) -> bool:
@@ -147,7 +147,7 @@ class _Watched(nn.Module):
         self.model, self.names = model, tuple(names)
         self.eval()
 
-    def forward(self, *inputs: Tree, **named: Tree) -> tuple[Tensor, ...]:
+    def forward(self, *inputs: TensorTree, **named: TensorTree) -> tuple[Tensor, ...]:
         seen: dict[str, Tensor] = {}
 
         def keep(name: str, output: Tensor) -> None:
@@ -163,7 +163,7 @@ class _Watched(nn.Module):
         return tuple(seen[name] for name in self.names)
 
 
-def _layers_called(model: nn.Module, inputs: Tree) -> list[str]:
+def _layers_called(model: nn.Module, inputs: TensorTree) -> list[str]:
     """Name the modules without children that answer with one floating-point tensor, in order of their first call."""
     called: dict[str, None] = {}
 
@@ -177,7 +177,7 @@ def _layers_called(model: nn.Module, inputs: Tree) -> list[str]:
         if name and _is_layer(name, module)
     ]
     with torch.no_grad():
-        answer(model, inputs)
+        call_model(model, inputs)
     for handle in handles:
         handle.remove()
     return list(called)

@@ -6,14 +6,16 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from paretta.pipelines.trees import Tree, input_names, mapped, tensors
+from paretta.pipelines.trees import TensorTree, input_names, mapped, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 
 # by input and axis: a name, or a name with the least and the greatest length
 FreeAxes: TypeAlias = Mapping[str, Mapping[int, str | tuple[str, int, int]]]
 
 
-def exported_axes(model: nn.Module, inputs: Tree, free_axes: FreeAxes) -> list[dict[int, torch.export.Dim] | None]:
+def exported_axes(
+    model: nn.Module, inputs: TensorTree, free_axes: FreeAxes
+) -> list[dict[int, torch.export.Dim] | None]:
     """Return for each tensor of `inputs` the axes that stay free in the delivered file; the first always does.
 
     Raises:
@@ -47,12 +49,12 @@ def _axes(
     return found
 
 
-def doubled(inputs: Tree) -> Tree:
+def doubled(inputs: TensorTree) -> TensorTree:
     """Return inputs with two equal samples: a batch of one would be taken for a constant."""
     return mapped(lambda one: one[:1].expand(2, *one.shape[1:]).contiguous() if one.dim() else one, inputs)
 
 
-def shortened(model: nn.Module, inputs: Tree, free_axes: FreeAxes) -> Tree:
+def shortened(model: nn.Module, inputs: TensorTree, free_axes: FreeAxes) -> TensorTree:
     """Return inputs whose free axes have about half their length, so that an export is tried at a second one."""
     names = iter(input_names(model, inputs))
 

@@ -19,11 +19,11 @@ from paretta.pipelines.model.torch_private import exporter_logger, one_registry
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, is_quantized, weight_quantizer
 from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
-from paretta.pipelines.trees import FlatModel, Tree, answer, input_names, moved, output_names, tensors
+from paretta.pipelines.trees import FlatModel, TensorTree, call_model, input_names, moved, output_names, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 
 
-def to_onnx(model: nn.Module, example_input: Tree, free_axes: FreeAxes | None = None) -> onnx.ModelProto:
+def to_onnx(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | None = None) -> onnx.ModelProto:
     """Return `model` in evaluation mode as ONNX, with the names of its inputs and outputs and a free batch axis.
 
     A single tensor is called ``input``, a single answer ``output``; see `input_names` and `output_names` in
@@ -45,13 +45,13 @@ def to_onnx(model: nn.Module, example_input: Tree, free_axes: FreeAxes | None = 
     return compact(traced(delivered_form(model, example_input), example_input, free_axes))
 
 
-def to_bytes(model: nn.Module, example_input: Tree, free_axes: FreeAxes | None = None) -> bytes:
+def to_bytes(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | None = None) -> bytes:
     """Return `to_onnx` serialised, equal models as equal bytes."""
     serialised: bytes = to_onnx(model, example_input, free_axes).SerializeToString(deterministic=True)
     return serialised
 
 
-def delivered_form(model: nn.Module, example_input: Tree) -> nn.Module:
+def delivered_form(model: nn.Module, example_input: TensorTree) -> nn.Module:
     """Return a copy of `model` on the CPU, in evaluation mode, with folded norms and layers as they will be stored.
 
     Layers keep their names. Arguments are those of `to_onnx`.
@@ -79,7 +79,11 @@ def _replaced(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
 
 
 def traced(
-    model: nn.Module, example_input: Tree, free_axes: FreeAxes | None = None, *, outputs: Sequence[str] | None = None
+    model: nn.Module,
+    example_input: TensorTree,
+    free_axes: FreeAxes | None = None,
+    *,
+    outputs: Sequence[str] | None = None,
 ) -> onnx.ModelProto:
     """Return the `delivered_form` of a model as a graph, in torch's words and names.
 
@@ -92,7 +96,7 @@ def traced(
     several = doubled(moved(example_input, "cpu"))
     axes = exported_axes(model, several, free_axes or {})
     with torch.no_grad():
-        answers = answer(model, several)
+        answers = call_model(model, several)
     is_plain = isinstance(several, Tensor) and isinstance(answers, Tensor)
     with _quiet(), one_registry(), torch.no_grad():
         program = torch.onnx.export(

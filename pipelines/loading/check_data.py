@@ -9,7 +9,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from paretta.pipelines.samples import Samples, as_plain_sample, draw, num_samples, read_samples, take
 from paretta.pipelines.task import Split, Task
-from paretta.pipelines.trees import Tree, as_inputs, leaves, tensors
+from paretta.pipelines.trees import TensorTree, as_inputs, leaves, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 
@@ -37,7 +37,7 @@ def split_problems(task: Task, split: Split, where: str) -> Iterator[Problem]:
         yield from _sample_problems(task, dataset, where)
 
 
-def require_sound(task: Task, inputs: Tree, targets: Tree, places: Sequence[int], name: str) -> None:
+def require_sound(task: Task, inputs: TensorTree, targets: TensorTree, places: Sequence[int], name: str) -> None:
     """Raise `WrongInput` naming the first sample of a batch that no model could take.
 
     Args:
@@ -146,7 +146,7 @@ def _kind_problem(task: Task, inputs: object, targets: object, where: str) -> Pr
 
 
 def _batch_problem(
-    task: Task, inputs: Tree, targets: Tree, name: str, places: Sequence[int] | None = None
+    task: Task, inputs: TensorTree, targets: TensorTree, name: str, places: Sequence[int] | None = None
 ) -> Problem | None:
     if isinstance(inputs, Tensor) and isinstance(targets, Tensor) and len(inputs) != len(targets):
         return Problem(name, "there must be as many inputs as targets", f"{len(inputs)} and {len(targets)}")

@@ -13,7 +13,7 @@ from paretta.pipelines.losses.metric_scores import scores_by
 from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.stream import Stream
 from paretta.pipelines.task import SPLITS, Metric, Split, Task
-from paretta.pipelines.trees import Tree, answer, leaves, num_rows, rows, tensors
+from paretta.pipelines.trees import TensorTree, call_model, leaves, num_rows, tensors, tree_rows
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.registry import METERS
@@ -101,7 +101,7 @@ def _new_model(task: Task, where: str) -> nn.Module:
         raise WrongInput(Problem(f"{where}.model", rule, f"{name} of {dtype}", "make the model with .float()"))
     model.eval()
     with blaming(f"{where}.model", "running the model on example_input"), torch.no_grad():
-        outputs: object = answer(model, task.example_input)
+        outputs: object = call_model(model, task.example_input)
     if not _is_answer(outputs, 1):
         rule = "must answer a tensor [n, ...] for n inputs, or a tuple, mapping or dataclass of such"
         raise WrongInput(Problem(f"{where}.model", rule, _shape(outputs)))
@@ -127,7 +127,7 @@ def _answer_problems(task: Task, model: nn.Module, name: Split, where: str) -> I
     dataset = task.split(name)
     inputs, targets = task.batch(dataset, torch.arange(min(_BATCH, num_samples(dataset))), name=where)
     with blaming(where, "running the model on a batch"), torch.no_grad():
-        outputs: object = answer(model, inputs)
+        outputs: object = call_model(model, inputs)
     if not _is_answer(outputs, num_rows(inputs)):
         yield Problem(f"{where} model", f"must answer one tensor [{num_rows(inputs)}, ...]", _shape(outputs))
         return
@@ -175,13 +175,13 @@ def _target_problems(task: Task, model: nn.Module, dataset: Samples, targets: Te
         return
     inputs, target = task.batch(dataset, torch.tensor([wrong]), name=where)
     with blaming(f"{where}[{wrong}]", "the loss of it"), torch.no_grad():
-        loss: object = task.loss(answer(model, inputs), target)
+        loss: object = task.loss(call_model(model, inputs), target)
     if not (isinstance(loss, Tensor) and bool(torch.isfinite(loss).all())):
         rule = "its target is not finite, and neither is its loss"
         yield Problem(f"{where}[{wrong}]", rule, mend="clean the data, or leave such places out in the loss")
 
 
-def _score_problems(task: Task, outputs: Tree, targets: Tree, where: str) -> Iterator[Problem]:
+def _score_problems(task: Task, outputs: TensorTree, targets: TensorTree, where: str) -> Iterator[Problem]:
     with blaming(where, f"loss(outputs {_shape(outputs)}, targets {_shape(targets)})"):
         loss = task.loss(outputs, targets)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
@@ -192,11 +192,11 @@ def _score_problems(task: Task, outputs: Tree, targets: Tree, where: str) -> Ite
         yield from _metric_problems(task, name, outputs, targets, where)
 
 
-def _metric_problems(task: Task, name: str, outputs: Tree, targets: Tree, where: str) -> Iterator[Problem]:
+def _metric_problems(task: Task, name: str, outputs: TensorTree, targets: TensorTree, where: str) -> Iterator[Problem]:
     """Score batches of two sizes: eight scores could be those of eight samples, or of eight classes."""
     size = num_rows(outputs)
     for count in (size, max(size - 3, 1)):
-        given, wanted = rows(outputs, slice(0, count)), rows(targets, slice(0, count))
+        given, wanted = tree_rows(outputs, slice(0, count)), tree_rows(targets, slice(0, count))
         with blaming(where, f"metric {name} on outputs {_shape(given)}, targets {_shape(wanted)}"):
             try:
                 taker = scores_by(task.metrics[name], task, resamples=False)
@@ -219,7 +219,7 @@ def _training_problems(task: Task, model: nn.Module, where: str) -> Iterator[Pro
         return
     model.train()
     with blaming(where, "running it on a batch in training mode"):
-        outputs: object = answer(model, inputs)
+        outputs: object = call_model(model, inputs)
     with blaming(where, f"the loss in training mode, on outputs {_shape(outputs)}"):
         loss: object = task.loss(outputs, targets)
     if not isinstance(loss, Tensor) or not loss.requires_grad:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import Tree, num_rows
+from paretta.pipelines.trees import TensorTree, num_rows
 from paretta.search_spaces.errors import Problem, WrongInput
 
 
@@ -27,7 +27,7 @@ def possible_axes(shape: Sequence[int], targets: Tensor) -> list[int]:
     return [axis for axis in range(1, len(shape)) if [*shape[:axis], *shape[axis + 1 :]] == list(targets.shape)]
 
 
-def class_axis(task: Task, shape: Sequence[int], targets: Tree, *, where: str) -> int:
+def class_axis(task: Task, shape: Sequence[int], targets: TensorTree, *, where: str) -> int:
     """Return the axis of outputs that holds one score for each class, counted from 0.
 
     The task's `class_axis` where it has one; 1 of outputs [n, classes]; else the one axis that the class labels lack,
@@ -63,7 +63,7 @@ def _untold(where: str, shape: Sequence[int], targets: Tensor) -> Problem:
     return Problem(where, rule, mend="give the task `class_axis`, such as Task(class_axis=-1, ...)")
 
 
-def counted(task: Task, targets: Tree) -> Tensor | None:
+def counted(task: Task, targets: TensorTree) -> Tensor | None:
     """Mark the labels that count, shaped like the labels; None where all do, or where targets are no labels."""
     labels = task.labels_of(targets)
     if task.ignore_label is None or labels is None or not are_labels(labels):
@@ -71,7 +71,7 @@ def counted(task: Task, targets: Tree) -> Tensor | None:
     return labels != task.ignore_label
 
 
-def num_counted(task: Task, targets: Tree) -> int:
+def num_counted(task: Task, targets: TensorTree) -> int:
     """Return how many labels count, or how many samples there are where targets are no labels."""
     mask = counted(task, targets)
     return num_rows(targets) if mask is None else int(mask.sum())

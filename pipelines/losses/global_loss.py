@@ -9,7 +9,7 @@ from torch import Tensor
 from paretta.pipelines.losses.class_scores import are_labels, counted, num_counted
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import Tree, mapped, num_rows, rows, tensors
+from paretta.pipelines.trees import TensorTree, mapped, num_rows, tensors, tree_rows
 
 Weighing: TypeAlias = Literal["labels", "samples", "whole"]
 
@@ -32,7 +32,7 @@ class Shares:
     num_labels: int = 1
 
     @classmethod
-    def of(cls, task: Task, ranks: Ranks, targets: Tree, num_global: int) -> Self:
+    def of(cls, task: Task, ranks: Ranks, targets: TensorTree, num_global: int) -> Self:
         """Weigh this rank's targets [n, ...] in a global batch of `num_global` samples (collective)."""
         samples, here = num_rows(targets) * ranks.world_size / num_global, num_counted(task, targets)
         if ranks.world_size == 1 or counted(task, targets) is None:
@@ -54,7 +54,7 @@ class GlobalLoss:
         self._task, self._ranks = task, ranks
         self._weighing: Weighing | None = None if ranks.world_size > 1 else "labels"
 
-    def __call__(self, outputs: Tree, targets: Tree, shares: Shares) -> Tensor:
+    def __call__(self, outputs: TensorTree, targets: TensorTree, shares: Shares) -> Tensor:
         """Return this rank's part of the loss, a differentiable scalar (collective).
 
         Args:
@@ -72,10 +72,10 @@ class GlobalLoss:
             return _nothing(outputs)
         return self._task.loss(outputs, targets) * (shares.labels if self._weighing == "labels" else shares.samples)
 
-    def _everywhere(self, tree: Tree) -> Tree:
+    def _everywhere(self, tree: TensorTree) -> TensorTree:
         return mapped(lambda tensor: self._ranks.all_rows(tensor) if tensor.dim() else tensor, tree)
 
-    def _tried(self, outputs: Tree, targets: Tree) -> Weighing:
+    def _tried(self, outputs: TensorTree, targets: TensorTree) -> Weighing:
         outputs, targets = self._everywhere(outputs), self._everywhere(targets)
         for weighing in ("labels", "samples"):
             agrees = is_mean_over(self._task, outputs, targets, weighing)
@@ -85,7 +85,7 @@ class GlobalLoss:
 
 
 @torch.no_grad()
-def is_mean_over(task: Task, outputs: Tree, targets: Tree, weighing: Literal["labels", "samples"]) -> bool:
+def is_mean_over(task: Task, outputs: TensorTree, targets: TensorTree, weighing: Literal["labels", "samples"]) -> bool:
     """Tell whether the task's loss is the mean over labels that count, or over samples.
 
     That is, whether the loss of a batch is that of its parts, each weighed by what it holds. The parts are the samples
@@ -105,31 +105,31 @@ def is_mean_over(task: Task, outputs: Tree, targets: Tree, weighing: Literal["la
     return all(_is_mean(task, *batch, weighing) for batch in batches)
 
 
-def _is_classification(outputs: Tree, targets: Tree) -> bool:
+def _is_classification(outputs: TensorTree, targets: TensorTree) -> bool:
     if not (isinstance(outputs, Tensor) and isinstance(targets, Tensor) and outputs.dim() == 2 and targets.dim() == 1):
         return False
     return are_labels(targets) and 2 <= outputs.shape[1] <= _MANY_CLASSES
 
 
-def _is_mean(task: Task, outputs: Tree, targets: Tree, weighing: Literal["labels", "samples"]) -> bool:
+def _is_mean(task: Task, outputs: TensorTree, targets: TensorTree, weighing: Literal["labels", "samples"]) -> bool:
     labels = task.labels_of(targets)
     order = torch.arange(num_rows(targets), device=None if labels is None else labels.device)
     if labels is not None:
         order = labels.reshape(len(labels), -1).double().mean(1).argsort(stable=True)
     total, weights = 0.0, 0
     for part in torch.tensor_split(order, 2):
-        some = rows(targets, part)
+        some = tree_rows(targets, part)
         num_labels = num_counted(task, some)
         if num_labels > 0:
             weight = num_labels if weighing == "labels" else len(part)
-            total, weights = total + weight * float(task.loss(rows(outputs, part), some)), weights + weight
+            total, weights = total + weight * float(task.loss(tree_rows(outputs, part), some)), weights + weight
     if weights == 0:
         return True
     whole = float(task.loss(outputs, targets))
     return abs(total / weights - whole) <= _RELATIVE * abs(whole) + _ABSOLUTE
 
 
-def _nothing(outputs: Tree) -> Tensor:
+def _nothing(outputs: TensorTree) -> Tensor:
     """Return 0 that depends on the outputs, so that a backward pass reaches the parameters, and finds no gradient."""
     zeros = [0.0 * torch.nan_to_num(part, 0.0, 0.0, 0.0).sum() for part in tensors(outputs) if part.requires_grad]
     return torch.stack(zeros).sum()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paretta.pipelines.task import Metric, Task
-from paretta.pipelines.trees import Tree, joined, mapped, num_rows, rows
+from paretta.pipelines.trees import TensorTree, joined, mapped, num_rows, tree_rows
 from paretta.search_spaces.errors import Problem, WrongInput
 
 _RESAMPLES = 100  # of a bootstrap over samples
@@ -20,7 +20,7 @@ _COPIES = 40  # of a metric that is updated, each with its own resample of the s
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class SplitScore:
     """What a metric says of a split.
 
     Args:
@@ -41,17 +41,17 @@ class MetricScores(ABC):
 
     num_samples = 0
 
-    def update(self, outputs: Tree, targets: Tree) -> None:
+    def update(self, outputs: TensorTree, targets: TensorTree) -> None:
         """Take a batch of answers and targets, on the CPU; the metric is given copies, which it may change."""
         self.num_samples += num_rows(outputs)
         self._take(outputs, targets)
 
     @abstractmethod
-    def scored(self) -> Scored:
+    def scored(self) -> SplitScore:
         """Return what the metric says of all batches."""
 
     @abstractmethod
-    def _take(self, outputs: Tree, targets: Tree) -> None: ...
+    def _take(self, outputs: TensorTree, targets: TensorTree) -> None: ...
 
 
 def scores_by(metric: Metric, task: Task, *, resamples: bool = True) -> MetricScores:
@@ -67,9 +67,9 @@ class _Called(MetricScores):
     def __init__(self, metric: Metric, num_resamples: int) -> None:
         self._metric, self._num_resamples = metric, num_resamples
         self._each: list[Tensor] = []
-        self._kept: list[tuple[Tree, Tree]] = []
+        self._kept: list[tuple[TensorTree, TensorTree]] = []
 
-    def _take(self, outputs: Tree, targets: Tree) -> None:
+    def _take(self, outputs: TensorTree, targets: TensorTree) -> None:
         scores = self._metric.scores(outputs, targets)
         if (scores.dim() == 1 and self._kept) or (scores.dim() == 0 and self._each):
             raise WrongInput(Problem("scores", "must be one for each sample in every batch, or one number in every"))
@@ -78,15 +78,17 @@ class _Called(MetricScores):
         else:
             self._kept.append((outputs, targets))
 
-    def scored(self) -> Scored:
+    def scored(self) -> SplitScore:
         if self._each:
             each = torch.cat(self._each).numpy()
-            return Scored(float(each.mean()), len(each), each, np.empty(0))
+            return SplitScore(float(each.mean()), len(each), each, np.empty(0))
         outputs, targets = (joined(parts) for parts in zip(*self._kept, strict=True))
         rng, count = np.random.default_rng(0), self._num_resamples if self.num_samples > 1 else 0
         drawn = [torch.from_numpy(rng.integers(self.num_samples, size=self.num_samples)) for _ in range(count)]
-        resampled = [float(self._metric.scores(rows(outputs, index), rows(targets, index))) for index in drawn]
-        return Scored(float(self._metric.scores(outputs, targets)), self.num_samples, None, np.array(resampled))
+        resampled = [
+            float(self._metric.scores(tree_rows(outputs, index), tree_rows(targets, index))) for index in drawn
+        ]
+        return SplitScore(float(self._metric.scores(outputs, targets)), self.num_samples, None, np.array(resampled))
 
 
 class _Updated(MetricScores):
@@ -104,7 +106,7 @@ class _Updated(MetricScores):
         self._copies: list[Any] = [deepcopy(self._metric) for _ in range(num_copies)]
         self._rng = np.random.default_rng(0)
 
-    def _take(self, outputs: Tree, targets: Tree) -> None:
+    def _take(self, outputs: TensorTree, targets: TensorTree) -> None:
         count, arguments = num_rows(outputs), tuple(self._arguments(outputs, targets))
         self._metric.update(*_copied(arguments))
         for copy in self._copies:
@@ -112,25 +114,25 @@ class _Updated(MetricScores):
             if len(index):
                 copy.update(*_resampled(arguments, index))
 
-    def scored(self) -> Scored:
+    def scored(self) -> SplitScore:
         resampled = [float(copy.compute()) for copy in self._copies]
         value = self._checked(torch.as_tensor(self._metric.compute()).double())
-        return Scored(float(value), self.num_samples, None, np.array(resampled))
+        return SplitScore(float(value), self.num_samples, None, np.array(resampled))
 
 
-def _default_arguments(task: Task, outputs: Tree, targets: Tree) -> tuple[Tree, Tree]:
+def _default_arguments(task: Task, outputs: TensorTree, targets: TensorTree) -> tuple[TensorTree, TensorTree]:
     labels = task.labels_of(targets)
     return task.scores_of(outputs), targets if labels is None else labels
 
 
-def _resampled(arguments: Sequence[Tree], index: NDArray[np.intp]) -> tuple[Tree, ...]:
+def _resampled(arguments: Sequence[TensorTree], index: NDArray[np.intp]) -> tuple[TensorTree, ...]:
     """Return the same arguments of resampled samples: rows of tensors, items of lists."""
     places = torch.from_numpy(index)
     return tuple(
-        [argument[at] for at in index] if isinstance(argument, list) else rows(argument, places)
+        [argument[at] for at in index] if isinstance(argument, list) else tree_rows(argument, places)
         for argument in arguments
     )
 
 
-def _copied(tree: Tree) -> Tree:
+def _copied(tree: TensorTree) -> TensorTree:
     return mapped(lambda tensor: tensor.detach().clone(), tree)

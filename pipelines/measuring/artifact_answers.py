@@ -11,16 +11,16 @@ from torch import Tensor
 
 from paretta.pipelines.artifact import MODEL, session
 from paretta.pipelines.feeds import Feeds
-from paretta.pipelines.losses.metric_scores import MetricScores, Scored, scores_by
+from paretta.pipelines.losses.metric_scores import MetricScores, SplitScore, scores_by
 from paretta.pipelines.samples import num_samples, places
 from paretta.pipelines.task import Split, Task
-from paretta.pipelines.trees import Tree, answer, mapped, output_names, tensors
+from paretta.pipelines.trees import TensorTree, call_model, mapped, output_names, tensors
 from paretta.search_spaces.errors import TrialFailed, WrongInput, first_line
 
 RUN_BATCH = 256
 
 
-def judged(artifact: Path, task: Task, split: Split, names: Sequence[str]) -> dict[str, Scored | str]:
+def judged(artifact: Path, task: Task, split: Split, names: Sequence[str]) -> dict[str, SplitScore | str]:
     """Return what the metrics called `names` say of the artifact's answers in ONNX Runtime to a split.
 
     One batch is in memory at a time, unless a metric needs all answers at once. Where a metric cannot judge the
@@ -40,14 +40,14 @@ def judged(artifact: Path, task: Task, split: Split, names: Sequence[str]) -> di
     return {name: refused.get(name) or _scored(taker) for name, taker in takers.items()}
 
 
-def _scored(taker: MetricScores) -> Scored | str:
+def _scored(taker: MetricScores) -> SplitScore | str:
     try:
         return taker.scored()
     except WrongInput as error:
         return first_line(error)
 
 
-def artifact_answers(artifact: Path, task: Task, split: Split) -> Iterator[tuple[Tree, Tree]]:
+def artifact_answers(artifact: Path, task: Task, split: Split) -> Iterator[tuple[TensorTree, TensorTree]]:
     """Yield the artifact's answers to each batch of a split, and the batch's targets."""
     dataset, opened = task.split(split), session(artifact / MODEL)
     names = [given.name for given in opened.get_inputs()]
@@ -57,7 +57,7 @@ def artifact_answers(artifact: Path, task: Task, split: Split) -> Iterator[tuple
         yield answers_like(task, opened.run(None, dict(feeds_of(inputs, names)))), targets
 
 
-def _require_finite(inputs: Tree, part: Tensor, split: Split) -> None:
+def _require_finite(inputs: TensorTree, part: Tensor, split: Split) -> None:
     for tensor in tensors(inputs):
         if tensor.is_floating_point() and tensor.dim() and not bool(tensor.isfinite().all()):
             wrong = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
@@ -65,7 +65,7 @@ def _require_finite(inputs: Tree, part: Tensor, split: Split) -> None:
             raise TrialFailed(f"measure: {told}; clean the data")
 
 
-def feeds_of(inputs: Tree, names: Sequence[str]) -> Feeds:
+def feeds_of(inputs: TensorTree, names: Sequence[str]) -> Feeds:
     """Return a model's inputs by the names of the delivered file's, which has them in the same order.
 
     Raises:
@@ -84,7 +84,7 @@ def first_feeds(artifact: Path, task: Task, split: Split, count: int = RUN_BATCH
     return feeds_of(inputs, [given.name for given in session(artifact / MODEL).get_inputs()])
 
 
-def answers_like(task: Task, arrays: Iterable[NDArray[np.generic]]) -> Tree:
+def answers_like(task: Task, arrays: Iterable[NDArray[np.generic]]) -> TensorTree:
     """Return the runtime's arrays in the structure of the model's own outputs: a tensor, a tuple, a mapping or else."""
     found = [torch.from_numpy(array) for array in arrays]
     like = _outputs_like(task)
@@ -98,7 +98,7 @@ def answers_like(task: Task, arrays: Iterable[NDArray[np.generic]]) -> Tree:
 
 @lru_cache(maxsize=1)
 @torch.no_grad()
-def _outputs_like(task: Task) -> Tree:
+def _outputs_like(task: Task) -> TensorTree:
     """Return what the untrained model answers to the example, without its values; remembered for the last task."""
-    outputs = answer(task.new_model().eval(), task.example_input)
+    outputs = call_model(task.new_model().eval(), task.example_input)
     return mapped(lambda tensor: tensor.new_empty(0), outputs)

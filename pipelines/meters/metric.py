@@ -11,7 +11,7 @@ from paretta.search_spaces.objectives.objective import Goal
 from paretta.search_spaces.objectives.reading import Reading
 
 if TYPE_CHECKING:
-    from paretta.pipelines.losses.metric_scores import Scored
+    from paretta.pipelines.losses.metric_scores import SplitScore
 
 
 class Metric(Meter):
@@ -45,7 +45,7 @@ class Metric(Meter):
         return Reading(scored.value, self.unit, low=low, high=high, num_samples=scored.num_samples)
 
 
-def _interval(scored: "Scored") -> tuple[float, float] | None:
+def _interval(scored: "SplitScore") -> tuple[float, float] | None:
     if scored.each is not None:
         return mean_interval(scored.each)
     if len(scored.resampled) == 0 or not np.isfinite(scored.resampled).all():

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from paretta.pipelines.bench import Bench, seeded
-from paretta.pipelines.trees import answer, moved
+from paretta.pipelines.trees import call_model, moved
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
 _CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchNorm)
@@ -35,8 +35,8 @@ class FeaturePairs:
         with self, torch.no_grad():
             student_mode = student.training
             example = moved(bench.task.example_input, bench.ranks.device)
-            answer(student.to(bench.ranks.device).eval(), example)
-            answer(teacher.to(bench.ranks.device).eval(), example)
+            call_model(student.to(bench.ranks.device).eval(), example)
+            call_model(teacher.to(bench.ranks.device).eval(), example)
             student.train(student_mode)
             shapes = [(ours.said.shape, theirs.said.shape) for ours, theirs in self._ends]
         for (ours, theirs), (mine, other) in zip(self._ends, shapes, strict=True):

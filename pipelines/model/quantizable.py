@@ -7,12 +7,12 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from paretta.pipelines.model.weights import stored_parameter
-from paretta.pipelines.trees import Tree, answer
+from paretta.pipelines.trees import TensorTree, call_model
 
 QUANTIZABLE = (nn.Conv2d, nn.Linear, nn.Embedding)
 
 
-def survey(model: nn.Module, example_input: Tree) -> Iterator[tuple[str, str | None]]:
+def survey(model: nn.Module, example_input: TensorTree) -> Iterator[tuple[str, str | None]]:
     """Yield whatever owns a parameter of two or more dimensions, and why it cannot be quantised (None: it can)."""
     owners = {name: list(_matrices(module)) for name, module in model.named_modules()}
     owners = {name: matrices for name, matrices in owners.items() if matrices}
@@ -68,7 +68,7 @@ def _obstacle(module: nn.Conv2d | nn.Linear | nn.Embedding, *, called: bool, sha
     return next((words for words, applies in obstacles.items() if applies), None)
 
 
-def _called(model: nn.Module, example_input: Tree, names: Collection[str]) -> set[str]:
+def _called(model: nn.Module, example_input: TensorTree, names: Collection[str]) -> set[str]:
     """Name the modules that are called in evaluation mode."""
     called: set[str] = set()
     handles = [
@@ -77,7 +77,7 @@ def _called(model: nn.Module, example_input: Tree, names: Collection[str]) -> se
     training = {module: module.training for module in model.modules()}
     model.eval()
     with torch.no_grad():
-        answer(model, example_input)
+        call_model(model, example_input)
     for module, mode in training.items():
         module.training = mode
     for handle in handles:

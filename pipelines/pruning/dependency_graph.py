@@ -15,7 +15,7 @@ from torch_pruning import ops
 
 from paretta.pipelines.model.weights import LAYERS
 from paretta.pipelines.pruning.channel_groups import ChannelGroup, Member, MemberRole, PartPositions
-from paretta.pipelines.trees import Tree, answer, tensors
+from paretta.pipelines.trees import TensorTree, call_model, tensors
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _MAX_VISITS = 10  # of a node, in the search of one group
@@ -112,7 +112,7 @@ class _Opaque(torch.autograd.Function):
         raise AssertionError("only traced")
 
 
-def dependency_groups(model: nn.Module, example: Tree) -> Found:
+def dependency_groups(model: nn.Module, example: TensorTree) -> Found:
     """Find every group of channels that may go but for those that make the model's output.
 
     Args:
@@ -142,8 +142,8 @@ def dependency_groups(model: nn.Module, example: Tree) -> Found:
     return found
 
 
-def _flat_answer(model: nn.Module, inputs: Tree) -> list[Tensor]:
-    return tensors(answer(model, inputs))
+def _flat_answer(model: nn.Module, inputs: TensorTree) -> list[Tensor]:
+    return tensors(call_model(model, inputs))
 
 
 def _groups(graph: _Graph, names: Mapping[nn.Module, str]) -> Iterator[tuple[tuple[str, ...], ChannelGroup | str]]:

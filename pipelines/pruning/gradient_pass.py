@@ -10,7 +10,7 @@ from paretta.pipelines.bench import Bench, derived_seed
 from paretta.pipelines.losses.class_scores import num_counted
 from paretta.pipelines.model.weights import LAYERS
 from paretta.pipelines.samples import draw
-from paretta.pipelines.trees import answer, moved
+from paretta.pipelines.trees import call_model, moved
 
 _BATCH = 64
 
@@ -50,7 +50,7 @@ def gradients(model: nn.Module, bench: Bench, count: int) -> Gradients:
         model.zero_grad(set_to_none=True)
         inputs, targets = bench.task.batch(bench.task.train, batch, training=True)
         if num_counted(bench.task, targets) > 0:
-            outputs = answer(model, moved(inputs, bench.ranks.device))
+            outputs = call_model(model, moved(inputs, bench.ranks.device))
             loss = bench.task.loss(outputs, moved(targets, bench.ranks.device))
             loss.backward()  # type: ignore[no-untyped-call]
         bench.ranks.average_gradients(model)
@@ -97,7 +97,7 @@ def activities(model: nn.Module, bench: Bench, count: int) -> dict[nn.Module, Te
     chosen = draw(bench.task.statistics_samples, count, derived_seed(bench.seed, "samples"))
     for part in torch.split(bench.ranks.shard(chosen), _BATCH):
         if len(part) > 0:
-            answer(model, moved(bench.task.calibration_inputs(part), bench.ranks.device))
+            call_model(model, moved(bench.task.calibration_inputs(part), bench.ranks.device))
     for handle in handles:
         handle.remove()
     return {

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from paretta.pipelines.model.equivalence import compare_answers
 from paretta.pipelines.pruning.channel_groups import Cut, Member, positions_of, remove
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.trees import Tree, answer, mapped
+from paretta.pipelines.trees import TensorTree, call_model, mapped
 
 _log = logging.getLogger("paretta")
 # what a forward raises that insists on the width it was made with
@@ -31,7 +31,7 @@ class Proof:
     answer the same. Both compute in doubles where the model can, so that a small difference is no rounding.
     """
 
-    def __init__(self, model: nn.Module, inputs: Tree, ranks: Ranks) -> None:
+    def __init__(self, model: nn.Module, inputs: TensorTree, ranks: Ranks) -> None:
         """Take a copy of `model`; `inputs` are real samples, a tree of [n, ...]."""
         self._ranks = ranks
         self._samples, self._tolerance = inputs, _FLOAT
@@ -42,7 +42,7 @@ class Proof:
             doubled: dict[int, object] = {id(tensor): _double(tensor) for tensor in _tensors(model)}
             wide: nn.Module = deepcopy(model, doubled)
             with torch.no_grad():
-                answer(wide, mapped(_double, inputs))
+                call_model(wide, mapped(_double, inputs))
         except _REFUSALS:
             return  # it makes floats by itself
         self._model, self._copies, self._samples, self._tolerance = wide, doubled, mapped(_double, inputs), _DOUBLE
@@ -109,7 +109,7 @@ _Where = tuple[Member, list[int]]
 
 def _masked(
     model: nn.Module,
-    inputs: Tree,
+    inputs: TensorTree,
     readers: Mapping[nn.Module, _Where],
     norms: Mapping[nn.Module, tuple[Member, list[int], nn.Module]],
 ) -> object:
@@ -137,12 +137,12 @@ def _masked(
             if _counts_channels(module, member):
                 hooks.enter_context(module.register_forward_hook(renormed))
         read = hooks.enter_context(_reading(readers, zeroed))
-        return answer(model, inputs), read
+        return call_model(model, inputs), read
 
 
-def _cut(model: nn.Module, inputs: Tree, readers: Mapping[nn.Module, _Where]) -> object:
+def _cut(model: nn.Module, inputs: TensorTree, readers: Mapping[nn.Module, _Where]) -> object:
     with _reading(readers, lambda _, x: (x, x)) as read:
-        return answer(model, inputs), read
+        return call_model(model, inputs), read
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from paretta.pipelines.quantization.placement import Bounds, Site, placement_of
 from paretta.pipelines.quantizers import RangeRule
 from paretta.pipelines.quantizers.affine import Affine
 from paretta.pipelines.samples import draw
-from paretta.pipelines.trees import answer, moved
+from paretta.pipelines.trees import call_model, moved
 
 _BATCH = 64
 _VALUES_PER_BATCH = 2**15
@@ -72,7 +72,7 @@ def _seen(model: nn.Module, sites: Collection[Site], bench: Bench, num_samples: 
                 watching.callback(handle.remove)
         with torch.no_grad():
             for indices in torch.split(draw(bench.task.statistics_samples, num_samples, bench.seed), _BATCH):
-                answer(model, moved(bench.task.calibration_inputs(indices), bench.ranks.device))
+                call_model(model, moved(bench.task.calibration_inputs(indices), bench.ranks.device))
     return seen
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from paretta.pipelines.trees import Tree, answer
+from paretta.pipelines.trees import TensorTree, call_model
 
 # functions by what they compute; in-place and method forms are called alike
 ADD, CONCATENATE, POOL, FLOAT = "add", "cat", "pool", "float"
@@ -96,11 +96,11 @@ class Call:
     uses: "list[Call]" = field(default_factory=list)
 
 
-def calls_of(model: nn.Module, example_input: Tree) -> list[Call]:
+def calls_of(model: nn.Module, example_input: TensorTree) -> list[Call]:
     """Return the calls of one forward pass of `model`, which must have no quantisers, in evaluation mode."""
     recorder = _Recorder(model)
     with recorder.following(), torch.no_grad(), recorder:
-        answer(model, example_input)
+        call_model(model, example_input)
     return recorder.calls
 
 

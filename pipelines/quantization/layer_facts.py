@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from paretta.pipelines.model.quantizable import survey
 from paretta.pipelines.quantization.fake_quantize import is_quantized, weight_quantizer
-from paretta.pipelines.trees import Tree, moved
+from paretta.pipelines.trees import TensorTree, moved
 from paretta.search_spaces.canonical import Json
 
 
@@ -37,7 +37,7 @@ class LayerFacts:
         }
 
 
-def layer_facts(model: nn.Module, example_input: Tree) -> dict[str, LayerFacts]:
+def layer_facts(model: nn.Module, example_input: TensorTree) -> dict[str, LayerFacts]:
     """Return the facts of all that owns a parameter of two or more dimensions, by its name.
 
     Args:

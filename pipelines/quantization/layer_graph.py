@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from paretta.pipelines.model.weights import stored_parameter
 from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
 from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
-from paretta.pipelines.trees import FlatModel, Tree, tensors
+from paretta.pipelines.trees import FlatModel, TensorTree, tensors
 
 aten = torch.ops.aten
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default)
@@ -27,7 +27,7 @@ class LayerGraph:
     norms: dict[str, list[Node]]
 
     @classmethod
-    def of(cls, model: nn.Module, example_input: Tree) -> "LayerGraph":
+    def of(cls, model: nn.Module, example_input: TensorTree) -> "LayerGraph":
         """Trace `model` in evaluation mode on `example_input`, a tree of [n, ...]; the model itself is left alone."""
         flat = FlatModel(plain_copy(model), example_input)
         program = torch.export.export(flat, tuple(tensors(example_input)), strict=False)
@@ -53,7 +53,7 @@ class LayerGraph:
         return next((name for name, norms in self.norms.items() if norms == [follower]), None)
 
 
-def fold_batch_norms(model: nn.Module, example_input: Tree) -> nn.Module:
+def fold_batch_norms(model: nn.Module, example_input: TensorTree) -> nn.Module:
     """Merge every batch norm into the convolution or linear layer right before it, in place, and return the model.
 
     ``w' = w * gamma / sqrt(var + eps)``, ``b' = (b - mean) * gamma / sqrt(var + eps) + beta``. A merged norm becomes

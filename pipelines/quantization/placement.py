@@ -10,7 +10,7 @@ from torch import nn
 from paretta.pipelines.quantization.call_graph import FLOAT, FUSED, Call, Joint, calls_of
 from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
 from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
-from paretta.pipelines.trees import Tree
+from paretta.pipelines.trees import TensorTree
 
 Site: TypeAlias = str | Joint  # a layer's name, or a call between layers
 Bounds: TypeAlias = tuple[float, float | None]
@@ -29,7 +29,7 @@ class Placement:
     shared: dict[str, Site]
 
 
-def placement_of(model: nn.Module, example_input: Tree, quantized: Collection[str]) -> Placement:
+def placement_of(model: nn.Module, example_input: TensorTree, quantized: Collection[str]) -> Placement:
     """Return where grids go so that everything between two of the layers `quantized` is computed in integers.
 
     Sums, concatenations and average pools are computed in integers where what they read comes from quantised layers and

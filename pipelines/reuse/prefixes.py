@@ -13,7 +13,7 @@ from paretta.pipelines.reuse.code_digest import code_digest, named_digest
 from paretta.pipelines.reuse.model_snapshot import NotWritable, restored, snapshot
 from paretta.pipelines.state.state_file import State
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import answer, moved
+from paretta.pipelines.trees import call_model, moved
 from paretta.search_spaces.canonical import Document, Json, digest
 from paretta.search_spaces.results.note import Note
 from paretta.search_spaces.space.plan import Plan
@@ -61,7 +61,7 @@ def _probe(task: Task, model: nn.Module) -> str:
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     inputs, targets = moved(task.batch(task.train, torch.arange(1), training=True), device)
     training = model.training
-    outputs = answer(model.eval(), inputs)
+    outputs = call_model(model.eval(), inputs)
     loss = task.loss(outputs, targets)
     model.train(training)
     return f"{float(task.scores_of(outputs).double().norm()):.2e} {float(loss):.2e}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.losses.class_scores import counted
 from paretta.pipelines.samples import draw
-from paretta.pipelines.trees import Tree, moved, num_rows, rows
+from paretta.pipelines.trees import TensorTree, moved, num_rows, tree_rows
 from paretta.search_spaces.errors import Problem, WrongInput
 
 WIDTHS: Final = tuple(range(2, 9))
@@ -46,7 +46,7 @@ class Subject:
         """Return the weight of `layer`."""
         return self.parameter(layer)[1].detach()
 
-    def batch(self, bench: Bench) -> tuple[Tree, Tree]:
+    def batch(self, bench: Bench) -> tuple[TensorTree, TensorTree]:
         """Return `num_samples` random pairs of the training split, equal on every rank.
 
         Those without a label that counts are left out. Raises `WrongInput` where no label counts in any of them.
@@ -56,7 +56,7 @@ class Subject:
         mask = counted(bench.task, targets)
         if mask is not None:
             kept = mask.reshape(len(mask), -1).any(1)
-            inputs, targets = rows(inputs, kept), rows(targets, kept)
+            inputs, targets = tree_rows(inputs, kept), tree_rows(targets, kept)
         if num_rows(inputs) == 0:
             rule = f"none of {self.num_samples} training samples has a label that counts"
             raise WrongInput(Problem("quantize.bits.sensitivity", rule, mend="use the sensitivity `error`"))

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.sensitivities import Sensitivity, Subject
-from paretta.pipelines.trees import answer, num_rows, rows
+from paretta.pipelines.trees import call_model, num_rows, tree_rows
 
 
 class Fisher(Sensitivity):
@@ -32,7 +32,7 @@ def squared_gradients(subject: Subject, bench: Bench) -> list[Tensor]:
     totals = [torch.zeros_like(weight) for weight in weights]
     for index in range(num_rows(inputs)):
         one = slice(index, index + 1)
-        loss = bench.task.loss(answer(subject.model, rows(inputs, one)), rows(targets, one))
+        loss = bench.task.loss(call_model(subject.model, tree_rows(inputs, one)), tree_rows(targets, one))
         for total, gradient in zip(totals, torch.autograd.grad(loss, weights), strict=True):
             total.addcmul_(gradient, gradient)
     return [total / num_rows(inputs) for total in totals]

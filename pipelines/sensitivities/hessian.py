@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from paretta.pipelines.bench import Bench, derived_seed
 from paretta.pipelines.sensitivities import Sensitivity, Subject
-from paretta.pipelines.trees import answer
+from paretta.pipelines.trees import call_model
 
 PROBES = 8
 
@@ -35,7 +35,7 @@ def hessian_traces(subject: Subject, bench: Bench, probes: int = PROBES) -> Tens
     generator = torch.Generator().manual_seed(derived_seed(bench.seed, "hessian"))
     traces = torch.zeros(len(weights), device=bench.ranks.device)
     with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivative
-        loss = bench.task.loss(answer(subject.model, inputs), targets)
+        loss = bench.task.loss(call_model(subject.model, inputs), targets)
         gradients = torch.autograd.grad(loss, weights, create_graph=True)
         for _ in range(probes):
             signs = [_signs(weight, generator) for weight in weights]

@@ -17,7 +17,7 @@ from paretta.pipelines.stage import Shape, Stage
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.evaluate import split_scores
 from paretta.pipelines.training.train import Batch, BatchLoss, TrainSettings, fit, task_loss
-from paretta.pipelines.trees import Tree, answer, moved
+from paretta.pipelines.trees import TensorTree, call_model, moved
 from paretta.search_spaces.errors import Problem, WrongInput
 
 Ask: TypeAlias = Callable[[Batch], Tensor]
@@ -100,7 +100,7 @@ def distillation_loss(bench: Bench, settings: Distill, pairs: FeaturePairs | Non
     ask = _live(_teacher(bench), task) if pairs is not None else _cheapest(bench)
     hard_loss, weight = task_loss(bench, settings), settings.weight
 
-    def loss(outputs: Tree, batch: Batch) -> Tensor:
+    def loss(outputs: TensorTree, batch: Batch) -> Tensor:
         class_scores = task.scores_of(outputs)
         axis = class_axis(task, class_scores.shape, batch.targets, where="distill")
         mask = counted(task, batch.targets)
@@ -118,7 +118,7 @@ def _cheapest(bench: Bench) -> Ask:
     task = bench.task
     inputs, targets = task.batch(task.train, torch.arange(1))
     with torch.no_grad():
-        outputs = answer(teacher.to(bench.ranks.device).eval(), moved(inputs, bench.ranks.device))
+        outputs = call_model(teacher.to(bench.ranks.device).eval(), moved(inputs, bench.ranks.device))
     shape = task.scores_of(outputs).shape
     class_axis(task, shape, targets, where="distill")
     is_large = num_samples(task.train) * prod(shape[1:]) * 4 > MAX_TABLE_BYTES
@@ -131,7 +131,7 @@ def _cheapest(bench: Bench) -> Ask:
 def _live(teacher: nn.Module, task: Task) -> Ask:
     def ask(batch: Batch) -> Tensor:
         with torch.no_grad():
-            return task.scores_of(answer(teacher, batch.inputs)).float()
+            return task.scores_of(call_model(teacher, batch.inputs)).float()
 
     return ask
 

@@ -24,7 +24,7 @@ from paretta.pipelines.pruning.scores import scored
 from paretta.pipelines.pruning.sparsity import Scope
 from paretta.pipelines.samples import draw
 from paretta.pipelines.stage import Shape, Stage
-from paretta.pipelines.trees import Tree, moved
+from paretta.pipelines.trees import TensorTree, moved
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import CHANGED_NOTHING, NOT_ASKED, Note
 
@@ -255,7 +255,7 @@ def _lowest(scores: Tensor, count: int) -> Tensor:
     return torch.argsort(scores, stable=True)[:count]
 
 
-def _samples(bench: Bench) -> Tree:
+def _samples(bench: Bench) -> TensorTree:
     """Return a few real inputs of the model, a tree of [n, ...]."""
     chosen = draw(bench.task.statistics_samples, _NUM_TRIED, derived_seed(bench.seed, "tried samples"))
     return moved(bench.task.calibration_inputs(chosen), bench.ranks.device)

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from paretta.pipelines.bench import Bench, derived_seed
 from paretta.pipelines.samples import draw
 from paretta.pipelines.stage import Shape, Stage
-from paretta.pipelines.trees import answer, moved
+from paretta.pipelines.trees import call_model, moved
 from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
 
 BATCH = 128
@@ -44,7 +44,7 @@ class RecalibrateNorms(Stage):
         with torch.no_grad(), bench.ranks.wrap(model):
             for batch in torch.split(whole, BATCH):
                 inputs = bench.task.calibration_inputs(bench.ranks.shard(batch))
-                answer(model, moved(inputs, bench.ranks.device))
+                call_model(model, moved(inputs, bench.ranks.device))
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
         return model.eval()

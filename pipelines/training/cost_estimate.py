@@ -10,7 +10,7 @@ from paretta.pipelines.samples import num_samples
 from paretta.pipelines.stage import Stage
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.train import TrainSettings
-from paretta.pipelines.trees import answer
+from paretta.pipelines.trees import call_model
 
 _BATCHES = 3  # of which the fastest counts: the first one warms up
 
@@ -34,6 +34,6 @@ def _epoch_seconds(batch_size: int, task: Task) -> float:
     seconds = []
     for _ in range(_BATCHES):
         begun = time.perf_counter()
-        task.loss(answer(model, inputs), targets).backward()  # type: ignore[no-untyped-call]
+        task.loss(call_model(model, inputs), targets).backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - begun)
     return min(seconds) * (task.num_train // size)

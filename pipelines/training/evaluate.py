@@ -10,7 +10,7 @@ from paretta.pipelines.losses.metric_scores import scores_by
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.task import Split, Task
-from paretta.pipelines.trees import Tree, answer, moved, num_rows
+from paretta.pipelines.trees import TensorTree, call_model, moved, num_rows
 
 EVALUATION_BATCH = 256
 
@@ -24,7 +24,7 @@ def split_scores(model: nn.Module, task: Task, dataset: Samples, ranks: Ranks) -
     model.to(ranks.device).eval()
     mine = ranks.shard(torch.arange(num_samples(dataset)))
     parts = [
-        task.scores_of(answer(model, moved(task.batch(dataset, part)[0], ranks.device))).float()
+        task.scores_of(call_model(model, moved(task.batch(dataset, part)[0], ranks.device))).float()
         for part in torch.split(mine, EVALUATION_BATCH)
     ]
     found = torch.cat(parts)
@@ -84,11 +84,11 @@ def mean_loss(model: nn.Module, task: Task, ranks: Ranks, split: Split = "valida
 
 def _answers(
     model: nn.Module, task: Task, dataset: Samples, ranks: Ranks, places: Tensor
-) -> Iterator[tuple[Tree, Tree]]:
+) -> Iterator[tuple[TensorTree, TensorTree]]:
     """Yield outputs and targets batch by batch, on the CPU."""
     for part in torch.split(places, EVALUATION_BATCH):
         inputs, targets = task.batch(dataset, part)
-        yield moved(answer(model, moved(inputs, ranks.device)), "cpu"), targets
+        yield moved(call_model(model, moved(inputs, ranks.device)), "cpu"), targets
 
 
 def _is_by_sample(model: nn.Module, task: Task, dataset: Samples, ranks: Ranks, name: str) -> bool:

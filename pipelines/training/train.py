@@ -23,7 +23,7 @@ from paretta.pipelines.state.state_file import State
 from paretta.pipelines.stream import Passes, steps_of
 from paretta.pipelines.training.evaluate import scores
 from paretta.pipelines.training.optimizers import OptimizerName, Schedule, lr_factor, optimizer_for
-from paretta.pipelines.trees import Tree, answer, mapped, moved
+from paretta.pipelines.trees import TensorTree, call_model, mapped, moved
 from paretta.pipelines.tweak import Tweak, TweakField
 from paretta.search_spaces.canonical import Json, digest
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
@@ -93,13 +93,13 @@ class Batch:
         shares: what it weighs in the global batch.
     """
 
-    inputs: Tree
-    targets: Tree
+    inputs: TensorTree
+    targets: TensorTree
     indices: Tensor
     shares: Shares = field(default_factory=Shares)
 
 
-BatchLoss: TypeAlias = Callable[[Tree, Batch], Tensor]
+BatchLoss: TypeAlias = Callable[[TensorTree, Batch], Tensor]
 
 
 def fit(
@@ -171,7 +171,7 @@ def task_loss(bench: Bench, settings: TrainSettings) -> BatchLoss:
     share, task = settings.label_smoothing, bench.task
     global_loss = GlobalLoss(task, bench.ranks)
 
-    def loss(outputs: Tree, batch: Batch) -> Tensor:
+    def loss(outputs: TensorTree, batch: Batch) -> Tensor:
         hard = global_loss(outputs, batch.targets, batch.shares)
         if share == 0:
             return hard
@@ -281,7 +281,7 @@ class _Job:
         def evaluate() -> Tensor:
             with blaming(lambda: _named(batch), "training on it"):
                 with _autocast(ranks.device, settings):
-                    outputs = answer(model, batch.inputs)
+                    outputs = call_model(model, batch.inputs)
                 loss = self.loss(mapped(_full_precision, outputs), batch)
             seen.append(loss.detach())
             whole = self._penalised(loss, model)

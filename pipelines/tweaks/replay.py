@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from paretta.pipelines.bench import Bench, derived_seed
 from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
 from paretta.pipelines.samples import Samples, num_samples
-from paretta.pipelines.trees import answer, moved
+from paretta.pipelines.trees import call_model, moved
 from paretta.pipelines.tweak import Tweak, TweakSettings
 from paretta.search_spaces.errors import Problem, WrongInput
 
@@ -53,5 +53,5 @@ class _Rehearsal(Tweak):
         ranks, mine = self.bench.ranks, self.bench.ranks.shard(self.places)
         inputs, targets = self.bench.task.batch(self.source, mine, training=True)
         shares = Shares.of(self.bench.task, ranks, targets, len(self.places))
-        outputs = answer(model, moved(inputs, ranks.device))
+        outputs = call_model(model, moved(inputs, ranks.device))
         return self.settings.strength * self.loss(outputs, moved(targets, ranks.device), shares)

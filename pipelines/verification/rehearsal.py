@@ -22,7 +22,7 @@ from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.stage import Stage, noted, stages_of
 from paretta.pipelines.task import SPLITS, Task
-from paretta.pipelines.trees import answer, rows, tensors
+from paretta.pipelines.trees import call_model, tensors, tree_rows
 from paretta.search_spaces.canonical import Json, canonical_json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 from paretta.search_spaces.faults import blaming
@@ -51,9 +51,9 @@ def require_export(task: Task, *, where: str = "task") -> None:
             model = task.new_model().eval()
             path.write_bytes(to_bytes(model, task.example_input, task.free_axes))
         for size in (1, 2):
-            batch = rows(inputs, slice(0, size))
+            batch = tree_rows(inputs, slice(0, size))
             with blaming(place, f"answering a batch of {size}"), torch.no_grad():
-                expected = [tensor.double().numpy() for tensor in tensors(answer(model, batch))]
+                expected = [tensor.double().numpy() for tensor in tensors(call_model(model, batch))]
             with blaming(place, f"running its exported file on a batch of {size}"):
                 opened = session(path)
                 names = [given.name for given in opened.get_inputs()]

@@ -17,7 +17,7 @@ from paretta.pipelines.measuring.artifact_answers import RUN_BATCH, answers_like
 from paretta.pipelines.meter import Meter
 from paretta.pipelines.samples import places
 from paretta.pipelines.task import Split, Task
-from paretta.pipelines.trees import Tree, tensors
+from paretta.pipelines.trees import TensorTree, tensors
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import DamagedArtifact, TrialFailed, first_line
 from paretta.search_spaces.objectives.reading import Reading
@@ -146,7 +146,7 @@ def _look(folder: Path, runs: Sequence[Mapping[str, str]], scratch: Path) -> Map
 def _judged(folder: Path, task: Task, metric: str, split: Split, scratch: Path) -> float:
     """Let the isolated process answer the split a few batches at a time, and the task's metric judge the answers."""
     taker = scores_by(task.metrics[metric], task, resamples=False)
-    waiting: list[tuple[Path, Tree]] = []
+    waiting: list[tuple[Path, TensorTree]] = []
     for number, part in enumerate(parts := list(places(task.split(split), RUN_BATCH)), start=1):
         inputs, targets = task.batch(task.split(split), part)
         file = scratch / f"{number}.npz"

@@ -20,7 +20,16 @@ from paretta.pipelines.meter import meter_of
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.run import run
 from paretta.pipelines.task import Metric, Task
-from paretta.pipelines.trees import ModelInputs, answer, input_names, joined, leaves, mapped, output_names, rows
+from paretta.pipelines.trees import (
+    ModelInputs,
+    call_model,
+    input_names,
+    joined,
+    leaves,
+    mapped,
+    output_names,
+    tree_rows,
+)
 from paretta.pipelines.verification.verify import verify_claims
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.space.plan import Plan
@@ -56,7 +65,7 @@ def test_names_follow_the_model_and_the_tree() -> None:
 
 def test_parts_are_joined_and_cut_by_rows() -> None:
     tree = {"a": torch.arange(6).reshape(3, 2), "b": (torch.arange(3), None)}
-    again = joined([rows(tree, slice(0, 1)), rows(tree, slice(1, 3))])
+    again = joined([tree_rows(tree, slice(0, 1)), tree_rows(tree, slice(1, 3))])
     assert [place for place, _ in leaves(again)] == [("a",), ("b", "0")]
     assert all(torch.equal(one, other) for (_, one), (_, other) in zip(leaves(tree), leaves(again), strict=True))
     assert mapped(lambda tensor: tensor * 2, Heard(torch.ones(1), torch.ones(1))).scores.tolist() == [2.0]
@@ -174,10 +183,10 @@ def test_inputs_are_given_by_name_by_place_or_both() -> None:
     def model(a: int, b: int = 0) -> tuple[int, int]:
         return a, b
 
-    assert answer(model, 1) == (1, 0)
-    assert answer(model, (1, 2)) == (1, 2)
-    assert answer(model, {"b": 2, "a": 1}) == (1, 2)
-    assert answer(model, ModelInputs((1,), {"b": 3})) == (1, 3)
+    assert call_model(model, 1) == (1, 0)
+    assert call_model(model, (1, 2)) == (1, 2)
+    assert call_model(model, {"b": 2, "a": 1}) == (1, 2)
+    assert call_model(model, ModelInputs((1,), {"b": 3})) == (1, 3)
 
 
 def test_statistics_come_from_unlabelled_data_where_it_is_given() -> None:
