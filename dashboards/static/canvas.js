@@ -54,8 +54,8 @@ function tickText(value, unit) {
 // The labels of an axis's two ends, with enough digits to distinguish them.
 function endTexts(ends, unit) {
   const texts = digits => ends.map(end => tickText(+end.toPrecision(digits), unit));
-  const told = [2, 3, 4].find(digits => new Set(texts(digits)).size === 2);
-  return texts(told || 4);
+  const enough = [2, 3, 4].find(digits => new Set(texts(digits)).size === 2);
+  return texts(enough || 4);
 }
 
 function extent(values, log) {

@@ -71,11 +71,11 @@ def download(tracking_uri: str, sweep: str, uid: str, to: Path) -> Path:
             raise WrongInput(Problem(sweep, did_you_mean(uid, known, "trial of the front")))
         wanted = f"tags.`sweep.id` = '{parent.data.tags['sweep.id']}' and tags.`trial.uid` = '{uid}'"
         models = client.search_logged_models([parent.info.experiment_id], wanted)
-    whole = [model for model in models if ARTIFACT_TAG in model.tags]
-    if not whole:
+    complete = [model for model in models if ARTIFACT_TAG in model.tags]
+    if not complete:
         mend = "pull from the sweep's own folder, or choose a member of the front"
         raise WrongInput(Problem(f"{sweep} {uid}", "its files are not in the store", mend=mend))
-    return _download(tracking_uri, whole[0].artifact_location, whole[0].tags[ARTIFACT_TAG], to)
+    return _download(tracking_uri, complete[0].artifact_location, complete[0].tags[ARTIFACT_TAG], to)
 
 
 def download_registered(tracking_uri: str, uri: str, to: Path) -> Path:
@@ -124,12 +124,12 @@ def _download(tracking_uri: str, location: str, manifest: str | None, to: Path) 
     with TemporaryDirectory(dir=to.parent, prefix=".paretta-") as scratch:
         with store_errors():
             source = download_artifacts(artifact_uri=location, dst_path=scratch, tracking_uri=tracking_uri)
-        whole = Path(scratch) / "delivered"
-        digests = copy_delivered(Path(source), whole)
+        copy = Path(scratch) / "delivered"
+        digests = copy_delivered(Path(source), copy)
         if manifest is not None and digests[MANIFEST_FILE] != manifest:
             found = digests[MANIFEST_FILE]
             raise DamagedArtifact(f"{location} {MANIFEST_FILE}: expected sha256 {manifest}, found {found}")
-        shutil.move(whole, to)
+        shutil.move(copy, to)
     return to
 
 

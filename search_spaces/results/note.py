@@ -1,4 +1,4 @@
-"""What a stage left as it was, and why: kept with a result, so that nothing passes for compressed that is not."""
+"""Notes on what a stage left unchanged and why, kept with the result, so that partial compression stays visible."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ NOT_ASKED: Final = "nothing is asked of it"
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """One remark of a stage on what it did not do.
+    """One remark of a stage about what it did not do.
 
     Args:
-        stage: its kind.
-        reason: of layers what happens to them and why, such as ``stays in float: its weight is shared``; without
-            layers a remark on the whole model, or with a verdict why it is so.
-        layers: names of those concerned.
-        verdict: what the stage did in all, where that is less than it is for, such as `CHANGED_NOTHING`.
-        bits: that the layers were to get, where the stage gives widths.
+        stage: the kind of the stage.
+        reason: with `layers`, what happens to them and why, such as ``stays in float: its weight is shared``; without,
+            a remark on the whole model, or the reason for the verdict.
+        layers: names of the layers that it is about.
+        verdict: the result of the stage as a whole, if it did less than intended, such as `CHANGED_NOTHING`.
+        bits: the bit width that the layers should have had, if the stage assigns bit widths.
 
     >>> str(Note("prune", "keep their width: the forward depends on it", ("stem", "skip")))
     'stem, skip keep their width: the forward depends on it'
@@ -36,13 +36,13 @@ class Note:
     bits: int | None = None
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return the note as one line."""
         if self.layers:
             return f"{', '.join(self.layers)} {self.reason}"
         return f"{self.stage} {self.verdict}: {self.reason}" if self.verdict else f"{self.stage} {self.reason}"
 
     def to_document(self) -> dict[str, Json]:
-        """Return plain data for JSON, without what is empty."""
+        """Return plain data for JSON, without empty fields."""
         return {
             "stage": self.stage,
             "reason": self.reason,
@@ -64,19 +64,19 @@ class Note:
 
 
 def verdict_of(notes: Iterable[Note]) -> str:
-    """Return the first verdict among `notes`; empty where there is none."""
+    """Return the first verdict among `notes`; empty if there is none."""
     return next((note.verdict for note in notes if note.verdict), "")
 
 
 def words_of_stages(stages: Iterable[tuple[str, str]]) -> str:
-    """Put stages into words, each with its verdict; where none changed anything, that comes first.
+    """Describe stages in words, each with its verdict; if none of them changed anything, that comes first.
 
     >>> words_of_stages([("prune 50% of channels", "changed nothing"), ("distill 2 epochs", "")])
     'prune 50% of channels (changed nothing), distill 2 epochs'
     >>> words_of_stages([("prune 50% of channels", "changed nothing"), ("fold batch norms", "changed nothing")])
     'changed nothing (prune 50% of channels, fold batch norms)'
     """
-    told = list(stages)
-    if told and all(verdict == CHANGED_NOTHING for _, verdict in told):
-        return f"{CHANGED_NOTHING} ({', '.join(words for words, _ in told)})"
-    return ", ".join(f"{words} ({verdict})" if verdict else words for words, verdict in told)
+    known = list(stages)
+    if known and all(verdict == CHANGED_NOTHING for _, verdict in known):
+        return f"{CHANGED_NOTHING} ({', '.join(words for words, _ in known)})"
+    return ", ".join(f"{words} ({verdict})" if verdict else words for words, verdict in known)

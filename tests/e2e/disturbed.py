@@ -44,7 +44,7 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def until(ready: Callable[[SweepRecord], bool], sweep: Path, process: subprocess.Popen[str]) -> SweepRecord:
-    """Wait until the sweep in the folder `sweep` is as far as `ready` wants it; its driver must not end before."""
+    """Wait until `ready` holds for the sweep in the folder `sweep`; its driver must not end before that."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if (sweep / "journal.jsonl").exists():

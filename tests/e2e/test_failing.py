@@ -108,7 +108,7 @@ def test_the_sampler_is_told_of_a_failure_and_of_no_number(swept: Swept) -> None
         return TuneSearcher(suggester_of(sweep, checked, baseline, lambda *_, **__: None), max_running=2)
 
     searcher, same = replay_history(make, tuple(history(swept.record.folder)))
-    assert same  # the sampler of the sweep asked what one asks that was told of these failures as failures
+    assert same  # the sweep's sampler proposed what a sampler proposes that was told of the same failures
     strategy = searcher.suggester.strategy
     assert isinstance(strategy, OptunaStrategy)
     told = strategy.study.get_trials(deepcopy=False)

@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def told(folder: Path) -> Mapping[str, str]:
-    """What was printed by each launch: one undisturbed, and one that is ended in every way and resumed each time."""
+    """The output of two sweeps: one undisturbed, and one that is ended in every way and resumed each time."""
     undisturbed, sweep, told = started(folder, "sweep.yaml", "--name", "whole"), folder / "sweeps" / "broken", {}
     launch = partial(started, folder, "--resume", "broken")
     killed = started(folder, "sweep.yaml", "--name", "broken")
@@ -73,7 +73,7 @@ def told(folder: Path) -> Mapping[str, str]:
 
 
 def stopped(process: subprocess.Popen[str], sweep: Path, finished: Iterable[str] = ()) -> str:
-    """Return what a launch printed that was stopped and says so, once the trials in `finished` had ended."""
+    """Return the output of a launch that is stopped once the trials in `finished` have ended, and reports it."""
     printed = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 130, printed
     record = SweepRecord.read(sweep)

@@ -29,7 +29,7 @@ deliver: {variants: [[{kind: quantize, bits: 8}], [{kind: quantize, bits: 3}]], 
 workers: {lanes: 1}
 """
 
-# what an operator's environment holds, and nobody else may read
+# secrets in an operator's environment that nobody else may read
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "secret-of-the-storage",
     "MLFLOW_TRACKING_PASSWORD": "secret-of-the-store",

@@ -88,7 +88,7 @@ def test_a_killed_driver_and_publisher_lose_and_double_nothing(home: Home) -> No
     home.until(1, driver)
     driver.kill()
     driver.communicate()
-    home.wait_for_publisher()  # it writes what the journal holds, and ends with its driver gone
+    home.wait_for_publisher()  # it writes the rest of the journal, and exits because its driver is gone
     assert read_sync_status(home.sweep).behind == 0
     known = {run.data.tags.get("trial.uid", ""): run.info.run_id for run in home.runs()}
     assert known.keys() == {"", *SweepRecord.read(home.sweep).trials}

@@ -91,7 +91,7 @@ def require_nothing_lost(record: SweepRecord) -> None:
                 epochs.setdefault(str(uid), []).append(epoch)
     assert set(endings(record.folder).values()) == {1}
     for uid, seen in epochs.items():
-        assert seen == sorted(seen), f"{uid} went back"  # an epoch may be told twice, and none before it
+        assert seen == sorted(seen), f"{uid} went back"  # an epoch may be reported twice, but no earlier one
 
 
 def test_a_trial_whose_workers_span_nodes_goes_on_when_one_of_them_dies(cluster: Nodes, tmp_path: Path) -> None:

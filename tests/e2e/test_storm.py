@@ -84,7 +84,7 @@ def test_a_training_goes_on_from_its_last_epoch(swept: SweepRecord) -> None:
                 epochs.setdefault(str(uid), []).append(epoch)
     assert max(map(max, epochs.values())) > 30
     for uid, seen in epochs.items():
-        assert seen == sorted(seen), f"{uid} went back"  # an epoch may be told twice, and none before it
+        assert seen == sorted(seen), f"{uid} went back"  # an epoch may be reported twice, but no earlier one
     assert not list((swept.folder / "checkpoints").iterdir())
 
 

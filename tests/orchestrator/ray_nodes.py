@@ -16,7 +16,7 @@ from pathlib import Path
 
 from paretta.orchestrator.cluster.connect import PACKAGE, QUIET
 
-STARTED_S = 120.0  # for a node to answer on a loaded machine
+STARTED_S = 120.0  # for a node to respond on a loaded machine
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Node:
         os.kill(self.raylet(), signal.SIGKILL)
 
     def stop(self) -> None:
-        """End the node's processes, all that were begun below `ray start`, and wait until they are gone."""
+        """End all processes that `ray start` started on the node, and wait until they are gone."""
         left = {pid for pid, line in commands() if str(self.folder) in line or self.process.pid in ancestors(pid)}
         for pid in left:
             with suppress(ProcessLookupError):
@@ -106,7 +106,7 @@ class Nodes:
         return self.nodes[-1]
 
     def wait(self) -> None:
-        """Wait until every node that was added says that it has started."""
+        """Wait until every added node reports that it has started."""
         deadline, logs = time.monotonic() + STARTED_S, [self.home / f"log-{i}" for i in range(len(self.nodes))]
         while not all("Ray runtime started" in log.read_text() for log in logs):
             ended = any(node.process.poll() is not None for node in self.nodes)

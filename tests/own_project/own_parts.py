@@ -134,7 +134,7 @@ def _names(search: Search) -> list[str]:
 
 
 def _interrupt_once(asked: int) -> None:
-    """Do what Ctrl-C does, the first time that a second plan is asked for, where the environment names a marker."""
+    """Act like Ctrl-C the first time that a second plan is requested, if the environment names a marker file."""
     marker = os.environ.get("INTERRUPT_ONCE")
     if marker and asked == 2 and not Path(marker).exists():
         Path(marker).touch()

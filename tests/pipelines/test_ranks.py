@@ -49,7 +49,7 @@ CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher", "data_
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What both ranks found, by check; two processes, started once."""
+    """The results of both ranks, by check; the two processes are started once."""
     folder = tmp_path_factory.mktemp("ranks")
     run_on_two_ranks(__file__, folder)
     lines = [(folder / f"{rank}").read_text(encoding="utf-8").splitlines() for rank in range(2)]
@@ -155,7 +155,7 @@ def check_heads(ranks: Ranks, folder: Path) -> bool:
 
 
 def check_resume(ranks: Ranks, folder: Path) -> bool:
-    """A training that is stopped after its first epoch goes on on both ranks, to the same last bit."""
+    """A training that is stopped after its first epoch continues on both ranks with a bit-identical result."""
     task, settings = make(width=2, hidden=4), TrainSettings(epochs=2, batch_size=256)
 
     class Stopped(Exception):

@@ -26,7 +26,7 @@ def pairs(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def task_of(num_samples: int = 96) -> Task:
-    """A task whose sample teaches nothing: all its targets are zero."""
+    """A task whose sample has only zeros as targets."""
     inputs, targets = pairs(16, seed=1)
     return Task(
         model=lambda: nn.Linear(3, 1),

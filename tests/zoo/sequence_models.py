@@ -148,7 +148,7 @@ class RootMeanSquareNorm(nn.Module):
 
 
 class SeparateSelf(nn.Module):
-    """Queries, keys and values of attention whose output layer lives elsewhere."""
+    """Queries, keys and values of an attention whose output layer is in another module."""
 
     def __init__(self, width: int, heads: int, *, told: bool) -> None:
         super().__init__()

@@ -91,7 +91,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 
 def _damage_told(folder: Path, lines: list[bytes], at: int, line: bytes) -> str:
-    """Return what is said of `lines` with another `line` at index `at`, which must name file and line."""
+    """Return the message about `lines` with `line` at index `at`, which must name file and line."""
     (folder / "journal.jsonl").write_bytes(b"".join([*lines[:at], line, *lines[at + 1 :]]))
     with pytest.raises(DamagedRecord) as found:
         SweepRecord.read(folder)

@@ -33,7 +33,7 @@ pytestmark = [
 
 @contextmanager
 def _postgresql() -> Iterator[str]:
-    """Run a database of its own as somebody who is not root, which PostgreSQL asks for, and give its URI."""
+    """Run a separate database as a non-root user, which PostgreSQL requires, and yield its URI."""
     assert POSTGRESQL
     user = "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="paretta-pg-", dir="/tmp"))

@@ -188,7 +188,7 @@ def test_running_sweep_is_recorded_as_running_and_taken_up_again(home: Path, swe
 
 
 class _Unreliable:
-    """A client some of whose calls are lost on the way, and of some only the answer."""
+    """A client that loses some requests, and of others only the response."""
 
     def __init__(self, client: MlflowClient, seed: int) -> None:
         self._client, self._random, self.lost = client, random.Random(seed), 0

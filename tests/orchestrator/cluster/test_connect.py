@@ -77,7 +77,7 @@ def run_in(home: Path, temp: Path, how: str) -> subprocess.CompletedProcess[str]
 
 
 def processes_below(folder: Path, seconds: float = 15.0) -> list[str]:
-    """Command lines that mention `folder`, once those on their way out are gone."""
+    """Command lines that mention `folder`, after exiting processes are gone."""
     deadline = time.monotonic() + seconds
     while True:
         found = []

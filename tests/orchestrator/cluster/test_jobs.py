@@ -65,7 +65,7 @@ Last 50 lines of stdout:
 
 @dataclass
 class Jobs:
-    """A cluster's Jobs API whose only job waits, and then is as `then` says; keeps what was submitted."""
+    """A fake Jobs API whose only job is pending, then has the status `then`; records what was submitted."""
 
     then: dict[str, object] = field(default_factory=dict)
     asked: int = 0

@@ -236,7 +236,7 @@ def test_winding_down_keeps_a_job_whose_workers_died_and_that_waits_to_be_delive
     zero, _ = queue.group()
     queue.submit("begun", "waiting")
     queue.taken(zero, 0)
-    again = queue.group(incarnation="second")  # the job is back in the queue, and nobody has taken it yet
+    again = queue.group(incarnation="second")  # the job is back in the queue, and no lane has taken it yet
     queue.jobs.wind_down()
     assert queue.outcome("waiting").status == "returned"
     assert queue.jobs.update_of("begun", 0).outcome is None
@@ -300,7 +300,7 @@ def test_a_lane_that_is_slow_to_start_is_told_from_one_whose_trainer_is_gone() -
     zero, one = queue.group(0)
     assert queue.taken(zero, 0) == queue.taken(one, 0) == "a"
     queue.wait(1.0, zero, one)
-    queue.wait(40.0)  # the ranks hang: their job is taken from them although the trainer is alive
+    queue.wait(40.0)  # the ranks hang: their job is reassigned although the trainer is alive
     queue.jobs.trainers_alive([0])
     queue.jobs.tick()
     assert queue.jobs.heartbeat(zero) == "restart"

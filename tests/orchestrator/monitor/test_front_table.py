@@ -65,7 +65,7 @@ def test_a_missed_limit_in_milliseconds_is_told_in_them() -> None:
 
 
 def of_two(words: str = WORDS) -> Front:
-    """Return a front whose numbers are as wide as they get: intervals, times, marks, test readings, the knee."""
+    """Return a front with the widest numbers: intervals, times, marks, test readings, the knee."""
     trials = []
     for number, size in ((15, 4630.0), (11, 5430.0)):
         share = Reading(0.9 + size / 1e5, "share", 0.9, 0.99)

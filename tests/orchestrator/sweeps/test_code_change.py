@@ -58,7 +58,7 @@ def begun(tmp_path: Path, name: str, *, told: bool = True, shift: float = 1.0) -
 
 @pytest.fixture
 def going_on(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What went on, in the place of a cluster."""
+    """Records events in place of a cluster."""
     gone: list[str] = []
 
     @contextmanager

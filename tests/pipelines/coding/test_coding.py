@@ -103,7 +103,7 @@ def test_known_text_costs_next_to_nothing() -> None:
 
 
 def test_the_tables_are_the_same_on_every_machine() -> None:
-    """No entry lies so near to the middle between two integers that another logarithm could round it elsewhere."""
+    """No entry is so close to the midpoint of two integers that another logarithm could round it differently."""
     odds = [math.log((i + 0.5) / (4095.5 - i)) * 256 for i in range(4096)]
     chances = [65536 / (1 + math.exp(-x / 256)) for x in range(-2560, 2561)]
     for value in (*odds, *chances):
@@ -123,7 +123,7 @@ def test_a_quantised_model_comes_back_bit_for_bit() -> None:
 
 
 def test_a_file_of_version_1_gives_what_it_always_gave() -> None:
-    """A net of convolutions and linear layers of 2 to 8 bits, packed on 2026-11-26; it is never written anew."""
+    """A network of convolutions and linear layers of 2 to 8 bits, packed on 2026-11-26 and never packed again."""
     content = (Path(__file__).parents[2] / "golden" / "coded-1.prt").read_bytes()
     expected = "618bcedcac95819d320a0421541b72cf43f5e53a75093878eb14749f559ccc84"
     assert sha256(decode_model(content)).hexdigest() == expected
@@ -223,7 +223,7 @@ def test_a_newer_version_says_so(sample: bytes) -> None:
 
 
 def _sealed(content: bytes) -> bytes:
-    """Return a coded file with the checksum that belongs to what it holds, as somebody who means harm would."""
+    """Return a coded file with the checksum that matches its content, as an attacker would write it."""
     return content[:21] + zlib.crc32(content[25:]).to_bytes(4, "little") + content[25:]
 
 

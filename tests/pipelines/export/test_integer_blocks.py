@@ -182,7 +182,7 @@ def test_a_quantised_block_is_the_same_after_it_was_kept_and_fetched() -> None:
 
 @pytest.mark.parametrize("gain", [1e-2, 1e-5, 1e-8, 0.0])
 def test_a_large_bias_beside_tiny_weights_is_exact_enough(gain: float) -> None:
-    """A channel whose weights are next to nothing: its bias, in steps of theirs, would pass 32 bits."""
+    """A channel with tiny weights: its bias, in units of their scale, would exceed 32 bits."""
     torch.manual_seed(5)
     inputs = images(64) * 0.1
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(400, 3))

@@ -45,7 +45,7 @@ def test_where_nothing_can_be_read_there_is_no_counter(tmp_path: Path) -> None:
 
 
 class Driver:
-    """NVIDIA's library, as far as it is asked."""
+    """A fake of the functions of NVIDIA's library that are used."""
 
     def __init__(self, *, init: int = 0, energy: int = 0) -> None:
         self.millijoules, self.init, self.energy = 5000, init, energy

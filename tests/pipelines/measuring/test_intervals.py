@@ -80,7 +80,7 @@ def test_five_values_are_too_few_for_order_statistics() -> None:
 
 
 def clustered(generator: np.random.Generator, sessions: int, blocks: int) -> tuple[np.ndarray, np.ndarray]:
-    """Times whose ratio is 1 but for 3 % of luck with each session and 1 % in each block."""
+    """Times with a ratio of 1, random effects of 3 % per session and 1 % per block."""
     luck = generator.normal(0.0, 0.03, (sessions, 1)) + generator.normal(0.0, 0.01, (sessions, blocks))
     return np.exp(luck), np.ones((sessions, blocks))
 

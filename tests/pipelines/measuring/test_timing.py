@@ -23,7 +23,7 @@ class Clock:
         return self.now
 
     def work(self, name: str, seconds: float) -> Opener:
-        """Each session has a speed of its own, as far as `luck` goes."""
+        """Each session has a random speed, with a spread of `luck`."""
 
         def opened() -> Callable[[], None]:
             self.sessions.append(name)

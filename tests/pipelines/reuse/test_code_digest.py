@@ -36,7 +36,7 @@ def make(smoothing=0.0):
 
 
 def task_in(folder: Path, *, weight: float = 1.0, scale: str = "1.0", **options: float) -> Task:
-    """A task in a file of its own, whose weight of the last class and scale show in nothing but its loss."""
+    """A task in a separate file, in which class weight and scale affect only the loss."""
     folder.mkdir()
     helper = f"helper_of_{folder.name}"
     (folder / f"{helper}.py").write_text(f"def scale():\n    return {scale}\n")

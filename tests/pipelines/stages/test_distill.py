@@ -24,7 +24,7 @@ from paretta.search_spaces.space.plan import Plan
 
 
 class Counting(nn.Module):
-    """A teacher that counts how many samples it is asked about."""
+    """A teacher that counts the samples it gets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def test_outputs_without_classes_are_refused() -> None:
 
 
 def test_a_table_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The teacher is asked for each batch instead, with the same loss."""
+    """The teacher runs for each batch instead, with the same loss."""
     teacher, images = Counting().eval(), make().train.tensors[0][:6]
     batch, outputs = Batch(images, torch.arange(6), torch.arange(6)), torch.randn(6, 10)
     kept = distillation_loss(bench(teacher), Distill())(outputs, batch)

@@ -86,7 +86,7 @@ def test_half_of_everything_goes() -> None:
 
 @pytest.mark.parametrize("importance", ["l1", "taylor", "activity"])
 def test_what_is_left_computes_what_zeroed_heads_would(importance: str) -> None:
-    """Independent of the graph library: a head whose output columns are zero says nothing."""
+    """Independent of the graph library: a head whose output columns are zero contributes nothing."""
     reference, images = unfold_attention(fresh(Encoder)), torch.randn(7, 1, 6, 6)
     pruned = Prune(sparsity={"*self_attn*": 0.5}, importance=importance).apply(fresh(Encoder), bench(Encoder))
     assert [attention.num_heads for attention in attentions(pruned)] == [2, 2]
@@ -139,7 +139,7 @@ def test_attention_with_a_fixed_width_keeps_it_and_is_named(caplog: pytest.LogCa
 
 @torch.no_grad()
 def silenced(whole: nn.Module, part: nn.Module) -> nn.Module:
-    """Let the channels and heads of `whole` say nothing that `part` has no more."""
+    """Zero the channels and heads of `whole` that `part` no longer has."""
     stays = [any(torch.equal(row, left) for left in part.embedding.weight) for row in whole.embedding.weight]
     gone = [not stay for stay in stays]
     first = part.attention.split == "heads first"

@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_does_not() -> None:
     def weights(seed: int) -> bytes:
         with seeded(0):
             model = task.new_model()
-        torch.rand(seed + 1)  # a running generator must not matter
+        torch.rand(seed + 1)  # the state of the global generator must not matter
         fit(model, bench(task, seed), TrainSettings(batch_size=256))
         return b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
 

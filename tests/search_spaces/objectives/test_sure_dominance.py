@@ -83,7 +83,7 @@ def trial(number: int, size: float, accuracy: float, half: float) -> Trial:
 def test_the_front_shows_what_is_not_distinguishable_from_it() -> None:
     best, twin, noisy, worse = (
         trial(1, 100, 0.95, 0.02),
-        trial(2, 100, 0.94, 0.02),  # same size, overlapping accuracies: nobody can tell
+        trial(2, 100, 0.94, 0.02),  # same size and overlapping accuracies are undecided
         trial(3, 120, 0.955, 0.02),  # larger and more accurate: a member of the plain front
         trial(4, 130, 0.90, 0.02),  # surely larger and surely less accurate
     )
