@@ -1,1 +1,1 @@
-"""What a person browses: the journal of a sweep, its MLflow record, its tables and its pages."""
+"""Records and views of a sweep: its journal, its MLflow record, its tables and its pages."""
