@@ -1,1 +1,1 @@
-"""The files of a sweep, on a disk or in an object store."""
+"""Store a sweep's files on a disk or in an object store."""

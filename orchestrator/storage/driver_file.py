@@ -1,4 +1,4 @@
-"""The file that names a sweep's driver process, by which others stop it."""
+"""The file that records a sweep's driver process, so that other processes can stop it."""
 
 import os
 import signal
@@ -12,15 +12,15 @@ DRIVER_FILE = "driver"
 
 
 def write_driver(folder: Path) -> None:
-    """Leave in the sweep's folder who runs it: machine and process."""
+    """Record the driver's host and process ID in the sweep's folder."""
     (folder / DRIVER_FILE).write_text(f"{socket.gethostname()} {os.getpid()}\n", encoding="utf-8")
 
 
 def stop_driver(folder: Path, *, now: bool = False) -> None:
-    """Ask the process that runs the sweep in `folder` to let what runs come to its end; `now`: to stop at once.
+    """Ask the process that runs the sweep in `folder` to wind down, or with `now` to stop at once.
 
     Raises:
-        WrongInput: no process runs it, or one on another machine does.
+        WrongInput: no process runs it, or a process on another machine does.
     """
     if not is_written(folder):
         raise WrongInput(Problem(str(folder), "no process is running this sweep"))

@@ -1,4 +1,4 @@
-"""The one folder that sweeps are written to: which sweeps it holds, and what a new one is called."""
+"""The home folder of sweeps: list and find sweeps, and name new ones."""
 
 import os
 import re
@@ -17,30 +17,30 @@ from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
 _NAME: Final = re.compile(r"[^\W_][\w -]*")
 _OTHER_SIGNS: Final = re.compile(r"[^\w -]")
-_LONGEST, _DIGITS = 64, 4  # of a name, and how many of its letters a number may take
+_LONGEST, _DIGITS = 64, 4  # the most characters of a name, and how many of them a number may take
 
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A folder with one sub-folder a sweep, and the local MLflow store beside them."""
+    """A folder with one sub-folder per sweep and the local MLflow store."""
 
     path: Path
 
     @classmethod
     def at(cls, path: str | Path | None = None) -> "Home":
-        """Return the home at `path`, else at ``$PARETTA_HOME``, else ``./sweeps``."""
+        """Return the home at `path`, by default ``$PARETTA_HOME`` or else ``./sweeps``."""
         return cls(Path(path or os.environ.get(HOME_VARIABLE) or "sweeps").resolve())
 
     def tracking_uri(self) -> str:
-        """Return the local MLflow store: one SQLite file."""
+        """Return the URI of the local MLflow store, a SQLite file."""
         return default_uri(self.path)
 
     def sweeps(self) -> tuple[str, ...]:
-        """List the sweeps that are here, sorted."""
+        """Return the names of all sweeps, sorted."""
         return tuple(sorted(journal.parent.name for journal in self.path.glob(f"*/{JOURNAL_FILE}")))
 
     def find(self, sweep: str) -> Path:
-        """Return the folder of a sweep given by its name or by its folder. Raises `WrongInput` where there is none."""
+        """Return the folder of a sweep, given by name or folder. Raises `WrongInput` if there is none."""
         for folder in (self.path / sweep, Path(sweep)):
             if (folder / JOURNAL_FILE).is_file():
                 return folder.resolve()
@@ -48,7 +48,7 @@ class Home:
         raise WrongInput(Problem(f"sweep in {self.path}", rule, mend="look with --home DIR in another folder"))
 
     def free_name(self, name: str) -> str:
-        """Return `name`, or where a sweep has it ``name-2``, ``name-3`` and so on; other signs become ``-``."""
+        """Return `name`, or ``name-2``, ``name-3`` and so on if it is taken; forbidden characters become ``-``."""
         return next(self._free_names(name))
 
     def _free_names(self, name: str) -> Iterator[str]:
@@ -58,7 +58,7 @@ class Home:
         return (name for name in chain([usable], numbered) if name not in taken)
 
     def check_name(self, name: str) -> None:
-        """Raise `WrongInput` if a sweep may not be called `name`, or one is already."""
+        """Raise `WrongInput` if `name` is not allowed or already taken."""
         if not _NAME.fullmatch(name) or len(name) > _LONGEST or name.endswith(" "):
             rule = f"a sweep's name is 1 to {_LONGEST} letters, digits, spaces, - and _"
             rule += ", and starts with a letter or digit"
@@ -72,16 +72,16 @@ class Home:
 
     @contextmanager
     def claimed(self, name: str | None, file_name: str) -> Iterator[Path]:
-        """Make the folder of a new sweep, which nobody else can make at the same time, and give it.
+        """Create the folder of a new sweep atomically, and yield it.
 
-        It is removed again where the block raises before anything was written to it.
+        The folder is removed if the block raises before anything was written to it.
 
         Args:
-            name: of the sweep; by default that of its file, numbered where it is taken.
-            file_name: of the sweep's file, without its ending.
+            name: of the sweep; by default that of its file, with a number appended if it is taken.
+            file_name: of the sweep's file, without its extension.
 
         Raises:
-            WrongInput: a sweep may not be called `name`, or one is already.
+            WrongInput: `name` is not allowed or already taken.
         """
         if name is not None:
             self.check_name(name)
@@ -90,7 +90,7 @@ class Home:
         try:
             yield folder
         except BaseException:
-            with suppress(OSError):  # something was written there
+            with suppress(OSError):  # the folder is not empty
                 for made in (folder, *new):
                     made.rmdir()
             raise
@@ -101,14 +101,14 @@ class Home:
             try:
                 (self.path / chosen).mkdir()
             except FileExistsError:
-                continue  # another launch was faster
+                continue  # another launch has just taken the name
             return self.path / chosen
         raise self._taken(str(name))
 
     def check_writable(self) -> None:
-        """Raise `WrongInput` if sweeps cannot be written here. Nothing stays behind: a folder is made and removed.
+        """Raise `WrongInput` if sweeps cannot be written here; tested by creating and removing a folder.
 
-        Permissions alone do not tell: root may write anywhere, but not to a read-only disk.
+        Permissions alone are not enough: root may write anywhere, but not to a read-only disk.
         """
         nearest = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
         try:

@@ -1,4 +1,4 @@
-"""A copy of a running sweep's journal and reports in its storage, so that it can be followed and resumed elsewhere."""
+"""Copy a running sweep's journal and reports to its storage, so that it can be followed and resumed elsewhere."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -19,14 +19,14 @@ from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 
 EVERY_S: Final = 15.0
 _ONLY_HERE: Final = frozenset({LOCK_FILE, DRIVER_FILE})
-_kept: Final[list[TemporaryDirectory[str]]] = []  # copies to read from; they go with the process
+_kept: Final[list[TemporaryDirectory[str]]] = []  # temporary copies for reading, removed when the process ends
 
 
 @contextmanager
 def mirrored(files: SweepFiles, note: Callable[[str], None]) -> Iterator[None]:
-    """Keep the files directly in the sweep's folder copied to its storage inside the block, and once more at its end.
+    """Mirror the files directly in the sweep's folder to its storage inside the block, and once more at its end.
 
-    An outage of the storage is noted, and made up for as soon as it is over.
+    An outage of the storage is reported; the files are copied as soon as it is over.
     """
     if files.storage is None:
         yield
@@ -38,7 +38,7 @@ def mirrored(files: SweepFiles, note: Callable[[str], None]) -> Iterator[None]:
             try:
                 mirror.copy(files.send_now)
             except OSError as error:
-                note(f"the storage cannot be written, and is tried again: {error}")
+                note(f"the storage cannot be written, trying again: {error}")
 
     thread = threading.Thread(target=copy, name="paretta-mirror", daemon=True)
     thread.start()
@@ -50,18 +50,18 @@ def mirrored(files: SweepFiles, note: Callable[[str], None]) -> Iterator[None]:
         try:
             mirror.copy(files.send)
         except TrialFailed as error:
-            note(f"the storage lacks the end of the sweep: {error}")
+            note(f"the end of the sweep was not copied to the storage: {error}")
 
 
 class _Mirror:
-    """Remembers which state of each file has been copied."""
+    """Tracks which version of each file has been copied."""
 
     def __init__(self, files: SweepFiles) -> None:
         self.files = files
         self.copied: dict[str, tuple[int, int]] = {}
 
     def copy(self, send: Callable[[str], None]) -> None:
-        """Send what has changed, the journal last, so that it tells of nothing that is not there."""
+        """Copy the changed files, the journal last, so that it refers to no file that is missing."""
         files = [path for path in self.files.root.iterdir() if path.is_file() and not path.name.startswith(".")]
         for path in sorted(files, key=lambda path: path.name == JOURNAL_FILE):
             found = path.stat()
@@ -72,10 +72,10 @@ class _Mirror:
 
 
 def found(home: Home, sweep: str) -> SweepFiles:
-    """Find a sweep by its name, its folder, or its URI in a storage; then its journal and reports are copied first.
+    """Find a sweep by name, folder or URI in a storage; for a URI first copy its journal and reports here.
 
     Raises:
-        WrongInput: there is no such sweep, or the storage cannot be read.
+        WrongInput: the sweep does not exist, or the storage cannot be read.
     """
     if not is_uri(sweep):
         return SweepFiles(home.find(sweep))
@@ -85,10 +85,10 @@ def found(home: Home, sweep: str) -> SweepFiles:
 
 
 def taken_home(home: Home, uri: str) -> Path:
-    """Copy a sweep from a storage to `home` with its artifacts, to go on with it here, and return its folder.
+    """Copy a sweep with its artifacts from a storage to `home`, to resume it here, and return its folder.
 
     Raises:
-        WrongInput: there is no such sweep, the storage cannot be read, or `home` has one of its name.
+        WrongInput: the sweep does not exist, the storage cannot be read, or `home` has a sweep of this name.
     """
     home.check_writable()
     home.check_name(_name(uri))
@@ -104,7 +104,7 @@ def _copied(uri: str, parent: Path) -> SweepFiles:
     try:
         names = Storage(uri).names()
         if JOURNAL_FILE not in names:
-            raise WrongInput(Problem("sweep", "no sweep is there", uri, "write it like s3://bucket/sweeps/NAME"))
+            raise WrongInput(Problem("sweep", "there is no such sweep", uri, "write it like s3://bucket/sweeps/NAME"))
         for name in names:
             files.bring_now(name)
     except (OSError, ValueError) as error:

@@ -14,18 +14,18 @@ from pyarrow import fs
 from paretta.dashboards.tracking.store import without_login
 from paretta.search_spaces.errors import Problem, WrongInput, first_line
 
-MANIFEST: Final = "manifest.json"  # it names the content of an artifact's other files, so it is copied after them
+MANIFEST: Final = "manifest.json"  # lists the hashes of an artifact's other files, so it is copied after them
 
 
 _CHUNK: Final = 2**20
 
 
-_WHOLE: Final = frozenset({"s3", "gcs", "abfs"})  # a reader of these sees the former file or the whole new one
+_WHOLE: Final = frozenset({"s3", "gcs", "abfs"})  # these replace files atomically
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What lies below a URI; every method raises `OSError` where the storage cannot be reached.
+    """The files below a URI; every method raises `OSError` if the storage cannot be reached.
 
     Args:
         uri: such as ``s3://bucket/sweeps``. Credentials come from each node's environment, never from here.
@@ -34,14 +34,14 @@ class Storage:
     uri: str
 
     def send(self, name: str, root: Path) -> None:
-        """Copy the file or folder `name` from below `root`; of an artifact the manifest last."""
+        """Upload the file or folder `name` from `root`; an artifact's manifest comes last."""
         path = root / name
         for file in sorted((path.rglob("*") if path.is_dir() else [path]), key=lambda file: file.name == MANIFEST):
             if file.is_file():
                 self._upload(file, file.relative_to(root).as_posix())
 
     def bring(self, name: str, root: Path) -> None:
-        """Copy the file or folder `name` to below `root`; an artifact whose manifest is here as it is there stays."""
+        """Download the file or folder `name` to `root`; an artifact whose manifest is unchanged is not copied again."""
         system, base = _opened(self.uri)
         selector = fs.FileSelector(f"{base}/{name}", recursive=True, allow_not_found=True)
         whole = system.get_file_info(f"{base}/{name}")
@@ -55,7 +55,7 @@ class Storage:
             self._download(there[file], root / file)
 
     def keep_within(self, name: str, size: int) -> None:
-        """Remove the oldest files of the folder `name` until `size` bytes are left of it."""
+        """Remove the oldest files of the folder `name` until at most `size` bytes are left."""
         system, base = _opened(self.uri)
         infos = system.get_file_info(fs.FileSelector(f"{base}/{name}", allow_not_found=True))
         files = sorted((info for info in infos if info.type == fs.FileType.File), key=lambda info: info.mtime_ns)
@@ -104,7 +104,7 @@ class Storage:
 
 
 def below(uri: str, name: str) -> str:
-    """Return the URI of `name` below `uri`, whose query stays at the end.
+    """Return the URI of `name` below `uri`, keeping the query at the end.
 
     >>> below("s3://bucket/sweeps/?region=eu-west-1", "digits")
     's3://bucket/sweeps/digits?region=eu-west-1'
@@ -116,20 +116,20 @@ def below(uri: str, name: str) -> str:
 
 
 def is_uri(place: str) -> bool:
-    """Tell a URI from a path or a name."""
+    """Return True for a URI, False for a path or name."""
     return "://" in place
 
 
 def check_storage(uri: str, where: str = "--storage") -> None:
-    """Write a small file to the storage, read and remove it again.
+    """Write a small file to the storage, read it and remove it.
 
     Raises:
-        WrongInput: this process cannot, or the URI holds credentials, which would be written to the sweep's record.
+        WrongInput: one of these fails, or the URI holds credentials, which would be written to the sweep's record.
     """
     parts = urlsplit(uri)
     if parts.username or parts.password:
         mend = "leave them out and set them in the environment of every node, such as AWS_ACCESS_KEY_ID"
-        raise WrongInput(Problem(where, "a storage's URI must hold no credentials", without_login(uri), mend))
+        raise WrongInput(Problem(where, "a storage's URI must not contain credentials", without_login(uri), mend))
     probe = f".paretta-{secrets.token_hex(6)}"
     try:
         with tempfile.TemporaryDirectory() as scratch:
@@ -140,7 +140,7 @@ def check_storage(uri: str, where: str = "--storage") -> None:
             Storage(uri).bring(probe, Path(scratch))
             assert (Path(scratch) / probe / "probe").read_bytes() == b"paretta"
             Storage(uri).remove(probe)
-    except (OSError, ValueError) as error:  # pyarrow calls a URI that it does not know a ValueError
+    except (OSError, ValueError) as error:  # pyarrow raises ValueError for an unknown kind of URI
         rule = f"must be a URI that can be written, such as s3://bucket/sweeps: {first_line(error)}"
         mend = "check the URI, and the credentials in the environment (for S3 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ...)"
         raise WrongInput(Problem(where, rule, uri, mend)) from None
@@ -154,7 +154,7 @@ def _opened(uri: str) -> tuple[fs.FileSystem, str]:
 
 def _require_inside(name: str) -> None:
     if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
-        raise OSError(f"{name} leads out of the sweep's folder")
+        raise OSError(f"{name} is outside the sweep's folder")
 
 
 def _content(path: Path) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Whether every node of a cluster reaches the sweep's files, found out before anything is computed."""
+"""Check that every node of a cluster can reach the sweep's files, before anything is computed."""
 
 import socket
 import tempfile
@@ -12,11 +12,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from paretta.orchestrator.storage.object_store import check_storage
 from paretta.search_spaces.errors import Problem, WrongInput, first_line
 
-NODE_ANSWER_S: Final = 90.0  # a node starts a process and unpacks our packages for this
+NODE_ANSWER_S: Final = 90.0  # includes starting a process and unpacking our package on the node
 
 
 def require_reached(home: Path, storage: str | None) -> None:
-    """Let every node of the cluster write to `storage`, or where there is none to `home`.
+    """Check that every node of the cluster can write to `storage` or, without a storage, to `home`.
 
     Raises:
         WrongInput: a node cannot, or does not answer.
@@ -41,7 +41,7 @@ def _ask(node: Mapping[str, Any], probe: str, storage: str | None) -> "ray.Objec
 
 
 def _try(probe: str, storage: str | None) -> str:
-    """Return in words why this node does not reach the files; nothing where it does."""
+    """Return why this node cannot reach the files; an empty string if it can."""
     if storage is not None:
         try:
             check_storage(storage)
@@ -67,12 +67,12 @@ def _problem(
     name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
     if task not in answered:
         return Problem(
-            "cluster", f"{name} did not begin a small task within {NODE_ANSWER_S:g} s", mend="look at `ray status`"
+            "cluster", f"{name} did not start a small task within {NODE_ANSWER_S:g} s", mend="look at `ray status`"
         )
     try:
         why = ray.get(task)
     except ray.exceptions.RayError as error:
-        why = f"failed at a small task: {first_line(error)}"
+        why = f"failed to run a small task: {first_line(error)}"
     if not why:
         return None
     if storage is not None:

@@ -1,4 +1,4 @@
-"""What trials share and go on from where nodes share no disk: it lies in the storage, with a copy on the node."""
+"""Caches and checkpoints for nodes without a shared disk: kept in the storage, with a copy on each node."""
 
 import logging
 import time
@@ -16,7 +16,7 @@ from paretta.pipelines.state.cache import Cache
 from paretta.pipelines.state.checkpoint import Checkpoint
 from paretta.pipelines.state.state_file import State
 
-_CLAIM_S: Final = 0.5  # between two attempts to get a claim
+_CLAIM_S: Final = 0.5  # seconds between two attempts to get a claim
 
 _log = logging.getLogger("paretta")
 
@@ -28,14 +28,14 @@ def cache_of(files: SweepFiles, name: str) -> Cache:
 
 
 def checkpoint_of(files: SweepFiles, name: str) -> Checkpoint:
-    """Return the training states in the folder `name` of the sweep's files."""
+    """Return the checkpoint in the folder `name` of the sweep's files."""
     folder = files.path(name)
     return Checkpoint(folder) if files.storage is None else StoredCheckpoint(folder, files=files, name=name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredCache(Cache):
-    """A cache whose files are brought from the storage where this node lacks them, and sent there when made.
+    """A cache that downloads files that this node lacks from the storage, and uploads new ones.
 
     Args:
         files: of the sweep.
@@ -46,17 +46,17 @@ class StoredCache(Cache):
     name: str
 
     def fetch(self, key: str) -> Mapping[str, State] | None:
-        """See `Cache.fetch`; what cannot be brought is made again."""
+        """See `Cache.fetch`; an entry that cannot be downloaded is computed again."""
         path = self._path(key)
         if key not in self.memory and path is not None and not path.exists():
             try:
                 self.files.bring_now(f"{self.name}/{path.name}")
             except OSError as error:
-                _log.warning("%s cannot be brought from the storage (%s)", path.name, error)
+                _log.warning("%s cannot be read from the storage (%s)", path.name, error)
         return super().fetch(key)
 
     def store(self, key: str, state: Mapping[str, State], *, write: bool = True) -> None:
-        """See `Cache.store`; what cannot be sent is made again elsewhere."""
+        """See `Cache.store`; an entry that cannot be uploaded is computed again on other nodes."""
         super().store(key, state, write=write)
         path = self._path(key)
         if write and path is not None:
@@ -64,7 +64,7 @@ class StoredCache(Cache):
                 self.files.send_now(f"{self.name}/{path.name}")
                 self.files.keep_within(self.name, self.largest_files)
             except OSError as error:
-                _log.warning("%s cannot be sent to the storage (%s)", path.name, error)
+                _log.warning("%s cannot be written to the storage (%s)", path.name, error)
 
     @contextmanager
     def claimed(self, key: str) -> Iterator[None]:
@@ -75,7 +75,7 @@ class StoredCache(Cache):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredCheckpoint(Checkpoint):
-    """Training states that outlive their node.
+    """A checkpoint that outlives its node.
 
     Args:
         files: of the sweep.
@@ -86,33 +86,33 @@ class StoredCheckpoint(Checkpoint):
     name: str
 
     def save(self, key: str, state: Mapping[str, State]) -> None:
-        """See `Checkpoint.save`; where the storage stays away, the training goes on."""
+        """See `Checkpoint.save`; if the storage is unavailable, the training goes on."""
         super().save(key, state)
         try:
             self.files.send_now(f"{self.name}/{self._path(key).name}")
         except OSError as error:
-            _log.warning("the training goes on without its state in the storage (%s)", error)
+            _log.warning("the checkpoint cannot be written to the storage; the training goes on (%s)", error)
 
     def load(self, key: str) -> Mapping[str, State] | None:
-        """See `Checkpoint.load`; the storage's state goes before one that an earlier attempt left on this node."""
+        """See `Checkpoint.load`; the storage's state takes precedence over one that an earlier attempt left here."""
         try:
             self.files.bring_now(f"{self.name}/{self._path(key).name}")
         except OSError as error:
-            _log.warning("a saved state cannot be brought from the storage (%s)", error)
+            _log.warning("the checkpoint cannot be read from the storage (%s)", error)
         return super().load(key)
 
 
 class _Claim:
-    """Lives as long as the right that its name stands for; with the process that made it, it ends."""
+    """An actor whose name is a claim; it lives while the claim is held, and ends with the process that started it."""
 
     def held(self) -> bool:
-        """Answer once it lives."""
+        """Return once the actor is alive."""
         return True
 
 
 @contextmanager
 def _claimed_in_cluster(name: str) -> Iterator[None]:
-    """Hold the only actor of this name in the sweep's cluster; wait while another process does."""
+    """Hold the only actor of this name in the sweep's cluster; wait while another process holds it."""
     if not ray.is_initialized():
         yield
         return

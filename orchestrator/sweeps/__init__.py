@@ -1,1 +1,1 @@
-"""One sweep, from its file to its front."""
+"""Run a sweep, from its file to its front."""

@@ -1,4 +1,4 @@
-"""Train and measure the uncompressed model, which every relative number refers to."""
+"""Train and measure the baseline, which all relative numbers refer to."""
 
 import math
 from pathlib import Path
@@ -13,12 +13,12 @@ from paretta.search_spaces.results.trial import Trial
 
 
 def train_baseline(context: SweepContext) -> Trial:
-    """Return the baseline's trial: the one that the journal has, or a new one.
+    """Return the baseline's trial, from the journal or newly run.
 
-    It is still running where the lanes returned it before they began it, because the sweep stops.
+    Its state is still running if the lanes returned it before it started, because the sweep stops.
 
     Raises:
-        SweepFailed: it failed, the disk is full, or a limit of the sweep can never be evaluated.
+        SweepFailed: the baseline failed, the disk is full, or a limit of the sweep can never be evaluated.
     """
     known = context.record.trials.get(context.trials.baseline)
     if known is not None and _is_whole(known, context.prepared.folder):
@@ -34,7 +34,7 @@ def train_baseline(context: SweepContext) -> Trial:
 
 
 def _is_whole(trial: Trial, folder: Path) -> bool:
-    """Say whether the baseline is complete and its artifact, which everything is compared with, is undamaged."""
+    """Return True if the baseline is complete and its artifact, the reference of all comparisons, is undamaged."""
     try:
         return trial.status == "complete" and bool(verify_files(folder / artifact_name(trial.uid)))
     except DamagedArtifact:
@@ -58,7 +58,7 @@ def _train(context: SweepContext) -> Trial:
 
 
 def _require_readable(limits: tuple[Limit, ...], baseline: Trial) -> None:
-    """Fail at the baseline, which shows what a meter tells, where a limit can never be evaluated."""
+    """Raise if the baseline's readings show that a limit can never be evaluated."""
     for limit in limits:
         reading = baseline.readings[limit.meter]
         if math.isinf(limit.excess(reading, reading)):

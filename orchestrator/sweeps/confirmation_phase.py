@@ -1,4 +1,4 @@
-"""Train the frozen front again with fresh seeds; this says how sure its numbers are, and changes nothing."""
+"""Train the frozen front again with new seeds, which shows how reliable its numbers are and does not change it."""
 
 from paretta.orchestrator.sweeps.context import SweepContext
 from paretta.orchestrator.trials.confirmation import confirm, repeats
@@ -7,7 +7,7 @@ from paretta.search_spaces.results.trial import Trial
 
 
 def confirm_front(context: SweepContext, members: list[Trial]) -> None:
-    """Run the confirmations of the front's members that have not ended yet."""
+    """Run those confirmations of the front's members that have not ended yet."""
     search = context.prepared.sweep.config.search
     ended = {uid for uid, trial in context.record.trials.items() if trial.has_ended}
     left = [trial for trial in repeats(members, search.confirm, search.seed) if trial.uid not in ended]

@@ -1,4 +1,4 @@
-"""What a running sweep is made of: the values that were checked before it, and what its phases work with."""
+"""The data of a running sweep: the checked inputs and the context that its phases share."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +19,22 @@ from paretta.search_spaces.errors import ParettaError
 
 
 class SweepFailed(ParettaError):
-    """The sweep cannot go on, such as when its baseline fails; what was recorded stays."""
+    """The sweep cannot go on, for example because its baseline failed; its records are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedSweep:
-    """A sweep that may begin or go on: everything is checked, the cluster is there, nothing is written yet.
+    """A sweep that is ready to start or resume: everything is checked, the cluster is connected, nothing is written.
 
     Args:
         sweep: the sweep file.
-        checked: what its check found out.
-        folder: the sweep's own; it exists once the sweep runs.
-        num_lanes: lanes to start with.
-        cluster: where it runs.
-        slot: where it measures.
+        checked: the result of its check.
+        folder: the sweep's folder; it exists once the sweep runs.
+        num_lanes: the number of lanes at the start.
+        cluster: the cluster that it runs on.
+        slot: the measuring slot.
         earlier: sweeps whose points are taken over.
-        storage: URI of this sweep's files, for nodes that share no disk with the driver; None where all see `folder`.
+        storage: URI of this sweep's files, for nodes that share no disk with the driver; None if all see `folder`.
     """
 
     sweep: Sweep
@@ -54,14 +54,14 @@ class PreparedSweep:
 
 @dataclass(frozen=True, slots=True)
 class SweepContext:
-    """What every phase of a sweep is given.
+    """The context that every phase of a sweep shares.
 
     Args:
-        prepared: the sweep's settings and surroundings, which stay as they are.
-        trials: what a trial runs with.
-        lanes: train the trials.
-        log: writes down what happens; its record is the journal's content so far, also of earlier runs of this sweep.
-        stopping: whether somebody asked to stop.
+        prepared: the sweep's settings and resources, which do not change.
+        trials: the context of a trial.
+        lanes: the lanes that train the trials.
+        log: writes the journal; its record holds the journal's content so far, including earlier runs of this sweep.
+        stopping: tells whether a stop was requested.
     """
 
     prepared: PreparedSweep
@@ -72,22 +72,22 @@ class SweepContext:
 
     @property
     def record(self) -> SweepRecord:
-        """What the journal says so far."""
+        """The content of the journal so far."""
         return self.log.record
 
     def stop_asked(self) -> bool:
-        """Return whether a stop was asked for; the first time it is, let what runs end and begin nothing more."""
+        """Return whether a stop was requested; on the first request wind down."""
         return self.stopping.heed(self._wind_down)
 
     def _wind_down(self) -> None:
-        self.log.display.show_line(f"{self.stopping.asked}: what runs is finished first; once more stops at once")
+        self.log.display.show_line(f"{self.stopping.asked}: finishing running trials first; once more stops at once")
         self.trials.lanes.wind_down()
 
     def require_going_on(self) -> None:
-        """Let a sweep that somebody stopped, or that lost its last lane, end here; its trials are not to blame.
+        """Raise if the sweep was stopped or has lost its last lane, neither of which is a failure of its trials.
 
         Raises:
-            SweepStopped: somebody asked to stop.
+            SweepStopped: a stop was requested.
             SweepFailed: no lane is left.
         """
         if self.stopping.asked:
@@ -96,5 +96,5 @@ class SweepContext:
             raise self.failed(why)
 
     def failed(self, why: str) -> SweepFailed:
-        """Return the error that ends the sweep for a reason that is not its own, with how to resume it."""
+        """Return the error for a sweep that ends for an external reason; its message says how to resume."""
         return SweepFailed(f"{why}\n{how_to_resume(self.prepared.folder, self.record)}")

@@ -1,4 +1,4 @@
-"""What is worth trying first: good plans that the field knows, and what earlier sweeps of the same task found."""
+"""Warm-start a sweep with good first plans and the results of earlier sweeps of the same task."""
 
 import shutil
 from collections.abc import Container, Iterator, Mapping
@@ -19,12 +19,12 @@ from paretta.search_spaces.results.trial import Trial
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What an earlier sweep found.
+    """The results of an earlier sweep.
 
     Args:
         name: of the sweep.
         folder: of the sweep.
-        trials: those that were measured; members: uids of those on its front.
+        trials: the measured trials; members: uids of those on its front.
     """
 
     name: str
@@ -34,11 +34,11 @@ class Earlier:
 
 
 def earlier_sweeps(sweep: Sweep, checked: Checked, home: Home) -> tuple[Earlier, ...]:
-    """Read the sweeps whose points are to be taken over.
+    """Read the sweeps whose points are taken over.
 
     Raises:
-        WrongInput: one is missing, or was made of other data, other code of the task, another baseline or other
-            objectives, so that its numbers cannot be compared.
+        WrongInput: one is missing, or its data, task code, baseline or objectives differ, so that its numbers are not
+            comparable.
     """
     names = enumerate(sweep.config.search.warm_start)
     return tuple(_read(name, sweep, checked, home, f"search.warm_start[{index}]") for index, name in names)
@@ -49,8 +49,8 @@ def _read(name: str, sweep: Sweep, checked: Checked, home: Home, setting: str) -
     changed = changed_files(cast("Mapping[str, str]", record.facts.get("code") or {}), checked.code)
     missing = {objective.meter for objective in checked.objectives} - {o.meter for o in record.objectives}
     problems = {
-        f"the sweep {name!r} was made of other data": record.facts.get("data_digest") != checked.data_digest,
-        f"the sweep {name!r} was made by other code of the task: {', '.join(changed)} changed": bool(changed),
+        f"the sweep {name!r} used other data": record.facts.get("data_digest") != checked.data_digest,
+        f"the sweep {name!r} used other code of the task: {', '.join(changed)} changed": bool(changed),
         f"the sweep {name!r} has another baseline": record.config.get("baseline") != sweep.document()["baseline"],
         f"the sweep {name!r} did not measure {', '.join(sorted(missing))}": bool(missing),
     }
@@ -65,9 +65,9 @@ def _read(name: str, sweep: Sweep, checked: Checked, home: Home, setting: str) -
 
 
 def taken_over(sweep: Earlier, folder: Path, known: Container[str] = ()) -> Iterator[Trial]:
-    """Copy the artifacts of an earlier front into the sweep at `folder`, and yield their trials as they count there.
+    """Copy the artifacts of an earlier front into the sweep at `folder`, and yield them as trials of that sweep.
 
-    Those whose uid is `known` are there already.
+    Trials whose uid is in `known` have already been copied and are skipped.
     """
     for trial in sweep.trials:
         if trial.uid in sweep.members and trial.artifact is not None:
@@ -79,7 +79,7 @@ def taken_over(sweep: Earlier, folder: Path, known: Container[str] = ()) -> Iter
 
 
 def remember(suggester: Suggester, earlier: Earlier) -> int:
-    """Tell the search what an earlier sweep found, and return how many points that were."""
+    """Tell the search the results of an earlier sweep, and return the number of points."""
     objectives = suggester.search.objectives
     for trial in earlier.trials:
         suggester.add_point(trial.plan, [objective.loss(_value(trial, objective.meter)) for objective in objectives])

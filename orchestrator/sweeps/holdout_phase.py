@@ -1,4 +1,4 @@
-"""Freeze the front, and only then read the test split, once for each member; it steers nothing any more."""
+"""Freeze the front, and only then read the test split, once for each member; no decision depends on it."""
 
 from paretta.orchestrator.sweeps.context import SweepContext
 from paretta.orchestrator.trials.run_trial import artifact_name, keep_readings
@@ -6,14 +6,14 @@ from paretta.search_spaces.results.trial import Trial
 
 
 def freeze_front(context: SweepContext) -> list[Trial]:
-    """Return the members of the final front, which is the one of the first time this is asked."""
+    """Return the members of the final front, which is fixed by the first call."""
     if context.record.frozen is None:
         context.log.front(tuple(trial.uid for trial in context.record.front().members))
     return [context.record.trials[uid] for uid in context.record.frozen or ()]
 
 
 def read_test_split(context: SweepContext, members: list[Trial]) -> None:
-    """Read the test split for those members whose test readings are missing, until somebody asks to stop."""
+    """Read the test split for members without test readings, until a stop is requested."""
     trials, baseline = context.trials, artifact_name(context.trials.baseline)
     for trial in members:
         if trial.test_readings or context.stop_asked():

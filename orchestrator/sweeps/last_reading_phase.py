@@ -1,4 +1,4 @@
-"""Read the times of the front once more, side by side in one process, when nothing else of the sweep runs."""
+"""Measure the latencies of the front again, side by side in one process, while nothing else of the sweep runs."""
 
 import math
 import time
@@ -18,18 +18,17 @@ from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.results.front import Front
 from paretta.search_spaces.results.trial import Trial
 
-MAX_PASSES: Final = 2  # what was off the front may join it once its members are read again
-LONGEST_S: Final = 300.0  # of one pass
-_CALLS: Final = 56  # of each model at least: 8 rounds of warm-up and blocks
+MAX_PASSES: Final = 2  # passes; a trial off the front may join it after its members are measured again
+LONGEST_S: Final = 300.0  # the longest time of one pass, in seconds
+_CALLS: Final = 56  # the least number of calls of each model: 8 rounds of warm-up and blocks
 
 
 def read_side_by_side(context: SweepContext) -> None:
-    """Give the front, and what cannot be told apart from it, readings of their times from the same rounds.
+    """Measure the front, and trials not distinguishable from it, together in the same rounds.
 
-    During the search each trial was visited once, while others trained, so that two of them may differ by the state
-    that the machine was in. These readings are the front's numbers. How far they are from the first ones says how much
-    two visits differ on this machine, which becomes part of their intervals. Where a sweep times nothing, nothing is
-    done.
+    During the search each trial was measured once, while others trained, so two readings may differ because of the
+    machine's state. The new readings become the front's numbers. Their distance from the first ones tells how much two
+    visits differ on this machine, which is included in the intervals. Does nothing in a sweep without a latency.
     """
     if context.record.frozen is not None:
         return
@@ -39,12 +38,12 @@ def read_side_by_side(context: SweepContext) -> None:
         waiting = [trial for trial in _contenders(context) if not _is_read(trial)]
         if not waiting or context.stop_asked() or _is_too_long(context, waiting):
             return
-        context.log.display.show_line(f"the times of {len(waiting)} models are read once more, side by side")
+        context.log.display.show_line(f"measuring the times of {len(waiting)} models again, side by side")
         names = [artifact_name(trial.uid) for trial in waiting]
         try:
             found = context.trials.measuring.read_together(names, artifact_name(context.trials.baseline))
         except TrialFailed as error:
-            context.log.display.show_line(f"the front keeps the times that the search read: {error.reason}")
+            context.log.display.show_line(f"the front keeps the times measured during the search: {error.reason}")
             return
         if not found:
             return
@@ -52,7 +51,7 @@ def read_side_by_side(context: SweepContext) -> None:
 
 
 def _contenders(context: SweepContext) -> list[Trial]:
-    """Return the baseline, the front, and whom times within their intervals could bring there, where they are timed."""
+    """Return the baseline, the front and the trials that could join it within their intervals, if they have times."""
     front = context.record.front()
     baseline = [front.baseline] if front.baseline is not None else []
     trials = {trial.uid: trial for trial in (*baseline, *front, *front.undecided, *_possible(front))}
@@ -60,9 +59,9 @@ def _contenders(context: SweepContext) -> list[Trial]:
 
 
 def _possible(front: Front) -> list[Trial]:
-    """Return the trials that no other would beat if they were as fast, and it as slow, as the intervals allow.
+    """Return the trials not dominated by any other if each is as fast, and the others as slow, as the intervals allow.
 
-    Everything but times is taken as it was read, since it will not be read again.
+    All readings except times are taken as they are, since they are not measured again.
     """
     eligible = [trial for trial in front.eligible() if _timed(trial.readings)]
     if not eligible:
@@ -74,7 +73,7 @@ def _possible(front: Front) -> list[Trial]:
 
 
 def _losses(trial: Trial, objectives: Sequence[Objective], end: Literal["low", "high"]) -> list[float]:
-    """Return one loss an objective, of times the given end of the interval."""
+    """Return one loss per objective, using the given end of the interval for times."""
     timed = _timed(trial.readings)
     values = [getattr(timed[o.meter], end) if o.meter in timed else None for o in objectives]
     return [
@@ -84,7 +83,7 @@ def _losses(trial: Trial, objectives: Sequence[Objective], end: Literal["low", "
 
 
 def _timed(readings: Mapping[str, Reading]) -> dict[str, Reading]:
-    """Return the readings that compare with the baseline's time."""
+    """Return the readings that are relative to the baseline's time."""
     return {meter: reading for meter, reading in readings.items() if "baseline_seconds" in reading.details}
 
 
@@ -96,8 +95,8 @@ def _is_too_long(context: SweepContext, trials: Sequence[Trial]) -> bool:
     timed = [reading for trial in trials for reading in _timed(trial.readings).values()]
     expected = _CALLS * sum(reading.value_in("s") or 0.0 for reading in timed)
     if expected > LONGEST_S:
-        note = f"the front keeps the times that the search read: reading {len(trials)} models again takes too long"
-        context.log.display.show_line(note)
+        why = f"measuring {len(trials)} models again takes too long"
+        context.log.display.show_line(f"the front keeps the times measured during the search: {why}")
     return expected > LONGEST_S
 
 
@@ -112,9 +111,9 @@ def _take(context: SweepContext, trials: Sequence[Trial], found: Sequence[Mappin
 
 
 def _learned(trials: Sequence[Trial], found: Sequence[Mapping[str, Reading]], meter: str) -> float:
-    """Return the spread of a visit, from the models that were visited twice while the machine ran at full speed.
+    """Return the spread between visits, from the models measured twice while the machine ran at full speed.
 
-    The baseline against itself says nothing, as what the machine does to it cancels.
+    The baseline is excluded: relative to itself, all effects of the machine cancel.
     """
     pairs = [
         (before.value, after.value)
@@ -127,16 +126,16 @@ def _learned(trials: Sequence[Trial], found: Sequence[Mapping[str, Reading]], me
 
 
 def _final(reading: Reading, spread: float, now: float) -> Reading:
-    """Put what the sweep learned of its machine into the interval, in the place of what was expected of any."""
+    """Replace the default visit spread in the interval by the one estimated for this machine."""
     more = math.sqrt(max(spread**2 - VISIT_SPREAD**2, 0.0))
     details = {**reading.details, "visit_spread": spread, "read_at": now}
     return replace(_wider(reading, spread=more), details=details)
 
 
 def _unaware_of_slow_visits(trials: Iterable[Trial]) -> list[Trial]:
-    """Return the trials that were timed while the machine was slow before anybody knew its full speed, now marked.
+    """Return the trials timed on a slow machine before its full speed was known, marked as such.
 
-    Their intervals reach as far as the baseline was slower than in the sweep's fastest visit.
+    Their intervals are widened by the baseline's slowdown relative to the sweep's fastest visit.
     """
     measured = [trial for trial in trials if trial.is_measured and trial.role != "confirmation"]
     marked = []

@@ -1,4 +1,4 @@
-"""Run a sweep from its file to its front, or on from where it was interrupted."""
+"""Run a sweep from its file to its front, or resume an interrupted one."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,24 +49,22 @@ def launch(
     """Run a sweep and return its front.
 
     Args:
-        sweep: a preset's name, a sweep file, or a sweep already read.
+        sweep: a preset's name, a sweep file, or a parsed sweep.
         home: folder of the sweeps; ``$PARETTA_HOME`` or ``./sweeps`` by default.
-        name: of this sweep; by default the file's, numbered where it is taken.
+        name: of this sweep; by default the file's name, with a number appended if it is taken.
         address: of a running Ray cluster, or ``auto``; by default a cluster is started for the sweep.
-        storage: URI of any file system that pyarrow knows, such as ``s3://bucket/sweeps``, through which artifacts and
-            training states go where nodes share no disk, and from which the sweep can be read elsewhere. By default
+        storage: URI of any file system that pyarrow supports, such as ``s3://bucket/sweeps``. It carries artifacts and
+            checkpoints between nodes without a shared disk, and the sweep can be read from it elsewhere. By default
             every node must see `home`.
         tracking_uri: of an MLflow store; by default a SQLite file in `home`.
-        trials: their number, instead of the file's.
-        seed: instead of the file's.
-        sampler: instead of the file's.
-        stopper: instead of the file's.
-        confirm: with how many fresh seeds the front is trained again after the search, instead of the file's.
-
-    Raises:
-        WrongInput: something about the input is wrong; nothing was computed or written.
+        trials: the number of trials; overrides the file's.
+        seed: overrides the file's.
+        sampler: overrides the file's.
+        stopper: overrides the file's.
+        confirm: with how many new seeds the front is trained again after the search; overrides the file's.
+        WrongInput: the input is wrong; nothing was computed or written.
         SweepFailed: the sweep could not go on.
-        SweepStopped: it was stopped by a signal; `resume` goes on with it.
+        SweepStopped: it was stopped by a signal; `resume` continues it.
     """
     read = sweep if isinstance(sweep, Sweep) else Sweep.read(str(sweep))
     read = read.changed(trials=trials, seed=seed, sampler=sampler, stopper=stopper, confirm=confirm)
@@ -94,20 +92,20 @@ def resume(
     tracking_uri: str | None = None,
     changed_code: bool = False,
 ) -> SweepFront:
-    """Go on with a sweep that was interrupted, whatever ended it, and return its front.
+    """Continue an interrupted sweep, whatever ended it, and return its front.
 
-    No trial that ended is trained again; one that was running is begun again and goes on from its training's last
-    checkpoint. The search goes on as if nothing had happened, see `paretta.orchestrator.tune.resume`.
+    No trial that ended is trained again; a running one is started again and continues from its last checkpoint. The
+    search continues as if it had not been interrupted, see `paretta.orchestrator.tune.resume`.
 
     Args:
-        sweep: its name, its folder, or the URI of its files in a storage, from where they are copied to `home` first.
+        sweep: its name, its folder, or the URI of its files in a storage, which are first copied to `home`.
         home: folder of the sweeps; ``$PARETTA_HOME`` or ``./sweeps`` by default.
         address: of a running Ray cluster, or ``auto``; by default a cluster is started for the sweep.
-        tracking_uri: of an MLflow store; by default a SQLite file in `home`. Runs that are there are found again.
-        changed_code: go on although the task's code is not what it was: the change does not show in any number.
+        tracking_uri: of an MLflow store; by default a SQLite file in `home`. Existing runs are continued.
+        changed_code: accept that the task's code has changed; the caller asserts that this affects no reading.
 
     Raises:
-        WrongInput: there is no such sweep, another process runs it, or its data or code has changed.
+        WrongInput: the sweep does not exist, another process runs it, or its data or code has changed.
         SweepFailed: the sweep could not go on.
         SweepStopped: it was stopped again.
     """
@@ -119,14 +117,14 @@ def resume(
     if is_written(folder):
         raise written_elsewhere(folder)
     if "folder" not in record.facts:
-        raise WrongInput(Problem(str(folder), "the sweep had not begun when it ended", mend="launch it anew"))
+        raise WrongInput(Problem(str(folder), "the sweep ended before it had started", mend="launch it again"))
     store = tracking_uri or place.tracking_uri()
     probe(store)
     read = _recorded(record)
     checked = check(read)
     if checked.data_digest != record.facts["data_digest"]:
-        rule = f"the task's data is not what the sweep began with ({record.facts['data_digest']})"
-        mend = "give the task its data of then, or launch a new sweep"
+        rule = f"the task's data has changed since the sweep started ({record.facts['data_digest']})"
+        mend = "restore the data, or launch a new sweep"
         raise WrongInput(Problem(f"sweep {record.name}", rule, checked.data_digest, mend))
     if not changed_code:
         _require_same_code(record, checked)
@@ -139,19 +137,16 @@ def resume(
 
 
 def _require_same_code(record: SweepRecord, checked: Checked) -> None:
-    """Refuse to mix numbers of two models; sweeps that began with an earlier version say nothing of their code."""
+    """Refuse to mix readings of different code; journals of earlier versions do not record the code."""
     changed = changed_files(cast("Mapping[str, str]", record.facts.get("code") or {}), checked.code)
     if changed:
-        rule = "the task's code is not what the sweep began with, so its trials cannot be compared with new ones"
-        mend = (
-            "bring back the code of then; or launch a new sweep; or add --changed-code where the change cannot show in"
-            " any number"
-        )
+        rule = "the task's code has changed since the sweep started, so its trials cannot be compared with new ones"
+        mend = "restore the code; or launch a new sweep; or add --changed-code if the change cannot affect any reading"
         raise WrongInput(Problem(f"sweep {record.name}", rule, f"{', '.join(changed)} changed", mend))
 
 
 def _free_place(storage: str, name: str) -> str:
-    """Return the URI of the sweep's files. Raises `WrongInput` where it cannot be written or has a sweep already."""
+    """Return the URI of the sweep's files. Raises `WrongInput` if it cannot be written or already holds a sweep."""
     check_storage(storage)
     placed = below(storage, name)
     if SWEEP_FILE in Storage(placed).names():
@@ -161,9 +156,9 @@ def _free_place(storage: str, name: str) -> str:
 
 
 def _recorded(record: SweepRecord) -> Sweep:
-    """Read the sweep as its journal has it; the file beside it may have been edited since.
+    """Read the sweep file from the journal; the file on disk may have been edited since.
 
-    A job's folder goes with the job: the task of one that is resumed is found where the new job starts.
+    A cluster job's folder is removed with the job, so a resumed job looks for the task in its own working directory.
     """
     source = parse_yaml(write_yaml(record.config), f"the journal of {record.name}")
     folder = Path(str(record.facts["folder"]))
@@ -180,7 +175,7 @@ def _prepared(
     *,
     storage: str | None,
 ) -> Iterator[PreparedSweep]:
-    """Connect to the cluster and find everything there that the sweep needs; nothing is written yet."""
+    """Connect to the cluster and check that it has what the sweep needs; writes nothing."""
     workers, measuring = sweep.config.workers, sweep.config.measuring
     travels = None if address is None or sweep.is_preset else sweep.folder
     with connect(address, working_dir=travels) as cluster:

@@ -1,4 +1,4 @@
-"""The front that a launch returns: a front that knows where its artifacts are, and the words it is shown with."""
+"""The front that a launch returns, with access to its artifacts, and its printed summary."""
 
 import shlex
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ REPORT_FILE = "report.html"
 
 @dataclass(frozen=True, slots=True)
 class SweepFront(Front):
-    """A front with the folder of its sweep."""
+    """A front and the folder of its sweep."""
 
     folder: Path = Path()
 
@@ -39,7 +39,7 @@ class SweepFront(Front):
         return cls(**{field.name: getattr(front, field.name) for field in fields(Front)}, folder=folder)
 
     def to_frame(self) -> "DataFrame":
-        """Return one row a member: uid, readings with intervals, test readings, knobs, the plan in words."""
+        """Return one row per member: uid, readings with intervals, test readings, knobs, and the plan in words."""
         from paretta.dashboards.report.table import to_frame  # noqa: PLC0415 - pandas is loaded when it is asked for
 
         return to_frame(self)
@@ -52,14 +52,14 @@ class SweepFront(Front):
         at_least: Mapping[str, str | float] | None = None,
         at_most: Mapping[str, str | float] | None = None,
     ) -> Trial:
-        """Copy the artifact that `pick` chooses to the new folder `to`, verified, and return its trial."""
+        """Copy the artifact that `pick` chooses to the new folder `to`, verify it, and return its trial."""
         trial = self.pick(prefer=prefer, at_least=at_least, at_most=at_most)
         fetch(delivered_folder(SweepFiles(self.folder), trial), Path(to))
         return trial
 
 
 def print_result(front: SweepFront) -> None:
-    """Print the front, where to look, and how to pull its knee."""
+    """Print the front, where the report is, and how to pull its knee."""
     console, at = Console(), home_argument(front.folder)
     print_front(front)
     for trial in front.trials:
@@ -76,9 +76,9 @@ def print_result(front: SweepFront) -> None:
 
 
 def how_to_resume(folder: Path, record: SweepRecord) -> str:
-    """Say how far an interrupted sweep is and what goes on with it."""
+    """Describe how far an interrupted sweep is and how to resume it."""
     if not record.started:
-        return f"{folder.name} had not begun: remove {folder} and launch it again"
+        return f"{folder.name} had not started: remove {folder} and launch it again"
     asked = cast(Mapping[str, object], record.config["search"])["trials"]
     done = f"{num_ended(record)} of {asked} trials have ended"
     return f"{folder.name} is stopped: {done}\nresume: {resume_command(folder, record)}"

@@ -1,4 +1,4 @@
-"""Search: run the candidates that the sampler suggests, from wherever the journal left the search to its end."""
+"""Run the search: train and measure the sampler's candidates, continuing from the journal."""
 
 import time
 from functools import partial
@@ -17,16 +17,16 @@ from paretta.orchestrator.tune.tuner import tuned
 from paretta.search_spaces.errors import MEMORY_MEND
 from paretta.search_spaces.results.trial import Trial
 
-NODES_S = 10.0  # between two looks at the cluster's nodes
-NO_MEMORY = "out of memory: Ray has ended processes of the sweep"
+NODES_S = 10.0  # seconds between two checks of the cluster's nodes
+NO_MEMORY = "out of memory: Ray has killed processes of the sweep"
 
 
 def search_candidates(context: SweepContext, baseline: Trial) -> None:
-    """Search to the end; where Ray's memory monitor ends Tune, go on with what was running as long as trials end.
+    """Search to the end; if Ray's memory monitor ends Tune, restart it with the running trials, as long as trials end.
 
     Raises:
-        SweepFailed: memory ran out again and again, the disk is full, or an actor that all trials need died.
-        SweepStopped: somebody asked to stop.
+        SweepFailed: memory ran out repeatedly, the disk is full, or an actor that all trials need died.
+        SweepStopped: a stop was requested.
     """
     _take_over(context)
     record, throttle = context.record, Throttle(NODES_S)
@@ -36,18 +36,18 @@ def search_candidates(context: SweepContext, baseline: Trial) -> None:
         if in_vain > context.trials.attempts:
             raise context.failed(f"{NO_MEMORY}; {MEMORY_MEND}")
         ended = len(record.endings)
-        context.log.display.show_line(f"{NO_MEMORY}; the search goes on with what was running")
+        context.log.display.show_line(f"{NO_MEMORY}; the search goes on with the running trials")
 
 
 def _take_over(context: SweepContext) -> None:
-    """Let the fronts of earlier sweeps join this one."""
+    """Add the fronts of earlier sweeps to this one."""
     for sweep in context.prepared.earlier:
         for trial in taken_over(sweep, context.prepared.folder, known=context.record.trials):
             context.log.trial(trial)
 
 
 def _searched(context: SweepContext, baseline: Trial, throttle: Throttle) -> bool:
-    """Search from where the journal is to the end; False where memory ran out before, see `tune.tuner`."""
+    """Continue the search from the journal to the end; return False if memory ran out, see `tune.tuner`."""
     prepared, display = context.prepared, context.log.display
     searcher = _searcher(context, baseline)
 
@@ -56,7 +56,7 @@ def _searched(context: SweepContext, baseline: Trial, throttle: Throttle) -> boo
             searcher.close()
         elif throttle.due() and _grow(context):
             searcher.allow_one_more()
-            display.show_line("a node has joined: one more lane is starting")
+            display.show_line("a node has joined: starting one more lane")
 
     callback = JournalCallback(context.log, each_step=each_step, on_returned=searcher.close)
     if not tuned(
@@ -77,7 +77,7 @@ def _searched(context: SweepContext, baseline: Trial, throttle: Throttle) -> boo
 
 
 def _searcher(context: SweepContext, baseline: Trial) -> TuneSearcher:
-    """Return the search as far as the journal tells of it, from its very beginning where it tells nothing."""
+    """Return the search in the state that the journal records, or a new one if the journal is empty."""
     prepared, trials = context.prepared, context.record.trials.values()
     deliver = prepared.sweep.config.deliver
     look = partial(context.trials.measuring.foresee, baseline=artifact_name(baseline.uid))
@@ -97,14 +97,14 @@ def _searcher(context: SweepContext, baseline: Trial) -> TuneSearcher:
 
     searcher, same = replay_history(make, tuple(history(prepared.folder)))
     if not same:
-        context.log.display.show_line("the sampler would ask otherwise today; it goes on from the same results")
+        context.log.display.show_line("the sampler would now make other suggestions; it goes on from the same results")
     for trial in [trial for trial in trials if trial.role == "delivered"]:
         searcher.add_trial(trial)
     return searcher
 
 
 def _grow(context: SweepContext) -> bool:
-    """Add a lane where nodes have joined a cluster that is not ours alone."""
+    """Add a lane if nodes have joined a shared cluster."""
     prepared = context.prepared
     if prepared.cluster.own or prepared.sweep.config.workers.lanes != "auto":
         return False
@@ -112,7 +112,7 @@ def _grow(context: SweepContext) -> bool:
 
 
 def _fitting_lanes(prepared: PreparedSweep) -> int:
-    """Count the lanes that the cluster has room for now."""
+    """Return the number of lanes that the cluster has room for now."""
     workers, trials = prepared.sweep.config.workers, prepared.sweep.config.search.trials
     beside = cpus_beside(streams=prepared.checked.task.stream is not None)
     return lanes_that_fit(workers.per_trial, workers.resources(), trials, beside=beside)

@@ -1,4 +1,4 @@
-"""Stopping on request: the first signal lets what runs come to its end, the second stops at once."""
+"""Stop on request: the first signal winds the sweep down, the second one stops it at once."""
 
 import signal
 import threading
@@ -13,24 +13,24 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class SweepStopped(ParettaError):
-    """The sweep was stopped on request; the message says how to go on with it."""
+    """The sweep was stopped on request; the message says how to resume it."""
 
 
 @dataclass(slots=True)
 class StopRequest:
-    """Whether somebody asked to stop.
+    """Records whether a stop was requested.
 
     Args:
-        asked: by which signal; empty while nobody did.
+        asked: the name of the signal; an empty string before a request.
     """
 
     asked: str = ""
     heeded: bool = False
 
     def heed(self, act: Callable[[], None]) -> bool:
-        """Return whether a stop was asked for; when it was, `act` is called once.
+        """Return whether a stop was requested; if so, call `act` once.
 
-        A signal's handler may run in the middle of anything, so acting waits for this call.
+        A signal handler may run at any point of the program, so the action is deferred to this call.
         """
         if self.asked and not self.heeded:
             self.heeded = True
@@ -40,9 +40,9 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Listen to SIGINT and SIGTERM inside the block; the second one raises KeyboardInterrupt.
+    """Handle SIGINT and SIGTERM inside the block; the second one raises KeyboardInterrupt.
 
-    Signals reach only a process' main thread; in any other one nothing is listened to.
+    Python handles signals only in the main thread; in any other thread this does nothing.
     """
     stopping = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""Runs a prepared sweep: baseline, search, test readings and confirmations, each from wherever the journal left it."""
+"""Run a prepared sweep: baseline, search, test readings and confirmations, each continued from the journal."""
 
 import platform
 from collections.abc import Iterator
@@ -35,20 +35,20 @@ from paretta.orchestrator.trials.run_trial import CACHE, TrialContext
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import disk_full, first_line, os_problem, out_of_memory
 
-HANDLER = "paretta.orchestrator.trials.handler:handle"  # what the ranks of a lane do with a job
+HANDLER = "paretta.orchestrator.trials.handler:handle"  # the handler that the ranks of a lane run on a job
 
 
 def run_sweep(prepared: PreparedSweep, stopping: StopRequest, tracking_uri: str) -> SweepFront:
-    """Do what is left to do, and return the front.
+    """Run the remaining phases, and return the front.
 
     Args:
         prepared: the sweep.
-        stopping: whether somebody asked to stop.
+        stopping: tells whether a stop was requested.
         tracking_uri: of the MLflow store.
 
     Raises:
         SweepFailed: the sweep cannot go on.
-        SweepStopped: somebody asked to stop.
+        SweepStopped: a stop was requested.
     """
     folder, files = prepared.folder, prepared.files
     with (
@@ -56,7 +56,7 @@ def run_sweep(prepared: PreparedSweep, stopping: StopRequest, tracking_uri: str)
         display(prepared.sweep.config.search.trials) as shown,
         mirrored(files, shown.show_line),
     ):
-        record = SweepRecord.read(folder)  # what another process wrote until it gave up the right to write is in it
+        record = SweepRecord.read(folder)  # read under the lock, so it includes all that the previous process wrote
         if record.status == "done":
             return SweepFront.read(folder)
         with (
@@ -68,7 +68,7 @@ def run_sweep(prepared: PreparedSweep, stopping: StopRequest, tracking_uri: str)
                 _run_phases(context)
         _write_results(folder)
         if prepared.storage is not None:
-            files.remove(CACHE)  # of use to this sweep's trials alone
+            files.remove(CACHE)  # useful only to this sweep's trials
     return SweepFront.read(folder)
 
 
@@ -88,7 +88,7 @@ def _run_phases(context: SweepContext) -> None:
 
 
 def _begin(log: EventLog, prepared: PreparedSweep, tracking_uri: str) -> None:
-    """Write down that the sweep begins, or that it goes on and what is different now."""
+    """Record in the journal that the sweep starts, or that it resumes and what has changed."""
     write_driver(prepared.folder)
     facts, before = _facts(prepared, tracking_uri), log.record
     if before.started:
@@ -100,11 +100,11 @@ def _begin(log: EventLog, prepared: PreparedSweep, tracking_uri: str) -> None:
 
 @contextmanager
 def _ending_written(log: EventLog, folder: Path) -> Iterator[EventLog]:
-    """Write how the sweep ended, whatever ended it."""
+    """Record how the sweep ended, whatever the reason."""
     try:
         yield log
     except (KeyboardInterrupt, SweepStopped):
-        with suppress(OSError):  # what a full disk does not take is written when the sweep is resumed
+        with suppress(OSError):  # what cannot be written to a full disk is written when the sweep is resumed
             log.end("stopped", "interrupted")
             _write_results(folder)
         raise SweepStopped(how_to_resume(folder, log.record)) from None
@@ -129,7 +129,7 @@ def _ending_written(log: EventLog, folder: Path) -> Iterator[EventLog]:
 
 @contextmanager
 def _workers(prepared: PreparedSweep, log: EventLog, stopping: StopRequest) -> Iterator[SweepContext]:
-    """Start the lanes and the measuring actor, and end them with the block."""
+    """Start the lanes and the measuring actor, and end them on exit."""
     workers, task = prepared.sweep.config.workers, _task(prepared)
     log.display.show_line(
         f"{prepared.folder.name}: starting {prepared.num_lanes} lane(s) of {workers.per_trial} worker(s)"
@@ -153,7 +153,7 @@ def _workers(prepared: PreparedSweep, log: EventLog, stopping: StopRequest) -> I
 
 
 def _task(prepared: PreparedSweep) -> TaskReference:
-    """Return the task as workers load it; a cluster that we joined has the user's folder where its processes start."""
+    """Return the task reference for the workers; on a joined cluster the user's folder is the working directory."""
     task = prepared.sweep.config.task
     return TaskReference.of(task.use, task.options, prepared.sweep.code_folder if prepared.cluster.own else Path())
 

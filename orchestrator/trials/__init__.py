@@ -1,1 +1,1 @@
-"""One candidate, from its plan to its readings."""
+"""Run one trial, from its plan to its readings."""

@@ -1,4 +1,4 @@
-"""Train the members of a front again with fresh seeds, and measure them as the search did."""
+"""Train the members of a front again with new seeds, and measure them as the search did."""
 
 import time
 from collections import deque
@@ -11,9 +11,10 @@ from paretta.search_spaces.results.trial import Trial
 
 
 def repeats(members: Iterable[Trial], num_seeds: int, seed: int) -> list[Trial]:
-    """Return `num_seeds` confirmations of each member, seed by seed: the seeds that follow the search's `seed`.
+    """Return `num_seeds` confirmations of each member, grouped by seed; the seeds follow the search's `seed`.
 
-    The whole plan is repeated, the training of its baseline included, so that all luck of the seed is drawn again.
+    The whole plan is repeated, including the training of its baseline, so that every source of randomness is
+    resampled.
     """
     seeds = [(seed + step) % 2**32 for step in range(1, num_seeds + 1)]
     return [_repeat(member, fresh) for fresh in seeds for member in members]
@@ -22,10 +23,10 @@ def repeats(members: Iterable[Trial], num_seeds: int, seed: int) -> list[Trial]:
 def confirm(
     trials: Sequence[Trial], context: TrialContext, *, at_once: int, stopped: Callable[[], bool] = lambda: False
 ) -> Iterator[TrialBegun | TrialProgress | TrialReturned | TrialEnded]:
-    """Run the trials, at most `at_once` at a time: yields when each begins, how far it is, and how it ended.
+    """Run the trials, up to `at_once` at a time, and yield their events: start, progress and end.
 
-    They take turns in telling: what one of them reports may wait until the next one does, while the lanes train on.
-    Once `stopped` says so, none is begun any more.
+    Progress is polled round-robin, so a report of one trial may wait for the next report of another; the lanes are not
+    delayed. After `stopped` returns True no further trial is started.
     """
     waiting, running = deque(trials), deque[Iterator[RunEvent]]()
     while waiting or running:

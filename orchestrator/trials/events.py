@@ -1,4 +1,4 @@
-"""What a trial tells while it runs, one small value for each kind of news."""
+"""The events of a running trial, one small class each."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -9,19 +9,19 @@ from paretta.search_spaces.results.trial import Trial
 
 @dataclass(frozen=True, slots=True)
 class TrialBegun:
-    """The trial begins now."""
+    """The trial has started."""
 
     trial: Trial
 
 
 @dataclass(frozen=True, slots=True)
 class TrialWaits:
-    """There is no news: the trial waits for a lane, or for the first epoch of its training."""
+    """Nothing has happened: the trial waits for a lane, or for the first epoch of its training."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrialProgress:
-    """How far the training of the trial `uid` is, or that it is being measured."""
+    """The training progress of the trial `uid`, or the message that it is being measured."""
 
     uid: str
     message: ProgressMessage
@@ -29,16 +29,16 @@ class TrialProgress:
 
 @dataclass(frozen=True, slots=True)
 class ByProductEnded:
-    """What came of a plan that went on where the trial's ended: a trial of its own, complete or failed."""
+    """A by-product of the trial has ended; it is a trial of its own, complete or failed."""
 
     trial: Trial
 
 
 @dataclass(frozen=True, slots=True)
 class TrialReturned:
-    """The trial has not ended, and a resumed sweep goes on with it; `why` is given where that ends the whole sweep.
+    """The trial was returned without an end, and a resumed sweep continues it; `why` is set if this ends the sweep.
 
-    The lanes gave it back before they began it, or the disk is full.
+    Either the lanes returned it before it started, or the disk is full.
     """
 
     why: str | None = None
@@ -46,7 +46,7 @@ class TrialReturned:
 
 @dataclass(frozen=True, slots=True)
 class TrialEnded:
-    """The trial as it ended."""
+    """The trial has ended."""
 
     trial: Trial
 

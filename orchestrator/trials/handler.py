@@ -1,4 +1,4 @@
-"""What one rank of a lane does with a job: run a plan, and write the artifact from rank 0."""
+"""The job handler of a lane: run a plan on every rank, and write the artifact on rank 0."""
 
 import time
 from dataclasses import asdict, replace
@@ -34,7 +34,7 @@ def _run(request: TrialRequest, rank: RankContext, heard: WarningCapture) -> Tri
 
     def tell(progress: TrainingProgress) -> None:
         scores = {name: round(score, 6) for name, score in progress.scores.items()}
-        seconds = round(time.perf_counter() - begun, 3)  # of the whole job
+        seconds = round(time.perf_counter() - begun, 3)  # CPU and wall time of the whole job
         told = {**asdict(progress), "loss": round(progress.loss, 6), "seconds": seconds, "scores": scores}
         rank.progress(with_warnings(told, heard.take()))
 
@@ -68,7 +68,7 @@ def _run(request: TrialRequest, rank: RankContext, heard: WarningCapture) -> Tri
         for artifact in made:
             files.send(artifact)
 
-    ranks.first_does(send, "storage: rank 0 could not hand the artifact over")
+    ranks.first_does(send, "storage: rank 0 could not upload the artifact")
     return _product(outcome, tuple(others))
 
 
@@ -88,7 +88,7 @@ def _product(outcome: RunOutcome, by_products: tuple[TrialProduct | str, ...] = 
 
 
 def _reused(outcome: RunOutcome) -> tuple[Document, ...]:
-    """Return the stages that were not made again, those of one maker together."""
+    """Return the reused stages, grouped by the trial that made them."""
     runs = groupby(outcome.reused, lambda stage: stage.trial)
     return tuple({"stages": [stage.cost.kind for stage in stages], "trial": trial} for trial, stages in runs)
 

@@ -1,4 +1,4 @@
-"""The measuring actor: an actor that measures artifacts one at a time, so that no two readings disturb each other."""
+"""The measuring actor, which measures artifacts one at a time, so that no two readings disturb each other."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ from paretta.search_spaces.errors import TrialFailed, WrongInput
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.space.plan import Plan
 
-READING_S = 900.0  # the longest one artifact may take, its wait for the slot apart
+READING_S = 900.0  # the longest time to measure one artifact, in seconds, without the wait for the slot
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuringClient:
-    """Hands artifacts to the measuring actor of a node; can be pickled.
+    """Sends artifacts to the measuring actor of a node; can be pickled.
 
-    The actor serves one call after the other, and holds the node's exclusive slot while it measures, so that no other
-    sweep measures there meanwhile; trainings go on. The readings themselves are taken in a fresh process, see
+    The actor handles one call at a time, and holds the node's measuring slot meanwhile, so that no other sweep measures
+    there; trainings continue. The readings themselves are taken in a new process, see
     `paretta.pipelines.measuring.measure`.
     """
 
@@ -33,9 +33,9 @@ class MeasuringClient:
 
     @classmethod
     def start(cls, task: TaskReference, objectives: Sequence[Document], slot: MeasuringSlot, files: SweepFiles) -> Self:
-        """Start the actor on the slot's node; it takes no CPU from the workers."""
+        """Start the actor on the slot's node; it reserves no CPU."""
         there = NodeAffinitySchedulingStrategy(slot.node, soft=False)
-        # begun anew as often as it must be: where memory is short Ray kills it first; a measurement has three attempts
+        # restarted without limit, since Ray kills it first when memory runs out; a measurement has three attempts
         light = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=2)(_MeasuringActor).options(
             scheduling_strategy=there
         )
@@ -53,11 +53,11 @@ class MeasuringClient:
         """Measure `artifact` against `baseline` on a split and return the readings by meter.
 
         Args:
-            artifact: the delivered folder's name among the sweep's files.
-            baseline: the uncompressed model's.
+            artifact: the name of the artifact's folder in the sweep's files.
+            baseline: the name of the baseline's folder.
             split: ``validation`` or ``test``.
-            answers_only: leave out what does not depend on the split, such as size and time.
-            facts: what the file cannot tell, such as the seconds of its training, see `MeterBench`.
+            answers_only: skip meters that do not depend on the split, such as size and latency.
+            facts: numbers that are not in the file, such as its training time in seconds, see `MeterBench`.
 
         Raises:
             TrialFailed: the artifact does not run.
@@ -69,12 +69,12 @@ class MeasuringClient:
         return readings
 
     def read_together(self, artifacts: Sequence[str], baseline: str) -> list[dict[str, Reading]]:
-        """Read several artifacts side by side with every meter that compares times, see `Meter.compares`.
+        """Measure several artifacts side by side with every meter that compares times, see `Meter.compares`.
 
-        Empty where the sweep has no such meter.
+        Returns an empty list if the sweep has no such meter.
 
         Raises:
-            TrialFailed: an artifact does not run, or they take too long together.
+            TrialFailed: an artifact does not run, or all together take too long.
         """
         readings: list[dict[str, Reading]] = answer(
             self.actor.read_together.remote(list(artifacts), baseline), READING_S + WAIT_S
@@ -82,9 +82,9 @@ class MeasuringClient:
         return readings
 
     def foresee(self, plan: Plan, baseline: str, meters: Sequence[str]) -> dict[str, Reading] | None:
-        """Read what is known of a plan before training (`measuring.untrained`); None where it cannot be carried out.
+        """Return a plan's readings before training (`measuring.untrained`); None if it cannot be carried out.
 
-        Equal structures are looked at once. `meters` are those to read.
+        Each structure is measured once. `meters` are the labels of the meters to read.
         """
         asked: ray.ObjectRef[dict[str, Reading] | None] = self.actor.foresee.remote(
             plan.to_document(), baseline, list(meters)
@@ -92,10 +92,10 @@ class MeasuringClient:
         return answer(asked, READING_S + WAIT_S)
 
     def verify(self, artifact: str) -> None:
-        """Hold what `artifact` claims of itself against a second look, see `paretta.pipelines.verification.verify`.
+        """Check the claims of `artifact` independently, see `paretta.pipelines.verification.verify`.
 
         Raises:
-            TrialFailed: a claim does not hold; the reason has both numbers.
+            TrialFailed: a claim is wrong; the reason has both numbers.
         """
         answer(self.actor.verify.remote(artifact), READING_S + WAIT_S)
 
@@ -105,7 +105,7 @@ class MeasuringClient:
 
 
 class _MeasuringActor:
-    """Makes the task once, then reads artifact after artifact."""
+    """Loads the task once, then measures artifacts one by one."""
 
     def __init__(self, task: TaskReference, objectives: list[Document], slot: MeasuringSlot, files: SweepFiles) -> None:
         from paretta.pipelines.meter import meter_of  # noqa: PLC0415 - only this process measures
@@ -142,7 +142,7 @@ class _MeasuringActor:
         return [self._remembered(readings) for readings in found]
 
     def _remembered(self, readings: dict[str, Reading]) -> dict[str, Reading]:
-        """Keep the baseline's shortest time: a later reading whose baseline is slower knows that it was disturbed."""
+        """Keep the baseline's shortest time, by which later readings with a slower baseline are marked as disturbed."""
         for reading in readings.values():
             seconds = reading.details.get("baseline_seconds")
             if isinstance(seconds, float):
@@ -162,7 +162,7 @@ class _MeasuringActor:
                     found = foresee(plan, self.task, readable, baseline=reference, timed=self.timed, facts=self.known)
                 self.foreseen[key] = {meter: foreseen.reading for meter, foreseen in found.items()}
             except (TrialFailed, WrongInput):
-                self.foreseen[key] = None  # its trial would fail as well
+                self.foreseen[key] = None  # a trial of this plan would fail too
         return self.foreseen[key]
 
     def verify(self, artifact: str) -> None:

@@ -1,4 +1,4 @@
-"""What a lane is asked to make, and what it delivers; light enough for processes that only pass them on."""
+"""The request to a lane and its result, without heavy imports, for processes that only pass them on."""
 
 from dataclasses import dataclass, field
 
@@ -13,15 +13,15 @@ class TrialRequest:
     """One plan to run.
 
     Args:
-        task: what to run it on.
+        task: the task to run it on.
         plan: the plan's document.
         seed: of the run.
-        files: of the sweep; the following are names of folders there.
-        folder: where the artifact goes.
-        cache: where tensors go that trials share.
-        checkpoint: where trainings keep their states, to go on from when their workers die; None: nowhere.
-        by_products: plans that go on where this one ends, each with the folder of its artifact.
-        trial: uid of the trial, for others that reuse what it made.
+        files: the sweep's files; the following are names of folders in them.
+        folder: for the artifact.
+        cache: for tensors that trials share.
+        checkpoint: for checkpoints, from which training continues if workers die; None: no checkpoints.
+        by_products: plans that continue this one, each with the folder of its artifact.
+        trial: uid of the trial, recorded for trials that reuse its stages.
     """
 
     task: TaskReference
@@ -37,17 +37,17 @@ class TrialRequest:
 
 @dataclass(frozen=True, slots=True)
 class TrialProduct:
-    """What came of a request.
+    """The result of a request.
 
     Args:
         words: the plan in words.
-        cost: what making the artifact takes, for meters, see `paretta.pipelines.outcome.RunOutcome.facts`.
+        cost: the cost of making the artifact, for meters, see `paretta.pipelines.outcome.RunOutcome.facts`.
         paid: wall and CPU seconds of this run, ``wall_s`` and ``cpu_s``.
         num_parameters: of the delivered model.
-        by_products: what came of each; a reason stands for one that failed.
-        layers: what became of each of its layers by name, see `paretta.pipelines.quantization.layer_facts`.
-        reused: what was not made again, in order: ``stages`` by kind, and the ``trial`` that made them.
-        notes: what stages left as it was, and why.
+        by_products: the result of each, or the reason for its failure.
+        layers: facts on each layer by name, see `paretta.pipelines.quantization.layer_facts`.
+        reused: the reused stages in order: ``stages`` by kind, and the ``trial`` that made them.
+        notes: what stages left unchanged, and why.
         warnings: since the last progress message.
     """
 

@@ -1,4 +1,4 @@
-"""One candidate from plan to readings: train it on a lane, measure what was delivered, and say what came of it."""
+"""Run one trial: train its plan on a lane, measure the artifact, and report the outcome."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,21 +30,21 @@ from paretta.search_spaces.results.trial_key import TrialKey
 from paretta.search_spaces.space.plan import Plan
 
 ARTIFACTS, CACHE, CHECKPOINTS = "artifacts", "cache", "checkpoints"
-_NEWS_S = 10.0  # of one wait for progress
+_NEWS_S = 10.0  # seconds of one wait for progress
 
 
 @dataclass(frozen=True, slots=True)
 class TrialContext:
-    """What every candidate of a sweep uses; can be pickled.
+    """What all trials of a sweep use; can be pickled.
 
     Args:
-        lanes: train.
-        measuring: measures.
-        task: what is compressed.
+        lanes: the lanes that train.
+        measuring: the measuring actor.
+        task: the task.
         files: of the sweep.
         baseline: uid of the uncompressed model's trial.
         seed: of every run.
-        attempts: how often a training is begun when workers die under it.
+        attempts: how many times a training is started if its workers die.
         time_limit_s: of one attempt; None: no limit.
     """
 
@@ -59,27 +59,27 @@ class TrialContext:
 
 
 def artifact_name(uid: str) -> str:
-    """Return the name of a trial's artifact among the sweep's files."""
+    """Return the name of a trial's artifact in the sweep's files."""
     return f"{ARTIFACTS}/{uid}"
 
 
 def checkpoint_name(uid: str) -> str:
-    """Return the name of a trial's training states among the sweep's files; they last as long as its training."""
+    """Return the name of a trial's checkpoints in the sweep's files; they are kept until its training ends."""
     return f"{CHECKPOINTS}/{uid}"
 
 
 def new_trial(number: int, plan: Plan, *, seed: int, knobs: Mapping[str, Json], role: Role = "trial") -> Trial:
-    """Return a trial that begins now. Its uid is stable: the same number and plan give the same uid."""
+    """Return a trial that starts now. Its uid is stable: the same number and plan give the same uid."""
     uid = "baseline" if role == "baseline" else TrialKey.of(number, plan).uid
     return Trial(uid, number, plan, seed, "running", role=role, knobs=knobs, started=time.time())
 
 
 def run_trial(trial: Trial, context: TrialContext, *, by_products: Sequence[Plan] = ()) -> Iterator[RunEvent]:
-    """Train and measure `trial`: yields its progress, and last `TrialEnded` or `TrialReturned`.
+    """Train and measure `trial`; yield its progress, and last `TrialEnded` or `TrialReturned`.
 
-    The plans in `by_products` go on where the trial's ends; each is measured and yielded before it as a trial of its
-    own. What goes wrong in training or measuring is a failed trial with its reason, never an exception. A full disk is
-    not the trial's fault: it is returned, with that for a reason.
+    The plans in `by_products` continue the trial's plan; each is measured and yielded as a trial of its own before the
+    trial itself ends. An error in training or measuring gives a failed trial with its reason, never an exception. If
+    the disk is full the trial is returned with that reason, because it is not to blame.
     """
     more = [_by_product(trial, plan) for plan in by_products]
     request = TrialRequest(
@@ -128,18 +128,18 @@ def run_trial(trial: Trial, context: TrialContext, *, by_products: Sequence[Plan
 
 
 def _latest(update: JobUpdate) -> ProgressMessage:
-    """Return the last of the messages, with the warnings of all of them."""
+    """Return the last message, with the warnings of all messages."""
     return with_warnings({**update.progress[-1], "where": update.where}, warnings_in(*update.progress))
 
 
 def _by_product(parent: Trial, plan: Plan) -> Trial:
-    """Return the trial of a plan that goes on where its parent's ends, with the same seed."""
+    """Return the trial of a plan that continues its parent's plan, with the same seed."""
     uid = f"{parent.uid}-{plan.fingerprint[:6]}"
     return replace(parent, uid=uid, plan=plan, role="delivered", of=parent.uid, knobs={}, started=time.time())
 
 
 def _measured_by_product(trial: Trial, made: TrialProduct | str, context: TrialContext) -> Trial:
-    """Measure a by-product; one that failed leaves the trial that trained it as it is."""
+    """Measure a by-product; its failure does not affect the trial that trained it."""
     try:
         if isinstance(made, str):
             raise TrialFailed(made)
@@ -180,7 +180,7 @@ def _measured(trial: Trial, product: TrialProduct, context: TrialContext) -> Tri
 
 
 def _cost(product: TrialProduct, measure_s: float) -> dict[str, float]:
-    """Add up what the trial took: all its seconds but those it waited."""
+    """Add up the seconds of the trial, without its waiting time."""
     wall_s = product.paid["wall_s"] + measure_s
     return {"wall_s": wall_s, "cpu_s": product.paid["cpu_s"], "measure_wall_s": measure_s}
 
@@ -191,7 +191,7 @@ def keep_readings(
     readings: Mapping[str, Reading],
     test_readings: Mapping[str, Reading] | None = None,
 ) -> None:
-    """Write the readings into the artifact; those of the test split are called ``test_...``."""
+    """Write the readings into the artifact; names of test-split readings start with ``test_``."""
     from paretta.pipelines.artifact import record  # noqa: PLC0415 - ONNX Runtime is loaded where it is needed
 
     tests = {f"test_{meter}": reading for meter, reading in (test_readings or {}).items()}

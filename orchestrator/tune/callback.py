@@ -1,4 +1,4 @@
-"""Writes down in the journal what Tune says of each trial."""
+"""Write what Tune reports on each trial to the journal."""
 
 import json
 import time
@@ -20,13 +20,13 @@ from paretta.search_spaces.results.trial import Trial
 
 @dataclass(slots=True)
 class Throttle:
-    """Lets something happen every `seconds`, however often it is asked."""
+    """Limits an action to once every `seconds`."""
 
     seconds: float
     last: float = field(default_factory=time.monotonic)
 
     def due(self) -> bool:
-        """Say whether it is time again."""
+        """Return True if the action is due."""
         if time.monotonic() - self.last < self.seconds:
             return False
         self.last = time.monotonic()
@@ -34,24 +34,24 @@ class Throttle:
 
 
 def record_asked(log: EventLog, seed: int, config: TuneConfig) -> None:
-    """Write a candidate down that was suggested, as a trial that runs."""
+    """Record a suggested candidate in the journal as a running trial."""
     log.trial(trial_from_config(config, seed))
 
 
 class JournalCallback(TuneCallback):
-    """Writes each candidate down while it trains and when it has ended; `record_asked` did when it was asked for.
+    """Records each candidate's progress and end in the journal; `record_asked` has recorded its start.
 
-    The journal then holds every ask and tell of the search as it happened, which is what a sweep is resumed from.
+    The journal then holds every ask and tell of the search in order, from which a sweep is resumed.
 
     Args:
-        log: where to.
-        each_step: called again and again while the search goes on.
-        on_returned: called when a candidate came back without an ending.
+        log: the event log to write to.
+        each_step: called regularly during the search.
+        on_returned: called when a candidate is returned without an end.
 
     Attributes:
-        returned: uids of candidates that came back without an ending.
-        why: what kept the first of them from it, if known.
-        failure: what kept the journal from being written, which ends the search.
+        returned: uids of candidates that were returned without an end.
+        why: the reason of the first of them, if known.
+        failure: the error that prevented writing the journal, which ends the search.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class JournalCallback(TuneCallback):
         self.failure: OSError | None = None
 
     def __reduce__(self) -> tuple[type[TuneCallback], tuple[()]]:
-        """Be saved with Tune's experiment as nothing: open files stay here."""
+        """Pickle as an empty callback, because open files cannot be pickled."""
         return TuneCallback, ()
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **_: object) -> None:
-        """Tune is about to wait for news; a journal that cannot be written ends the search."""
+        """Called before Tune waits for results; ends the search if the journal cannot be written."""
         if self.failure is not None:
             raise self.failure
         self.each_step()
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Keep what the disk refuses for the next step: Tune would count it as a failure of the candidate."""
+        """Store a write error for the next step, because Tune would count it as a failure of the candidate."""
         try:
             yield
         except OSError as error:
@@ -92,7 +92,7 @@ class JournalCallback(TuneCallback):
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: Mapping[str, object], **_: object
     ) -> None:
-        """A candidate has news, or has ended."""
+        """Record a candidate's progress or end."""
         if result.get(STATUS_KEY) == RETURNED:
             self._take_back(trial, cast("str | None", result.get(WHY)))
         elif TRIAL in result or DELIVERED in result:
@@ -103,7 +103,7 @@ class JournalCallback(TuneCallback):
                 self.log.progress(key_of(trial.config).uid, json.loads(str(result[PROGRESS])))
 
     def on_trial_complete(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: object) -> None:
-        """A candidate is over; one that has neither said how it ended nor was returned was stopped."""
+        """Record a candidate as stopped early if it neither reported its end nor was returned."""
         known = self._known(trial)
         last: Mapping[str, object] = trial.last_result
         if known.status == "running" and last.get(STATUS_KEY) != RETURNED:
@@ -114,8 +114,8 @@ class JournalCallback(TuneCallback):
                 self.log.trial(replace(known, status="stopped early", reason=reason, cost=cost, finished=time.time()))
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **_: object) -> None:
-        """The actor behind a candidate died or raised, each time it was begun; a full disk is not its fault."""
-        detail = str(trial.get_error() or "it left no word").strip()
+        """Record a candidate whose actor died or raised in every attempt as failed; as returned if the disk is full."""
+        detail = str(trial.get_error() or "no message").strip()
         if full := disk_full(RuntimeError(detail)):
             self._take_back(trial, full)
             return
@@ -125,5 +125,5 @@ class JournalCallback(TuneCallback):
             self.log.trial(failed)
 
     def _known(self, trial: TuneTrial) -> Trial:
-        """Return the trial as it was last written down, which is when it was asked for at the latest."""
+        """Return the last recorded state of the trial; at least its start has been recorded."""
         return self.log.record.trials[key_of(trial.config).uid]

@@ -1,4 +1,4 @@
-"""Bring a new searcher to where an interrupted one was, by the journal alone."""
+"""Restore the state of an interrupted searcher from the journal alone."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from paretta.search_spaces.space.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class RungReport:
-    """What a trial said of itself on its way."""
+    """A trial's report at a rung."""
 
     uid: str
     message: Document
@@ -26,9 +26,9 @@ SearchEvent: TypeAlias = Trial | RungReport
 
 
 def history(folder: Path) -> Iterator[SearchEvent]:
-    """Yield what became of a sweep's searched trials, in the journal's order: as asked, as reported, as ended.
+    """Yield the events of a sweep's searched trials in the journal's order: asked, reported and ended.
 
-    What was read of a trial after it had ended was no news to the search.
+    Readings taken after a trial had ended are left out, because the search was not told of them.
     """
     searched, ended = set[str](), set[str]()
     for event, _ in events(folder):
@@ -45,15 +45,15 @@ def history(folder: Path) -> Iterator[SearchEvent]:
 
 
 def replay_history(make: Callable[[], TuneSearcher], past: Sequence[SearchEvent]) -> tuple[TuneSearcher, bool]:
-    """Return a searcher that has asked and been told all of `past`, and whether it is the one that was interrupted.
+    """Return a searcher that has replayed all of `past`, and whether its state equals that of the interrupted one.
 
-    Equal asks, reports and tells in equal order make an equal search: what it suggests next is what it would have
-    suggested. Where another version of the sampler would have asked otherwise, a searcher that is given the same trials
-    to learn from takes its place.
+    The same asks, reports and tells in the same order give the same search, which suggests next what the interrupted
+    one would have suggested. If the sampler now asks for other plans, for example in a new version, the returned
+    searcher instead learns the past trials as given points.
 
     Args:
-        make: a searcher that has asked nothing.
-        past: see `history`; what was asked and has not ended is suggested again, first.
+        make: makes a new searcher.
+        past: see `history`; trials that were asked and have not ended are suggested again, first.
     """
     searcher = make()
     same = all(_replay(searcher, step, pinned=False) for step in past)
@@ -66,7 +66,7 @@ def replay_history(make: Callable[[], TuneSearcher], past: Sequence[SearchEvent]
 
 
 def _replay(searcher: TuneSearcher, step: SearchEvent, *, pinned: bool) -> bool:
-    """Ask, report or tell once more what the journal holds; False where another plan would have been asked."""
+    """Replay one event of the journal; return False if the search would have asked for another plan."""
     if isinstance(step, RungReport):
         _report(searcher, step)
         return True

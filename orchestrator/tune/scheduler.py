@@ -1,4 +1,4 @@
-"""The stopper as a Ray Tune scheduler: it only ever stops trials, it never pauses them."""
+"""The stopper as a Ray Tune scheduler, which stops trials and never pauses them."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -19,14 +19,14 @@ Cancel = Callable[[TuneConfig], None]
 
 
 class RungScheduler(FIFOScheduler):
-    """Tells the suggester what a trial reports at a rung, and stops the trial where it says so.
+    """Passes a trial's report at a rung to the suggester, and stops the trial if it decides so.
 
-    No scheduler of Ray's own takes several objectives (Ray 2.60). A stopped trial's job is cancelled in its lane, which
-    ends it at its next epoch.
+    Ray's own schedulers do not support several objectives (Ray 2.60). A stopped trial's job is cancelled in its lane,
+    which ends it at its next epoch.
 
     Args:
         suggester: the search, shared with the `TuneSearcher`.
-        cancel: ends the job of a trial, given the trial's config.
+        cancel: cancels the job of a trial, given the trial's config.
     """
 
     _supports_buffered_results = False
@@ -36,13 +36,13 @@ class RungScheduler(FIFOScheduler):
         self.suggester, self.cancel = suggester, cancel
 
     def choose_trial_to_run(self, tune_controller: "TuneController") -> TuneTrial | None:
-        """Return the waiting trial that was suggested first; Tune's own way is through all trials there ever were."""
+        """Return the waiting trial that was suggested first, without Tune's search through all trials so far."""
         live: set[TuneTrial] = tune_controller.get_live_trials()  # type: ignore[no-untyped-call]
         waiting = [trial for trial in live if trial.status == TuneTrial.PENDING]
         return min(waiting, key=lambda trial: key_of(trial.config), default=None)
 
     def on_trial_result(self, tune_controller: "TuneController", trial: TuneTrial, result: Mapping[str, object]) -> str:
-        """Decide at each rung; between rungs a trial goes on."""
+        """Decide at each rung; between rungs a trial always goes on."""
         message = json.loads(str(result.get(PROGRESS, "{}")))
         rung = rung_of(self.suggester.search.rungs, message)
         if rung is None:
@@ -54,9 +54,9 @@ class RungScheduler(FIFOScheduler):
 
 
 def rung_of(rungs: Rungs, message: ProgressMessage) -> int | None:
-    """Return the highest rung below the last one that a trial has reached, None before the first.
+    """Return the highest rung below the last one that a trial has reached; None before the first.
 
-    A trial with fewer epochs than the longest reaches its rungs at the same shares of its way.
+    A trial with fewer epochs than the longest reaches its rungs at the same fractions of its epochs.
 
     >>> rungs = Rungs((1.0, 3.0, 9.0), (1.0, 3.0, 9.0))
     >>> [rung_of(rungs, {"epoch": epoch, "num_epochs": 9, "scores": {"accuracy": 0.5}}) for epoch in (1, 2, 3, 9)]

@@ -17,30 +17,30 @@ from paretta.search_spaces.results.trial_key import TrialKey
 from paretta.search_spaces.space.holes import Label
 from paretta.search_spaces.space.plan import Plan
 
-STATUS_KEY = "status"  # the key of a trial's report that says how it ended; only `complete` counts as measured
-PROGRESS = "progress"  # of the last message of its training, as JSON text
-DELIVERED = "delivered"  # of a by-product that was measured, as JSON text
-RETURNED = "returned"  # of a trial that was not begun because the sweep stops; it is neither done nor failed
+STATUS_KEY = "status"  # the key of a trial's report that holds its final state; only `complete` counts as measured
+PROGRESS = "progress"  # the key of the last message of its training, as JSON text
+DELIVERED = "delivered"  # the key of a measured by-product, as JSON text
+RETURNED = "returned"  # the state of a trial that did not start because the sweep stops; neither complete nor failed
 
 TuneConfig: TypeAlias = dict[str, object]
 
 
 class TuneSearcher(Searcher):
-    """Hands suggestions to Tune and tells the outcomes back.
+    """Passes suggestions to Tune and outcomes back to the suggester.
 
-    A trial's config is what `config_of` returns. Its last report must hold ``status``: ``complete`` together with one
-    value per objective, under the meter's name; ``stopped early``, or a trial that Tune stopped before it said how it
-    ended, counts as stopped; ``returned`` leaves the suggestion open; everything else, NaN included, counts as failed.
+    A trial's config is what `config_of` returns. Its last report must hold ``status``: ``complete`` with one value per
+    objective under the meter's name, ``stopped early``, or ``returned``, which leaves the suggestion open. A trial that
+    Tune stops before it reports a status counts as stopped early. Everything else, including NaN, counts as failed.
 
-    Nothing of it is saved with Tune's experiment: the sweep's journal holds what was asked and told, in order, and
-    `paretta.orchestrator.tune.resume` brings a new searcher to the same point.
+    It is not saved with Tune's experiment: the sweep's journal holds all asks and tells in order, and
+    `paretta.orchestrator.tune.resume` restores a new searcher from it.
 
     Args:
-        suggester: the search itself, free of Ray.
-        max_running: trials at the same time; one more than there are lanes keeps every lane busy.
-        asked: told of each new suggestion before Tune is.
-        budget: what ends the search beside its number of trials.
-        by_products: makes the plans that a trial may deliver beside its own; those that are new go into its config.
+        suggester: the search itself, independent of Ray.
+        max_running: how many trials run at the same time; one more than the lanes keeps every lane busy.
+        asked: called with each new suggestion before Tune receives it.
+        budget: limits that end the search before its number of trials is reached.
+        by_products: makes the by-product plans of a trial; the new ones go into its config.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class TuneSearcher(Searcher):
         self.closed = False
 
     def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
-        """Be saved with Tune's experiment as nothing."""
+        """Pickle as an empty searcher."""
         return Searcher, ()
 
     def suggest(self, trial_id: str) -> TuneConfig | str | None:  # type: ignore[override]  # FINISHED is text
-        """Return the next config, None while enough trials run, or ``FINISHED``; what was interrupted goes first."""
+        """Return the next config, None while enough trials run, or ``FINISHED``; interrupted trials come first."""
         if self.budget is not None and (why := self.budget.spent(self.suggester.volumes)) is not None:
             self.suggester.end(why)
         if self.closed or (not self.waiting and self.suggester.finished):
@@ -84,14 +84,14 @@ class TuneSearcher(Searcher):
         return config
 
     def ask(self, trial_id: str, knobs: Mapping[str, Label] | None = None) -> Suggestion | None:
-        """Ask the search for a plan, for one with `knobs` where they are given, and count it as live."""
+        """Ask the search for a plan, with `knobs` if given, and count it as running."""
         suggestion = self.suggester.ask(knobs)
         if suggestion is not None:
             self.live[trial_id] = suggestion.key
         return suggestion
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, object]) -> None:
-        """Take in what a trial delivered beside its own plan."""
+        """Add the by-products that a trial has delivered."""
         if DELIVERED in result:
             self.add_trial(Trial.from_document(json.loads(str(result[DELIVERED]))))
 
@@ -102,25 +102,25 @@ class TuneSearcher(Searcher):
             self.suggester.add_point(trial.plan, losses)
 
     def allow_one_more(self) -> None:
-        """Let one more trial run at the same time from now on, such as for a lane that was added."""
+        """Let one more trial run at the same time, for a lane that was added."""
         self.max_running += 1
 
     def suggest_again(self, trials: Mapping[str, Trial]) -> None:
-        """Suggest once more, first and in their order, the trials that were asked and have not ended.
+        """Suggest the trials that were asked and have not ended again, first and in their order.
 
         Args:
-            trials: by uid; the unfinished ones are among them.
+            trials: all trials by uid, including the unfinished ones.
         """
         for key in sorted(self.live.values()):
             self.waiting.append(config_of(key, trials[key.uid].plan, trials[key.uid].knobs))
         self.live.clear()
 
     def close(self) -> None:
-        """Suggest nothing any more."""
+        """Suggest no further plans."""
         self.closed = True
 
     def on_trial_complete(self, trial_id: str, result: Mapping[str, object] | None = None, error: bool = False) -> None:
-        """Tell the outcome. Tune calls this once per trial, also for trials it stopped or lost."""
+        """Record the outcome. Tune calls this once per trial, also for trials that it stopped or lost."""
         key = self.live.pop(trial_id, None)
         status = None if result is None or error else result.get(STATUS_KEY)
         if key is None or status == RETURNED:
@@ -130,13 +130,13 @@ class TuneSearcher(Searcher):
         self.suggester.tell(key, losses, stopped=stopped)
 
     def _losses(self, values: Mapping[str, object]) -> list[float] | None:
-        """Return the loss of each objective, None where one was not measured."""
+        """Return the loss of each objective; None if one was not measured."""
         found = [(objective, values.get(objective.meter)) for objective in self.suggester.search.objectives]
         losses = [objective.loss(value) for objective, value in found if isinstance(value, int | float)]
         return losses if len(losses) == len(found) else None
 
     def save(self, checkpoint_path: str) -> None:
-        """Leave Tune the file that it asks for, empty."""
+        """Write an empty file, which Tune requires."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:

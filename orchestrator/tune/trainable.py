@@ -1,4 +1,4 @@
-"""The body of one Tune trial: carries a candidate out and reports each step of it to Tune."""
+"""The Tune trainable: runs a candidate and reports each of its events to Tune."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,31 +21,31 @@ from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.results.trial import Trial
 from paretta.search_spaces.space.plan import Plan
 
-WHY = "why"  # the key of what kept a returned candidate from its end, where that ends the whole search
-TRIAL = "trial"  # the key of the last report, which holds the whole trial as JSON text
+WHY = "why"  # the key of the reason why a candidate was returned, if that ends the whole search
+TRIAL = "trial"  # the key in the last report of the whole trial as JSON text
 
 
 class CandidateTrial(tune.Trainable):
-    """A step ends with each event of the trial, the last one when the candidate is measured.
+    """Each event of the trial is one step; the last one comes when the candidate has been measured.
 
-    The actor waits for a lane and reserves no CPU; Tune reuses it for one candidate after the other.
+    The actor waits for a lane and reserves no CPU; Tune reuses it for one candidate after another.
     """
 
     def setup(self, config: dict[str, object], context: TrialContext | None = None) -> None:
-        """Begin with the candidate in `config`."""
+        """Start with the candidate in `config`."""
         assert context is not None
         self.context = context
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, object]) -> bool:
-        """Begin with another candidate in the same actor."""
+        """Start another candidate in the same actor."""
         trial = trial_from_config(new_config, self.context.seed)
         more = [Plan.from_document(plan) for plan in cast(Sequence[Document], new_config.get("by_products", ()))]
         self.events: Iterator[RunEvent] = run_trial(trial, self.context, by_products=more)
         return True
 
     def step(self) -> dict[str, object]:
-        """Wait for the next event; a candidate is not to blame for the death of an actor that all of them need."""
+        """Wait for the next event; the death of an actor that all candidates need is not a failure of this one."""
         try:
             return report_of(next(self.events))
         except DEATHS:
@@ -53,7 +53,7 @@ class CandidateTrial(tune.Trainable):
 
 
 def report_of(event: RunEvent) -> dict[str, object]:
-    """Return an event as a report to Tune, whose values are plain or JSON text."""
+    """Convert an event to a report to Tune with plain values or JSON text."""
     match event:
         case TrialWaits():
             return {STATUS_KEY: "running", "done": False}
@@ -69,6 +69,6 @@ def report_of(event: RunEvent) -> dict[str, object]:
 
 
 def trial_from_config(config: TuneConfig, seed: int) -> Trial:
-    """Return the trial that the searcher's `config` asks for, beginning now."""
+    """Return the trial that the searcher's `config` asks for, starting now."""
     plan = Plan.from_document(cast(Document, config["plan"]))
     return new_trial(key_of(config).number, plan, seed=seed, knobs=cast(Mapping[str, Json], config["knobs"]))

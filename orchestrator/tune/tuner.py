@@ -1,4 +1,4 @@
-"""Runs a search's candidates side by side with Ray Tune."""
+"""Run a search's candidates concurrently with Ray Tune."""
 
 import errno
 import logging
@@ -27,23 +27,23 @@ def tuned(
     num_trials: int,
     resources: Mapping[str, float],
 ) -> bool:
-    """Run what the searcher suggests until it has no more; False where Tune gave up before.
+    """Run the searcher's suggestions until it has no more; return False if Tune ended early.
 
-    Tune replaces an actor that died, unless Ray ended it because its node ran short of memory: that ends Tune (2.60).
-    The lanes and their jobs are none of Tune's, so another search that is as far goes on with them.
+    Tune restarts a dead actor, except one that Ray killed because its node ran out of memory: that ends Tune (2.60).
+    The lanes and their jobs are independent of Tune, so a restored search continues with them.
 
     Args:
-        searcher: suggests, and is told.
-        callback: writes down what happens.
-        context: carries candidates out.
-        folder: where Tune writes.
-        num_trials: the most there will be.
-        resources: what an actor reserves that waits for a candidate.
+        searcher: suggests trials and receives outcomes.
+        callback: writes the journal.
+        context: the context of the trials.
+        folder: for Tune's files.
+        num_trials: the most trials there will be.
+        resources: what the actor of a trial reserves.
 
     Raises:
-        OSError: the journal, or what Tune keeps beside it, cannot be written.
+        OSError: the journal or Tune's own files cannot be written.
     """
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it would say of a trial is in the journal
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # Tune's own reports are already in the journal
     body = tune.with_parameters(CandidateTrial, context=context)
     tuner = tune.Tuner(
         tune.with_resources(body, dict(resources)),
@@ -57,9 +57,9 @@ def tuned(
             name="tune",
             storage_path=str(folder),
             callbacks=[callback],
-            # an actor that died is begun again, and finds its candidate where it was on its lane
+            # a dead actor is restarted and follows its candidate, which keeps running on its lane
             failure_config=tune.FailureConfig(max_failures=context.attempts),
-            # a candidate is done when it is measured: there is nothing to save of the actor that waited for it
+            # the actor only waits for its candidate, so it has no state to save
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),
@@ -78,5 +78,5 @@ def tuned(
 
 
 def _cancel(config: TuneConfig, *, lanes: LaneClient) -> None:
-    """End the job of a trial that was stopped; nobody will ask what came of it."""
+    """Cancel the job of a stopped trial; nobody will ask for its outcome."""
     lanes.cancel(key_of(config).uid, abandon=True)

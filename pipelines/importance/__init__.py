@@ -1,4 +1,4 @@
-"""Importance: one file for each score of how much a channel or weight matters, a pure function and a thin class."""
+"""Importance scores of channels and weights, one file each with a pure function and a thin class."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from paretta.search_spaces.registry import IMPORTANCES
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """One layer, seen as a row for each output channel or neuron.
+    """One layer as a matrix with a row for each output channel or neuron.
 
     Args:
-        weight: [out, fan_in], the weights that make each output.
+        weight: [out, fan_in], the weights of each output.
         gradient: [out, fan_in], of the task's loss; zeros unless the importance asks for it.
         generator: the only source of randomness.
-        mean_abs_gradient: [out, fan_in], the mean over batches of the gradient's size; zeros likewise.
-        activity: [out], the mean absolute value that each output hands to the layers after it; None unless the
+        mean_abs_gradient: [out, fan_in], the mean absolute gradient over batches; zeros likewise.
+        activity: [out], the mean absolute activation of each output as the next layers receive it; None unless the
             importance asks for it, and for single weights.
-        norm_scale: [out], the scale of the batch norm that each output passes; None where it passes none.
-        gate: [out], the mean over batches of ``|dL/dgate|``, where a gate of 1 multiplies what each output hands on,
-            after its batch norm where it passes one; None for single weights, or unless the importance asks for it.
+        norm_scale: [out], the scale of the batch norm after each output; None if there is none.
+        gate: [out], the mean over batches of ``|dL/dgate|``, where a gate of 1 multiplies each output, after its batch
+            norm if there is one; None for single weights, or unless the importance asks for it.
     """
 
     weight: Tensor
@@ -36,10 +36,10 @@ class Rows:
 
 
 class Importance(ABC):
-    """Scores the output channels of a layer: [out], higher is kept. Only the order and the ratios matter.
+    """Scores the output channels of a layer, [out]; higher scores are kept. Only the order and the ratios matter.
 
-    A file ``x.py`` offers the class ``X``. Renumbering the rows must renumber the scores and change nothing else,
-    except where `is_drawn` says that scores come from the generator.
+    A file ``x.py`` defines the class ``X``. A permutation of the rows must permute the scores and change nothing else,
+    unless `is_drawn` says that scores come from the generator.
     """
 
     needs_gradient: ClassVar[bool] = False
@@ -51,12 +51,12 @@ class Importance(ABC):
         """Return one non-negative score per row, [out]."""
 
     def weight_scores(self, rows: Rows) -> Tensor | None:
-        """Return one non-negative score per weight, [out, fan_in]; None where the score is of whole rows only."""
+        """Return one non-negative score per weight, [out, fan_in]; None if only whole rows have a score."""
         return None
 
     @classmethod
     def scores_weights(cls) -> bool:
-        """Say whether single weights have a score."""
+        """Return True if single weights have a score."""
         return cls.weight_scores is not Importance.weight_scores
 
 
@@ -67,5 +67,5 @@ def importance_of(name: str, where: str) -> Importance:
 
 
 def known_importance(name: str) -> str:
-    """Validate a setting that names a score: give it back, or raise ValueError that says what is wrong with it."""
+    """Validate a setting that names a score: return it, or raise ValueError with the reason."""
     return IMPORTANCES.known(name, Importance)

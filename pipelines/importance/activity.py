@@ -1,4 +1,4 @@
-"""How much a channel says: the mean size of what it hands to the layers after it."""
+"""Mean absolute activation of a channel, as the next layers receive it."""
 
 import torch
 from torch import Tensor
@@ -7,14 +7,14 @@ from paretta.pipelines.importance import Importance, Rows
 
 
 class Activity(Importance):
-    """``E |a_i|`` over training samples and positions, read where later layers take it in, so after activations.
+    """``E |a_i|`` over training samples and positions, at the input of the next layers, so after activation functions.
 
-    Neurons that are almost always silent can go (Hu et al., 2016, "Network trimming: a data-driven neuron pruning
+    Neurons that are almost always zero can be removed (Hu et al., 2016, "Network trimming: a data-driven neuron pruning
     approach", counts their zeros).
     """
 
     needs_activity = True
 
     def scores(self, rows: Rows) -> Tensor:
-        """Return the scores, [out]; all 1 where no layer takes the outputs in."""
+        """Return the scores, [out]; all 1 if no layer reads the outputs."""
         return torch.ones_like(rows.weight[:, 0]) if rows.activity is None else rows.activity

@@ -1,4 +1,4 @@
-"""Distance to the most similar other channel: of each two duplicates the smaller goes first, and the larger stays."""
+"""Distance to the most similar other channel: of two duplicates the smaller is removed first and the larger stays."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from paretta.pipelines.importance import Importance, Rows
 
 
 def cosine(weight: Tensor) -> Tensor:
-    """Score rows by when they go if, again and again, the smaller of the two most similar rows is taken away.
+    """Score rows by their order of removal if the smaller of the two most similar rows is removed repeatedly.
 
-    The score is ``1 - cos(w_i, w_k)`` of the two at that moment; the row left over at the end scores 2, a row of zeros
-    0. To score every row by its nearest neighbour alone would rate both of two duplicates lowest, and lose both.
+    The score is ``1 - cos(w_i, w_k)`` of the pair at its removal; the last row scores 2, a row of zeros 0. Scoring
+    every row by its nearest neighbour alone would give both of two duplicates the lowest score, and remove both.
 
     >>> cosine(torch.tensor([[2.0, 0.0], [1.0, 0.0], [0.0, 3.0], [0.0, 0.0]])).tolist()
     [1.0, 0.0, 2.0, 0.0]

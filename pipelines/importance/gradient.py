@@ -6,7 +6,7 @@ from paretta.pipelines.importance import Importance, Rows
 
 
 def gradient(gradients: Tensor) -> Tensor:
-    """Return ``mean_j |dL/dw_ij|``: how strongly the loss still pulls at the channel.
+    """Return ``mean_j |dL/dw_ij|``, the mean absolute gradient of the channel's weights.
 
     >>> import torch
     >>> gradient(torch.tensor([[1.0, -3.0]])).tolist()

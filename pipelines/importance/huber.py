@@ -1,4 +1,4 @@
-"""How far a channel's weights stand out from the layer's typical weight, large ones counted less than squared."""
+"""Excess of a channel's weights over the layer's median magnitude, by the Huber loss."""
 
 import torch
 from torch import Tensor
@@ -9,8 +9,8 @@ from paretta.pipelines.importance import Importance, Rows
 def huber_excess(weight: Tensor, threshold: float | Tensor) -> Tensor:
     """Return ``sum_j h(max(|w_ij| - t, 0))`` with ``h(e) = e^2 / 2`` up to t and ``t (e - t / 2)`` beyond.
 
-    Weights below the threshold t are noise and count nothing; a single giant does not outweigh a whole row, as it
-    would squared (Huber, 1964, "Robust estimation of a location parameter").
+    Weights below the threshold t count as noise. A single very large weight does not dominate a row, as it would if
+    squared (Huber, 1964, "Robust estimation of a location parameter").
 
     >>> huber_excess(torch.tensor([[1.0, -1.5], [0.5, 9.0]]), 1.0).tolist()
     [0.125, 7.5]

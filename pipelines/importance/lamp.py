@@ -1,4 +1,4 @@
-"""Layer-adaptive magnitude: how much of a layer's energy a weight carries, comparable between layers."""
+"""Layer-adaptive magnitude: a weight's share of its layer's sum of squares, comparable between layers."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from paretta.pipelines.importance import Importance, Rows
 def lamp(weight: Tensor) -> Tensor:
     """Return ``w_ij^2`` divided by the sum of all squares in the layer that are not smaller.
 
-    The largest weight of every layer scores 1, so that no layer is emptied when layers compete (Lee et al., 2021,
+    The largest weight of every layer scores 1, so that no layer is emptied under scope ``global`` (Lee et al., 2021,
     "Layer-adaptive sparsity for the magnitude-based pruning").
 
     >>> lamp(torch.tensor([[2.0, 1.0]])).tolist()
@@ -18,7 +18,7 @@ def lamp(weight: Tensor) -> Tensor:
     squares = weight.double().square().flatten()
     order = torch.argsort(squares, descending=True)
     sums = squares[order].cumsum(0)
-    # equal weights share one denominator, whatever order they were sorted in
+    # equal weights get the same denominator, independent of their order after sorting
     last = torch.searchsorted(-squares[order], -squares, right=True) - 1
     return (squares / sums[last].clamp_min(torch.finfo(torch.float64).tiny)).to(weight.dtype).view_as(weight)
 

@@ -1,4 +1,4 @@
-"""Absolute value of a weight; of a channel, its largest weight."""
+"""Absolute value of a weight; a channel scores as its largest weight."""
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ def magnitude(weight: Tensor) -> Tensor:
 
 
 class Magnitude(Importance):
-    """`magnitude` of each weight; a channel counts as much as its largest weight, ``max_j |w_ij|``."""
+    """`magnitude` of each weight; a channel scores as its largest weight, ``max_j |w_ij|``."""
 
     def scores(self, rows: Rows) -> Tensor:
         """Return the scores, [out]."""

@@ -1,4 +1,4 @@
-"""Mean size of the gradient over a data pass, which opposite pulls of different batches do not cancel."""
+"""Mean absolute gradient over a data pass, in which opposite gradients of different batches do not cancel."""
 
 from torch import Tensor
 
@@ -8,8 +8,8 @@ from paretta.pipelines.importance import Importance, Rows
 class MeanAbsGradient(Importance):
     """``E_batches |dL/dw_ij|`` of each weight; a channel scores the mean over its weights.
 
-    Weights whose gradient stays small over a whole pass move the loss little in any direction (compare Lee et al.,
-    2019, "SNIP: single-shot network pruning based on connection sensitivity", which looks at one batch).
+    Weights whose gradient stays small over a whole pass have little influence on the loss (compare Lee et al., 2019,
+    "SNIP: single-shot network pruning based on connection sensitivity", which uses one batch).
     """
 
     needs_gradient = True

@@ -1,4 +1,4 @@
-"""Scale of the batch norm that a channel passes: what it multiplies by little is heard little."""
+"""Scale of the batch norm after a channel: a small scale makes the channel's contribution small."""
 
 from torch import Tensor
 
@@ -9,8 +9,8 @@ from paretta.pipelines.importance.l2 import l2
 class NormScale(Importance):
     """``|gamma_i|`` (Liu et al., 2017, "Learning efficient convolutional networks through network slimming").
 
-    Train with the tweak ``{kind: l1_penalty, on: norm scales}`` before, which drives the scales of what is not needed
-    to zero. Layers without a batch norm are scored by their `l2` norm.
+    First train with the tweak ``{kind: l1_penalty, on: norm scales}``, which drives the scales of unneeded channels to
+    zero. Layers without a batch norm are scored by their `l2` norm.
     """
 
     def scores(self, rows: Rows) -> Tensor:

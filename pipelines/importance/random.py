@@ -1,4 +1,4 @@
-"""Scores drawn at random: the control that every other score must beat."""
+"""Random scores: the reference that every other score must beat."""
 
 from torch import Generator, Tensor, rand
 

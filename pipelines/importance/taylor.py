@@ -7,12 +7,12 @@ from paretta.pipelines.importance import Importance, Rows
 
 
 class Taylor(Importance):
-    """``E_batches |dL/dgate_i|``, where a gate of 1 multiplies what channel i hands on.
+    """``E_batches |dL/dgate_i|``, where a gate of 1 multiplies the output of channel i.
 
     Molchanov et al., 2017, "Pruning convolutional neural networks for resource efficient inference", with the gate
-    after the batch norm (Molchanov et al., 2019, "Importance estimation for neural network pruning"). Before it, a gate
-    would tell next to nothing: a batch norm takes out the scale of what it is given. A single weight scores
-    ``|w| E_batches |dL/dw|``. The size is taken batch by batch, since a trained model's mean gradient is about zero.
+    after the batch norm (Molchanov et al., 2019, "Importance estimation for neural network pruning"). A gate before it
+    would have almost no effect, since a batch norm removes the scale of its input. A single weight scores ``|w|
+    E_batches |dL/dw|``. The absolute value is taken per batch, since a trained model's mean gradient is about zero.
     """
 
     needs_gradient = True

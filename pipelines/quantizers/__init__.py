@@ -1,4 +1,4 @@
-"""Quantizer: one file for each way to lay an integer grid over a tensor."""
+"""Quantizers, which fit an integer grid to a tensor, one file each."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from paretta.pipelines.grid import Grid
 from paretta.search_spaces.registry import QUANTIZERS
 
 RangeRule = Literal["minmax", "percentile", "mse"]
-# lows [rows], highs [rows] -> the grid of as many rows that covers them
+# lows [rows], highs [rows] -> a grid of as many rows that covers the ranges
 Cover: TypeAlias = Callable[[Tensor, Tensor], Grid]
 
-# Clipping candidates from the full range down to a fifth of it. A finer or deeper list changed the error of Gaussian
+# Clipping candidates from the full range down to a fifth of it. A finer or longer list changed the error of Gaussian
 # weights by less than 1 % at 2 to 8 bits.
 _CLIPS = torch.linspace(1.0, 0.2, 33)
 
 
 class Quantizer(BaseModel, ABC):
-    """Lays a grid over a tensor; a file ``x.py`` offers the class ``X``. Zero always stays exactly zero.
+    """Fits a grid to a tensor; a file ``x.py`` defines the class ``X``. Zero is always represented exactly.
 
-    Codes lie in -128 .. 127, or in 0 .. 255 for activations.
+    Codes are in -128 .. 127, or in 0 .. 255 for activations.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -39,13 +39,13 @@ class Quantizer(BaseModel, ABC):
 
     @abstractmethod
     def fit(self, values: Tensor) -> Grid:
-        """Return the grid for sample `values` of any shape, whose first dimension is `axis`, if there is one."""
+        """Return the grid for sample `values` of any shape; if `axis` is set, it is their first dimension."""
 
     def covered(self, values: Tensor, cover: Cover) -> Grid:
-        """Return what `cover` makes of the range of `values` that the rule finds, one for each index of `axis`.
+        """Return the grid that `cover` makes for the range of `values` by the range rule, one per index of `axis`.
 
-        minmax takes all of it. percentile leaves out the same share at both ends. mse takes, among 33 shrunken ranges,
-        the one whose grid leaves the least squared error (as Banner et al., "Post training 4-bit quantization of
+        minmax uses the full range. percentile cuts off the same share at both ends. mse uses, of 33 shrunken ranges,
+        the one whose grid has the least squared error (as in Banner et al., "Post training 4-bit quantization of
         convolutional networks", 2019).
         """
         assert self.axis in (None, 0), "channels come first"
@@ -64,7 +64,7 @@ class Quantizer(BaseModel, ABC):
 
 
 def percentile_range(rows: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
-    """Return the range of each row that leaves out ``100 - percentile`` per cent of it, half at each end.
+    """Return the range of each row without ``100 - percentile`` per cent of its values, half of them at each end.
 
     >>> low, high = percentile_range(torch.arange(101.0)[None], 98.0)
     >>> low.item(), high.item()
@@ -91,5 +91,5 @@ def quantizer_of(name: str, *, bits: int, axis: int | None, range: RangeRule) ->
 
 
 def known_quantizer(name: str) -> str:
-    """Validate a setting that names a quantizer: give it back, or raise ValueError that says what is wrong with it."""
+    """Validate a setting that names a quantizer: return it, or raise ValueError with the reason."""
     return QUANTIZERS.known(name, Quantizer)

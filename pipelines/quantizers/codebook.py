@@ -1,4 +1,4 @@
-"""Codebook: the 2**bits levels among 8-bit codes that the weights themselves choose, by k-means."""
+"""Codebook: 2**bits of the 8-bit codes, chosen by k-means on the weights."""
 
 from dataclasses import replace
 from typing import Literal
@@ -16,10 +16,10 @@ _STEP_BITS = 8
 
 
 class Codebook(Quantizer):
-    """At most ``2**bits`` of the codes -127 .. 127, the same for all channels, which keep a step of their own.
+    """At most ``2**bits`` of the codes -127 .. 127, the same for all channels, each of which has its own step.
 
-    The levels are the best there are for the weights' histogram (k-means in one dimension, solved exactly); zero is
-    one of them. Stored as an index of few bits and a table, computed as 8-bit integers. Source: Han et al., "Deep
+    The levels are optimal for the weights' histogram (k-means in one dimension, solved exactly) and include zero.
+    Stored as an index of few bits and a table, computed as 8-bit integers. Source: Han et al., "Deep
     compression", 2016; Wang and Song, "Ckmeans.1d.dp", 2011.
     """
 
@@ -35,21 +35,21 @@ class Codebook(Quantizer):
 
 
 def best_levels(counts: NDArray[np.int64], number: int) -> NDArray[np.int64]:
-    """Return the `number` places on a line, or fewer, that leave the least squared distance to what stands on it.
+    """Return up to `number` of the positions 0 .. n - 1 with the least squared distance to a histogram.
 
-    Places are whole numbers and the middle of the line is one of them. Solved by dynamic programming over intervals:
+    The middle position is always one of them. Solved by dynamic programming over intervals:
     ``E[k, j] = min_i E[k-1, i] + cost(i, j)``.
 
     Args:
-        counts: [n], n odd, how much stands at each place 0 .. n - 1.
-        number: how many places at most.
+        counts: [n], n odd, the histogram over the positions 0 .. n - 1.
+        number: the most positions.
 
     >>> best_levels(np.array([4, 0, 9, 0, 0, 0, 1]), 3).tolist()
     [0, 2, 3]
     """
     costs, centres = _interval_costs(counts)
     number = min(number, len(counts))
-    least = costs[0]  # of intervals 0 .. j - 1 with one level
+    least = costs[0]  # costs of the intervals 0 .. j - 1 with one level
     cuts = []
     for _ in range(number - 1):
         totals = least[:, None] + costs
@@ -65,7 +65,7 @@ def best_levels(counts: NDArray[np.int64], number: int) -> NDArray[np.int64]:
 
 
 def _interval_costs(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return least cost and best place of one level for all that stands at places i .. j - 1, [n + 1, n + 1]."""
+    """Return the least cost and the best position of one level for positions i .. j - 1, [n + 1, n + 1] each."""
     places = np.arange(len(counts), dtype=np.float64)
     weight, first, second = (np.concatenate([[0.0], np.cumsum(counts * places**power)]) for power in range(3))
     w, f, s = (total[None, :] - total[:, None] for total in (weight, first, second))

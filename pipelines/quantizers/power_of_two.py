@@ -1,4 +1,4 @@
-"""Fixed point: a symmetric grid whose steps are powers of two, so that rescaling is a shift."""
+"""Fixed point: a symmetric grid whose steps are powers of two, so that rescaling is a bit shift."""
 
 from dataclasses import replace
 from typing import Literal
@@ -12,7 +12,7 @@ from paretta.pipelines.quantizers.symmetric import symmetric_grid
 
 
 def fixed_point_grid(low: Tensor, high: Tensor, bits: int) -> Grid:
-    """Return the symmetric grid with the next larger power of two as its step, ``2**ceil(log2(max(-low, high) / q))``.
+    """Return the symmetric grid with its step rounded up to a power of two, ``2**ceil(log2(max(-low, high) / q))``.
 
     Source: Jacob et al., 2018, and TensorRT's and DSPs' shift-only arithmetic; learned as in Jain et al., "Trained
     quantization thresholds for accurate and efficient fixed-point inference of deep neural networks", 2020.
@@ -25,7 +25,7 @@ def fixed_point_grid(low: Tensor, high: Tensor, bits: int) -> Grid:
 
 
 class PowerOfTwo(Quantizer):
-    """Codes of `symmetric` in steps of ``2**k``. On a CPU it is as fast as `symmetric`; shift-only hardware gains."""
+    """Codes of `symmetric` in steps of ``2**k``. Faster than `symmetric` only on shift-only hardware."""
 
     kind: Literal["power_of_two"] = "power_of_two"
 

@@ -1,4 +1,4 @@
-"""Symmetric integer grid with zero in the middle: what integer kernels like best for weights."""
+"""Symmetric integer grid with zero point 0, for which integer kernels are fastest."""
 
 from typing import Literal
 

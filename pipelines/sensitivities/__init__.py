@@ -1,4 +1,4 @@
-"""Sensitivity: one file for each estimate of what rounding one layer to a width costs."""
+"""Sensitivities, which estimate the cost of rounding one layer to a width, one file each."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,13 +19,13 @@ WIDTHS: Final = tuple(range(2, 9))
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model whose layers may each be rounded.
+    """A model and the layers of it that may be rounded.
 
     Args:
         model: in evaluation mode, on the bench's device, its weights plain parameters.
         layers: names of the modules whose `weight` may be rounded.
-        rounded: ``rounded(weight, bits)`` gives the weight as it would be, same shape.
-        num_samples: how many training samples to look at.
+        rounded: ``rounded(weight, bits)`` returns the rounded weight, same shape.
+        num_samples: how many training samples to use.
     """
 
     model: nn.Module
@@ -34,7 +34,7 @@ class Subject:
     num_samples: int = 64
 
     def parameter(self, layer: str) -> tuple[str, nn.Parameter]:
-        """Return the name and the parameter that is the weight of `layer`."""
+        """Return the name and the parameter of the weight of `layer`."""
         return f"{layer}.weight", self.model.get_parameter(f"{layer}.weight")
 
     def changes(self, layer: str) -> Tensor:
@@ -49,7 +49,7 @@ class Subject:
     def batch(self, bench: Bench) -> tuple[TensorTree, TensorTree]:
         """Return `num_samples` random pairs of the training split, equal on every rank.
 
-        Those without a label that counts are left out. Raises `WrongInput` where no label counts in any of them.
+        Samples whose labels are all ignored are left out. Raises `WrongInput` if that leaves none.
         """
         indices = draw(bench.task.train, self.num_samples, bench.seed)
         inputs, targets = bench.task.batch(bench.task.train, indices, training=True)
@@ -64,11 +64,11 @@ class Subject:
 
 
 class Sensitivity(ABC):
-    """Says how much worse the model gets when one layer alone is rounded; a file ``x.py`` offers the class ``X``.
+    """Estimates how much worse the model gets if a single layer is rounded; a file ``x.py`` defines the class ``X``.
 
-    Only ratios matter: costs are added over layers, and their sum is made least under a budget of bits.
+    Only ratios matter: the sum of the costs over layers is minimised under a budget of bits.
     """
 
     @abstractmethod
     def costs(self, subject: Subject, bench: Bench) -> Tensor:
-        """Return the cost of each layer at each width of `WIDTHS`, [layers, widths], finite and not negative."""
+        """Return the cost of each layer at each width of `WIDTHS`, [layers, widths], finite and non-negative."""

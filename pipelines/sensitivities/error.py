@@ -1,4 +1,4 @@
-"""Squared error of the rounded weights: needs no data, and knows nothing of what a weight is for."""
+"""Squared error of the rounded weights; needs no data, but ignores how much each weight matters."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from paretta.pipelines.sensitivities import Sensitivity, Subject
 
 
 class Error(Sensitivity):
-    """``sum_i (w_i - w_i(b))^2`` of each layer, the plain error that a layer's width leaves."""
+    """``sum_i (w_i - w_i(b))^2`` of each layer, the squared rounding error."""
 
     def costs(self, subject: Subject, bench: Bench) -> Tensor:
         """Return the squared errors, [layers, widths]."""

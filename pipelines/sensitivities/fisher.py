@@ -1,4 +1,4 @@
-"""Second-order estimate of the rise of the loss, with squared gradients in the place of curvature."""
+"""Second-order estimate of the rise of the loss, with squared gradients instead of the curvature."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from paretta.pipelines.trees import call_model, num_rows, tree_rows
 class Fisher(Sensitivity):
     """``1/2 sum_i F_i (w_i - w_i(b))^2`` with the empirical Fisher diagonal ``F_i = mean over samples of (dL/dw_i)^2``.
 
-    One pass forward and back for each sample. Source: Zandonati et al., "FIT: a metric for model sensitivity", 2023.
+    Takes a forward and a backward pass for each sample. Source: Zandonati et al., "FIT: a metric for model
+    sensitivity", 2023.
     """
 
     def costs(self, subject: Subject, bench: Bench) -> Tensor:

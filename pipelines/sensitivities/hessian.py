@@ -14,8 +14,8 @@ PROBES = 8
 class Hessian(Sensitivity):
     """``1/2 (tr H / n) sum_i (w_i - w_i(b))^2`` with H the Hessian of the loss in the layer's n weights.
 
-    The trace is estimated with random signs v as the mean of ``v^T H v`` (Hutchinson, 1990); a negative one counts as
-    zero. Source: Dong et al., "HAWQ-V2: Hessian aware trace-weighted quantization", 2020.
+    The trace is estimated with random signs v as the mean of ``v^T H v`` (Hutchinson, 1990); a negative estimate counts
+    as zero. Source: Dong et al., "HAWQ-V2: Hessian aware trace-weighted quantization", 2020.
     """
 
     def costs(self, subject: Subject, bench: Bench) -> Tensor:
@@ -29,7 +29,7 @@ class Hessian(Sensitivity):
 
 
 def hessian_traces(subject: Subject, bench: Bench, probes: int = PROBES) -> Tensor:
-    """Return an estimate of the trace of the loss's Hessian in each layer's weights, [layers]."""
+    """Return an estimate of the trace of the loss's Hessian with respect to each layer's weights, [layers]."""
     inputs, targets = subject.batch(bench)
     weights = [subject.parameter(name)[1] for name in subject.layers]
     generator = torch.Generator().manual_seed(derived_seed(bench.seed, "hessian"))

@@ -1,4 +1,4 @@
-"""Divergence of the class probabilities when one layer alone is rounded: measured, not estimated."""
+"""Divergence of the class probabilities if a single layer is rounded; measured, not estimated."""
 
 import torch
 from torch import Tensor
@@ -11,15 +11,15 @@ from paretta.pipelines.trees import as_inputs
 
 
 class Kl(Sensitivity):
-    """``KL(softmax(y) || softmax(y_b))``, the mean over labels that count.
+    """``KL(softmax(y) || softmax(y_b))``, the mean over labels that are not ignored.
 
-    ``y_b`` are the answers with one layer rounded to b bits: one pass for each layer and width. Source: Cai et al.,
-    "ZeroQ: a novel zero shot quantization framework", 2020.
+    ``y_b`` are the outputs with one layer rounded to b bits; takes one pass for each layer and width. Source: Cai et
+    al., "ZeroQ: a novel zero shot quantization framework", 2020.
     """
 
     @torch.no_grad()
     def costs(self, subject: Subject, bench: Bench) -> Tensor:
-        """Return the divergences, [layers, widths]. Raises `WrongInput` where the outputs are no class scores."""
+        """Return the divergences, [layers, widths]. Raises `WrongInput` if the outputs are not class scores."""
         inputs, targets = subject.batch(bench)
         task, call = bench.task, as_inputs(inputs)
         expected = task.scores_of(subject.model(*call.args, **call.kwargs))

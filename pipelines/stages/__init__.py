@@ -1,1 +1,1 @@
-"""Compression methods: one file a stage."""
+"""Compression methods, one file per stage."""

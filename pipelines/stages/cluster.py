@@ -1,4 +1,4 @@
-"""Share values: every weight of a layer is one of a few centroids, which later training moves."""
+"""Share weight values: every weight of a layer is one of a few centroids, which later training moves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self, cast
@@ -39,15 +39,16 @@ Numbers = Annotated[int | dict[str, int], BeforeValidator(_numbers)]
 
 
 class Cluster(Stage):
-    """Fold batch norms and replace every weight by the nearest of `values` centroids, zero being one of them.
+    """Fold batch norms and replace every weight by the nearest of `values` centroids, one of which is zero.
 
-    Centroids are those of least squared error (k-means, Lloyd, 1982; started along the range, which keeps large
-    weights, Han et al., "Deep compression", 2016). Weights keep their centroid from then on; a `train` or `distill`
-    stage moves the centroids, each by the sum of its weights' gradients. Zeros stay zeros, so masks hold.
+    The centroids minimise the squared error (k-means, Lloyd, 1982), starting evenly spaced over the range, which
+    preserves large weights (Han et al., "Deep compression", 2016). From then on each weight keeps its centroid; a
+    `train` or `distill` stage moves the centroids, each by the sum of its weights' gradients. Zeros stay zeros, so
+    masks are kept.
 
-    In the file a layer is its places in a table, stored in ``log2(values)`` bits or fewer, and the table. By itself it
-    computes in floats, as fast as before: values shared save bytes only. With `quantize` after it, at
-    ``granularity: tensor``, centroids become 8-bit codes and the layer runs in integers.
+    The file stores a layer as a table and an index for each weight, in ``log2(values)`` bits or fewer. Without further
+    stages the layer computes in floats, as fast as before: sharing values only saves bytes. With `quantize` after it,
+    at ``granularity: tensor``, centroids become 8-bit codes and the layer computes in integers.
     """
 
     kind: Literal["cluster"] = "cluster"
@@ -83,23 +84,23 @@ class Cluster(Stage):
         return model
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
-        """Centroids come before the grid that they are put on."""
+        """Report a `cluster` stage after quantization: centroids must come before the grid."""
         if fitted := [stage.kind for stage in earlier if stage.calibrates]:
             return f"would take weights off the grid of `{fitted[0]}`; put `cluster` before it"
         return None
 
     @property
     def holds_values(self) -> bool:
-        """Weights belong to their centroids."""
+        """Weights keep their centroids."""
         return True
 
     @property
     def shape(self) -> Shape:
-        """Structure stays; how many values are different depends on them."""
+        """The structure is unchanged; the size depends on the values."""
         return "stored by value"
 
     def words(self) -> str:
-        """Say how many values, such as ``share 16 values``."""
+        """Describe the stage, such as ``share 16 values``."""
         of = " over all layers" if self.scope == "global" else ""
         if isinstance(self.values, int):
             return f"share {self.values} values{of}"
@@ -121,10 +122,10 @@ class Cluster(Stage):
     def _tables(
         self, weights: Mapping[str, Tensor], chosen: Mapping[str, int], bench: Bench
     ) -> dict[str, nn.Parameter]:
-        """Return the centroids of each layer; of all of them the same where the scope is global."""
+        """Return the centroids of each layer; under scope ``global`` all layers have the same."""
 
         def table(values: Tensor, number: int) -> nn.Parameter:
-            # rank 0 decides: an ulp's difference between machines must not part the ranks
+            # rank 0 decides: a rounding difference between machines must not make the ranks differ
             padded = values.new_zeros(number)
             found = centroids_of(values, number)
             padded[: len(found)] = found

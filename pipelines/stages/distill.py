@@ -1,4 +1,4 @@
-"""Train the model to answer as the uncompressed one does (knowledge distillation)."""
+"""Train the model to reproduce the outputs of the uncompressed one (knowledge distillation)."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -22,7 +22,7 @@ from paretta.search_spaces.errors import Problem, WrongInput
 
 Ask: TypeAlias = Callable[[Batch], Tensor]
 
-# a larger table of the teacher's answers is not kept: the teacher answers each batch anew
+# a larger table of the teacher's scores is not stored: the teacher runs on each batch instead
 MAX_TABLE_BYTES = 2**30
 
 
@@ -51,7 +51,7 @@ class Distill(TrainSettings, Stage):
         return model
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
-        """The baseline is the teacher and has none itself."""
+        """Report a `distill` stage in the baseline, which is the teacher and has none itself."""
         if in_baseline:
             return "needs a teacher, which the baseline itself does not have; move it to the stages after it"
         return None
@@ -62,7 +62,7 @@ class Distill(TrainSettings, Stage):
         return "kept"
 
     def words(self) -> str:
-        """Say for how long, how soft and how much."""
+        """Describe the stage: epochs, temperature and weight."""
         of = f", features of {', '.join(self.features)}" if self.features else ""
         how = f"at temperature {self.temperature:.3g}, weight {self.weight:.2g}{of}"
         return f"distill {self.epochs} epochs {how}{self.tweaks_in_words()}"
@@ -71,16 +71,17 @@ class Distill(TrainSettings, Stage):
 def soft_divergence(
     scores: Tensor, teacher_scores: Tensor, temperature: float, *, axis: int = 1, mask: Tensor | None = None
 ) -> Tensor:
-    """Return ``T^2 KL(softmax(teacher / T) || softmax(scores / T))``, the mean over all positions that count.
+    """Return ``T^2 KL(softmax(teacher / T) || softmax(scores / T))``, the mean over all positions in `mask`.
 
-    The factor T^2 keeps the gradient's size when the temperature changes (Hinton, Vinyals and Dean, 2015, section 2).
+    The factor T^2 keeps the gradient's magnitude independent of the temperature (Hinton, Vinyals and Dean, 2015,
+    section 2).
 
     Args:
         scores: [n, ...] of the model in training, classes on `axis`; -inf for a class that the model rules out.
         teacher_scores: the same shape.
         temperature: T > 0.
         axis: of the classes.
-        mask: True where a position counts, shaped like the scores without their classes; None for everywhere.
+        mask: True for positions that count, shaped like the scores without the class axis; None for all positions.
 
     >>> float(soft_divergence(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 2.0]]), 3.0))
     0.0
@@ -92,9 +93,8 @@ def soft_divergence(
 def distillation_loss(bench: Bench, settings: Distill, pairs: FeaturePairs | None = None) -> BatchLoss:
     """Return the loss of `settings` for `paretta.pipelines.training.train.fit` (collective).
 
-    Without feature pairs the teacher's scores are those of each training sample as it is now: a dataset that gives
-    another random view of a sample each time is compared with the scores of one view. Labels that the task ignores have
-    no part in either term.
+    Without feature pairs the teacher's scores are computed once per training sample. If a dataset augments samples at
+    random, every view is compared with the scores of one view. Labels that the task ignores are left out of both terms.
     """
     task = bench.task
     ask = _live(_teacher(bench), task) if pairs is not None else _cheapest(bench)
@@ -113,7 +113,7 @@ def distillation_loss(bench: Bench, settings: Distill, pairs: FeaturePairs | Non
 
 
 def _cheapest(bench: Bench) -> Ask:
-    """Look the teacher's scores up in a table, or ask anew where it would not fit into memory."""
+    """Look up the teacher's scores in a table, or compute them per batch if the table would not fit into memory."""
     teacher = _teacher(bench)
     task = bench.task
     inputs, targets = task.batch(task.train, torch.arange(1))
@@ -137,9 +137,9 @@ def _live(teacher: nn.Module, task: Task) -> Ask:
 
 
 def teacher_scores(bench: Bench) -> Tensor:
-    """Return what the teacher answers to the train split, [n, classes, ...], computed once for a teacher (collective).
+    """Return the teacher's scores on the train split, [n, classes, ...], computed once per teacher (collective).
 
-    Each rank computes its share. The scores stay in the bench's cache, which other trials with this teacher share.
+    Each rank computes its shard. The scores are kept in the bench's cache, shared by all trials with this teacher.
     """
     teacher, key = _teacher(bench), f"teacher-{bench.teacher_key}"
     if not bench.teacher_key:

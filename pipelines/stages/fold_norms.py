@@ -15,14 +15,14 @@ from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
 class FoldNorms(Stage):
     """``w' = w gamma / sqrt(var + eps)``, ``b' = (b - mean) gamma / sqrt(var + eps) + beta`` (Jacob et al., 2018).
 
-    What is delivered is always folded. As a stage of its own it lets the training that follows, and the scores of
-    `prune` and `sparsify`, see the weights that will be shipped.
+    Delivered models are always folded. As a separate stage it lets later training, and the scores of `prune` and
+    `sparsify`, use the weights that will be delivered.
     """
 
     kind: Literal["fold_norms"] = "fold_norms"
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
-        """Return `model` with folded norms; those that follow no single layer stay."""
+        """Return `model` with folded norms; a norm that does not follow a single layer is left in place."""
         model.to(bench.ranks.device).eval()
         before = _norms(model)
         fold_batch_norms(model, moved(bench.task.example_input, bench.ranks.device))
@@ -39,7 +39,7 @@ class FoldNorms(Stage):
         return "settled"
 
     def words(self) -> str:
-        """Say it."""
+        """Describe the stage."""
         return "fold batch norms"
 
 

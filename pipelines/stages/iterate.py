@@ -1,4 +1,4 @@
-"""Prune in steps with training in between, and take a step back when it costs too much."""
+"""Prune in steps with training in between, and roll a step back if it costs too much accuracy."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -34,13 +34,13 @@ StageField = Annotated[SerializeAsAny[Stage], BeforeValidator(_stage)]
 
 
 class Iterate(Stage):
-    """Reach a sparsity in steps: prune a little, train, look at the validation loss, keep the step or roll it back.
+    """Reach a sparsity in steps: prune a little, train, compute the validation loss, keep the step or roll it back.
 
     After step k of n the sparsity is that of `prune` times ``k / n`` (linear) or ``1 - (1 - k / n)^3`` (cubic, Zhu and
-    Gupta, 2017). A step after which the loss on validation data has risen by more than `max_rise` since before the
-    first one is undone, and no other is tried (Han et al., 2015, prune and retrain so). Without `max_rise` every step
-    is kept, which prunes gradually during training: the later epochs train a smaller model and cost less. Widths end
-    where pruning at once would put them.
+    Gupta, 2017). A step is rolled back, and no further one is tried, if the validation loss has risen by more than
+    `max_rise` from its value before the first step (prune and retrain as in Han et al., 2015). Without `max_rise` every
+    step is kept, so the model is pruned gradually during training, and later epochs train a smaller model and cost
+    less. The final widths are the same as with pruning at once.
     """
 
     kind: Literal["iterate"] = "iterate"
@@ -69,7 +69,7 @@ class Iterate(Stage):
         return self
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
-        """Return the model after the last step that was kept."""
+        """Return the model after the last step kept."""
         limit = None if self.max_rise is None else mean_loss(model, bench.task, bench.ranks) + self.max_rise
         done, parts, start, outer = 0.0, dict[str, int](), _num_left(model), bench
         bench = replace(bench, notes=[])
@@ -78,7 +78,7 @@ class Iterate(Stage):
             model = self._take(step, self._pruned(step, done, parts), model, bench)
             if limit is not None and before is not None:
                 loss = mean_loss(model, bench.task, bench.ranks)
-                # one decision for all ranks, which may not round alike
+                # one decision for all ranks, whose rounding may differ
                 if bench.ranks.any(not loss <= limit):
                     _log.info("iterate: step %d is rolled back: loss %.4g is above %.4g", step, loss, limit)
                     model = before
@@ -93,23 +93,23 @@ class Iterate(Stage):
         return model
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
-        """What holds for the stages inside."""
+        """Return the conflicts of the inner stages."""
         inside = [self.prune] if self.retrain is None else [self.prune, self.retrain]
         return next((r for stage in inside if (r := stage.conflict(earlier, in_baseline=in_baseline))), None)
 
     @property
     def holds_values(self) -> bool:
-        """Whether the stage inside does."""
+        """True if the inner stage does."""
         return self.prune.holds_values
 
     @property
     def round_to(self) -> int:
-        """What widths are multiples of afterwards; 0 where they do not change."""
+        """The number that widths are multiples of afterwards; 0 if they do not change."""
         return int(getattr(self.prune, "round_to", 0))
 
     @property
     def shape(self) -> Shape:
-        """That of the stage inside, unless a step may be rolled back."""
+        """The inner stage's shape, unless a step may be rolled back."""
         return self.prune.shape if self.max_rise is None else "chosen by value"
 
     def sketch(self) -> Self:
@@ -122,7 +122,7 @@ class Iterate(Stage):
         return self.model_copy(update={"steps": 1, "prune": self.prune.rehearsal(), "retrain": retrain})
 
     def words(self) -> str:
-        """Say what happens in how many steps."""
+        """Describe the stage: what is pruned and in how many steps."""
         train = f", each followed by {self.retrain.words()}" if self.retrain else ""
         limit = f", while the loss rises by no more than {self.max_rise:g}" if self.max_rise is not None else ""
         return f"{self.prune.words()} in {self.steps} steps{train}{limit}"
@@ -132,7 +132,7 @@ class Iterate(Stage):
         return cubic(progress) if self.curve == "cubic" else progress
 
     def _pruned(self, step: int, done: float, parts: dict[str, int]) -> Stage:
-        """Return the stage that goes from the share `done` of the way to the end of `step`."""
+        """Return the stage that prunes from the fraction `done` to the end of `step`."""
         share = self._share(step)
         if isinstance(self.prune, Prune):
             rounded = step == self.steps or self.max_rise is not None
@@ -153,16 +153,16 @@ def _num_left(model: nn.Module) -> int:
 
 
 def _has_shares(stage: Stage) -> bool:
-    """Say whether a stage's `sparsity` is a share, or one for each pattern."""
+    """Return True if a stage's `sparsity` is a share, or one share per pattern."""
     sparsity = getattr(stage, "sparsity", None)
     shares = list(sparsity.values()) if isinstance(sparsity, Mapping) else [sparsity]
     return all(isinstance(share, float) for share in shares)
 
 
 def _scaled(stage: Stage, done: float, share: float) -> Stage:
-    """Return `stage` with what is still to go when the share `done` of its sparsity is reached and `share` is next.
+    """Return `stage` with the sparsity that leads from the fraction `done` to the fraction `share` of its sparsity.
 
-    Removed channels no longer count, so that their rest is relative; masked weights do.
+    Removed channels no longer count, so the remaining share is relative to what is left; masked weights still count.
     """
 
     def rest(final: float) -> float:

@@ -1,4 +1,4 @@
-"""Remove whole channels, neurons and attention heads: the layers that remain are smaller, not masked."""
+"""Remove whole channels, neurons and attention heads, which makes layers smaller instead of masking them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -52,12 +52,12 @@ Shares = Annotated[float | dict[str, float], BeforeValidator(_shares)]
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How far pruning goes that is done in steps.
+    """The state of pruning in steps.
 
     Args:
-        progress: of the sparsity.
-        rounded: to the widths that are asked for; otherwise to where rounding can still end.
-        parts: how many parts each group had at the start, by the name of its first layer; filled at the first step.
+        progress: the fraction of the final sparsity to reach.
+        rounded: True to round widths as requested; otherwise only so that they can still be rounded at the end.
+        parts: the number of parts of each group at the start, by the name of its first layer; set in the first step.
     """
 
     progress: float = 1.0
@@ -69,12 +69,13 @@ class Prune(Stage):
     """Remove the least important output channels of convolutions, neurons of linear layers and heads of attention.
 
     Layers that must keep equal widths (residual sums, depthwise convolutions) are pruned together, by DepGraph (Fang
-    et al., 2023). The layers that make the model's output keep their width. Channels go one by one where that is
-    right; else in the smallest parts that can go: whole heads of attention (Michel et al., 2019), heads with the keys
-    that they share, the channels that a shuffle, a gate or a pixel shuffle brings together. What is right is tried: on
-    training samples, the smaller model must hand every layer the same, and answer the same, as the whole one does
-    with zeros where the removed channels are read and with norms over the channels that stay. Layers for which
-    nothing is right keep their width and are named with the reason. Torch's weight norm is folded into the weights.
+    et al., 2023). Output layers keep their width. Channels are removed one by one if that is valid, otherwise in the
+    smallest parts that can be removed: whole attention heads (Michel et al., 2019), heads together with the keys that
+    they share, or channels that a shuffle, gate or pixel shuffle combines. Validity is tested on training samples:
+    every layer of the smaller model must receive the same inputs, and the model must give the same outputs, as the
+    original model with the removed channels set to zero where they are read and with norms over the remaining channels.
+    Layers that cannot be pruned keep their width, and a warning names them with the reason. Torch's weight norm is
+    folded into the weights.
     """
 
     usual: ClassVar[Mapping[str, float]] = {"sparsity": 0.5}
@@ -130,7 +131,7 @@ class Prune(Stage):
                 bench.note(Note(self.kind, f"keep their width: {reason}", tuple(names)))
         removed = [cut for index in accepted for cut in cuts[index] if cut.parts]
         if not removed and self._way is None:
-            reason = "no layer that it is asked for can lose that many channels"
+            reason = "no selected layer can lose that many channels"
             bench.note(Note(self.kind, reason, verdict=CHANGED_NOTHING))
         shared = tied_parameters(model)
         remove(removed)
@@ -138,13 +139,13 @@ class Prune(Stage):
         return model
 
     def step(self, way: Way) -> Self:
-        """Return the stage that goes only so far."""
+        """Return the stage for one step of the way."""
         step = self.model_copy()
         step._way = way
         return step
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
-        """Channels go before anything is held by the layers."""
+        """Report a `prune` stage after one that works on single weights."""
         holders = [stage.kind for stage in earlier if stage.holds_values]
         if holders and not self._nothing:
             return f"cannot remove channels after `{holders[0]}`, which works on single weights; put `prune` before it"
@@ -152,15 +153,15 @@ class Prune(Stage):
 
     @property
     def shape(self) -> Shape:
-        """The share of each layer is given; that of the whole model falls where the weights are low."""
+        """The widths depend on the weights only with scope ``global``."""
         return "settled" if self.scope == "layer" else "chosen by value"
 
     def sketch(self) -> Self:
-        """Ask for no data."""
+        """Return the stage with a score that needs no data."""
         return self.model_copy(update={"importance": "l1"})
 
     def words(self) -> str:
-        """Say how much, by which score."""
+        """Describe the stage: how much is removed, by which score."""
         if isinstance(self.sparsity, dict):
             shares = ", ".join(f"{share:.0%} of {pattern}" for pattern, share in self.sparsity.items())
             return f"prune {shares} by {self.importance}"
@@ -171,7 +172,7 @@ class Prune(Stage):
         return not any(self.sparsity.values()) if isinstance(self.sparsity, dict) else self.sparsity == 0
 
     def _asks_for(self, names: Sequence[str]) -> bool:
-        """Say whether any of these layers is to lose channels."""
+        """Return True if any of these layers is to be pruned."""
         patterns = self.sparsity if isinstance(self.sparsity, dict) else {"*": self.sparsity}
         first = (next((share for p, share in patterns.items() if fnmatchcase(name, p)), 0.0) for name in names)
         return any(share > 0 for share in first)
@@ -199,7 +200,7 @@ class Prune(Stage):
         progress: float,
         steps: Sequence[int],
     ) -> list[int]:
-        """Return how many parts of each group are left so far on the way, in multiples of `steps`."""
+        """Return how many parts of each group are left at this point, in multiples of `steps`."""
         if self.scope == "global":
             assert not isinstance(self.sparsity, dict)
             shares = _global_shares(groups, starts, progress * self.sparsity)
@@ -214,7 +215,7 @@ class Prune(Stage):
 
 
 def num_removed(width: int, share: float, step: int) -> int:
-    """Return how many of `width` go: what remains is the nearest multiple of `step`, and never nothing."""
+    """Return how many of `width` to remove, so that the nearest multiple of `step`, and at least one step, remains."""
     kept = width - num_dropped(width, share)
     return max(width - max(step * round(kept / step), step), 0)
 
@@ -242,7 +243,7 @@ def _matches_all(pattern: str, names: Sequence[str]) -> bool:
 
 
 def _global_shares(groups: Sequence[ChannelGroup], starts: Sequence[int], sparsity: float) -> list[float]:
-    """Return what share of each group's start is gone when the lowest scores of all are, and what went before."""
+    """Return each group's removed share of its initial parts if the globally lowest scores are removed."""
     everything = torch.cat([group.scores for group in groups]) if groups else torch.empty(0)
     doomed = torch.zeros(len(everything))
     gone = sum(starts) - len(everything)

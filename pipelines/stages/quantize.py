@@ -31,9 +31,9 @@ _log = logging.getLogger("paretta")
 class Quantize(Stage):
     """Fold batch norms, put learned-step quantisers on weights and calibrated 8-bit quantisers on activations.
 
-    Convolutions, linear layers and the projections of attention then run in integers; embeddings are looked up in
-    them. The model stays trainable: a `train` or `distill` stage after this one is quantisation-aware training. With
-    `activation_bits: 32` weights take few bytes in the file and are computed with in floats, as fast as before.
+    Convolutions, linear layers and attention projections then compute in integers, and embedding tables hold integers.
+    The model stays trainable: a `train` or `distill` stage after this one is quantisation-aware training. With
+    `activation_bits: 32` only the weights are stored in few bits; the model computes in floats, as fast as before.
     """
 
     usual: ClassVar[Mapping[str, float]] = {"bits": 8, "activation_bits": 8}
@@ -63,7 +63,7 @@ class Quantize(Stage):
         return known_quantizer(name)
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
-        """Return the quantised model, on the device and in the mode it came in.
+        """Return the quantised model, on the same device and in the same mode.
 
         Raises:
             WrongInput: a pattern matches no layer, no layer can be quantised, or the budget cannot be kept.
@@ -85,7 +85,7 @@ class Quantize(Stage):
         return model.train(was_training)
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
-        """Widths may fall step by step, with training in between; without, the former step was for nothing."""
+        """Report a second `quantize` stage without training in between, which would make the first one useless."""
         before = next((stage for stage in reversed(earlier) if stage.shape == "kept" or stage.kind == self.kind), None)
         if isinstance(before, Quantize) and not (isinstance(self.bits, dict) and isinstance(before.bits, dict)):
             return "quantizes anew what was just quantized; give all widths in one stage, or train in between"
@@ -93,23 +93,23 @@ class Quantize(Stage):
 
     @property
     def holds_values(self) -> bool:
-        """Weights stand on their grids."""
+        """Weights are on integer grids."""
         return True
 
     @property
     def shape(self) -> Shape:
-        """Biases and rows of few values take the bytes that their values need; widths may follow from values, too."""
+        """The size depends on values: biases and rows with few values are stored in fewer bytes."""
         return "widths by value" if isinstance(self.bits, WidthBudget) else "stored by value"
 
     def sketch(self) -> Self:
-        """Calibrate on little, and share the budget by what needs no data."""
+        """Return the stage with little calibration data and a sensitivity that needs no data."""
         bits = (
             self.bits.model_copy(update={"sensitivity": "error"}) if isinstance(self.bits, WidthBudget) else self.bits
         )
         return self.model_copy(update={"bits": bits, "calibration_samples": min(self.calibration_samples, 64)})
 
     def words(self) -> str:
-        """Say the widths, such as ``quantize to 4 bits`` or ``quantize conv* to 4, * to 8 bits``."""
+        """Describe the widths, such as ``quantize to 4 bits`` or ``quantize conv* to 4, * to 8 bits``."""
         how = "" if self.weights == "symmetric" else f" by {self.weights}"
         how += ", weights only" if self.activation_bits == 32 else ""
         if isinstance(self.bits, int):
@@ -157,7 +157,7 @@ class Quantize(Stage):
 
 
 def _tell_share(model: nn.Module, chosen: Mapping[str, int], bench: Bench) -> None:
-    """Say what part of the model's numbers is quantised, where it is less than half of them."""
+    """Warn if less than half of the model's parameters are quantised."""
     total = sum(parameter.numel() for parameter in model.parameters())
     share = sum(cast(Tensor, model.get_submodule(name).weight).numel() for name in chosen) / max(total, 1)
     if share < _MOST:

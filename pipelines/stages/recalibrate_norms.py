@@ -1,4 +1,4 @@
-"""Measure the moments of batch norms anew, for the model as it is now."""
+"""Recompute the running statistics of batch norms for the current model."""
 
 from typing import Literal
 
@@ -17,17 +17,17 @@ BATCH = 128
 
 
 class RecalibrateNorms(Stage):
-    """Replace running means and variances by plain averages over training samples; no weight changes.
+    """Replace running means and variances by averages over training samples; no weight changes.
 
-    After pruning, layers say something else than their norms were told of, which costs accuracy until training
-    catches up (Li et al., 2020, "EagleEye": adaptive batch normalisation). It takes a forward pass, no gradient.
+    After pruning, the outputs of layers no longer match the statistics of their norms, which costs accuracy until
+    training corrects it (Li et al., 2020, "EagleEye": adaptive batch normalisation). Takes a forward pass, no gradient.
     """
 
     kind: Literal["recalibrate_norms"] = "recalibrate_norms"
     num_samples: int = Field(1024, ge=2, description="the training samples to average over, such as 1024")
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
-        """Return `model` with its moments measured, equal on all ranks; a model without batch norms stays as it is."""
+        """Return `model` with new statistics, equal on all ranks; a model without batch norms is unchanged."""
         model.to(bench.ranks.device).eval()
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
         if not norms:
@@ -37,7 +37,7 @@ class RecalibrateNorms(Stage):
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
             norm.reset_running_stats()
-            norm.momentum = None  # torch averages all batches with equal weight
+            norm.momentum = None  # torch weights all batches equally
             norm.train()
         chosen = draw(bench.task.statistics_samples, self.num_samples, derived_seed(bench.seed, "samples"))
         whole = chosen[: len(chosen) - len(chosen) % BATCH] if len(chosen) >= BATCH else chosen
@@ -55,5 +55,5 @@ class RecalibrateNorms(Stage):
         return "kept"
 
     def words(self) -> str:
-        """Say on how much."""
+        """Describe the stage: the number of samples."""
         return f"recalibrate batch norms on {self.num_samples} samples"

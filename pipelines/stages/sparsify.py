@@ -1,4 +1,4 @@
-"""Hold single weights at zero: unstructured by share, or N of every M neighbours."""
+"""Hold single weights at zero: an unstructured share of them, or all but N of every M neighbours."""
 
 from collections.abc import Sequence
 from typing import Literal, Self
@@ -22,12 +22,12 @@ from paretta.search_spaces.results.note import CHANGED_NOTHING, NOT_ASKED, Note
 class Sparsify(Stage):
     """Mask the least important weights of convolutions, linear layers and attention projections.
 
-    A mask belongs to the layer: its weights are zero in every later training, quantisation and clustering, and zero
-    in the delivered file. With a share s the weights of lowest score go (Han et al., 2015); with ``N:M`` the N best of
-    every M neighbours along the input channels stay (Mishra et al., 2021).
+    A mask is part of the layer: its weights stay zero in later training, quantisation and clustering, and in the
+    delivered file. With a share s the weights of lowest score are masked (Han et al., 2015); with ``N:M`` the N best of
+    every M neighbours along the input channels are kept (Mishra et al., 2021).
 
-    Zeros save bytes where the file is entropy-coded and nothing else: no runtime we measure skips them, so latency
-    and the size of the runnable file stay as they are.
+    Zeros save bytes only in an entropy-coded file. No runtime that we measure skips them, so latency and the size of
+    the runnable file do not change.
     """
 
     kind: Literal["sparsify"] = "sparsify"
@@ -72,7 +72,7 @@ class Sparsify(Stage):
         return model
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
-        """Groups of M need widths that are multiples of M, which removing channels may break."""
+        """Report a `prune` stage that may leave widths which are not multiples of M."""
         amounts = self.sparsity.values() if isinstance(self.sparsity, dict) else [self.sparsity]
         sizes = {int(amount.partition(":")[2]): amount for amount in amounts if isinstance(amount, str)}
         for m, amount in sizes.items():
@@ -87,15 +87,15 @@ class Sparsify(Stage):
 
     @property
     def shape(self) -> Shape:
-        """Every value keeps its place; a coder stores zeros in less."""
+        """The structure is unchanged; a coder stores zeros in fewer bytes."""
         return "stored by value"
 
     def sketch(self) -> Self:
-        """Ask for no gradients."""
+        """Return the stage with a score that needs no gradients."""
         return self.model_copy(update={"importance": "magnitude"})
 
     def words(self) -> str:
-        """Say how much of what."""
+        """Describe the stage: how much is masked, by which score."""
         return (
             f"zero {told(self.sparsity)}{'' if isinstance(self.sparsity, dict) else ' of weights'} by {self.importance}"
         )
@@ -104,7 +104,7 @@ class Sparsify(Stage):
         importance = importance_of(self.importance, "sparsify.importance")
         found = gradients(model, bench, self.num_samples) if importance.needs_gradient else Gradients()
         generator = torch.Generator().manual_seed(derived_seed(bench.seed, "importance"))
-        # rank 0 decides: an ulp's difference between machines must not mask different weights
+        # rank 0 decides: a rounding difference between machines must not give different masks
         return [bench.ranks.broadcast(scores_of(weight, importance, found, generator)) for weight in weights]
 
 

@@ -1,4 +1,4 @@
-"""Take one of the task's other models, untrained, in place of the one so far."""
+"""Replace the model by an untrained variant of the task."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ Option = bool | int | float | str
 class Student(Stage):
     """Start again with a variant of the task: another width, depth, activation function or architecture.
 
-    It knows nothing yet: let `distill` teach it, with the baseline as teacher, or `transfer` give it what fits
-    (Hinton, Vinyals and Dean, 2015: the student need not look like its teacher).
+    The variant is untrained: train it with `distill`, which has the baseline as teacher, or copy matching parameters
+    with `transfer` (Hinton, Vinyals and Dean, 2015: the student's architecture may differ from its teacher's).
     """
 
     kind: Literal["student"] = "student"
@@ -30,7 +30,7 @@ class Student(Stage):
     )
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
-        """Return the variant in the place of `model`.
+        """Return the variant instead of `model`.
 
         Raises:
             WrongInput: the task has no such variant, or it takes no such options.
@@ -47,7 +47,7 @@ class Student(Stage):
         return student.to(bench.ranks.device).eval()
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
-        """A student takes nothing over from the model it replaces."""
+        """Report stages before this one, whose results the student would discard."""
         lost = [stage.kind for stage in earlier if stage.shape != "kept" and not isinstance(stage, Student)]
         return f"would throw away what `{lost[-1]}` did; put `student` before it" if lost else None
 

@@ -1,4 +1,4 @@
-"""Put another activation function in the place of the model's."""
+"""Replace the model's activation function by another one."""
 
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
@@ -26,9 +26,9 @@ FUNCTIONS: Final[dict[Name, type[nn.Module]]] = {
 
 
 class SwapActivation(Stage):
-    """Replace activation modules by another function, such as hardswish by relu, which integer kernels absorb.
+    """Replace activation modules by another function, such as hardswish by relu, which integer kernels fuse.
 
-    Only modules can be replaced; functions that a forward calls by itself are out of reach. Train afterwards.
+    Only modules can be replaced, not functions that a forward method calls directly. Train afterwards.
     """
 
     kind: Literal["swap_activation"] = "swap_activation"
@@ -36,7 +36,7 @@ class SwapActivation(Stage):
     of: Name | Literal["any"] = Field("any", description="the function to replace, or any of them")
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
-        """Return `model` with the other function. Raises `WrongInput` where it has none to replace."""
+        """Return `model` with the other function. Raises `WrongInput` if there is no module to replace."""
         old = tuple(FUNCTIONS.values()) if self.of == "any" else (FUNCTIONS[self.of],)
         found = [
             name for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, old) and name
@@ -52,16 +52,16 @@ class SwapActivation(Stage):
         return model
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
-        """Calibrated grids fit the activations that they were made for."""
+        """Report a stage after calibration, whose grids fit only the old activations."""
         if fitted := [stage.kind for stage in earlier if stage.calibrates]:
             return f"would change what `{fitted[0]}` has calibrated; put `swap_activation` before it"
         return None
 
     @property
     def shape(self) -> Shape:
-        """The structure changes whatever the weights are."""
+        """The structure changes independently of the weights."""
         return "settled"
 
     def words(self) -> str:
-        """Say which."""
+        """Describe the stage: the old and the new function."""
         return f"{self.of if self.of != 'any' else 'activations'} to {self.to}"

@@ -10,7 +10,7 @@ from paretta.pipelines.training.train import TrainSettings, fit
 
 
 class Train(TrainSettings, Stage):
-    """Train every parameter; after `prune` or `quantize` this is the fine-tuning."""
+    """Train every parameter; after `prune` or `quantize` this is fine-tuning."""
 
     kind: Literal["train"] = "train"
 
@@ -25,5 +25,5 @@ class Train(TrainSettings, Stage):
         return "kept"
 
     def words(self) -> str:
-        """Say for how long and how fast."""
+        """Describe the stage: epochs, optimizer and learning rate."""
         return f"train {self.epochs} epochs, {self.optimizer} lr {self.lr:g}{self.tweaks_in_words()}"

@@ -1,4 +1,4 @@
-"""Give the model parameters that another one has learned, or its structure alone."""
+"""Copy parameters from another model, or restart from a model's structure alone."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,9 +21,9 @@ _log = logging.getLogger("paretta")
 class Transfer(Stage):
     """Copy parameters of equal name and shape from the baseline or a file; the others keep their values.
 
-    With ``parameters: none`` only the structure is taken over: every layer starts anew at random (He et al., 2019,
-    "Rethinking ImageNet pre-training", asks how much that loses). To stay near the source while training, add the
-    tweak `l2_sp`; to train on its data as well, `replay`.
+    With ``parameters: none`` only the structure is kept and every layer is initialised at random (He et al., 2019,
+    "Rethinking ImageNet pre-training", examine how much that loses). To stay near the source while training, add the
+    tweak `l2_sp`; to train on its data as well, add `replay`.
     """
 
     kind: Literal["transfer"] = "transfer"
@@ -37,7 +37,7 @@ class Transfer(Stage):
         """Return `model` with the source's values.
 
         Raises:
-            WrongInput: the source cannot be read or has nothing that fits.
+            WrongInput: the source cannot be read or has no matching parameter.
         """
         if self.parameters == "none":
             with seeded(bench.seed):
@@ -59,7 +59,7 @@ class Transfer(Stage):
         return model.eval()
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
-        """The baseline is made before it can be a source."""
+        """Report a `transfer` from the baseline in the baseline, or after a stage whose result it would overwrite."""
         if in_baseline and self.source == "baseline" and self.parameters == "matching":
             return "the baseline cannot be its own source; move it to the stages after it, or name a file"
         holders = [stage.kind for stage in earlier if stage.holds_values]
@@ -73,7 +73,7 @@ class Transfer(Stage):
         return "kept"
 
     def words(self) -> str:
-        """Say from where."""
+        """Describe the stage: the source."""
         if self.parameters == "none":
             return "start anew with this structure"
         return f"transfer {self.layers} from {self.source}"
@@ -87,7 +87,7 @@ def _start_anew(model: nn.Module) -> None:
 
 
 def _copy_buffers(model: nn.Module, source: Mapping[str, Tensor], chosen: Iterable[str]) -> None:
-    """Copy the running moments of the norms whose parameters were copied."""
+    """Copy the running statistics of the norms whose parameters were copied."""
     owners = {name.rpartition(".")[0] for name in chosen}
     for name, buffer in model.named_buffers():
         values = source.get(name)

@@ -1,1 +1,1 @@
-"""Model and training states kept on disk."""
+"""Model and training states on disk."""

@@ -1,4 +1,4 @@
-"""What trials share: values by name, kept in this process and in files that all nodes see, made once, within a size."""
+"""A size-limited cache of values by key, in memory and in files, through which trials share results."""
 
 import fcntl
 import os
@@ -12,14 +12,14 @@ from paretta.pipelines.state.state_file import FILE_ERRORS, State, copied, read_
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """Values by key, kept in this process and, where a folder is given, in one .safetensors file a key.
+    """Values by key, in memory and, if a folder is given, in one .safetensors file per key.
 
-    A key names content: equal keys hold equal values. What was used longest ago goes first where space runs out.
+    A key identifies content: equal keys have equal values. The least recently used values are evicted first.
 
     Args:
-        folder: where files go, seen by all nodes; None keeps values in memory only.
-        memory: what this process has seen already; one Cache object shared by many runs spares them the files.
-        largest_files, largest_memory: bytes that all files, and all tensors in memory, may take.
+        folder: for the files, visible to all nodes; None keeps values in memory only.
+        memory: values that this process has already seen; runs that share a Cache object need not read the files.
+        largest_files, largest_memory: the most bytes that all files, and all tensors in memory, may take.
     """
 
     folder: Path | None = None
@@ -28,33 +28,33 @@ class Cache:
     largest_memory: int = 2**30
 
     def fetch(self, key: str) -> Mapping[str, State] | None:
-        """Return what is stored under `key`, not to be changed in place; None where there is nothing."""
+        """Return the value of `key`, which must not be changed in place; None if there is none."""
         path = self._path(key)
         if key not in self.memory and path is not None and path.exists():
-            with suppress(*FILE_ERRORS):  # damaged, or another process evicted it: it is made again
+            with suppress(*FILE_ERRORS):  # damaged, or evicted by another process: the value is computed again
                 self._remember(key, read_state(path))
         if key in self.memory:
-            self.memory[key] = self.memory.pop(key)  # the last of them was used last
+            self.memory[key] = self.memory.pop(key)  # the last one is the most recently used
             if path is not None:
                 with suppress(OSError):
                     os.utime(path)
         return self.memory.get(key)
 
     def store(self, key: str, state: Mapping[str, State], *, write: bool = True) -> None:
-        """Keep copies of `state` under `key`; readers see all of it or nothing. `write` is for one rank of a group."""
+        """Store a copy of `state` under `key`, atomically for readers. Set `write` on one rank of a group only."""
         self._remember(key, copied(state))
         path = self._path(key)
         if path is None or not write:
             return
-        with suppress(*FILE_ERRORS):  # a full disk costs the sharing, not the trial
+        with suppress(*FILE_ERRORS):  # on a full disk the value is not shared, but the trial goes on
             write_state(path, self.memory[key])
         self._evict(path)
 
     @contextmanager
     def claimed(self, key: str) -> Iterator[None]:
-        """Hold the right to make what `key` names, so that it is made once; others that claim it wait here.
+        """Hold the claim to compute the value of `key`, so that it is computed once; other claimants wait here.
 
-        The right falls free with the process, however it ends. In memory alone there is nobody to wait for.
+        The claim is released when the process ends, however it ends. Without a folder there is nobody to wait for.
         """
         path = self._path(key)
         if path is None:
@@ -66,7 +66,7 @@ class Cache:
             with claim.open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 if not _is_at(file.fileno(), claim):
-                    continue  # who had it before has removed it
+                    continue  # the previous holder has removed the lock file
                 try:
                     yield
                 finally:
@@ -79,13 +79,13 @@ class Cache:
             del self.memory[next(iter(self.memory))]
 
     def _evict(self, newest: Path) -> None:
-        """Remove the files used longest ago until the rest fits."""
+        """Remove the least recently used files until the rest fits."""
         files = []
         for file in newest.parent.glob("*.safetensors"):
             try:
                 files.append((file.stat().st_mtime, file.stat().st_size, file))
             except FileNotFoundError:
-                continue  # another process was faster
+                continue  # another process has already removed it
         total = sum(size for _, size, _ in files)
         for _, size, file in sorted(files):
             if total <= self.largest_files or file == newest:

@@ -1,4 +1,4 @@
-"""Training states on disk, one file a training, so that an interrupted run continues instead of starting again."""
+"""Checkpoints, one file per training, so that an interrupted run continues instead of starting again."""
 
 import logging
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ _log = logging.getLogger("paretta")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder of states, each the newest of one training; there is no pickle in it.
+    """A folder with the latest state of each training, stored without pickle.
 
     Args:
-        folder: readable by all ranks; made when the first state is saved. Who hands it out removes it.
+        folder: readable by all ranks; created when the first state is saved, and removed by whoever chose it.
     """
 
     folder: Path
 
     def save(self, key: str, state: Mapping[str, State]) -> None:
-        """Keep `state` under `key`, for one rank of a group; readers see the former file or the whole new one.
+        """Save `state` under `key`, on one rank of a group; readers see either the old file or the complete new one.
 
-        Where the disk is full, the former file stays and the training goes on.
+        If the disk is full, the old file stays and the training goes on.
         """
         try:
             write_state(self._path(key), state)
@@ -35,7 +35,7 @@ class Checkpoint:
             _log.warning("the training goes on without saving its state (%s)", first_line(error))
 
     def load(self, key: str) -> Mapping[str, State] | None:
-        """Return what was saved under `key`; None where there is nothing, or nothing that can be read."""
+        """Return the state saved under `key`; None if there is none or it cannot be read."""
         path = self._path(key)
         if not path.exists():
             return None
@@ -50,7 +50,7 @@ class Checkpoint:
 
 
 def same_structure(one: Mapping[str, Tensor], other: State) -> bool:
-    """Say whether both hold tensors of equal names and shapes."""
+    """Return True if both have tensors of equal names and shapes."""
     return isinstance(other, Mapping) and {name: tensor.shape for name, tensor in one.items()} == {
         name: tensor.shape for name, tensor in other.items() if isinstance(tensor, torch.Tensor)
     }

@@ -1,4 +1,4 @@
-"""Nested values with tensors in them, as one .safetensors file: written whole or not at all, read without pickle."""
+"""Read and write nested values with tensors as one .safetensors file, atomically and without pickle."""
 
 import json
 import random
@@ -14,12 +14,12 @@ from torch import Tensor, uint8
 State: TypeAlias = Union[
     Tensor, bool, int, float, str, "Sequence[State]", "Mapping[str, State]", "Mapping[int, State]", None
 ]
-# what reading and writing such a file may raise: damage, a full disk, a file that another process removed
+# errors of reading and writing such a file: damage, a full disk, a file removed by another process
 FILE_ERRORS = (SafetensorError, OSError, ValueError, KeyError, TypeError)
 
 
 def write_state(path: Path, state: Mapping[str, State]) -> None:
-    """Keep `state` in `path`; readers see the former file or the whole new one. Raises `FILE_ERRORS`."""
+    """Write `state` to `path`; readers see either the old file or the complete new one. Raises `FILE_ERRORS`."""
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_written(state, tensors))
     partial = path.with_suffix(f".{random.SystemRandom().getrandbits(48):012x}.part")
@@ -33,13 +33,13 @@ def write_state(path: Path, state: Mapping[str, State]) -> None:
 
 
 def read_state(path: Path) -> Mapping[str, State]:
-    """Return what `write_state` kept in `path`, sequences as lists; damage to any byte of it raises `FILE_ERRORS`."""
+    """Return what `write_state` wrote to `path`, with sequences as lists; any damaged byte raises `FILE_ERRORS`."""
     with safe_open(path, framework="pt") as file:
-        # copies lie where torch lays tensors; sums over a file's own pages round differently
+        # copies have torch's memory alignment; sums over the file's memory-mapped pages round differently
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a mapping
         metadata = file.metadata() or {}
     if metadata["crc32"] != _checksum(metadata["state"], tensors):
-        raise ValueError("it is damaged: its checksum is not that of its content")
+        raise ValueError("it is damaged: its checksum does not match its content")
     state = _read(json.loads(metadata["state"]), tensors)
     if not isinstance(state, Mapping):
         raise ValueError("not a state")
@@ -62,13 +62,13 @@ def tensors_in(state: State) -> Iterator[Tensor]:
 
 
 def copied(state: Mapping[str, State]) -> Mapping[str, State]:
-    """Return `state` with copies of its tensors, on the CPU and contiguous, as reading it from a file would."""
+    """Return `state` with copies of its tensors, on the CPU and contiguous, as if read from a file."""
     tensors: dict[str, Tensor] = {}
     return cast(Mapping[str, State], _read(_written(state, tensors), tensors))
 
 
 def _checksum(structure: str, tensors: Mapping[str, Tensor]) -> str:
-    """Return the CRC-32 of all that a file says; safetensors itself looks at no more than the sizes."""
+    """Return the CRC-32 of a file's content; safetensors itself checks only the sizes."""
     seen = zlib.crc32(structure.encode())
     for name, tensor in sorted(tensors.items()):
         seen = zlib.crc32(f"{name} {tensor.dtype} {list(tensor.shape)}".encode(), seen)
@@ -77,7 +77,7 @@ def _checksum(structure: str, tensors: Mapping[str, Tensor]) -> str:
 
 
 def _written(state: State, tensors: dict[str, Tensor]) -> object:
-    """Return `state` as JSON in which a tensor is a name; dictionaries keep whole numbers as keys."""
+    """Return `state` as JSON in which names stand for tensors; integer keys of dictionaries are preserved."""
     match state:
         case Tensor():
             name = str(len(tensors))

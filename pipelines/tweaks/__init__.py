@@ -1,1 +1,1 @@
-"""Tweaks: one file for each thing that acts during training."""
+"""Tweaks, which act during training, one file each."""

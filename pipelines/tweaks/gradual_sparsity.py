@@ -1,4 +1,4 @@
-"""Weights go to zero little by little while the model trains, so that the others can take over."""
+"""Mask weights gradually during training, so that the remaining weights can compensate."""
 
 from typing import Literal, Self
 
@@ -16,9 +16,9 @@ from paretta.pipelines.tweak import Tweak, TweakSettings
 
 
 class GradualSparsity(TweakSettings):
-    """Mask the smallest weights at ``sparsity * (1 - (1 - t)^3)`` after a share t of the way (Zhu and Gupta, 2017).
+    """Mask the smallest weights, a share ``sparsity * (1 - (1 - t)^3)`` at progress t (Zhu and Gupta, 2017).
 
-    The masks stay when the training ends, as those of `sparsify` do, and save bytes where a file is entropy-coded.
+    The masks stay after the training, like those of `sparsify`, and save bytes in an entropy-coded file.
     """
 
     kind: Literal["gradual_sparsity"] = "gradual_sparsity"
@@ -41,7 +41,7 @@ class GradualSparsity(TweakSettings):
         return self
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
-        """Put masks that keep everything on the layers, and return what closes them."""
+        """Attach masks that keep all weights, and return the hook that masks weights during training."""
         chosen = chosen_weights(unfold_attention(model), self.sparsity, "gradual_sparsity.sparsity", bench)
         for weight, _ in chosen:
             attach_mask(weight.module, torch.ones_like(weight.values, dtype=torch.bool), weight.attribute)
@@ -53,7 +53,7 @@ class GradualSparsity(TweakSettings):
         return True
 
     def words(self) -> str:
-        """Say how much."""
+        """Describe the tweak: how much is masked."""
         return f"zero {told(self.sparsity)} of weights gradually"
 
 
@@ -64,7 +64,7 @@ class _Closing(Tweak):
         self.settings, self.chosen, self.bench = settings, chosen, bench
         begin, end = round(settings.begin * num_steps), max(round(settings.end * num_steps), 1)
         updates = range(1, settings.updates + 1)
-        # where there are fewer steps than updates, the last one of a step counts
+        # with fewer steps than updates, only the last update at a step is applied
         self.progress = {begin + max((end - begin) * k // settings.updates, 1): k / settings.updates for k in updates}
 
     def after_step(self, step: int, model: nn.Module) -> None:
@@ -78,7 +78,7 @@ class _Closing(Tweak):
 
 
 def _sizes(weight: Weight) -> Tensor:
-    """Return ``|w|`` of what is stored, without what drops out for a step only; masked weights count 0."""
+    """Return ``|w|`` of the stored weights, ignoring dropout of single steps; masked weights count as 0."""
     mask = mask_of(weight.module, weight.attribute)
     assert mask is not None
     return torch.where(mask.keep, weight.stored.detach().abs(), 0.0)

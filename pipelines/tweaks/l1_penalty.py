@@ -1,4 +1,4 @@
-"""Sum of absolute weights as a penalty: training drives weights to zero, and what is near it can be pruned."""
+"""L1 penalty: training drives weights to zero, so that those near zero can be pruned."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ from paretta.pipelines.tweak import Tweak, TweakSettings
 class L1Penalty(TweakSettings):
     """Add ``strength * sum |w|`` to the loss (Tibshirani, 1996), over weights or the scales of batch norms.
 
-    On the scales it prepares for `prune` by the score `norm_scale` (Liu et al., 2017, "Learning efficient
+    On the scales it prepares the model for `prune` with the score `norm_scale` (Liu et al., 2017, "Learning efficient
     convolutional networks through network slimming").
     """
 
@@ -24,11 +24,11 @@ class L1Penalty(TweakSettings):
     on: Literal["weights", "norm scales"] = Field("weights", description="weights or norm scales")
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
-        """Return what adds the penalty."""
+        """Return the hook that adds the penalty."""
         return _Pull(self.strength, self.on)
 
     def words(self) -> str:
-        """Say how strong."""
+        """Describe the tweak: its strength."""
         return f"L1 {self.strength:g} on {self.on}"
 
 

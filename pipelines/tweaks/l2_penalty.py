@@ -1,4 +1,4 @@
-"""Sum of squared weights as a penalty, for any optimiser."""
+"""L2 penalty on the weights, for any optimiser."""
 
 from typing import Literal
 
@@ -14,19 +14,19 @@ from paretta.pipelines.tweak import Tweak, TweakSettings
 class L2Penalty(TweakSettings):
     """Add ``strength / 2 * sum w^2`` to the loss (Hoerl and Kennard, 1970, ridge regression).
 
-    With sgd it is the same as weight decay of that size; with adaptive optimisers it is not (Loshchilov and Hutter,
-    2019), and lbfgs knows no other.
+    With sgd it equals weight decay of this strength; with adaptive optimisers it does not (Loshchilov and Hutter,
+    2019); lbfgs has no weight decay.
     """
 
     kind: Literal["l2_penalty"] = "l2_penalty"
     strength: float = Field(1e-4, gt=0, description="the factor before half of the sum, such as 0.0001")
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
-        """Return what adds the penalty."""
+        """Return the hook that adds the penalty."""
         return _Pull(self.strength)
 
     def words(self) -> str:
-        """Say how strong."""
+        """Describe the tweak: its strength."""
         return f"L2 {self.strength:g}"
 
 

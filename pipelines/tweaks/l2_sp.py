@@ -1,4 +1,4 @@
-"""Stay near the parameters that were transferred, while the model learns its new task."""
+"""Keep parameters near the transferred ones while the model learns its new task."""
 
 from typing import Literal
 
@@ -26,7 +26,7 @@ class L2Sp(TweakSettings):
     source: Source = Field("baseline", description="baseline, or the absolute path of a .safetensors file")
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
-        """Take the source's parameters. Raises `WrongInput` where none fits."""
+        """Load the source's parameters, and return the penalty's hook. Raises `WrongInput` if none matches."""
         pairs = matching(model, source_parameters(self.source, bench, "l2_sp.source"))
         if not pairs:
             rule = "no parameter of the model has its name and shape in the source"
@@ -35,7 +35,7 @@ class L2Sp(TweakSettings):
         return _Hold(self, goals)
 
     def words(self) -> str:
-        """Say how strong."""
+        """Describe the tweak: its strength."""
         return f"held to {self.source} by {self.strength:g}"
 
 

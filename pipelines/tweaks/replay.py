@@ -1,4 +1,4 @@
-"""Go on training on the source task's data, so that what was learned there is not forgotten."""
+"""Keep training on the source task's data, so that the model does not forget it."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ from paretta.search_spaces.errors import Problem, WrongInput
 class Replay(TweakSettings):
     """Add ``strength * loss on a batch of source data`` at every step (Ratcliff, 1990; Robins, 1995, rehearsal).
 
-    The batch comes from the task's `source`, pairs in the same form as its own.
+    The batch comes from the task's `source`, pairs in the same form as its training data.
     """
 
     kind: Literal["replay"] = "replay"
@@ -25,7 +25,7 @@ class Replay(TweakSettings):
     batch_size: int = Field(32, ge=2, description="the source samples of a step over all workers, such as 32")
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
-        """Return what adds the loss. Raises `WrongInput` where the task has no source data."""
+        """Return the hook that adds the loss. Raises `WrongInput` if the task has no source data."""
         source = bench.task.source
         if source is None:
             mend = "give the task `source=...`, a dataset of (input, target)"
@@ -36,7 +36,7 @@ class Replay(TweakSettings):
         return _Rehearsal(self, source, bench)
 
     def words(self) -> str:
-        """Say how much."""
+        """Describe the tweak: its strength."""
         return f"replay of source data by {self.strength:g}"
 
 

@@ -1,4 +1,4 @@
-"""Dropout of the weights that pruning would take, so that training learns to do without them."""
+"""Dropout of the weights that pruning would remove, so that the model learns to work without them."""
 
 from typing import Literal, cast
 
@@ -14,10 +14,10 @@ from paretta.pipelines.tweak import Tweak, TweakSettings
 
 
 class TargetedDropout(TweakSettings):
-    """At each step drop each of the smallest `target` share of an output's weights with probability `rate`.
+    """At each step drop each of an output's smallest weights, a share `target`, with probability `rate`.
 
-    Weights that are often missing while they are small lose their influence, and pruning them later costs less
-    (Gomez et al., 2019, "Learning sparse networks using targeted dropout"). The trained model has no dropout left.
+    Small weights that are often dropped lose their influence, so pruning them later costs less (Gomez et al., 2019,
+    "Learning sparse networks using targeted dropout"). The dropout is removed after the training.
     """
 
     kind: Literal["targeted_dropout"] = "targeted_dropout"
@@ -25,7 +25,7 @@ class TargetedDropout(TweakSettings):
     rate: float = Field(0.5, gt=0, le=1, description="how often each of them is dropped, such as 0.5")
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
-        """Put the dropout on every weight that is used by one layer alone."""
+        """Attach the dropout to every weight that is used by a single layer."""
         shared = shared_weights(model)
         weights = [weight for weight in weights_of(model) if weight.name not in shared]
         drops = [_Drop(weight.values) for weight in weights]
@@ -34,7 +34,7 @@ class TargetedDropout(TweakSettings):
         return _Dropping(self, weights, drops, bench.seed)
 
     def words(self) -> str:
-        """Say how much and how often."""
+        """Describe the tweak: target share and rate."""
         return f"targeted dropout of {self.target:.0%} at rate {self.rate:.2g}"
 
 
@@ -57,7 +57,7 @@ class _Dropping(Tweak):
 
     @torch.no_grad()
     def before_step(self, step: int, model: nn.Module) -> None:
-        # the same on all ranks: they train one model
+        # the same on all ranks, which train one model
         generator = torch.Generator().manual_seed(derived_seed(self.seed, "targeted dropout", str(step)))
         for weight, drop in zip(self.weights, self.drops, strict=True):
             drop.keep.copy_(~self._dropped(weight.stored, generator))
@@ -84,5 +84,5 @@ def _remove(weight: Weight, drop: _Drop) -> None:
         drop.eval()
         bake_parametrizations(weight.module)
     else:
-        # another weight of the module is held to something, which baking would end
+        # another weight of the module has a parametrization, which baking would remove
         drop.keep.fill_(True)

@@ -58,7 +58,7 @@ def told(folder: Path) -> Mapping[str, str]:
     until(another_trains(4), sweep, hurried)
     os.kill(below(hurried.pid, "ray::RayTrainWorker")[0], signal.SIGSTOP)  # so that it cannot end between the two
     os.killpg(hurried.pid, signal.SIGINT)
-    heard = read_until("SIGINT: what runs is finished first", hurried)
+    heard = read_until("SIGINT: finishing running trials first", hurried)
     os.killpg(hurried.pid, signal.SIGINT)
     told["SIGINT twice"] = heard + stopped(hurried, sweep)
     (state,) = (sweep / "checkpoints").glob("*/*.safetensors")
@@ -108,7 +108,7 @@ def flip_a_bit(state: Path) -> None:
 def test_a_signal_lets_what_runs_end_and_says_how_to_go_on(
     told: Mapping[str, str], signal_name: str, ended: int
 ) -> None:
-    assert f"{signal_name}: what runs is finished first" in told[signal_name]
+    assert f"{signal_name}: finishing running trials first" in told[signal_name]
     assert num_ended(told[signal_name]) >= ended  # a busy machine lets more end between two looks at the journal
 
 
@@ -118,7 +118,7 @@ def test_a_second_one_leaves_what_runs_for_another_day(told: Mapping[str, str]) 
 
 def test_a_damaged_state_is_told_and_its_training_starts_again(told: Mapping[str, str]) -> None:
     told_of = (
-        f"{told['trained']}: a saved state cannot be read (it is damaged: its checksum is not that of its content)"
+        f"{told['trained']}: a saved state cannot be read (it is damaged: its checksum does not match its content)"
     )
     assert f"{told_of}; its training starts again" in told["resumed"]
 
@@ -178,5 +178,5 @@ def test_data_that_changed_is_told(folder: Path, told: Mapping[str, str]) -> Non
     assert changed != lines[0]
     (other / "journal.jsonl").write_text(changed)
     refused = started(folder, "--resume", "other")
-    assert "the task's data is not what the sweep began with" in refused.communicate(timeout=60)[0]
+    assert "the task's data has changed since the sweep started" in refused.communicate(timeout=60)[0]
     assert refused.returncode == 2

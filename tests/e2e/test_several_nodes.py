@@ -119,7 +119,7 @@ def test_a_node_that_joins_gets_a_lane_of_its_own(tmp_path: Path) -> None:
         nodes.wait()
         record = swept(nodes, tmp_path, "per_trial: 1, lanes: auto", blow)
     assert record.facts["lanes"] == 1
-    assert "a node has joined: one more lane is starting" in (tmp_path / "log").read_text()
+    assert "a node has joined: starting one more lane" in (tmp_path / "log").read_text()
     told = [event["message"] for event, _ in events(record.folder) if event["event"] == "progress"]
     assert {str(message.get("where", ""))[:6] for message in told if isinstance(message, dict)} >= {"lane 0", "lane 1"}
     require_nothing_lost(record)

@@ -145,7 +145,7 @@ def test_a_storage_that_stays_away_fails_the_trial_and_says_so(
 @pytest.mark.parametrize(
     ("wrong", "rule"),
     [
-        ("s3://key:hunter2@bucket/sweeps", "must hold no credentials"),
+        ("s3://key:hunter2@bucket/sweeps", "must not contain credentials"),
         ("s3://no-such-bucket/sweeps", "a URI that can be written"),
         ("nothing://bucket", "a URI that can be written"),
         ("sweeps", "a URI that can be written"),
@@ -159,7 +159,7 @@ def test_a_storage_that_cannot_be_written_is_refused(s3: str, wrong: str, rule: 
 
 
 def test_a_uri_where_no_sweep_is_is_told(s3: str) -> None:
-    with pytest.raises(WrongInput, match="no sweep is there"):
+    with pytest.raises(WrongInput, match="there is no such sweep"):
         found(Home(Path()), "s3://bucket/none")
 
 

@@ -82,7 +82,7 @@ def test_code_that_changed_is_named_and_refused_unless_told_otherwise(tmp_path: 
     folder = begun(tmp_path, "edited")
     task = folder / "task.py"
     task.write_text(task.read_text().replace("HIDDEN, 3", "HIDDEN, 4"))
-    with pytest.raises(WrongInput, match=r"code is not what the sweep began with.*task\.py changed.*--changed-code"):
+    with pytest.raises(WrongInput, match=r"code has changed since the sweep started.*task\.py changed.*--changed-code"):
         launcher.resume("sweep", home=tmp_path / "home")
     assert going_on == []
     launcher.resume("sweep", home=tmp_path / "home", changed_code=True)
@@ -103,7 +103,7 @@ def test_points_of_another_model_are_not_taken_over(tmp_path: Path) -> None:
     sweep = Sweep.read(str(folder / "warm.yaml"))
     assert [earlier.name for earlier in earlier_sweeps(sweep, check(sweep), home)] == ["sweep"]
     (folder / "width_of_warm.py").write_text("HIDDEN = 5\n")
-    with pytest.raises(WrongInput, match=r"made by other code of the task: width_of_warm\.py changed"):
+    with pytest.raises(WrongInput, match=r"used other code of the task: width_of_warm\.py changed"):
         earlier_sweeps(sweep, check(sweep), home)
 
 

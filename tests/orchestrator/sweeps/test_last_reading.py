@@ -141,7 +141,7 @@ def test_a_visit_before_the_full_speed_was_known_is_marked_and_counts_less(sweep
     marked = read(made).record.trials["slow"].readings["latency"]
     assert marked.details["contended"] is True
     assert marked.low == pytest.approx(0.603 / math.exp(math.hypot(math.log(1 / 0.995), math.log(1.5))))
-    assert made.notes[-1] == "the front keeps the times that the search read: it does not run"
+    assert made.notes[-1] == "the front keeps the times measured during the search: it does not run"
 
 
 def test_nothing_is_read_where_nothing_is_timed_or_the_front_is_frozen(sweep: Callable[..., Sweep]) -> None:
@@ -156,4 +156,4 @@ def test_nothing_is_read_where_nothing_is_timed_or_the_front_is_frozen(sweep: Ca
 def test_models_that_take_too_long_keep_their_readings(sweep: Callable[..., Sweep]) -> None:
     made = read(sweep({"a": 0.5}, trial("a", 500, latency(0.5, baseline_s=20.0)), trial("baseline", 1, latency(1.0))))
     assert made.groups == []
-    assert "reading 2 models again takes too long" in made.notes[-1]
+    assert "measuring 2 models again takes too long" in made.notes[-1]

@@ -177,6 +177,6 @@ def test_a_sweep_goes_on_until_it_is_stopped_or_its_lanes_are_lost(context: Swee
     assert context.stop_asked()
     assert context.stop_asked()
     assert wound_down == [True]
-    assert notes.lines == ["SIGINT: what runs is finished first; once more stops at once"]
+    assert notes.lines == ["SIGINT: finishing running trials first; once more stops at once"]
     with pytest.raises(SweepStopped, match="resume: "):
         context.require_going_on()
