@@ -1,1 +1,1 @@
-"""Meters: one file for each number that a finished artifact is judged by."""
+"""Meters, which read numbers of a finished artifact, one file each."""

@@ -10,11 +10,11 @@ from paretta.search_spaces.objectives.reading import Detail
 class Bops(WorkMeter):
     """Exact, no interval: ``sum of MACs x weight bits x activation bits``, with widths as delivered; floats have 32.
 
-    It ranks widths on hardware that computes in them. ONNX Runtime computes in 8 bits whatever the weights have, so a
-    smaller number here promises no time on a CPU; that is what latency tells.
+    It compares widths for hardware that computes in them. ONNX Runtime computes in 8 bits whatever the width of the
+    weights, so fewer bit operations do not mean a faster model on a CPU; use latency for that.
     """
 
-    # a layer may use less than its width
+    # a layer's values may need fewer bits than its width
     changed_by: ClassVar[frozenset[str] | None] = frozenset({"chosen by value", "widths by value", "stored by value"})
 
     kind: Literal["bops"] = "bops"

@@ -12,8 +12,8 @@ from paretta.search_spaces.objectives.reading import Reading
 class CodedSize(Meter):
     """Size of what ``paretta pack`` writes: exact, no interval.
 
-    It holds the very ``model.onnx`` that was measured, which ``paretta unpack`` gives back bit for bit. No runtime
-    reads it directly, so it is never mixed with ``size``, the file that runs.
+    It holds the ``model.onnx`` that was measured, which ``paretta unpack`` restores bit for bit. No runtime reads it
+    directly, so it is distinct from ``size``, the file that runs.
     """
 
     unchecked: ClassVar[str] = "it follows from the file, which the manifest holds"
@@ -23,16 +23,16 @@ class CodedSize(Meter):
     goal: Literal["min"] = "min"
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
-        """Return the bytes, with what each part of the model takes of them beside it."""
+        """Return the bytes, with the bytes of each part of the model in the details."""
         coded = encode_model((artifact / MODEL).read_bytes())
         parts = {f"{part}_bytes": round(size, 1) for part, size in coded.parts.items()}
         return Reading(float(len(coded.content)), self.unit, details=parts)
 
     @classmethod
     def second_look(cls, claim: Reading, artifact: Path, *, model_bytes: int, elsewhere: bool) -> float | None:
-        """Code the model again, elsewhere only: where it was made, the same code has just read it."""
+        """Code the model again, but only on another machine: where it was made, the same code has just measured it."""
         if not elsewhere:
             return None
         found = float(len(encode_model((artifact / MODEL).read_bytes()).content))
-        # files of the coded format's version 1 lacked the model's size, and were shorter by that
+        # files of the coded format's version 1 are shorter, since they lack the model's size
         return found - SIZE_BYTES if claim.value == found - SIZE_BYTES else found

@@ -1,4 +1,4 @@
-"""Joules of one sample: from energy counters where there are any, else CPU seconds times watts that you give."""
+"""Energy of one sample in joules: from energy counters if there are any, else CPU seconds times the given watts."""
 
 import time
 from pathlib import Path
@@ -14,15 +14,15 @@ from paretta.pipelines.measuring.timing import Clock, TimingProtocol, sample
 from paretta.pipelines.meter import MeterBench
 from paretta.search_spaces.objectives.reading import Reading
 
-# RAPL renews its counter about every millisecond, NVML every 20 to 100 ms
+# RAPL updates its counter about every millisecond, NVML every 20 to 100 ms
 SIDE_SECONDS = {"rapl": 0.25, "nvml": 2.0, "cpu_seconds x W": 0.030}
 
 
 class Energy(ServedMeter):
-    """Joules per sample over a measured number of inferences; ``source`` in the details says where they come from.
+    """Joules per sample over a measured number of inferences; ``source`` in the details names their source.
 
-    Counters see the whole package or device, idle power and other work included. Without them it is CPU seconds times
-    `watts_per_core`: an estimate that ranks models as their CPU time does, no more.
+    Counters measure the whole package or device, including idle power and other work. Without counters it is CPU
+    seconds times `watts_per_core`, only an estimate, which ranks models like their CPU time.
     """
 
     is_timed: ClassVar[bool] = True
@@ -53,7 +53,7 @@ class Energy(ServedMeter):
         return Reading(value, self.unit, low=low, high=high, num_samples=len(values), details=details)
 
     def counter(self) -> tuple[str, Joules | None]:
-        """Return the source and its rising joules, or the reason why there are none."""
+        """Return the source and a counter of joules, or the reason why there is none."""
         if self.device == "cuda":
             found = nvml()
             return ("nvml", found) if found else ("NVML has no energy counter here", None)

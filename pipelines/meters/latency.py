@@ -20,7 +20,7 @@ from paretta.search_spaces.objectives.reading import Detail, Reading
 
 MAX_WALL_CALLS = 200
 MAX_WALL_SECONDS = 1.0
-HALF_WIDTH: Final = 0.010  # of what the rounds of one visit tell; `timing.VISIT_SPREAD` is added
+HALF_WIDTH: Final = 0.010  # of the interval over the rounds of one visit; `timing.VISIT_SPREAD` is added
 MUCH_CONTENTION: Final = 1.2
 BASELINE_SECONDS: Final = "baseline_seconds"
 """The baseline's time in a reading's details, and the shortest of earlier readings in the facts of a later one."""
@@ -29,13 +29,13 @@ BASELINE_SECONDS: Final = "baseline_seconds"
 class Latency(ServedMeter):
     """Ratio of times, candidate over baseline, on real inputs of the split: below 1 is faster.
 
-    Beside it stand the absolute times, the shares of multiplications and weights that integer kernels really did, and
-    the names of the layers that compute in floats.
+    The details hold the absolute times, the shares of multiplications and weights that integer kernels process, and the
+    names of the layers that compute in floats.
 
-    CPU time of the fastest short blocks, not wall time: what a core takes that is not shared with other guests of its
-    host, which slow it down by half for tens of seconds, small models more than large ones. Batch size, threads and
-    device apply to both sides. On CUDA it is wall time around a call that waits for the device, with inputs and outputs
-    kept there; that path has not been run on a GPU.
+    It uses CPU time of the fastest short blocks, not wall time: the time on a core that is not shared with other guests
+    of the host. Sharing can halve the speed for tens of seconds, of small models more than of large ones. Batch size,
+    threads and device apply to both models. On CUDA it is wall time around a call that waits for the device, with
+    inputs and outputs kept there; that path has not been run on a GPU.
     """
 
     compares: ClassVar[bool] = True
@@ -52,9 +52,9 @@ class Latency(ServedMeter):
         return self.read_together([artifact], bench)[0]
 
     def read_together(self, artifacts: Sequence[Path], bench: MeterBench) -> list[Reading]:
-        """Return the readings of several, all timed beside the baseline in the same rounds.
+        """Return the readings of several artifacts, all timed with the baseline in the same rounds.
 
-        ``beside`` in the details says how many others those were.
+        ``beside`` in the details is the number of other artifacts.
         """
         if bench.baseline is None:
             missing = Reading.not_measured(self.unit, "there is no baseline artifact to compare with")
@@ -83,10 +83,10 @@ class Latency(ServedMeter):
 
 
 def _times(rounds: Rounds, side: int, candidate: Opener) -> dict[str, Detail]:
-    """Return absolute times a call and how disturbed they are.
+    """Return absolute times per call and how disturbed they are.
 
-    ``contention`` is wall over CPU time, about 1 where one thread had its core for itself; ``slowness`` by how much the
-    baseline or the candidate was slower than at full speed. ``contended`` marks readings that either of them disturbed.
+    ``contention`` is wall time over CPU time, about 1 if a thread had its core to itself; ``slowness`` is the factor by
+    which the baseline or the candidate was slower than at full speed. ``contended`` marks readings disturbed by either.
     """
     low, high = rounds.interval(side)
     contention, slowness = rounds.contention(side), rounds.slowness(side)
@@ -106,7 +106,7 @@ def _times(rounds: Rounds, side: int, candidate: Opener) -> dict[str, Detail]:
 
 
 def _wall_times(call: RuntimeCall) -> NDArray[np.float64]:
-    """Return the wall seconds of single calls; fewer of slow ones."""
+    """Return the wall seconds of single calls; fewer calls of slow models."""
     call()
     started, found = time.perf_counter(), list[float]()
     while len(found) < MAX_WALL_CALLS and (len(found) < 2 or time.perf_counter() - started < MAX_WALL_SECONDS):

@@ -11,10 +11,10 @@ from paretta.search_spaces.objectives.reading import Detail
 
 
 class LoadTime(FreshStartMeter):
-    """From the opening of the session to the end of its first answer; interpreter and imports are told apart.
+    """From opening the session to its first answer; the interpreter's start and imports are reported separately.
 
-    CPU time of the process, so that other work on the machine does not count; the wall time is in the details, and so
-    is that of a cold disk, if it was cold.
+    It is CPU time of the process, so that other work on the machine does not count. The details hold the wall time,
+    which includes the disk's if the file was not cached.
     """
 
     value_of: ClassVar[str] = "seconds"
@@ -25,7 +25,7 @@ class LoadTime(FreshStartMeter):
     goal: Literal["min"] = "min"
 
     def beside(self, told: Mapping[str, NDArray[np.float64]]) -> dict[str, Detail]:
-        """Return the wall time, and what interpreter and imports took."""
+        """Return the wall time, and the time of the interpreter's start and imports."""
         return {
             "wall_seconds": float(np.median(told["wall_seconds"])),
             "interpreter_and_imports_seconds": float(np.median(told["imports_seconds"])),

@@ -15,7 +15,7 @@ from paretta.search_spaces.objectives.reading import Detail, Reading
 class Macs(WorkMeter):
     """Exact, no interval: ``outputs x inputs of each output`` of every layer, in floats and integers alike.
 
-    Beside it stand the share that integers do, and the names of the layers that compute in floats.
+    The details hold the share computed in integers, and the names of the layers that compute in floats.
     """
 
     changed_by: ClassVar[frozenset[str] | None] = frozenset({"chosen by value"})
@@ -32,7 +32,7 @@ class Macs(WorkMeter):
         return {"layers": len(layers)}
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
-        """Return the count, with the share that integer kernels do where the model runs; or why there is none."""
+        """Return the count, with the share that integer kernels compute if the model runs; or why there is none."""
         reading = super().read(artifact, bench)
         if reading.value is None:
             return reading

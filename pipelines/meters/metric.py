@@ -1,4 +1,4 @@
-"""One of the task's metrics, read from the artifact's own answers."""
+"""One of the task's metrics, computed from the artifact's outputs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Metric(Meter):
-    """The metric called `name`. Unit and goal are those of the task."""
+    """The metric called `name`, with the unit and goal that the task states."""
 
     judges_answers: ClassVar[bool] = True
     is_verified: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""The most memory that a process which only serves the model ever held, as the kernel counts it."""
+"""Peak memory of a process that only serves the model, as the kernel counts it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,8 +16,8 @@ from paretta.search_spaces.objectives.reading import Detail, Reading
 class PeakMemory(FreshStartMeter):
     """Peak resident bytes (VmHWM) of a fresh process that loads the runtime and the model and answers a few batches.
 
-    ``before_model_bytes`` in the details is what interpreter and runtime held before the model was opened: of a small
-    model nearly all of the peak. ``model_bytes`` is the difference.
+    ``before_model_bytes`` in the details is the memory of interpreter and runtime before the model was opened, which
+    for a small model is nearly all of the peak. ``model_bytes`` is the difference.
     """
 
     value_of: ClassVar[str] = "peak_rss_bytes"
@@ -27,12 +27,12 @@ class PeakMemory(FreshStartMeter):
     goal: Literal["min"] = "min"
 
     def unavailable(self, artifact: Path, bench: MeterBench) -> Reading | None:
-        """Ask the kernel too."""
+        """Also check that the kernel reports VmHWM."""
         if memory_bytes(PROC_STATUS, "VmHWM") is None:
-            return Reading.not_measured(self.unit, f"the kernel tells no VmHWM in {PROC_STATUS}")
+            return Reading.not_measured(self.unit, f"the kernel reports no VmHWM in {PROC_STATUS}")
         return super().unavailable(artifact, bench)
 
     def beside(self, told: Mapping[str, NDArray[np.float64]]) -> dict[str, Detail]:
-        """Return what was held before the model was opened, and the model's share."""
+        """Return the memory before the model was opened, and the model's share."""
         peaks, before = told["peak_rss_bytes"], told["rss_before_bytes"]
         return {"before_model_bytes": float(np.median(before)), "model_bytes": float(np.median(peaks - before))}

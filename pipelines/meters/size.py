@@ -19,7 +19,7 @@ class Size(Meter):
     goal: Literal["min"] = "min"
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
-        """Return the bytes, with the ratio to the baseline beside them."""
+        """Return the bytes, with the ratio to the baseline in the details."""
         size = (artifact / MODEL).stat().st_size
         if bench.baseline is None:
             return Reading(float(size), self.unit)
@@ -28,5 +28,5 @@ class Size(Meter):
 
     @classmethod
     def second_look(cls, claim: Reading, artifact: Path, *, model_bytes: int, elsewhere: bool) -> float | None:
-        """Return what the independent process weighed."""
+        """Return the size that the isolated check measured."""
         return float(model_bytes)

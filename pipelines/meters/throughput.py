@@ -1,4 +1,4 @@
-"""Samples that the artifact answers in a second of computing, at a batch size of your choice."""
+"""Samples per second of CPU time, at a chosen batch size."""
 
 import time
 from pathlib import Path
@@ -15,10 +15,10 @@ from paretta.search_spaces.objectives.reading import Reading
 
 
 class Throughput(ServedMeter):
-    """Samples per second of CPU time, ``batch_size / seconds of a call``; of the machine it is read on, unlike latency.
+    """Samples per second of CPU time, ``batch_size / seconds of a call``; depends on the machine, unlike latency.
 
-    With several threads it is samples per CPU second of all of them together; ``wall_samples_per_second`` in the
-    details is what a user of this machine saw, and moves with whatever else ran.
+    With several threads it is samples per CPU second summed over threads. ``wall_samples_per_second`` in the details is
+    the rate that a user of this machine saw; it varies with other load.
     """
 
     changed_by: ClassVar[frozenset[str] | None] = frozenset({"chosen by value"})
@@ -38,7 +38,7 @@ class Throughput(ServedMeter):
         protocol = TimingProtocol(side_seconds=0.030, budget_seconds=self.budget_seconds)
         counters = (clock, time.perf_counter)
         seconds, _ = sample(self.opener(artifact, bench), protocol, cpu=clock, counters=counters)
-        rates = self.batch_size / seconds  # [rounds, (computing, wall)]
+        rates = self.batch_size / seconds  # [rounds, (CPU, wall)]
         low, high = bootstrap_interval(rates[:, 0])
         computing, wall = np.median(rates, axis=0)
         details = {"wall_samples_per_second": float(wall), "contention": float(computing / wall), **self.facts()}

@@ -1,4 +1,4 @@
-"""Seconds of CPU or GPU that making the candidate took, as the run that made it counted them."""
+"""CPU or GPU seconds for making the candidate, as counted by its run."""
 
 from pathlib import Path
 from typing import Literal
@@ -10,9 +10,9 @@ from paretta.search_spaces.objectives.reading import Reading
 
 
 class TrainCost(Meter):
-    """A fact of the run, not of the file: who runs the candidate hands it to the meters as ``train_<resource>_s``.
+    """A fact of the run, not of the file; the run passes it to the meters as ``train_<resource>_s``.
 
-    It is what was spent: stages that came from the cache cost nothing, and a baseline that was fetched cost its fetch.
+    It is the compute spent: stages that came from the cache cost nothing, and a fetched baseline costs its fetch.
     """
 
     kind: Literal["train_cost"] = "train_cost"
@@ -25,7 +25,7 @@ class TrainCost(Meter):
         fact = f"train_{self.resource}_s"
         if fact not in bench.facts:
             known = ", ".join(sorted(bench.facts)) or "none"
-            return Reading.not_measured(self.unit, f"the run told no {fact}; facts known: {known}")
+            return Reading.not_measured(self.unit, f"the run reported no {fact}; facts known: {known}")
         wall = bench.facts.get("train_wall_s")
         details = {"resource": self.resource} | ({} if wall is None else {"wall_seconds": wall})
         return Reading(bench.facts[fact], self.unit, details=details)

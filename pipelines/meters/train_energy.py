@@ -1,4 +1,4 @@
-"""Joules that making the candidate took: from a counter where the run could read one, else from CPU seconds."""
+"""Energy in joules for making the candidate, from a hardware counter if there is one, else from CPU seconds."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,9 +12,9 @@ from paretta.search_spaces.objectives.reading import Reading
 class TrainEnergy(Meter):
     """A fact of the run, labelled by its ``source``: ``nvml``, ``rapl`` or ``cpu_seconds x W``.
 
-    Counters see the whole device or processor package of the first worker, other work included. CPU seconds times
-    `watts_per_core` is an estimate that ranks candidates as their CPU time does, no more. Stages that came from the
-    cache cost nothing.
+    Counters measure the whole device or processor package of the first worker, including other work. CPU seconds times
+    `watts_per_core` is only an estimate, which ranks candidates like their CPU time. Stages that came from the cache
+    cost nothing.
     """
 
     kind: Literal["train_energy"] = "train_energy"
@@ -25,13 +25,13 @@ class TrainEnergy(Meter):
     )
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
-        """Return the joules with where they come from."""
+        """Return the joules and their source."""
         for source in ("nvml", "rapl"):
             if (fact := f"train_{source}_j") in bench.facts:
                 return Reading(bench.facts[fact], self.unit, details={"source": source})
         if self.watts_per_core is None:
             return Reading.not_measured(self.unit, "the run could read no counter; set watts_per_core to estimate")
         if "train_cpu_s" not in bench.facts:
-            return Reading.not_measured(self.unit, "the run told no train_cpu_s")
+            return Reading.not_measured(self.unit, "the run reported no train_cpu_s")
         details: dict[str, float | str] = {"source": "cpu_seconds x W", "watts_per_core": self.watts_per_core}
         return Reading(bench.facts["train_cpu_s"] * self.watts_per_core, self.unit, details=details)

@@ -1,1 +1,1 @@
-"""Which weights and channels to remove, and removing them."""
+"""Select weights and channels, and remove them."""

@@ -1,4 +1,4 @@
-"""Channels of a model that must go together, where each layer holds them, and taking them out."""
+"""Groups of channels that must be removed together: their positions in each layer, and their removal."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,17 +14,17 @@ PartPositions: TypeAlias = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """A module, or a parameter that belongs to no known layer, with an axis that shrinks with the group.
+    """A module, or a parameter outside of known layers, with an axis that shrinks with the group.
 
     Args:
         name: of the module, or of the parameter's owner.
-        module: it, or the parameter's owner.
-        role: whether it makes the channels, reads them, or lies between (norms, tables).
+        module: the module, or the parameter's owner.
+        role: whether it makes the channels, reads them, or is in between (norms, tables).
         width: of the axis.
         positions: of each part on the axis.
-        prune: takes positions out of the module; None for a parameter.
-        parameter: its name in the owner, empty for a module.
-        axis: of the parameter, or what `prune` knows as the module's pruning dimension.
+        prune: removes positions from the module; None for a parameter.
+        parameter: its name in the owner; empty for a module.
+        axis: of the parameter, or the pruning dimension of the module for `prune`.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Member:
         return sorted({position for part in parts for position in self.positions[part]})
 
     def remove(self, gone: list[int], module: nn.Module) -> None:
-        """Take positions out of `module`, which is the member's or its like in a copy of the model.
+        """Remove positions from `module`, which is the member's module or its counterpart in a copy of the model.
 
         A frozen parameter stays frozen.
         """
@@ -61,18 +61,18 @@ class Member:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelGroup:
-    """Layers whose widths change together, in parts that may go one by one.
+    """Layers whose widths change together, in parts that can be removed one by one.
 
-    A part is one channel, or all channels of an attention head or of whatever else the model's forward tells apart.
+    A part is one channel, or all channels of an attention head or of another unit that the model's forward depends on.
 
     Args:
-        names: of the layers that make the channels, those of tied groups included.
-        members: hold the channels.
+        names: of the layers that make the channels, including those of tied groups.
+        members: the modules and parameters that hold the channels.
         num_parts: how many parts there are.
         around: the user's own modules that contain members, the innermost first.
-        counts: modules, attributes of theirs and values that shrink in proportion, such as the number of heads.
-        scores: [parts], higher is kept; empty until they are asked for.
-        tied: groups of heads of which as many exist as fit into these channels; they lose their weakest with them.
+        counts: modules, their attributes and values that shrink in proportion, such as the number of heads.
+        scores: [parts], higher is kept; empty until computed.
+        tied: groups of heads whose number is proportional to these channels; they lose their weakest heads with them.
     """
 
     names: tuple[str, ...]
@@ -85,7 +85,7 @@ class ChannelGroup:
 
     @property
     def unit(self) -> int:
-        """How many channels of the first layer make a part."""
+        """The number of channels of the first layer in a part."""
         makers = [member for member in self.members if member.role == "makes"]
         return len(makers[0].positions[0])
 
@@ -96,11 +96,11 @@ class ChannelGroup:
 
     @property
     def head_width(self) -> int:
-        """How many channels that are read make a part, 0 where none are known to be."""
+        """The number of read channels in a part; 0 if unknown."""
         return next((len(member.positions[0]) for member in self.members if member.role == "reads"), 0)
 
     def cuts(self, parts: Sequence[int]) -> "Iterator[Cut]":
-        """Yield what goes with these parts: they, and of tied groups their weakest."""
+        """Yield the cuts for removing these parts: the parts themselves, and the weakest parts of tied groups."""
         yield Cut(self, tuple(parts))
         for heads in self.tied:
             num_left = (self.num_parts - len(parts)) // heads.head_width
@@ -111,14 +111,14 @@ class ChannelGroup:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Parts of a group that shall go."""
+    """Parts of a group to remove."""
 
     group: ChannelGroup
     parts: tuple[int, ...]
 
 
 def remove(cuts: Sequence[Cut], place: Callable[[nn.Module], nn.Module] = lambda module: module) -> None:
-    """Take the parts out of the modules that `place` gives for the groups', all at once: positions are of the whole."""
+    """Remove the parts from the modules that `place` returns, all at once: positions refer to the unpruned modules."""
     for role in get_args(MemberRole):
         for member, gone in positions_of(cuts, role):
             member.remove(gone, place(member.module))
@@ -129,7 +129,7 @@ def remove(cuts: Sequence[Cut], place: Callable[[nn.Module], nn.Module] = lambda
 
 
 def positions_of(cuts: Sequence[Cut], role: MemberRole) -> list[tuple[Member, list[int]]]:
-    """Return for each axis of this role one of its members and all positions that go."""
+    """Return for each axis of this role one of its members and all positions to remove."""
     found: dict[tuple[nn.Module, str], tuple[Member, set[int]]] = {}
     for cut in cuts:
         for member in cut.group.members:
@@ -140,7 +140,7 @@ def positions_of(cuts: Sequence[Cut], role: MemberRole) -> list[tuple[Member, li
 
 
 def tied_parameters(model: nn.Module) -> list[list[tuple[nn.Module, str]]]:
-    """Return where each parameter is used that several modules share."""
+    """Return the uses of each parameter that several modules share."""
     uses: dict[nn.Parameter, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
@@ -149,7 +149,7 @@ def tied_parameters(model: nn.Module) -> list[list[tuple[nn.Module, str]]]:
 
 
 def tie_again(places: Sequence[Sequence[tuple[nn.Module, str]]]) -> None:
-    """Let modules share a parameter again that they shared before each was cut, where the cuts were equal."""
+    """Let modules share a parameter again that they shared before the cut, if their cuts were equal."""
     for (first, name), *others in places:
         parameter = first.get_parameter(name)
         for module, other in others:

@@ -1,4 +1,4 @@
-"""The groups of channels that DepGraph finds in a model, and those that it cannot follow."""
+"""Find groups of channels with DepGraph, and report layers that it cannot handle."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,18 +18,18 @@ from paretta.pipelines.pruning.channel_groups import ChannelGroup, Member, Membe
 from paretta.pipelines.trees import TensorTree, call_model, tensors
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
-_MAX_VISITS = 10  # of a node, in the search of one group
-# how DepGraph fails on what it does not know
+_MAX_VISITS = 10  # the most visits of a node in the search of one group
+# exceptions of DepGraph on unknown operations
 _FAULTS = (IndexError, ValueError, TypeError, AttributeError, KeyError, ZeroDivisionError, RuntimeError, AssertionError)
 
 
 @dataclass(slots=True)
 class Found:
-    """What there is to prune.
+    """The channels that can be pruned.
 
     Args:
-        groups: in the order of the graph, in parts of a channel each, or of one of each block of grouped convolutions.
-        kept: names of layers whose channels cannot go, and why.
+        groups: in the order of the graph; a part is one channel, or one channel of each block of grouped convolutions.
+        kept: names of layers whose channels cannot be removed, with the reason.
     """
 
     groups: list[ChannelGroup] = field(default_factory=list)
@@ -37,10 +37,10 @@ class Found:
 
 
 class _Recurrent(torch_pruning.pruner.function.BasePruningFunc):  # type: ignore[misc]
-    """Lets DepGraph take features from the input of nn.GRU, nn.LSTM, nn.RNN and their cells."""
+    """Lets DepGraph remove input features of nn.GRU, nn.LSTM, nn.RNN and their cells."""
 
     def prune_in_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
-        """Take columns out of every weight that reads the input."""
+        """Remove columns from every weight that reads the input."""
         assert isinstance(layer, _RECURRENT)
         gone = set(idxs)
         kept = [index for index in range(layer.input_size) if index not in gone]
@@ -52,7 +52,7 @@ class _Recurrent(torch_pruning.pruner.function.BasePruningFunc):  # type: ignore
         return layer
 
     def prune_out_channels(self, layer: nn.Module, idxs: Sequence[int]) -> nn.Module:
-        """Refuse: states feed themselves."""
+        """Raise, since recurrent states feed back into themselves."""
         raise ValueError("states of recurrent layers keep their width")
 
     def get_in_channels(self, layer: nn.Module) -> int:
@@ -61,16 +61,16 @@ class _Recurrent(torch_pruning.pruner.function.BasePruningFunc):  # type: ignore
         return layer.input_size
 
     def get_out_channels(self, layer: nn.Module) -> int:
-        """Return the width of the answers."""
+        """Return the width of the outputs."""
         assert isinstance(layer, _RECURRENT)
         width = getattr(layer, "proj_size", 0) or layer.hidden_size
         return int(width) * (2 if getattr(layer, "bidirectional", False) else 1)
 
 
 class _Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]
-    """Takes what happens to the last axis inside of heads, [n, heads, tokens, width], for elementwise operations.
+    """Treats operations on the last axis inside of heads, [n, heads, tokens, width], as elementwise.
 
-    The search of a group that visits nodes again and again, as where halves swap, ends with a RuntimeError.
+    A search of a group that would visit nodes forever, for example if halves are swapped, ends with a RuntimeError.
     """
 
     def _build_dependency(self, module2node: Mapping[nn.Module, "torch_pruning.dependency.Node"]) -> None:
@@ -90,18 +90,18 @@ class _Counted(list[object]):
     def __iter__(self) -> Iterator[object]:
         self._graph.visits += 1
         if self._graph.visits > _MAX_VISITS * len(self._graph.module2node):
-            raise RuntimeError("their places change without end")
+            raise RuntimeError("their positions change in an endless cycle")
         return super().__iter__()
 
 
 def _is_in_heads(operation: torch.autograd.graph.Node) -> bool:
-    """Say whether an operation joins or splits the last of four or more axes."""
+    """Return True if an operation joins or splits the last of four or more axes."""
     sizes = getattr(operation, "_saved_self_sym_sizes", None) or operation._input_metadata[0].shape
     return len(sizes) > 3 and getattr(operation, "_saved_dim", 0) % 2**64 in {len(sizes) - 1, 2**64 - 1}
 
 
 class _Opaque(torch.autograd.Function):
-    """Makes all outputs of a module look like those of one operation on its input."""
+    """Represents a module as one operation on its input."""
 
     @staticmethod
     def forward(_: object, __: Tensor, *outputs: Tensor) -> tuple[Tensor, ...]:
@@ -123,8 +123,8 @@ def dependency_groups(model: nn.Module, example: TensorTree) -> Found:
     recurrent = {type(module): _Recurrent() for module in names if isinstance(module, _RECURRENT)}
     try:
         with warnings.catch_warnings(), _opaque(model), _all_trained(model):
-            # it prunes parameters outside of layers at their last axis, and takes unknown operations for elementwise;
-            # both are tried before anything is cut
+            # DepGraph prunes parameters outside of layers at their last axis and treats unknown operations as
+            # elementwise; both assumptions are tested before anything is cut
             warnings.simplefilter("ignore", UserWarning)
             graph = _Graph().build_dependency(model, example, _flat_answer, customized_pruners=recurrent, verbose=False)
     except _FAULTS as error:
@@ -134,7 +134,7 @@ def dependency_groups(model: nn.Module, example: TensorTree) -> Found:
     told = list(_groups(graph, names))
     for makers, group in told:
         if any({*makers} < {*others} for others, _ in told):
-            continue  # where keys are repeated for several heads, they are found by themselves too
+            continue  # if keys are repeated for several heads, they are also found as a group of their own
         if isinstance(group, str):
             found.kept[makers] = group
         else:
@@ -209,7 +209,7 @@ def _channel_group(
 
 
 def _around(model: nn.Module, members: Sequence[Member]) -> tuple[nn.Module, ...]:
-    """Return the modules that contain members and are not torch's own, the innermost first."""
+    """Return the modules, except torch's own, that contain members, the innermost first."""
     found: dict[nn.Module, int] = {}
     for member in members:
         path = member.name.split(".")
@@ -220,7 +220,7 @@ def _around(model: nn.Module, members: Sequence[Member]) -> tuple[nn.Module, ...
 
 
 def _positions(item: "torch_pruning.dependency.GroupItem", num_parts: int, length: int) -> PartPositions:
-    """Return where DepGraph says that each part is, nowhere for all where it does not know."""
+    """Return each part's positions according to DepGraph; empty for all parts if it does not know them."""
     found: list[list[int]] = [[] for _ in range(num_parts)]
     for index, root in zip(item.idxs, item.root_idxs, strict=True):
         if root is None or not 0 <= index < length:
@@ -230,7 +230,7 @@ def _positions(item: "torch_pruning.dependency.GroupItem", num_parts: int, lengt
 
 
 def _blocks(group: "torch_pruning.Group") -> int:
-    """Return into how many equal blocks the channels fall (grouped convolutions, group norm)."""
+    """Return the number of equal blocks of channels (grouped convolutions, group norm)."""
     blocks = 1
     for dependency, _ in group:
         module = dependency.target.module
@@ -255,7 +255,7 @@ def _role(module: nn.Module, handler: object) -> MemberRole:
 
 
 def makes_outputs(handler: object) -> bool:
-    """Say whether a pruning function takes channels out of what a convolution or linear layer makes."""
+    """Return True if a pruning function removes output channels of a convolution or linear layer."""
     return handler in (
         torch_pruning.prune_conv_out_channels,
         torch_pruning.prune_linear_out_channels,
@@ -264,7 +264,7 @@ def makes_outputs(handler: object) -> bool:
 
 
 def _output_layers(graph: "torch_pruning.DependencyGraph") -> set[nn.Module]:
-    """Find the layers from which no other layer follows: their channels are the model's outputs."""
+    """Find the layers that no other layer reads from: their channels are the model's outputs."""
     nodes = cast(Mapping[nn.Module, "torch_pruning.dependency.Node"], graph.module2node)
     return {module for module, node in nodes.items() if isinstance(module, LAYERS) and not _reaches_layer(node)}
 
@@ -282,7 +282,7 @@ def _reaches_layer(start: "torch_pruning.dependency.Node") -> bool:
 
 @contextmanager
 def _all_trained(model: nn.Module) -> Iterator[None]:
-    """Let every parameter take part in the graph, frozen ones too."""
+    """Let every parameter require gradients inside the block, so that frozen ones are in the graph."""
     frozen = [p for p in model.parameters() if not p.requires_grad and p.is_floating_point()]
     for parameter in frozen:
         parameter.requires_grad_(True)
@@ -295,7 +295,7 @@ def _all_trained(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _opaque(model: nn.Module) -> Iterator[None]:
-    """Let each recurrent layer be one operation of the graph, whichever of its outputs is used."""
+    """Represent each recurrent layer as one operation in the graph, whichever of its outputs is used."""
 
     def hide(_: nn.Module, args: tuple[object, ...], outputs: object) -> object:
         leaves, tree = _pytree.tree_flatten(outputs)

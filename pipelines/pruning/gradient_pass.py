@@ -1,4 +1,4 @@
-"""What a pass over training data tells of a model's weights and channels: gradients, and how much is handed on."""
+"""Compute gradients and mean activations of a model's weights and channels in a pass over training data."""
 
 from dataclasses import dataclass, field
 
@@ -17,13 +17,13 @@ _BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """Gradients of the task's loss by parameter, none where no pass was made.
+    """Gradients of the task's loss by parameter; empty without a pass.
 
     Args:
         mean: ``E[g]`` over batches.
-        mean_abs: ``E[|g|]`` over batches: it does not cancel where batches pull in opposite directions.
+        mean_abs: ``E[|g|]`` over batches, in which opposite gradients of batches do not cancel.
         gates: of each layer and batch norm, [out], ``E[|dL/dgate|]`` over batches, where a gate of 1 multiplies each of
-            its outputs: what the loss would change by, to first order, without that output.
+            its outputs: the first-order change of the loss without that output.
     """
 
     mean: dict[nn.Parameter, Tensor] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class Gradients:
     gates: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def of(self, parameter: nn.Parameter) -> tuple[Tensor, Tensor]:
-        """Return both for `parameter`, zeros where none are known."""
+        """Return both for `parameter`; zeros if they are unknown."""
         zeros = torch.zeros_like(parameter)
         return self.mean.get(parameter, zeros), self.mean_abs.get(parameter, zeros)
 
@@ -39,8 +39,8 @@ class Gradients:
 def gradients(model: nn.Module, bench: Bench, count: int) -> Gradients:
     """Measure the gradients on `count` training samples in batches of 64, equal on all ranks (collective).
 
-    Every rank computes all of them, as they are few: so any loss means the same on one rank and on many. The model is
-    left in the mode it is in, without gradients.
+    Every rank computes all samples, since they are few, so that the result is the same on one rank and on many for any
+    loss. The model keeps its mode and is left without gradients.
     """
     found = Gradients()
     chosen = draw(bench.task.train, count, derived_seed(bench.seed, "samples"))
@@ -68,10 +68,10 @@ def gradients(model: nn.Module, bench: Bench, count: int) -> Gradients:
 
 @torch.no_grad()
 def _gate_gradient(module: nn.Module) -> Tensor | None:
-    """Return dL/dgate of each output, [out], from the gradients that its parameters hold; None where they hold none.
+    """Return dL/dgate of each output, [out], from the gradients of its parameters; None if they have none.
 
     Output i is ``gate_i (f_i(x; w_i) + b_i)`` with f linear in the weights, so that its derivative at 1 is
-    ``sum_j w_ij dL/dw_ij + b_i dL/db_i``; of a batch norm the scale stands for the weights.
+    ``sum_j w_ij dL/dw_ij + b_i dL/db_i``; for a batch norm the scale takes the place of the weights.
     """
     own = [getattr(module, name, None) for name in ("weight", "bias")]
     terms = [(p * p.grad).reshape(len(p), -1).sum(1) for p in own if p is not None and p.grad is not None]
@@ -82,7 +82,7 @@ def _gate_gradient(module: nn.Module) -> Tensor | None:
 def activities(model: nn.Module, bench: Bench, count: int) -> dict[nn.Module, Tensor]:
     """Return for each layer the mean absolute value of each of its input channels, [in], equal on all ranks.
 
-    The mean is over `count` training samples and all positions (collective). The model is left in its mode.
+    The mean is over `count` training samples and all positions (collective). The model keeps its mode.
     """
     sums: dict[nn.Module, Tensor] = {}
     values: dict[nn.Module, int] = {}

@@ -1,4 +1,4 @@
-"""In which parts the channels of a group may go, such as heads or pairs, found by taking a part away."""
+"""Find the parts in which a group's channels can be removed, such as heads or pairs, by trial removals."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ _Counts: TypeAlias = tuple[tuple[nn.Module, str, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """How the channels of a group fall into parts.
+    """A division of a group's channels into parts.
 
     Args:
-        num_parts: how many there are.
-        blocks: into how many equal blocks the channels fall on the side of the makers, of the readers, and between:
-            each block holds a share of every part.
+        num_parts: the number of parts.
+        blocks: the number of equal blocks of channels of the makers, the readers, and in between; each block holds a
+            share of every part.
         counts: attributes that shrink in proportion.
     """
 
@@ -33,16 +33,16 @@ class _Recipe:
 
 
 def settled(found: Found, proof: Proof, wanted: Callable[[Sequence[str]], bool]) -> Found:
-    """Return the groups in the parts that can go, and why others keep their width (collective).
+    """Return the groups divided into removable parts, and why other layers keep their width (collective).
 
-    A group goes by single channels where that is right, else by the smallest parts of neighbours that are: heads of
-    attention, groups of heads that share keys, the channels that a shuffle or a gate brings together. Groups that hold
-    only together are tied.
+    A part is a single channel if that is valid, otherwise the smallest valid set of neighbours: an attention head, a
+    group of heads that share keys, or channels that a shuffle or a gate combines. Groups that are valid only together
+    are tied.
 
     Args:
-        found: what DepGraph tells.
-        proof: tries cuts.
-        wanted: says of the names of a group's layers whether they shall be pruned; others are taken as they are.
+        found: the result of DepGraph.
+        proof: tests cuts.
+        wanted: returns True if the layers with these names are to be pruned; other groups are not tested.
     """
     groups = dict(enumerate(found.groups))
     probes = {index: _probe(group) for index, group in groups.items() if wanted(group.names)}
@@ -70,13 +70,13 @@ def settled(found: Found, proof: Proof, wanted: Callable[[Sequence[str]], bool])
 
 
 def _probe(group: ChannelGroup) -> list[Cut]:
-    """Return a cut of one part in the middle, empty where it is not known where the parts are."""
+    """Return a cut of one part in the middle; empty if the positions of the parts are unknown."""
     known = all(len(member.positions) == group.num_parts for member in group.members)
     return [Cut(group, (group.num_parts // 2,))] if known and group.num_parts > 1 else []
 
 
 class _Search:
-    """Looks for parts that can go; groups that are built alike are looked at once."""
+    """Searches for removable parts; groups of the same structure are tested once."""
 
     def __init__(self, proof: Proof) -> None:
         self.reason = "which of their channels belong together is not known"
@@ -84,7 +84,7 @@ class _Search:
         self._known: dict[object, _Recipe | None] = {}
 
     def parts(self, group: ChannelGroup) -> ChannelGroup | None:
-        """Return the group in the smallest parts that can go, None where none can (collective)."""
+        """Return the group in its smallest removable parts; None if there are none (collective)."""
         kind = _kind(group)
         if kind in self._known:
             recipe = self._known[kind]
@@ -101,10 +101,10 @@ class _Search:
     def together(
         self, index: int, groups: Mapping[int, ChannelGroup], failed: Collection[int]
     ) -> tuple[ChannelGroup, list[int]] | None:
-        """Return a group with the heads tied to it that have to go with its channels, and which groups those are.
+        """Return a group with the heads tied to it that must be removed with its channels, and these groups of heads.
 
-        The forward of such attention takes the width of its input for that of all heads: either cannot go alone
-        (collective). None where nothing that the group's channels feed has failed, or tying does not help.
+        The forward of such attention assumes that its input is as wide as all heads together, so neither can be removed
+        alone (collective). None if no group that reads the channels has failed, or if tying does not help.
         """
         group = groups[index]
         readers = {member.module for member in group.members if member.role == "reads"}
@@ -134,7 +134,7 @@ class _Search:
 
 
 def _kind(group: ChannelGroup) -> object:
-    """Return what groups have in common that are built alike, such as those of all blocks of a transformer."""
+    """Return a key that is equal for groups of the same structure, such as those of all blocks of a transformer."""
     members = tuple(
         (type(m.module).__name__, m.name.rpartition(".")[2], m.role, m.width, m.parameter) for m in group.members
     )
@@ -142,7 +142,7 @@ def _kind(group: ChannelGroup) -> object:
 
 
 def _candidates(group: ChannelGroup) -> Iterator[tuple[_Recipe, ChannelGroup]]:
-    """Yield ways to part the group, the smallest parts first."""
+    """Yield divisions of the group into parts, the smallest parts first."""
     widths = [m.width for m in group.members if m.role != "follows"]
     common = gcd(*widths)
     read = [member for member in group.members if member.role == "reads"]
@@ -175,7 +175,7 @@ def _blocks(group: ChannelGroup) -> Iterator[dict[MemberRole, int]]:
 
 
 def _laid_out(group: ChannelGroup, recipe: _Recipe) -> ChannelGroup | None:
-    """Return the group parted so, None where its widths do not fit."""
+    """Return the group divided into these parts; None if its widths do not fit."""
     members = []
     for member in group.members:
         moved = _along(member, recipe.num_parts)
@@ -192,7 +192,7 @@ def _laid_out(group: ChannelGroup, recipe: _Recipe) -> ChannelGroup | None:
 
 
 def _along(member: Member, num_parts: int) -> Member | None:
-    """Return the member; a parameter along the axis that has an entry for each part, None where it has none."""
+    """Return the member; a parameter along the axis with an entry for each part, or None without such an axis."""
     if not member.parameter:
         return member if member.width % num_parts == 0 or member.role != "follows" else None
     shape = member.module.get_parameter(member.parameter).shape
@@ -211,7 +211,7 @@ def _positions(width: int, blocks: int, num_parts: int) -> PartPositions:
 
 
 def _counts(group: ChannelGroup, num_parts: int) -> _Counts:
-    """Return the numbers of the modules around the group that may have to shrink with it."""
+    """Return the integer attributes of the modules around the group that may have to shrink with it."""
     widths = {member.width for member in group.members if member.role != "follows"}
     heads = {width // other * num_parts for width in widths for other in widths if width % other == 0}
     known = widths | heads | {num_parts}
@@ -223,7 +223,7 @@ def _count_names(group: ChannelGroup, num_parts: int) -> list[str]:
 
 
 def _numbers(group: ChannelGroup) -> _Counts:
-    """Return the integers that modules hold which contain members of the group, the innermost first."""
+    """Return the integer attributes of modules that contain members of the group, the innermost first."""
     return tuple(
         (module, name, value)
         for module in group.around

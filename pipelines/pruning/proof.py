@@ -1,4 +1,4 @@
-"""Whether a model without some channels answers as it did with them zeroed where they are read."""
+"""Test whether a model without some channels gives the same outputs as with these channels set to zero."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,18 +17,19 @@ from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.trees import TensorTree, call_model, mapped
 
 _log = logging.getLogger("paretta")
-# what a forward raises that insists on the width it was made with
+# exceptions of a forward that depends on the original width
 _REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, TypeError, KeyError, ZeroDivisionError)
-# rounding of doubles and of floats, relative to the largest value; damage is never smaller in a layer of its own
+# rounding of doubles and of floats, relative to the largest value; a wrong cut changes some layer by more
 _DOUBLE, _FLOAT = 1e-8, 1e-4
 
 
 class Proof:
-    """Tries cuts on copies of a model, with real samples.
+    """Tests cuts on copies of a model, with real samples.
 
-    The model that is right keeps all its layers. What is cut is zeroed in the inputs of the layers that read it, and
-    norms over channels count the channels that stay. The cut model must hand every layer that reads the same, and
-    answer the same. Both compute in doubles where the model can, so that a small difference is no rounding.
+    The reference model keeps all its channels. Removed channels are zeroed in the inputs of the layers that read them,
+    and norms over channels use only the remaining channels. In the cut model every reading layer must receive the same
+    inputs, and the outputs must be the same. Both compute in doubles if the model can, to tell small differences from
+    rounding.
     """
 
     def __init__(self, model: nn.Module, inputs: TensorTree, ranks: Ranks) -> None:
@@ -48,15 +49,15 @@ class Proof:
         self._model, self._copies, self._samples, self._tolerance = wide, doubled, mapped(_double, inputs), _DOUBLE
 
     def obstacle(self, cuts: Sequence[Cut]) -> str | None:
-        """Say what goes wrong with these cuts, None where the cut model answers as the masked one (collective)."""
+        """Return what is wrong with these cuts; None if the cut model gives the masked model's outputs (collective)."""
         reason = self._obstacle(cuts)
-        # one decision for all ranks, which may not round alike
+        # one decision for all ranks, whose rounding may differ
         return (reason or "it fails on another worker") if self._ranks.any(reason is not None) else None
 
     def sound(self, cuts: Sequence[Sequence[Cut]]) -> tuple[list[int], dict[int, str]]:
-        """Return which of the cuts hold together, and why each of the others does not (collective).
+        """Return the cuts that are valid together, and why each of the others is not (collective).
 
-        They are tried all at once, and in halves where that fails.
+        All are tested at once and, if that fails, in halves.
         """
         refused: dict[int, str] = {}
 
@@ -113,7 +114,7 @@ def _masked(
     readers: Mapping[nn.Module, _Where],
     norms: Mapping[nn.Module, tuple[Member, list[int], nn.Module]],
 ) -> object:
-    """Return what the model answers and its layers read where what goes is zeroed, less what goes."""
+    """Return the outputs and the layers' inputs with the removed channels zeroed, and then left out of the inputs."""
 
     def zeroed(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         member, gone = readers[module]
@@ -149,7 +150,7 @@ def _cut(model: nn.Module, inputs: TensorTree, readers: Mapping[nn.Module, _Wher
 def _reading(
     readers: Mapping[nn.Module, _Where], watch: Callable[[nn.Module, Tensor], tuple[Tensor, Tensor]]
 ) -> Iterator[dict[str, list[Tensor]]]:
-    """Yield what the readers read, by name; `watch` gives what a reader shall be handed, and what is noted."""
+    """Yield the readers' inputs by name; `watch` returns the input to pass to a reader and the value to record."""
     read: dict[str, list[Tensor]] = {}
 
     def before(module: nn.Module, args: tuple[object, ...]) -> tuple[object, ...]:
@@ -172,13 +173,13 @@ def _axis(module: nn.Module, x: Tensor) -> int:
 
 
 def _counts_channels(module: nn.Module, member: Member) -> bool:
-    """Say whether a module between makers and readers may compute with all channels at once, as norms do."""
+    """Return True if a module between makers and readers may compute over all channels at once, as norms do."""
     own = bool(member.parameter) and not list(module.children())
     return own or isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm)
 
 
 def _norm_axis(module: nn.Module, member: Member, x: Tensor) -> int | None:
-    """Return the axis of the channels in the input of such a module, None where there is none."""
+    """Return the axis of the channels in the input of such a module; None if there is none."""
     if isinstance(module, nn.LayerNorm | nn.RMSNorm):
         return x.dim() - 1
     fits = [axis for axis in ((1, x.dim() - 1) if x.dim() > 3 else (x.dim() - 1, 1)) if x.shape[axis] == member.width]
@@ -197,7 +198,7 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _double(tensor: Tensor) -> Tensor:
-    """Return a tensor in doubles, others than floats as they are; a parameter stays one."""
+    """Convert a float tensor to doubles, and leave other types unchanged; a parameter stays a parameter."""
     if not tensor.is_floating_point():
         return tensor
     wide = tensor.detach().double()

@@ -1,4 +1,4 @@
-"""How important each part of a group of channels is."""
+"""Score the parts of channel groups by importance."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,14 +17,14 @@ from paretta.pipelines.pruning.gradient_pass import Gradients, activities, gradi
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What data says of the layers, empty where the importance asks for nothing."""
+    """Data-dependent statistics of the layers; empty if the importance needs none."""
 
     gradients: Gradients = field(default_factory=Gradients)
     activities: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     @classmethod
     def gathered(cls, model: nn.Module, importance: Importance, bench: Bench, count: int) -> "_Evidence":
-        """Pass `count` training samples through the model as far as the importance needs it (collective)."""
+        """Collect the statistics that the importance needs from `count` training samples (collective)."""
         return cls(
             gradients(model, bench, count) if importance.needs_gradient else Gradients(),
             activities(model, bench, count) if importance.needs_activity else {},
@@ -40,7 +40,7 @@ def scored(
         groups: of `model`, all to be pruned.
         model: in evaluation mode on the ranks' device.
         importance: scores the channels.
-        bench: gives task, ranks and seed.
+        bench: provides task, ranks and seed.
         count: training samples for importances that need data.
     """
     evidence = _Evidence.gathered(model, importance, bench, count) if groups else _Evidence()
@@ -48,7 +48,7 @@ def scored(
 
     def with_scores(group: ChannelGroup) -> ChannelGroup:
         scores = _group_scores(group, importance, evidence, generator).to(bench.ranks.device)
-        # rank 0 decides: an ulp's difference between machines must not prune different channels
+        # rank 0 decides: a rounding difference between machines must not prune different channels
         scores = bench.ranks.broadcast(scores).cpu()
         return replace(group, scores=scores, tied=tuple(with_scores(heads) for heads in group.tied))
 
@@ -58,9 +58,9 @@ def scored(
 def _group_scores(
     group: ChannelGroup, importance: Importance, evidence: _Evidence, generator: torch.Generator
 ) -> Tensor:
-    """Return the mean over the group's layers of each layer's scores, which are divided by their own mean, [parts].
+    """Return the mean over the group's layers of each layer's scores, normalised by their mean, [parts].
 
-    The division makes layers of different size and scale comparable, within a group and over the whole model.
+    The normalisation makes layers of different size and scale comparable, within a group and over the whole model.
     """
     gates = evidence.gradients.gates
     activity = _gathered(group, evidence.activities.get)
@@ -82,7 +82,7 @@ def _group_scores(
 
 
 def _gathered(group: ChannelGroup, values_of: Callable[[nn.Module], Tensor | None]) -> Tensor | None:
-    """Return the mean over the group's modules of a value per part, [parts]; None where no module has one."""
+    """Return the mean over the group's modules of a value per part, [parts]; None if no module has one."""
     found = []
     for member in group.members:
         values = values_of(member.module) if member.role != "makes" and not member.parameter else None
@@ -92,12 +92,12 @@ def _gathered(group: ChannelGroup, values_of: Callable[[nn.Module], Tensor | Non
 
 
 def _per_part(values: Tensor, member: Member) -> Tensor:
-    """Return the mean of what a member has at each part's positions, 0 where a part has none, [parts]."""
+    """Return the mean of a member's values at each part's positions, [parts]; 0 for a part without positions."""
     return torch.stack([values[list(p)].mean() if p else values.new_zeros(()) for p in member.positions])
 
 
 def _spread(values: Tensor | None, member: Member) -> Tensor | None:
-    """Lay values per part out over a layer's rows, [out]."""
+    """Expand values per part to a layer's rows, [out]."""
     if values is None:
         return None
     rows = torch.zeros(member.width)

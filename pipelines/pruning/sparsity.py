@@ -1,4 +1,4 @@
-"""How sparse each layer shall be, what can be, and the masks that follow from scores."""
+"""The sparsity of each layer, the layers that can be sparse, and masks from scores."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -42,13 +42,13 @@ Amounts = Annotated[float | str | dict[str, float | str], BeforeValidator(_amoun
 
 
 def check_scope(scope: Scope, amounts: Amounts) -> None:
-    """Raise ValueError where `scope` has no meaning for these amounts."""
+    """Raise ValueError if `scope` has no meaning for these amounts."""
     if scope == "global" and not isinstance(amounts, float):
         raise ValueError("scope global needs one share for all layers; set `scope` to layer or give a number")
 
 
 def chosen_weights(model: nn.Module, amounts: Amounts, where: str, bench: Bench) -> list[tuple[Weight, Amount]]:
-    """Return the weights that get a mask, each with its amount; note those that cannot have one.
+    """Return the weights that get a mask, with their amounts; note the layers that cannot have one.
 
     Raises:
         WrongInput: a pattern matches no layer, or no layer can be made sparse.
@@ -75,7 +75,7 @@ def masks_for(scores: Sequence[Tensor], amounts: Sequence[Amount], scope: Scope)
 
 
 def told(wanted: Amounts) -> str:
-    """Say an amount, or one for each pattern, in words."""
+    """Describe an amount, or one for each pattern."""
     if isinstance(wanted, dict):
         return ", ".join(f"{told(item)} of {pattern}" for pattern, item in wanted.items())
     return f"all but {wanted}" if isinstance(wanted, str) else f"{wanted:.0%}"

@@ -1,1 +1,1 @@
-"""Few bits per weight: scales, calibration, widths per layer, shared values."""
+"""Quantisation and weight sharing: scales, calibration, bit widths per layer, shared values."""

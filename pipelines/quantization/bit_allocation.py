@@ -1,4 +1,4 @@
-"""Which layer gets how many bits, so that the model loses least within a budget."""
+"""Allocate bits to layers so that the cost is minimal within a budget."""
 
 from collections.abc import Sequence
 
@@ -8,25 +8,25 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 
 
 class NoAllocation(Exception):
-    """Even the smallest choice of every layer is over the budget."""
+    """Even the smallest options of all layers exceed the budget."""
 
 
 def allocate(costs: NDArray[np.float64], sizes: NDArray[np.float64], budget: float) -> Sequence[int]:
-    """Choose one option per layer with the least total cost whose total size keeps to the budget, exactly.
+    """Choose one option per layer so that the total cost is minimal and the total size is within the budget (exact).
 
-    The multiple-choice knapsack problem, solved as an integer linear program by HiGHS. Costs may only fall from one
-    option to the next; a rise, which is noise, is levelled first.
+    This is the multiple-choice knapsack problem, solved as an integer linear program by HiGHS. Costs must not rise from
+    one option to the next, so rises, which are noise, are first removed by a running minimum.
 
     Args:
-        costs: [layers, options], not negative.
-        sizes: [layers, options], rising along the options.
+        costs: [layers, options], non-negative.
+        sizes: [layers, options], ascending along the options.
         budget: the largest total size.
 
     Returns:
         The index of the option of each layer.
 
     Raises:
-        NoAllocation: the first options together are already too large.
+        NoAllocation: the first options together exceed the budget.
 
     >>> list(allocate(np.array([[9.0, 1.0], [5.0, 4.0]]), np.array([[2.0, 4.0], [2.0, 4.0]]), 6.0))
     [1, 0]
@@ -36,7 +36,7 @@ def allocate(costs: NDArray[np.float64], sizes: NDArray[np.float64], budget: flo
         raise NoAllocation
     layers, options = costs.shape
     one_each = np.kron(np.eye(layers), np.ones(options))
-    # the solver's tolerances are absolute, so the numbers are brought near one
+    # the solver's tolerances are absolute, so the numbers are scaled to about 1
     solution = milp(
         (costs / _reached(costs, sizes, budget)).ravel(),
         integrality=np.ones(costs.size),
@@ -53,6 +53,6 @@ def allocate(costs: NDArray[np.float64], sizes: NDArray[np.float64], budget: flo
 
 
 def _reached(costs: NDArray[np.float64], sizes: NDArray[np.float64], budget: float) -> float:
-    """Return what the best equal choice for all layers costs, which the best mixed one is near."""
+    """Return the cost of the best uniform choice for all layers, as the scale of the optimum."""
     column = int(np.flatnonzero(sizes.sum(0) <= budget * (1 + 1e-9))[-1])
     return float(costs[:, column].sum()) or 1.0

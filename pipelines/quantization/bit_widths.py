@@ -1,4 +1,4 @@
-"""How many bits each layer gets: one width, a width per name pattern, or widths found within a budget."""
+"""The bits of each layer: one width, a width per name pattern, or widths found within a budget."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Final
@@ -15,13 +15,13 @@ from paretta.search_spaces.quantities import format_quantity, parse_quantity
 from paretta.search_spaces.registry import SENSITIVITIES
 
 _RULE = "must be a whole number from 2 to 8"
-# what large tensors take in the file, by width; see `paretta.pipelines.export.integer_packing.pack_integers`
+# bits per value of large tensors in the file, by width; see `paretta.pipelines.export.integer_packing.pack_integers`
 STORED_BITS: Final = {2: 1.6, 3: 64 / 22, 4: 4.0, 5: 5.0, 6: 6.0, 7: 7.0, 8: 8.0}
 _TRIES = 4
 
 
 class WidthBudget(BaseModel):
-    """Widths that are found: few bits where the loss hardly rises for it, more where it does."""
+    """Widths to be found within a budget: few bits for layers with little effect on the loss, more for the others."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
@@ -49,11 +49,11 @@ class WidthBudget(BaseModel):
 
     @property
     def num_bytes(self) -> float | None:
-        """The largest size of the model file, where that is the budget."""
+        """The largest size of the model file in bytes, if that is the budget."""
         return None if self.at_most is None else parse_quantity(self.at_most)[0]
 
     def words(self) -> str:
-        """Say the budget, such as ``4.5 bits on average by fisher``."""
+        """Describe the budget, such as ``4.5 bits on average by fisher``."""
         bound = f"at most {self.at_most}" if self.average is None else f"{self.average:.3g} bits on average"
         return f"{bound} by {self.sensitivity}"
 
@@ -103,18 +103,18 @@ Widths = Annotated[int | WidthBudget | dict[str, int], BeforeValidator(_widths)]
 def found_widths(
     budget: WidthBudget, subject: Subject, bench: Bench, file_bytes: Callable[[Mapping[str, int]], int]
 ) -> dict[str, int]:
-    """Return the bits of each of the subject's layers that cost least within the budget; equal on all ranks.
+    """Return the bits of each of the subject's layers with the least cost within the budget; equal on all ranks.
 
     Args:
         budget: bits on average, or bytes of the file.
         subject: the model and the layers that may be rounded.
         bench: data for the sensitivity.
-        file_bytes: gives the size of the exported file for a choice of bits; asked only where bytes are the budget.
+        file_bytes: returns the size of the exported file for given bits; called only if the budget is in bytes.
 
     Raises:
         WrongInput: the budget cannot be kept even with the fewest bits.
     """
-    # rank 0 decides: an ulp's difference between machines must not choose different widths
+    # rank 0 decides: a rounding difference between machines must not give different widths
     costs = bench.ranks.broadcast(sensitivity_of(budget.sensitivity).costs(subject, bench).float())
     table = costs.double().cpu().numpy()
     counts = np.array([subject.weight(name).numel() for name in subject.layers], np.float64)
@@ -131,7 +131,7 @@ def _within_bytes(
     layers: tuple[str, ...],
     file_bytes: Callable[[Mapping[str, int]], int],
 ) -> dict[str, int]:
-    """Solve for the packed weights alone, export, and give the rest of the file its room in the next solution."""
+    """Solve for the packed weights alone, export, and solve again with the size of the rest of the file subtracted."""
     limit = budget.num_bytes
     assert limit is not None
     sizes = np.outer(counts, list(STORED_BITS.values())) / 8

@@ -1,4 +1,4 @@
-"""Activation grids from what a model's layers see on training data."""
+"""Calibrate activation grids on training data."""
 
 from collections.abc import Collection
 from contextlib import ExitStack
@@ -31,12 +31,12 @@ def calibrate(
 ) -> None:
     """Put an 8-bit grid on the input of each of `layers`, and one on each tensor between them, see `placement_of`.
 
-    Every rank looks at the same samples.
+    Every rank uses the same samples.
 
     Args:
-        model: in evaluation mode, on the bench's device, its weights quantised already.
+        model: in evaluation mode, on the bench's device, with quantised weights.
         layers: names of convolutions and linear layers without activation grids.
-        bench: gives the data and the seed that chooses from it.
+        bench: provides the data, and the seed that selects samples.
         num_samples: of the training split.
         range_rule: how outliers are treated, see `paretta.pipelines.quantizers.Quantizer`.
     """
@@ -60,7 +60,7 @@ def calibrate(
 
 
 def _seen(model: nn.Module, sites: Collection[Site], bench: Bench, num_samples: int) -> "dict[Site, _Seen]":
-    """Return what passes through layers and calls between them on samples of the training split."""
+    """Return the activations of layers, and of calls between them, on samples of the training split."""
     seen = {site: _Seen() for site in sites}
     with ExitStack() as watching:
         for site, passed in seen.items():
@@ -78,7 +78,7 @@ def _seen(model: nn.Module, sites: Collection[Site], bench: Bench, num_samples: 
 
 @dataclass(slots=True)
 class _Seen:
-    """An even sample of what enters and leaves, with the exact extremes of every batch."""
+    """Evenly sampled activations, together with the exact extremes of every batch."""
 
     entered: list[Tensor] = field(default_factory=list)
     left: list[Tensor] = field(default_factory=list)
@@ -92,7 +92,7 @@ class _Seen:
 
 
 def _bounded(results: list[Tensor], bounds: Bounds | None) -> Tensor:
-    """Return all of them; where an activation follows, what it lets through, as the rest is never needed."""
+    """Return the values, clipped to the range of the activation function that follows, if there is one."""
     together = torch.cat(results)
     return together if bounds is None else together.clamp(*bounds)
 

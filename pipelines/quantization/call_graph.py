@@ -1,4 +1,4 @@
-"""Which of torch's functions a model calls, in order, on whose results: where quantisers can stand."""
+"""Record the torch functions that a model calls and their data flow, to find where quantisers can be placed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ _KINDS: Final = {
     "avg_pool2d": POOL,
     "adaptive_avg_pool2d": POOL,
     "mean": POOL,
-    # computed in floats, with results that may stand on a grid
+    # computed in floats, with results that may be quantised
     "conv_transpose2d": FLOAT,
     "interpolate": FLOAT,
     "hardswish": FLOAT,
@@ -32,7 +32,7 @@ _KINDS: Final = {
     "elu": FLOAT,
 }
 _RELU, _RELU6 = ("relu", "relu_"), ("relu6", "hardtanh", "hardtanh_")
-# what gives back some of the integers it was given, so that a grid passes through it
+# these return some of their input values, so the result keeps the input's grid
 _PASSING: Final = (
     *_RELU,
     *_RELU6,
@@ -47,7 +47,7 @@ _PASSING: Final = (
     "unsqueeze",
     "contiguous",
 )
-# ONNX Runtime computes a linear layer and one of these at once, in floats, unless the layer's result is quantised
+# ONNX Runtime fuses a linear layer with one of these, in floats, unless the layer's result is quantised
 FUSED: Final = (*_RELU, "leaky_relu", "leaky_relu_", "sigmoid", "sigmoid_", "tanh", "tanh_", "elu", "selu", "softplus")
 _LAYERS: Final = ("conv2d", "linear")
 _IMAGE_AXES: Final = ({2, 3}, {-1, -2})
@@ -55,12 +55,12 @@ _IMAGE_AXES: Final = ({2, 3}, {-1, -2})
 
 @dataclass(frozen=True, slots=True)
 class Joint:
-    """A call that is no layer's: the module whose ``forward`` makes it, and its place among the calls of its kind.
+    """A call outside of layers, identified by the module whose ``forward`` makes it and its index among its kind.
 
     Args:
-        owner: name of the innermost module at work.
-        kind: ``add``, ``cat`` or ``pool``; ``float`` where the runtime has no integer kernel for it.
-        place: how many calls of the kind come before it while that module is at work.
+        owner: name of the innermost running module.
+        kind: ``add``, ``cat`` or ``pool``; ``float`` if the runtime has no integer kernel for it.
+        place: its index among the calls of this kind in the module.
     """
 
     owner: str
@@ -69,21 +69,21 @@ class Joint:
 
     @property
     def key(self) -> str:
-        """Its name within the owner."""
+        """Its name in the owner."""
         return f"{self.kind}_{self.place}"
 
 
 @dataclass(slots=True)
 class Call:
-    """One call with a tensor as its result.
+    """One call whose result is a tensor.
 
     Args:
-        function: torch's name of it.
-        layer: the module at work, if it is a convolution or product.
-        joint: where it is, if it is of a kind whose results are quantised.
-        sources: calls whose results it reads, None for what comes from elsewhere, such as the model's input.
-        passes: whether it gives back some of the numbers of its first source, bounded or not.
-        bounds: what it cuts its source off at, below and above; None where it does not.
+        function: torch's name of the function.
+        layer: the running module, if the call is its convolution or matrix product.
+        joint: its identity, if it is of a kind whose results are quantised.
+        sources: calls whose results it reads; None for other inputs, such as the model's input.
+        passes: True if it returns some of the values of its first source, clipped or not.
+        bounds: the lower and upper value that it clips its source to; None if it does not clip.
         uses: calls that read its result.
     """
 
@@ -106,16 +106,16 @@ def calls_of(model: nn.Module, example_input: TensorTree) -> list[Call]:
 
 @contextmanager
 def unseen() -> Iterator[None]:
-    """Let what is called inside the block be no call of the model, such as the arithmetic of a quantiser."""
+    """Exclude calls inside the block from the record, such as the arithmetic of a quantiser."""
     with torch._C.DisableTorchFunction():
         yield
 
 
 class CountingMode(TorchFunctionMode):
-    """Hands the result of every call of a known kind on, with its kind and place, and takes what comes back for it."""
+    """Passes the result of every call of a known kind to a function, which may replace it."""
 
     def __init__(self, replace: Callable[[str, Tensor], Tensor]) -> None:
-        """Take the function that gets ``<kind>_<place>`` and the result, and gives the result to go on with."""
+        """Take a function that is called with ``<kind>_<place>`` and the result, and returns the result to use."""
         super().__init__()
         self._replace = replace
         self._counts: dict[str, int] = {}
@@ -123,7 +123,7 @@ class CountingMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call the function, and hand its result on; torch switches the mode off meanwhile."""
+        """Call the function and pass its result on; torch disables the mode meanwhile."""
         result = func(*args, **(kwargs or {}))
         kind = _KINDS.get(getattr(func, "__name__", ""))
         if kind is None or not isinstance(result, Tensor):
@@ -134,7 +134,7 @@ class CountingMode(TorchFunctionMode):
         if not func.__name__.endswith("_"):
             return self._replace(key, result)
         replaced = self._replace(key, result.clone())
-        return result.copy_(replaced)  # others hold the same tensor
+        return result.copy_(replaced)  # other calls hold the same tensor
 
 
 class _Recorder(TorchFunctionMode):
@@ -143,7 +143,7 @@ class _Recorder(TorchFunctionMode):
         self.calls: list[Call] = []
         self._model = model
         self._makers: dict[int, Call] = {}
-        self._kept: list[object] = []  # so that no other tensor takes an identity over
+        self._kept: list[object] = []  # kept alive, so that no other tensor gets the same id
         self._at_work: list[tuple[str, dict[str, int]]] = []
 
     def __torch_function__(
@@ -188,7 +188,7 @@ class _Recorder(TorchFunctionMode):
 
 
 class _Following:
-    """While it is open, the recorder knows which modules are at work."""
+    """Tells the recorder which modules are running, inside the block."""
 
     def __init__(self, model: nn.Module, at_work: list[tuple[str, dict[str, int]]]) -> None:
         self._model, self._at_work = model, at_work
@@ -229,7 +229,7 @@ def _bounds(function: str, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple
 
 
 def _is_plain(function: str, args: Sequence[Any], kwargs: dict[str, Any], given: list[Tensor]) -> bool:
-    """Say whether a call of a known kind is one that an integer kernel computes."""
+    """Return True if an integer kernel can compute this call of a known kind."""
     kind = _KINDS[function]
     if kind == FLOAT or any(item.dtype != torch.float32 for item in given):
         return kind == FLOAT

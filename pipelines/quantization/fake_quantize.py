@@ -1,4 +1,4 @@
-"""Quantisation inside a trainable model: learned weight steps and calibrated activation grids."""
+"""Fake quantisation in a trainable model: learned weight steps and calibrated activation grids."""
 
 from typing import cast
 
@@ -13,7 +13,7 @@ from paretta.pipelines.quantization.call_graph import unseen
 from paretta.pipelines.quantizers import Quantizer
 
 _SMALLEST_STEP = 1e-8
-_BIAS_LIMIT = 2**29  # of the 2**31 of an int32 that a sum of products and the bias share
+_BIAS_LIMIT = 2**29  # the bias's part of the int32 range 2**31; the rest is for the sum of products
 
 
 class LearnedStepSize(nn.Module):
@@ -21,12 +21,12 @@ class LearnedStepSize(nn.Module):
 
     ``w_hat = s * round(clamp(w / s, low - z, high - z))``; gradients pass the rounding unchanged (straight-through) and
     the step's gradient is scaled by ``1 / sqrt(n * q)`` with n weights per step and q the largest offset from zero. The
-    zero point z and the levels of a codebook stay as they were fitted; steps that are powers of two stay so, and all
-    others are rounded to bfloat16: small integers are no better for a finer step, which costs a coded file 2 bytes.
+    zero point z and the levels of a codebook stay fixed. Steps that are powers of two stay powers of two; all others
+    are rounded to bfloat16, since a finer step does not help small integers and costs 2 bytes in a coded file.
     Source: Esser et al., "Learned step size quantization", 2020; with a zero point Bhalgat et al., "LSQ+", 2020.
 
     Args:
-        grid: fitted to the weight, where the steps start.
+        grid: fitted to the weight; gives the initial steps.
         num_weights: how many weights share one step.
     """
 
@@ -36,7 +36,7 @@ class LearnedStepSize(nn.Module):
     floor: Tensor
 
     def __init__(self, grid: Grid, num_weights: int) -> None:
-        """Start at the steps of the grid."""
+        """Initialise the steps from the grid."""
         super().__init__()
         self.low, self.high, self.axis, self.dyadic = grid.low, grid.high, grid.axis, grid.dyadic
         self.scale = nn.Parameter(grid.scale.detach().clone())
@@ -48,7 +48,7 @@ class LearnedStepSize(nn.Module):
 
     @property
     def bits(self) -> int:
-        """The width that the number of levels takes."""
+        """The bits needed for the number of levels."""
         levels = self.high - self.low + 1 if self.levels is None else len(self.levels)
         return (levels - 1).bit_length()
 
@@ -69,21 +69,21 @@ class LearnedStepSize(nn.Module):
         return rounded * step
 
     def steps(self) -> Tensor:
-        """Return the steps as they will be stored, positive and not below the floor, [out] or a scalar."""
+        """Return the steps as stored, [out] or a scalar, positive and not below the minimum."""
         steps = torch.maximum(self.scale.abs(), self.floor)
         stored = torch.exp2(torch.log2(steps).round()) if self.dyadic else steps.bfloat16().float()
         return steps + (stored - steps).detach()
 
     def make_room_for(self, bias: Tensor, input_step: Tensor) -> None:
-        """Let steps be so large that a bias [out] in steps of ``input_step * step`` leaves room for sums in 32 bits.
+        """Enlarge steps so that a bias [out] in units of ``input_step * step`` leaves room for sums in 32 bits.
 
-        Only a channel whose weights are next to nothing beside its bias gets a larger step for it.
+        This affects only channels whose weights are very small compared to their bias.
         """
         floor = (bias.detach().abs() / (input_step * _BIAS_LIMIT)).to(self.scale.dtype).clamp_min(_SMALLEST_STEP)
         self.floor = floor if self.axis is not None else floor.max()
 
     def grid(self) -> Grid:
-        """Return the grid the weight stands on now."""
+        """Return the weight's current grid."""
         steps = self.steps().detach()
         return Grid(steps, self.zero_point, self.low, self.high, self.axis, self.levels, self.dyadic)
 
@@ -91,14 +91,14 @@ class LearnedStepSize(nn.Module):
 class ActivationQuantizer(nn.Module):
     """Unsigned 8-bit activations on a fixed, calibrated grid, with straight-through gradients inside its range.
 
-    Its state are buffers, so data-parallel replicas share it and no parameter is left without a gradient.
+    Its state is in buffers, so that data-parallel replicas share it and no parameter lacks a gradient.
     """
 
     scale: Tensor
     zero_point: Tensor
 
     def __init__(self, grid: Grid) -> None:
-        """Keep the grid; it must have one step for the whole tensor and codes 0 .. 255."""
+        """Store the grid, which must have one step for the whole tensor and codes 0 .. 255."""
         super().__init__()
         assert grid.axis is None
         assert (grid.low, grid.high) == (0, 255)
@@ -121,9 +121,9 @@ class ActivationQuantizer(nn.Module):
 
 
 def attach_weight_quantizer(layer: nn.Module, quantizer: Quantizer) -> None:
-    """Put learned steps on `layer.weight`, after what parametrizes it already; an older quantiser is replaced.
+    """Attach learned steps to `layer.weight`, after its existing parametrizations; an older quantiser is replaced.
 
-    The steps of a frozen weight are frozen too.
+    The steps of a frozen weight are also frozen.
     """
     current, is_learned = weight_quantizer(layer), weight_learns(layer)
     if current is None:
@@ -159,7 +159,7 @@ def weight_codes(layer: nn.Module) -> Tensor:
 
 
 def attach_input_quantizer(layer: nn.Module, grid: Grid) -> None:
-    """Quantise what enters `layer` to `grid`; a second call replaces the grid."""
+    """Quantise the input of `layer` to `grid`; a second call replaces the grid."""
     layer.input_quantizer = ActivationQuantizer(grid)
     make_room_for_bias(layer)
     if _quantize_input not in pre_hooks_of(layer):
@@ -167,21 +167,21 @@ def attach_input_quantizer(layer: nn.Module, grid: Grid) -> None:
 
 
 def attach_output_quantizer(layer: nn.Module, grid: Grid) -> None:
-    """Quantise what leaves `layer` to `grid`; a second call replaces the grid."""
+    """Quantise the output of `layer` to `grid`; a second call replaces the grid."""
     layer.output_quantizer = ActivationQuantizer(grid)
     if _quantize_output not in hooks_of(layer):
         layer.register_forward_hook(_quantize_output)
 
 
 def detach_activation_quantizers(layer: nn.Module) -> None:
-    """Let activations pass unquantised again."""
+    """Remove all activation quantisers."""
     for name in ("input_quantizer", "output_quantizer"):
         if hasattr(layer, name):
             delattr(layer, name)
 
 
 def is_quantized(layer: nn.Module) -> bool:
-    """Say whether `layer` computes in integers: both its weight and its input are quantised."""
+    """Return True if `layer` computes in integers: both its weight and its input are quantised."""
     return weight_quantizer(layer) is not None and hasattr(layer, "input_quantizer")
 
 
@@ -190,7 +190,7 @@ def _chain(layer: nn.Module) -> nn.ModuleList:
 
 
 def make_room_for_bias(layer: nn.Module) -> None:
-    """Let the weight's steps follow the bias of a quantised `layer`, before the weight is read."""
+    """Enlarge the weight's steps for the bias of a quantised `layer`, before the weight is read."""
     quantizer = weight_quantizer(layer)
     bias, entering = getattr(layer, "bias", None), getattr(layer, "input_quantizer", None)
     if quantizer is not None and isinstance(bias, Tensor) and isinstance(entering, ActivationQuantizer):

@@ -1,4 +1,4 @@
-"""Quantisers of what is computed between layers, such as the sum of a residual block."""
+"""Quantise results computed between layers, such as the sum of a residual block."""
 
 from collections.abc import Callable, Mapping
 from threading import local
@@ -16,7 +16,7 @@ JOINT_QUANTIZERS: Final = "joint_quantizers"
 
 
 class _Open(local):
-    """The modes of the modules at work in this thread, innermost last."""
+    """The modes of the running modules of this thread, innermost last."""
 
     def __init__(self) -> None:
         self.modes: list[CountingMode] = []
@@ -36,7 +36,7 @@ def attach_joint_quantizer(model: nn.Module, joint: Joint, grid: Grid) -> None:
 
 
 def watch_joints(owner: nn.Module, watchers: Mapping[str, Callable[[Tensor], None]]) -> list[RemovableHandle]:
-    """Show the results of calls of `owner` to their watchers, by `Joint.key`, until the handles are removed."""
+    """Pass the results of calls of `owner` to watchers, by `Joint.key`, until the handles are removed."""
 
     def shown(key: str, result: Tensor) -> Tensor:
         if key in watchers:
@@ -50,7 +50,7 @@ def watch_joints(owner: nn.Module, watchers: Mapping[str, Callable[[Tensor], Non
 
 
 def detach_joint_quantizers(model: nn.Module) -> None:
-    """Let what is computed between the layers of `model` pass unquantised again."""
+    """Remove the quantisers between the layers of `model`."""
     for module in model.modules():
         if hasattr(module, JOINT_QUANTIZERS):
             delattr(module, JOINT_QUANTIZERS)
@@ -73,5 +73,5 @@ def _begin(mode: CountingMode) -> None:
 
 
 def leave_joints(_module: nn.Module, _inputs: object, _output: object) -> None:
-    """End what began before the module's forward; also called where that fails."""
+    """End the mode started before the module's forward; also called if the forward fails."""
     _open.modes.pop().__exit__(None, None, None)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What became of each layer: its shape, the bits of its weights, how many of them are zero, why it stays in floats."""
+"""Facts on each layer: its shape, the bits of its weights, their sparsity, and why it computes in floats."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -13,13 +13,13 @@ from paretta.search_spaces.canonical import Json
 
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
-    """One weight of a model.
+    """Facts on one weight of a model.
 
     Args:
         shape: [out, in, ...].
-        bits: of each of its numbers as the model computes with them.
+        bits: per value, as the model computes.
         sparsity: share of exact zeros.
-        in_floats: why its layer computes in floats; None where it computes, or is looked up, in integers.
+        in_floats: why its layer computes in floats; None if the layer computes, or is looked up, in integers.
     """
 
     shape: tuple[int, ...]
@@ -61,7 +61,7 @@ def _facts(model: nn.Module, name: str, obstacle: str | None) -> LayerFacts:
 
 
 def _weight(model: nn.Module, name: str) -> tuple[nn.Module | None, Tensor]:
-    """Return the layer called `name` and its weight, or the parameter of that name, which is no layer's."""
+    """Return the layer called `name` and its weight, or the parameter of that name that belongs to no layer."""
     parent, _, own = name.rpartition(".")
     found = getattr(model.get_submodule(parent), own) if name else model
     return (None, found.detach()) if isinstance(found, Tensor) else (found, cast(Tensor, found.weight).detach())
@@ -72,4 +72,4 @@ def _reason(layer: nn.Module | None) -> str | None:
         return "its weight is not quantized"
     if isinstance(layer, nn.Embedding) or is_quantized(layer):
         return None
-    return "what enters it is not quantized"
+    return "its input is not quantized"

@@ -1,4 +1,4 @@
-"""How the layers of a model follow each other, read from its exported graph."""
+"""The data flow between a model's layers, read from its exported graph."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _LAYERS = (*_CONVOLUTIONS, aten.linear.default)
 
 @dataclass(frozen=True, slots=True)
 class LayerGraph:
-    """The convolutions and linear layers of a model by module name, and what their outputs flow into."""
+    """The convolutions and linear layers of a model by module name, and the operations that read their outputs."""
 
     nodes: dict[str, list[Node]]
     norms: dict[str, list[Node]]
@@ -42,9 +42,9 @@ class LayerGraph:
         return cls(nodes, norms)
 
     def batch_norm_after(self, layer: str) -> str | None:
-        """Return the batch norm that scales the channels of `layer`'s output and alone reads it; None without one.
+        """Return the batch norm that scales the channels of `layer`'s output as its only reader, or None.
 
-        A linear layer on tokens, [n, tokens, features], has none: a batch norm then scales the tokens.
+        For a linear layer on tokens, [n, tokens, features], there is none: a batch norm then scales the tokens.
         """
         uses = self.nodes.get(layer, [])
         follower = _only_user(uses[0]) if len(uses) == 1 else None
@@ -57,8 +57,8 @@ def fold_batch_norms(model: nn.Module, example_input: TensorTree) -> nn.Module:
     """Merge every batch norm into the convolution or linear layer right before it, in place, and return the model.
 
     ``w' = w * gamma / sqrt(var + eps)``, ``b' = (b - mean) * gamma / sqrt(var + eps) + beta``. A merged norm becomes
-    nn.Identity. Norms that follow something else, or a layer used twice, stay. Masks on the weight keep working. A
-    frozen weight or bias stays frozen; a bias that only the norm had is frozen where the norm's was.
+    nn.Identity. Norms that follow something else, or a layer used twice, are kept. Masks on the weight keep working. A
+    frozen weight or bias stays frozen; a bias that only the norm had is frozen if the norm's was.
     """
     for layer_name, norm_name in _norms_to_fold(model, example_input).items():
         if _fold(model.get_submodule(layer_name), model.get_submodule(norm_name)):
@@ -93,7 +93,7 @@ def _fold(layer: nn.Module, norm: nn.Module) -> bool:
 
 
 def _gain_and_bias(norm: nn.modules.batchnorm._BatchNorm, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return what a norm multiplies each channel with, and the bias of the layer before it with the norm merged."""
+    """Return a norm's factor for each channel, and the bias of the preceding layer with the norm merged."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     gain, shift = torch.rsqrt(norm.running_var + norm.eps), norm.running_mean
@@ -104,7 +104,7 @@ def _gain_and_bias(norm: nn.modules.batchnorm._BatchNorm, bias: Tensor | None) -
 
 
 def _set_weight(layer: nn.Module, weight: Tensor, folded: Tensor) -> bool:
-    """Write the folded weight; under a parametrization its source is scaled, if that gives the same weight."""
+    """Set the folded weight; for a parametrized weight scale the original tensor, if that gives the same weight."""
     if not parametrize.is_parametrized(layer, "weight"):
         layer.weight = nn.Parameter(folded, requires_grad=stored_parameter(layer).requires_grad)
         return True
@@ -121,7 +121,7 @@ def _set_weight(layer: nn.Module, weight: Tensor, folded: Tensor) -> bool:
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
-    """Copy without parametrizations and quantisers, so that weights are read straight from parameters."""
+    """Return a copy without parametrizations and quantisers, whose weights are plain parameters."""
     copy = deepcopy(model).eval()
     detach_joint_quantizers(copy)
     for module in list(copy.modules()):
@@ -131,7 +131,7 @@ def plain_copy(model: nn.Module) -> nn.Module:
 
 
 def bake_parametrizations(module: nn.Module) -> None:
-    """Replace the parametrizations of `module` itself by the tensors they give.
+    """Replace the parametrizations of `module` itself by the tensors that they compute.
 
     torch's remove_parametrizations deletes the property from a class that deep copies share, which breaks the original.
     """

@@ -1,4 +1,4 @@
-"""Where activations are quantised: one grid for each tensor that integer kernels read or write."""
+"""Place activation quantisers: one grid for each tensor that integer kernels read or write."""
 
 from collections.abc import Collection, Iterator
 from copy import deepcopy
@@ -18,11 +18,11 @@ Bounds: TypeAlias = tuple[float, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What is quantised beside the inputs of layers.
+    """The quantised results, beside the inputs of layers.
 
     Args:
-        results: layers and calls whose results get a grid, with what the activation that alone reads them lets through.
-        shared: for a layer's input the result whose grid it takes.
+        results: layers and calls whose results get a grid, with the bounds of an activation that is their only reader.
+        shared: for a layer's input, the result whose grid it takes.
     """
 
     results: dict[Site, Bounds | None]
@@ -32,9 +32,9 @@ class Placement:
 def placement_of(model: nn.Module, example_input: TensorTree, quantized: Collection[str]) -> Placement:
     """Return where grids go so that everything between two of the layers `quantized` is computed in integers.
 
-    Sums, concatenations and average pools are computed in integers where what they read comes from quantised layers and
-    a quantised layer reads what comes of them. The result of a convolution or of such a call has no grid of its own
-    where one quantised layer alone reads it: that layer's input has one. A linear layer may end in floats.
+    Sums, concatenations and average pools are computed in integers if they read from quantised layers and a quantised
+    layer reads their result. The result of a convolution or of such a call needs no grid if a quantised layer is its
+    only reader, since that layer's input has one. A linear layer may return floats.
     """
     copy = deepcopy(model).eval()
     detach_joint_quantizers(copy)
@@ -69,7 +69,7 @@ def _integer_joints(calls: list[Call], quantized: Collection[str]) -> set[int]:
         )
         if call.layer in quantized or joins or (call.passes and sources[:1] == [True]):
             integer.add(id(call))
-    wanted: set[int] = set()  # of them, those that lead to a quantised layer through nothing else
+    wanted: set[int] = set()  # of these, the calls that reach a quantised layer through nothing else
     for call in reversed(calls):
         if any(use.layer in quantized or id(use) in integer & wanted for use in call.uses):
             wanted.add(id(call))
@@ -77,7 +77,7 @@ def _integer_joints(calls: list[Call], quantized: Collection[str]) -> set[int]:
 
 
 def _is_float_joint(call: Call | None) -> bool:
-    """Say whether floats were computed that a grid may be put on, an activation or reordering after them included."""
+    """Return True for a float result that may get a grid, including an activation or reordering after it."""
     while call is not None and call.passes:
         call = call.sources[0]
     return call is not None and call.joint is not None and call.joint.kind == FLOAT
@@ -92,7 +92,7 @@ def _needs_grid(call: Call, quantized: Collection[str], joints: Collection[int])
 
 
 def _feeds_one_input(call: Call, quantized: Collection[str]) -> bool:
-    """Say whether the result reaches the input of one quantised layer and nothing else."""
+    """Return True if the result reaches only the input of a single quantised layer."""
     while len(call.uses) == 1:
         call = call.uses[0]
         if call.layer in quantized:
@@ -107,13 +107,13 @@ def _is_fused(call: Call) -> bool:
 
 
 def _readers(call: Call) -> Iterator[Call]:
-    """Yield what reads the result, through all that a grid passes through."""
+    """Yield the readers of the result, looking through calls that keep its grid."""
     for use in call.uses:
         yield from _readers(use) if use.passes else (use,)
 
 
 def _only_activation(call: Call) -> Bounds | None:
-    """Return what the activation that alone reads the result lets through."""
+    """Return the bounds of the activation that is the only reader of the result."""
     return call.uses[0].bounds if len(call.uses) == 1 else None
 
 

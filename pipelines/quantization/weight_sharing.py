@@ -1,4 +1,4 @@
-"""Weights that share a few values: centroids made by k-means, held by the layer, moved by training."""
+"""Weights that share a few values: centroids from k-means, kept by the layer and moved by training."""
 
 from typing import cast
 
@@ -15,11 +15,11 @@ _ROUNDS = 50
 class SharedValues(nn.Module):
     """Parametrization ``w_i = c[place_i]`` with ``c[0] = 0``; a centroid's gradient is the sum over its weights.
 
-    Source: Han et al., "Deep compression", 2016, section 3. Whatever the weight was before has no say any more.
+    Source: Han et al., "Deep compression", 2016, section 3. The original weight is ignored.
 
     Args:
-        places: uint8, the shape of the weight; 0 for zeros.
-        centroids: [k], the values of places 1 .. k, at most 255; layers may share one parameter.
+        places: uint8, the shape of the weight, the index of each value; 0 for zeros.
+        centroids: [k], the values of indices 1 .. k, at most 255; layers may share one parameter.
     """
 
     places: Tensor
@@ -36,9 +36,9 @@ class SharedValues(nn.Module):
 
 
 def attach_shared_values(layer: nn.Module, places: Tensor, centroids: nn.Parameter) -> None:
-    """Let the weight of `layer` consist of centroids from now on, after what parametrizes it already.
+    """Attach centroids to the weight of `layer`, after its existing parametrizations.
 
-    A frozen weight takes a frozen copy of them.
+    A frozen weight gets a frozen copy of them.
     """
     if not weight_learns(layer):
         centroids = nn.Parameter(centroids.detach().clone(), requires_grad=False)
@@ -51,17 +51,17 @@ def attach_shared_values(layer: nn.Module, places: Tensor, centroids: nn.Paramet
 
 
 def shared_values(layer: nn.Module) -> SharedValues | None:
-    """Return what holds the weight of `layer` to centroids, if anything does."""
+    """Return the shared values of the weight of `layer`, if it has any."""
     if not parametrize.is_parametrized(layer, "weight"):
         return None
     return next((step for step in _chain(layer) if isinstance(step, SharedValues)), None)
 
 
 def centroids_of(values: Tensor, number: int) -> Tensor:
-    """Return at most `number - 1` values, ascending, that with zero leave the least squared error, [k].
+    """Return up to `number - 1` values, ascending, that together with zero minimise the squared error, [k].
 
-    Lloyd's algorithm on sorted values with zero as a centroid that stays where it is, started evenly along the range.
-    Centroids that serve no value are left out.
+    Lloyd's algorithm on sorted values with zero as a fixed centroid, starting evenly spaced over the range. Centroids
+    without values are left out.
 
     >>> centroids_of(torch.tensor([-1.0, -1.5, 0.0, 0.1, 2.0, 2.5]), 3).tolist()
     [-1.25, 2.25]
@@ -91,7 +91,7 @@ def centroids_of(values: Tensor, number: int) -> Tensor:
 
 
 def nearest_places(values: Tensor, centroids: Tensor) -> Tensor:
-    """Return for each value the place of the nearest of zero and `centroids` [k]: 0, or 1 .. k; uint8.
+    """Return for each value the index of the nearest of zero (0) and `centroids` [k] (1 .. k); uint8.
 
     >>> nearest_places(torch.tensor([0.0, 0.9, -3.0]), torch.tensor([-2.0, 1.0])).tolist()
     [0, 2, 1]
@@ -103,7 +103,7 @@ def nearest_places(values: Tensor, centroids: Tensor) -> Tensor:
 
 
 def _edges(ordered: Tensor, centroids: Tensor) -> Tensor:
-    """Return where in `ordered` the values of each centroid begin, and where the last ones end, [k + 1]."""
+    """Return the start of each centroid's values in `ordered`, and the end of the last ones, [k + 1]."""
     middles = (centroids[1:] + centroids[:-1]) / 2
     inner = torch.searchsorted(ordered, middles)
     return torch.cat([inner.new_zeros(1), inner, inner.new_full((1,), len(ordered))])

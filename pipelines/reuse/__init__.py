@@ -1,1 +1,1 @@
-"""Prefixes of plans that trials share, and how a finished model is kept."""
+"""Share the results of plan prefixes between trials."""

@@ -1,4 +1,4 @@
-"""Which code and which files a result comes from, as digests."""
+"""Digests of the code and files that a result depends on."""
 
 import os
 import sys
@@ -19,10 +19,10 @@ _LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("pureli
 
 
 def code_digest(task: Task) -> str:
-    """Return the SHA-256 (hex) of all source files that the task's parts come from, ours, and torch's version.
+    """Return the SHA-256 (hex) of the task's source files, our source files and torch's version.
 
-    A part's files are its own and every imported one below its folder, so that a helper beside it counts. Code of
-    installed libraries does not. What code reads from other files while it runs cannot be seen here.
+    The files of a task's part are its own and every imported one below its folder, which includes helper modules. Code
+    of installed libraries is left out. Files that the code reads at run time are not covered.
     """
     total = sha256(version("torch").encode())
     for digest in sorted({_own_digest(), *(_file_digest(file) for file in _loaded_below(_folders(task)))}):
@@ -33,7 +33,7 @@ def code_digest(task: Task) -> str:
 def code_files(task: Task) -> dict[str, str]:
     """Return the SHA-256 (hex) of each of the task's own source files, by its path below the folder of a part.
 
-    Code of installed libraries, ours among them, is not there.
+    Code of installed libraries, including ours, is left out.
     """
     folders, found = _folders(task), dict[str, list[str]]()
     for file in sorted(_loaded_below(_folders(task))):
@@ -43,9 +43,10 @@ def code_files(task: Task) -> dict[str, str]:
 
 
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the names of files that are not as they were: of those in both, or all where none is in both.
+    """Return the names of files whose digest has changed: of the files in both, or all files if none is in both.
 
-    Files that are loaded in one process only are left out: what loads them has changed as well, or it does not matter.
+    Files loaded in only one of two processes are left out: either the file that loads them has changed as well, or the
+    difference does not matter.
 
     >>> changed_files({"task.py": "a", "other.py": "b"}, {"task.py": "c", "other.py": "b", "new.py": "d"})
     ['task.py']
@@ -57,7 +58,7 @@ def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str
 
 
 def named_digest(document: Json) -> str:
-    """Return the SHA-256 (hex) of what a stage's settings name: files by path, and code that is not ours.
+    """Return the SHA-256 (hex) of the files and the foreign code that a stage's settings name.
 
     Code named as ``package.module:Thing``, or by an entry point, counts with its whole package; a file named as
     ``./file.py:Thing`` counts with every imported one below its folder.
@@ -84,7 +85,7 @@ def _texts(document: Json) -> Iterator[str]:
 
 
 def _named_files(name: str) -> list[Path]:
-    """Return the source files behind the name of a piece of code; none for our own code and for any other text."""
+    """Return the source files that a name of code refers to; none for our own code or other text."""
     registries = (STAGES, TWEAKS, IMPORTANCES, QUANTIZERS, SENSITIVITIES)
     reference = next((found for known in registries if (found := known.reference(name)) != name), name)
     module = loaded_module(reference)
@@ -112,7 +113,7 @@ def _folders(task: Task) -> set[Path]:
 
 
 def _loaded_below(folders: set[Path]) -> set[Path]:
-    """Return the source files of all imported modules below `folders`, those of libraries apart."""
+    """Return the source files of all imported modules below `folders`, except those of libraries."""
     loaded = {file for module in list(sys.modules.values()) if (file := _source(module)) is not None}
     return {file for file in loaded if any(folder in file.parents for folder in folders)}
 
@@ -125,9 +126,9 @@ def _module(part: object) -> ModuleType | None:
 
 
 def _source(module: ModuleType | None) -> Path | None:
-    """Return the module's source file; None where it has none, or where it belongs to a library."""
+    """Return the module's source file; None if it has none or belongs to a library."""
     file = Path(getattr(module, "__file__", None) or "")
-    if not (file.suffix == ".py" and file.is_absolute() and file.is_file()):  # torch has modules with made-up names
+    if not (file.suffix == ".py" and file.is_absolute() and file.is_file()):  # torch has modules without a real file
         return None
     file = file.resolve()
     ours = Path(__file__).resolve().parents[1]
@@ -136,7 +137,7 @@ def _source(module: ModuleType | None) -> Path | None:
 
 @cache
 def _own_digest() -> str:
-    """Return the digest of this package: a stage that works otherwise makes another baseline."""
+    """Return the digest of this package, since a changed stage gives a different result."""
     return sha256("".join(_file_digest(file) for file in _ours()).encode()).hexdigest()
 
 

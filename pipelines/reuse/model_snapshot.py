@@ -1,8 +1,8 @@
-"""A model whose structure has changed, as plain data and tensors, so that another process can go on from it.
+"""Serialize a model whose structure has changed as plain data and tensors, so that another process can use it.
 
-What stages did to a model is written down module by module: class, plain attributes, tensors, parametrizations and
-hooks. Anything else, such as a function the user's model keeps, is taken from an untrained model of the same task, and
-only where both have the same there. What cannot be written down so is not written at all.
+The changes that stages made are written module by module: class, plain attributes, tensors, parametrizations and
+hooks. Anything else, such as a function that the user's model holds, is taken from an untrained model of the same task,
+provided that both models agree there. A model that cannot be represented in this way is not written.
 """
 
 import pickle
@@ -38,15 +38,15 @@ _FROM_FRESH: Final[ModelDocument] = {"fresh": True}
 
 
 class NotWritable(Exception):
-    """The model holds something that plain data and tensors cannot say."""
+    """The model holds something that plain data and tensors cannot represent."""
 
 
 def snapshot(model: nn.Module, fresh: nn.Module) -> ModelDocument | None:
-    """Return `model` as plain data and copies of its tensors; None where that does not say all.
+    """Return `model` as plain data and copies of its tensors; None if that is not complete.
 
     Args:
-        model: what stages made.
-        fresh: the task's untrained model; it is used up.
+        model: the result of stages.
+        fresh: the task's untrained model; it is modified and must not be used afterwards.
     """
     try:
         written = _Writer(fresh).module("", model)
@@ -60,15 +60,15 @@ def restored(written: ModelDocument, fresh: nn.Module) -> nn.Module:
     """Return the model that `snapshot` wrote, on the CPU.
 
     Args:
-        written: by `snapshot`.
-        fresh: an untrained model of the same task; it is used up.
+        written: the return value of `snapshot`.
+        fresh: an untrained model of the same task; it is modified and must not be used afterwards.
 
     Raises:
-        NotWritable: a module's class is neither torch's nor ours, and not from where the model's own classes are.
+        NotWritable: a module's class is neither torch's nor ours, nor from a package of the model's own classes.
     """
     reader = _Reader(fresh)
     model = reader.module("", written)
-    for module, training in reader.training:  # last, since registering a parametrization changes it
+    for module, training in reader.training:  # set last, since registering a parametrization changes it
         module.training = training
     return model
 
@@ -218,7 +218,7 @@ class _Reader:
         return tensor
 
     def _class(self, name: str) -> type[nn.Module]:
-        """Return a class that is loaded already; only of torch's layers, ours, and where the model's own are."""
+        """Return a loaded class of torch's layers, our package or the packages of the model's own classes."""
         home, _, path = name.partition(":")
         if not (home.startswith(("torch.nn.", "paretta.pipelines.")) or home in self.homes):
             raise NotWritable(name)
@@ -239,7 +239,7 @@ def _class_name(kind: type) -> str:
 
 
 def _function_name(hook: object) -> str:
-    """Name a hook that one of our stages left; the user's own hooks know more than their name."""
+    """Return the name of a hook added by our stages; a user's hook may have state that its name does not capture."""
     if not isinstance(hook, FunctionType) or not hook.__module__.startswith("paretta.pipelines.") or hook.__closure__:
         raise NotWritable(repr(hook))
     return f"{hook.__module__}:{hook.__qualname__}"
@@ -254,7 +254,7 @@ def _function(name: str) -> Callable[..., Any]:
 
 
 def _plain(value: object) -> State:
-    """Write numbers, text and containers of them, such that `_unplain` gives back equal values of equal types."""
+    """Serialize numbers, text and containers of them, so that `_unplain` restores equal values of equal types."""
     kind = type(value)
     if value is None or kind in (bool, int, float, str):
         return cast(State, value)
@@ -276,7 +276,7 @@ def _unplain(written: State) -> object:
 
 
 def _same(one: object, other: object) -> bool:  # noqa: PLR0911 - one line a type
-    """Say whether two values of equal structure are equal to the bit."""
+    """Return True if two values of equal structure are bitwise equal."""
     if one is other:
         return True
     if type(one) is not type(other):
@@ -306,7 +306,7 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _dumped(value: object) -> bytes | None:
-    """Return the value's pickle, which is only compared and never loaded; None where it has none."""
+    """Return the value's pickle, which is only compared and never loaded; None if it cannot be pickled."""
     try:
         return pickle.dumps(value)
     except (pickle.PicklingError, AttributeError, TypeError):

@@ -1,4 +1,4 @@
-"""What a plan's stages lead to, named by content, so that equal beginnings of plans are carried out once."""
+"""Content-based keys for the results of a plan's stages, so that equal prefixes of plans are computed once."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -20,18 +20,18 @@ from paretta.search_spaces.space.plan import Plan
 
 
 def prefix_keys(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Document | None = None) -> tuple[str, ...]:
-    """Name the model before the first stage and after each of them by content (SHA-256, hex).
+    """Return a key for the model before the first stage and after each stage (SHA-256, hex).
 
-    A key too many costs a training, a wrong one a sweep: whatever may change the result is in it. So the task's options
-    and source files are, and what model and loss compute on a batch stands for what files cannot tell; and of each
-    stage its settings, the content of files that they name, and the code of other distributions that they name.
+    A false miss costs one training, but a false hit corrupts the sweep, so a key includes everything that may change
+    the result: the task's options and source files; the model's outputs and loss on a batch, for what files cannot
+    tell; and each stage's settings, with the content of the files and the code of other distributions that they name.
 
     Args:
         plan: the stages, those of the baseline first.
-        task: its data, loss and models.
-        model: the untrained model under `seed`.
+        task: the task, with its data, loss and models.
+        model: the untrained model for `seed`.
         seed: of the run.
-        origin: how the task is made, and on how many workers.
+        origin: how the task is loaded, and on how many workers.
     """
     facts: list[Json] = [
         data_digest(task),
@@ -51,13 +51,13 @@ def prefix_keys(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Doc
 
 
 def baseline_key(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Document | None = None) -> str:
-    """Name the uncompressed model by content; only the baseline stages of `plan` count, see `prefix_keys`."""
+    """Return the key of the baseline, which depends only on the baseline stages of `plan`; see `prefix_keys`."""
     return prefix_keys(plan.baseline_plan(), task, model, seed, origin)[-1]
 
 
 @torch.no_grad()
 def _probe(task: Task, model: nn.Module) -> str:
-    """Return outputs and loss on the first samples, to the three digits that all machines agree on."""
+    """Return outputs and loss on the first samples, rounded to three digits, on which all machines agree."""
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     inputs, targets = moved(task.batch(task.train, torch.arange(1), training=True), device)
     training = model.training
@@ -69,12 +69,12 @@ def _probe(task: Task, model: nn.Module) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """A model that the first stages of a plan have made.
+    """A model made by the first stages of a plan.
 
     Args:
         model: in evaluation mode, on the CPU.
-        makers: who carried each stage out.
-        costs: what each stage took.
+        makers: the trial that ran each stage.
+        costs: the cost of each stage.
     """
 
     model: nn.Module
@@ -83,12 +83,12 @@ class Prefix:
 
 
 def packed(prefix: Prefix, new_model: Callable[[], nn.Module], *, only_values: bool) -> Mapping[str, State]:
-    """Return what `unpacked` makes the prefix of; of a model that cannot be written down, nothing but that.
+    """Return `prefix` as data for `unpacked`; for a model that cannot be serialized, only a mark that says so.
 
     Args:
-        prefix: what to keep.
+        prefix: the prefix to store.
         new_model: makes the task's untrained model.
-        only_values: whether no stage touched the model's structure.
+        only_values: True if no stage changed the model's structure.
     """
     fresh, values = new_model(), prefix.model.state_dict()
     told: dict[str, State] = {
@@ -104,7 +104,7 @@ def packed(prefix: Prefix, new_model: Callable[[], nn.Module], *, only_values: b
 
 
 def unpacked(state: Mapping[str, State] | None, new_model: Callable[[], nn.Module]) -> Prefix | None:
-    """Return the prefix that `packed` kept; None where there is nothing, or nothing that this process can read."""
+    """Return the prefix that `packed` stored; None if there is none or this process cannot read it."""
     if state is None or not (state.get("values") or state.get("model")):
         return None
     model = new_model()
