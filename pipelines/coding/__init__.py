@@ -1,1 +1,1 @@
-"""The coded file: a model in the fewest bytes to store or send, which unpacks to the very ONNX file it was made of."""
+"""The coded file: a model in the fewest bytes to store or send, which unpacks to the original ONNX file."""

@@ -1,4 +1,4 @@
-"""Symbols in and out of one stream of bytes at the cost of their information, by asymmetric numeral systems."""
+"""An entropy coder: write symbols to a byte stream and read them back, by asymmetric numeral systems (ANS)."""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -15,18 +15,18 @@ CoderStep: TypeAlias = Callable[[Any], None]
 
 CHANCE_BITS = 16
 _WORD_BYTES = 4
-# What a stream may hold at most: so much however short it is, and so much more for each of its bytes. Symbols that are
-# certain cost nothing, so a short stream could claim any number of them. Real models stay far below.
+# The most that a stream may hold: a constant, plus an amount for each of its bytes. Symbols of probability 1 cost no
+# bytes, so a short stream could claim any number of them. Real models stay far below these limits.
 ALLOWED: Final[Mapping[str, tuple[int, int]]] = {
     "bytes of text": (2**16, 64),
     "numbers": (2**20, 32),
-    "steps": (2**14, 8),  # of walks through matrices
-    "bytes": (2**20, 64),  # of the whole file
+    "steps": (2**14, 8),  # steps of walks through matrices
+    "bytes": (2**20, 64),  # bytes of the whole file
 }
 
 
 def most_of(what: str, num_bytes: int) -> int:
-    """Return how much of `what` a stream of `num_bytes` may hold.
+    """Return how much of `what` a stream of `num_bytes` bytes may hold.
 
     >>> most_of("numbers", 279)
     1057504
@@ -36,18 +36,18 @@ def most_of(what: str, num_bytes: int) -> int:
 
 
 class Coder(Protocol):
-    """What the models of this package are written against, once for both directions.
+    """The interface that the models of this package use, the same for writing and reading.
 
-    A writer is given the symbols and returns them; a reader is given None and returns what was written. All that a
-    model computes its probabilities from must be integers, or the reader could differ on another machine.
+    A writer is given the symbols and returns them; a reader is given None and returns the symbols that were written. A
+    model must compute its probabilities from integers only, or a reader on another machine could differ.
     """
 
     def bits(self, chances: Integers, values: Integers | None) -> Integers:
-        """Code bits [n], each being 1 with the probability ``chance / 2**16``; chances lie in 1 .. 2**16 - 1."""
+        """Code bits [n], each of which is 1 with probability ``chance / 2**16``; chances are in 1 .. 2**16 - 1."""
         ...
 
     def symbols(self, counts: Integers, number: int, values: Integers | None) -> Integers:
-        """Code `number` symbols 0 .. k - 1, each in proportion to its positive count; `counts` is [k], k at least 2."""
+        """Code `number` symbols 0 .. k - 1 with probabilities proportional to `counts` [k] > 0, k at least 2."""
         ...
 
     def digits(self, sizes: Integers, values: Integers | None) -> Integers:
@@ -55,18 +55,18 @@ class Coder(Protocol):
         ...
 
     def reserve(self, what: str, amount: int) -> None:
-        """Announce how much of `what`, a key of `ALLOWED`, comes next, before anything is allocated for it.
+        """Announce how much of `what`, a key of `ALLOWED`, follows, before anything is allocated for it.
 
-        A reader raises `ValueError` where its stream is too short to hold so much.
+        A reader raises `ValueError` if its stream is too short to hold this much.
         """
         ...
 
 
 class Writer:
-    """Collects symbols; they are encoded backwards at the end, as the stream is a stack (Duda, 2013, ANS)."""
+    """Collects symbols, and encodes them in reverse order at the end, since ANS is last in, first out (Duda, 2013)."""
 
     def __init__(self) -> None:
-        """Begin an empty stream."""
+        """Start an empty stream."""
         self.part = ""
         self._steps: list[tuple[str, CoderStep]] = []
 
@@ -86,7 +86,7 @@ class Writer:
         """Take any amount, see `Coder`."""
 
     def finish(self) -> tuple[bytes, dict[str, float]]:
-        """Return the stream, and the bytes that went into each part (whatever `part` was at the time)."""
+        """Return the stream, and the bytes of each part (the value of `part` when its symbols were written)."""
         coder, spent = stack.AnsCoder(), defaultdict[str, float](float)
         for part, step in reversed(self._steps):
             before = coder.num_valid_bits()
@@ -104,10 +104,10 @@ class Writer:
 
 
 class Reader:
-    """Gives back what a writer took, asked in the same order."""
+    """Returns the symbols of a writer, requested in the same order."""
 
     def __init__(self, stream: bytes) -> None:
-        """Begin at the front of `stream`."""
+        """Start at the beginning of `stream`."""
         self._left = {what: most_of(what, len(stream)) for what in ALLOWED}
         whole = stream + bytes(-len(stream) % _WORD_BYTES)
         self._coder = stack.AnsCoder(np.frombuffer(whole, "<u4").astype(np.uint32))
@@ -125,7 +125,7 @@ class Reader:
         return self._give(len(sizes), model.Uniform(), sizes.astype(np.int32))
 
     def reserve(self, what: str, amount: int) -> None:
-        """Hold what comes next against what the stream can hold, see `Coder`."""
+        """Check the announced amount against what the stream can hold, see `Coder`."""
         self._left[what] -= amount
         if amount < 0 or self._left[what] < 0:
             raise ValueError(f"it claims more {what} than a stream of its size can hold")

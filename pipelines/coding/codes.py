@@ -1,4 +1,4 @@
-"""A matrix of small integers, most of them often zero, coded with what its rows, columns and neighbours tell."""
+"""Code a matrix of small, often sparse integers, with its rows, columns and neighbours as contexts."""
 
 from dataclasses import dataclass
 
@@ -10,20 +10,20 @@ from paretta.pipelines.coding.mixture import Mixture, level, share
 
 _LANES = 32
 _LENGTHS = 17  # bit lengths of sizes up to 16 bits
-# From somewhere on time counts more than the last tenth of bytes: one walk through 2**18 codes, 9 in 10 of them zero,
-# takes about two seconds of CPU.
+# For larger matrices the time matters more than the last tenth of the bytes: one walk through 2**18 codes, of which 90
+# % are zero, takes about two seconds of CPU.
 _SMALL, _LARGE, _LARGEST, _MOST_STEPS = 2**12, 2**17, 2**19, 8192
 _STANDS_OUT = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How to walk through a matrix.
+    """How to traverse a matrix.
 
     Args:
-        by_rows: row after row instead of column after column.
-        lag: how many columns back the neighbour of the line above lies, where columns are the pixels of a picture;
-            1 where they are not, 0 for no walk at all but one histogram.
+        by_rows: row by row instead of column by column.
+        lag: the distance in columns to the neighbour in the line above, if columns are the pixels of an image; 1 if
+            they are not, 0 for a single histogram instead of a walk.
     """
 
     by_rows: bool
@@ -31,9 +31,9 @@ class Way:
 
 
 def ways(codes: Integers) -> list[Way]:
-    """Return the ways that are worth trying for `codes` [rows, columns], the histogram first.
+    """Return the ways worth trying for `codes` [rows, columns], the histogram first.
 
-    Large matrices are not walked, nor those without a value that stands out: it would take minutes and save nothing.
+    Large matrices and those without a dominant value are not walked: it would take minutes and save nothing.
     """
     found = [Way(by_rows=False, lag=0)]
     if codes.size > _LARGEST or (codes.size > _SMALL and np.mean(codes == _commonest(codes)) < _STANDS_OUT):
@@ -45,7 +45,7 @@ def ways(codes: Integers) -> list[Way]:
 
 
 def code_codes(coder: Coder, shape: tuple[int, int], codes: Integers | None, way: Way | None) -> Integers:
-    """Code a matrix of integers of at most 16 bits; the commonest of them is the cheapest."""
+    """Code a matrix of integers of at most 16 bits; the most frequent one is the cheapest."""
     by_rows = code_number(coder, None if way is None else int(way.by_rows))
     lag = code_number(coder, None if way is None else way.lag)
     middle = code_number(coder, None if codes is None else _commonest(codes))
@@ -73,15 +73,16 @@ def _code_flat(coder: Coder, shape: tuple[int, int], offsets: Integers | None) -
 
 
 class _Walk:
-    """Column after column, the rows of each in groups; a group's bits see all that was coded before it.
+    """Codes column by column, the rows of each in groups; the contexts of a group use everything coded before it.
 
-    Each integer is told as: is it zero; its sign; the bit length of its size, in unary; the bits below the leading one.
+    Each integer is coded as: whether it is zero; its sign; the bit length of its magnitude, in unary; the bits below
+    the leading one.
     """
 
     def __init__(self, coder: Coder, shape: tuple[int, int], lag: int, largest: int) -> None:
         self.coder, self.shape, self.lag = coder, shape, lag
         self.longest = largest.bit_length()
-        self.margin = lag + 2  # columns of zeros before the first, so that every place has neighbours
+        self.margin = lag + 2  # columns of zeros before the first, so that every position has neighbours
         self.found = np.zeros((shape[0], shape[1] + self.margin), np.int64)
         self.num_in_row = np.zeros(shape[0], np.int64)
         self.flags = Mixture(6, 512, shares=2)
@@ -90,7 +91,7 @@ class _Walk:
         self.tails = Mixture(2, _LENGTHS * _LENGTHS * 4)
 
     def run(self, offsets: Integers | None) -> Integers:
-        """Code the matrix, which a writer is given and a reader finds."""
+        """Code the matrix: a writer is given it, a reader returns it."""
         rows, columns = self.shape
         lanes = _lanes(rows)
         for column in range(columns):
@@ -100,7 +101,7 @@ class _Walk:
         return self.found[:, self.margin :]
 
     def _group(self, at: int, rows: Integers, values: Integers | None) -> None:
-        """Code the places `rows` of the column `at`, which counts the margin."""
+        """Code the positions `rows` of the column `at`; its index includes the margin."""
         flags = self._flags(at, rows, None if values is None else (values != 0).astype(np.int64))
         self.num_in_row[rows] += flags
         rows, chosen = rows[flags == 1], None if values is None else values[flags == 1]
@@ -122,7 +123,7 @@ class _Walk:
         return self.flags.code(self.coder, np.stack(slots), values, shares=np.stack([in_row, in_column]))
 
     def _share_in_column(self, at: int, known: int, near: list[int]) -> Integers:
-        """Return the share of what is not zero in the first `known` rows of a column, leaning on those of `near`."""
+        """Return the share of non-zeros in the first `known` rows of a column, with the columns `near` as a prior."""
         columns = [column for column in near if column >= self.margin]
         around, places = np.count_nonzero(self.found[:, columns]) + 1, len(self.found) * len(columns) + 6
         above = np.count_nonzero(self.found[:known, at])
@@ -175,7 +176,7 @@ def _commonest(codes: Integers) -> int:
 
 
 def _best_lag(codes: Integers) -> int:
-    """Return by how many columns the pattern of what is not zero is most alike, from 2 on; 1 if it never is."""
+    """Return the lag in columns, at least 2, at which the pattern of non-zeros correlates most; 1 if it never does."""
     there = (codes != 0).astype(np.int64)
     columns = there.shape[1]
     centred = there * there.size - there.sum()

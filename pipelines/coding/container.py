@@ -1,4 +1,4 @@
-"""Pack an ONNX file into its coded form, and unpack it bit for bit."""
+"""Pack an ONNX file into a coded file, and unpack it bit for bit."""
 
 import struct
 import zlib
@@ -23,10 +23,10 @@ from paretta.search_spaces.errors import DamagedArtifact
 VERSION = 2
 _MAGIC = b"prt"
 _HEADER = struct.Struct("<3sBB16sI")  # magic, version, form, first half of the file's SHA-256, CRC-32 of what follows
-_SIZE = struct.Struct("<I")  # the file's bytes, at most 2**31 for ONNX; what follows the header, but in version 1
+_SIZE = struct.Struct("<I")  # the ONNX file's size in bytes, at most 2**31; follows the header, except in version 1
 SIZE_BYTES = _SIZE.size
 _GRAPH, _WHOLE = range(2)
-# what a graph that this format does not know, or a stream that was made to mislead, may run into
+# errors of an unsupported graph, or of a stream made to mislead
 _UNREADABLE = (
     DecodeError,
     SchemaError,
@@ -43,12 +43,12 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """A coded file, and where its bytes went.
+    """A coded file, and its bytes by part.
 
     Args:
         content: the file.
-        parts: bytes by part: ``codes``, ``floats``, ``integers``, ``graph`` and ``header``; ``file`` in place of the
-            first four for a model whose graph the format cannot take apart. They add up to the size of `content`.
+        parts: bytes by part: ``codes``, ``floats``, ``integers``, ``graph`` and ``header``; ``file`` instead of the
+            first four for a model whose graph the format does not support. They add up to the size of `content`.
     """
 
     content: bytes
@@ -56,14 +56,14 @@ class Coded:
 
 
 def encode_model(model: bytes, *, where: str = "model") -> Coded:
-    """Return the coded form of an ONNX file; that `decode_model` gives back the same bytes has been tried.
+    """Return the coded file of an ONNX file, after checking that `decode_model` restores the same bytes.
 
     Args:
         model: the file's bytes.
         where: its name, for messages.
 
     Raises:
-        DamagedArtifact: the bytes are no ONNX model.
+        DamagedArtifact: the bytes are not an ONNX model.
     """
     try:
         graph = ModelProto.FromString(model)
@@ -77,7 +77,7 @@ def encode_model(model: bytes, *, where: str = "model") -> Coded:
         if _gives_back(content, model):
             rounding = len(stream) - sum(parts.values())
             return Coded(content, {**parts, "header": _HEADER.size + SIZE_BYTES + rounding})
-    raise AssertionError("a file as a whole always comes back")
+    raise AssertionError("a file coded as a whole is always restored")
 
 
 def decode_model(content: bytes, *, where: str = "coded file") -> bytes:
@@ -88,8 +88,8 @@ def decode_model(content: bytes, *, where: str = "coded file") -> bytes:
         where: its name, for messages.
 
     Raises:
-        DamagedArtifact: it is no coded file, or of a later version, or was altered, or claims to hold more than a file
-            of its size can.
+        DamagedArtifact: it is not a coded file, has a later version, was altered, or claims to hold more than a file of
+            its size can.
     """
     form, digest, size, stream = _opened(content, where)
     try:
@@ -105,7 +105,7 @@ def decode_model(content: bytes, *, where: str = "coded file") -> bytes:
 
 
 def _inflated(stream: bytes, size: int) -> bytes:
-    """Return what zlib made of a file of at most `size` bytes; more is never allocated."""
+    """Decompress zlib data of a file of at most `size` bytes; never allocates more."""
     inflater = zlib.decompressobj()
     model = inflater.decompress(stream, size + 1)
     if len(model) > size or not inflater.eof:
@@ -114,7 +114,7 @@ def _inflated(stream: bytes, size: int) -> bytes:
 
 
 def _opened(content: bytes, where: str) -> tuple[int, bytes, int, bytes]:
-    """Return form, digest, the most bytes that the file may have, and the stream."""
+    """Return the form, the digest, the most bytes that the ONNX file may have, and the stream."""
     if len(content) < _HEADER.size or not content.startswith(_MAGIC):
         raise DamagedArtifact(f"{where}: expected a coded file, which starts with {_MAGIC!r}, found {content[:4]!r}")
     _, version, form, digest, checksum = _HEADER.unpack_from(content)
@@ -135,15 +135,15 @@ def _opened(content: bytes, where: str) -> tuple[int, bytes, int, bytes]:
 
 
 def _streams(graph: ModelProto, model: bytes) -> Iterator[tuple[int, bytes, dict[str, float]]]:
-    """Yield form, stream and its parts, the smallest first: some may turn out not to give the model back."""
+    """Yield form, stream and parts of each candidate, the smallest first, as some may fail to restore the model."""
     for prepare in (loosened, _as_it_is):
         try:
             written = _written(prepare(graph))
         except (*_UNREADABLE, *REFUSALS):
-            continue  # it is not for this format to say what is wrong with a model
+            continue  # errors of the model itself are not reported here
         if written:
             yield _GRAPH, *written
-    for level in (9, 0):  # what shrinks beyond all measure is kept as it is, or no reader would believe its size
+    for level in (9, 0):  # an extremely compressible model is stored as it is, or readers would reject its claimed size
         stream = zlib.compress(model, level)
         yield _WHOLE, stream, {"file": float(len(stream))}
 
@@ -153,7 +153,7 @@ def _as_it_is(model: ModelProto) -> ModelProto:
 
 
 def _written(model: ModelProto) -> tuple[bytes, dict[str, float]] | None:
-    """Return the stream and its parts; None for a model that does not hold its numbers as raw bytes."""
+    """Return the stream and its parts; None for a model that does not store its numbers as raw bytes."""
     bare = anonymous(model)
     numbers = [(item, item.raw_data) for item in bare.graph.initializer if is_streamed(item)]
     if not all(raw for _, raw in numbers):

@@ -1,4 +1,4 @@
-"""Arrays of integers as symbols: histograms that are learned while coding, and numbers of any width."""
+"""Code arrays of integers, with adaptive histograms and numbers of any width."""
 
 import numpy as np
 
@@ -6,16 +6,16 @@ from paretta.pipelines.coding.ans import Coder, Integers
 
 _FIRST_BLOCK = 8
 _SHORT = 15
-_LENGTHS = 64  # a number of up to 63 bits has one of so many bit lengths
+_LENGTHS = 64  # the number of possible bit lengths of a number of up to 63 bits
 _DIGIT_BITS = 16
-_PRIOR = 16  # what is seen once counts so many times as what was never seen
+_PRIOR = 16  # a symbol seen once counts this many times more than one never seen
 
 
 def code_histogram(coder: Coder, alphabet: int, number: int, values: Integers | None) -> Integers:
-    """Code `number` symbols 0 .. alphabet - 1 by how often each came before.
+    """Code `number` symbols 0 .. alphabet - 1 by their frequency so far.
 
-    The histogram is renewed at doubling distances, so that it need not be stored and hardly any symbol is coded alone;
-    what it costs to learn is about ``(alphabet - 1) / 2 * log2(number)`` bits (Krichevsky and Trofimov, 1981).
+    The histogram is updated at doubling distances, so that it need not be stored and most symbols are coded in large
+    groups. Learning it costs about ``(alphabet - 1) / 2 * log2(number)`` bits (Krichevsky and Trofimov, 1981).
     """
     result = np.zeros(number, np.int64)
     if alphabet == 1:
@@ -41,9 +41,9 @@ def code_number(coder: Coder, value: int | None) -> int:
 
 
 def code_wide(coder: Coder, number: int, values: Integers | None) -> Integers:
-    """Code `number` integers that lie around some centre: bit lengths by histogram, what is below the first bit plain.
+    """Code `number` integers near some centre: bit lengths by histogram, the bits below the leading one uncompressed.
 
-    Trailing zero bits that all of them share cost nothing, so rounded floats are cheap.
+    Trailing zero bits that all integers share cost nothing, so rounded floats are cheap.
     """
     if number == 0:
         return np.zeros(0, np.int64)
@@ -58,14 +58,14 @@ def code_wide(coder: Coder, number: int, values: Integers | None) -> Integers:
 
 
 def within(number: int, largest: int, least: int = 0) -> int:
-    """Return a number that was read. Raises `ValueError` where no writer writes such a one."""
+    """Return a number that was read. Raises `ValueError` if it is outside the range that writers use."""
     if not least <= number <= largest:
         raise ValueError(f"{number} is not in {least} .. {largest}")
     return number
 
 
 def _folded(values: Integers) -> Integers:
-    """Return integers as non-negative ones: 0, -1, 1, -2, .. as 0, 1, 2, 3, .."""
+    """Map integers to non-negative ones: 0, -1, 1, -2, .. to 0, 1, 2, 3, .."""
     return np.where(values < 0, -2 * values - 1, 2 * values)
 
 
@@ -74,7 +74,7 @@ def _unfolded(values: Integers) -> Integers:
 
 
 def _frame(values: Integers) -> tuple[int, int]:
-    """Return the number of zero bits at the end of all `values`, and their median in what is left, roughly."""
+    """Return the number of trailing zero bits that all `values` share, and the approximate median of the rest."""
     together = int(np.bitwise_or.reduce(values))
     shift = (together & -together).bit_length() - 1 if together else 0
     centre = int(np.sort(values >> shift)[len(values) // 2])
@@ -94,7 +94,7 @@ def _bit_lengths(values: Integers) -> Integers:
 
 
 def _code_tails(coder: Coder, lengths: Integers, values: Integers | None) -> Integers:
-    """Code what follows the leading one of each number, high digits first; return the numbers."""
+    """Code the bits below the leading one of each number, high digits first; return the numbers."""
     result = (lengths > 0).astype(np.int64)
     left = np.maximum(lengths - 1, 0)
     while (open_ := left > 0).any():

@@ -1,4 +1,4 @@
-"""The integers of a delivered model as plain tensors, and the model made of them again."""
+"""Convert a delivered model's packed integers to plain tensors, for coding."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -11,9 +11,9 @@ Makers = Mapping[str, NodeProto]
 
 
 def loosened(model: ModelProto) -> ModelProto:
-    """Return `model` with plain tensors in place of what unpacks the integers of its quantised layers.
+    """Return `model` with plain tensors instead of the nodes that unpack the integers of its quantised layers.
 
-    `paretta.pipelines.export.graph_passes.tighten` is the way back for a model that it made.
+    `paretta.pipelines.export.graph_passes.tighten` is the inverse for a model that it made.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
     values = _evaluated(model, _unpacked(model, makers))
@@ -33,7 +33,7 @@ def loosened(model: ModelProto) -> ModelProto:
 
 
 def _unpacked(model: ModelProto, makers: Makers) -> list[str]:
-    """Return the codes, places and zero points that nodes make of stored tensors alone."""
+    """Return the codes, indices and zero points that nodes compute from stored tensors only."""
     constants = {item.name for item in model.graph.initializer} | {""}
     for node in model.graph.node:
         if all(name in constants for name in node.input):
@@ -44,7 +44,7 @@ def _unpacked(model: ModelProto, makers: Makers) -> list[str]:
 
 
 def _integers_read(node: NodeProto) -> Iterator[str]:
-    """Yield the integers that `node` turns into floats, or looks up, or looks up by."""
+    """Yield the integers that `node` converts to floats, looks up, or uses as indices."""
     if node.op_type == "DequantizeLinear":
         yield from (node.input[0], *node.input[2:])
     if node.op_type == "Gather":
@@ -54,7 +54,7 @@ def _integers_read(node: NodeProto) -> Iterator[str]:
 
 
 def _evaluated(model: ModelProto, names: list[str]) -> dict[str, NDArray[np.generic]]:
-    """Return the values of tensors that need no input."""
+    """Return the values of tensors that do not depend on the input."""
     if not names:
         return {}
     makers = {name: node for node in model.graph.node for name in node.output}
@@ -67,13 +67,13 @@ def _evaluated(model: ModelProto, names: list[str]) -> dict[str, NDArray[np.gene
     part.graph.output.extend(ValueInfoProto(name=name) for name in dict.fromkeys(names))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3  # it remarks on every stored tensor that this part does not use
+    options.log_severity_level = 3  # it would warn about every stored tensor that this subgraph does not use
     session = onnxruntime.InferenceSession(part.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return dict(zip((item.name for item in part.graph.output), session.run(None, {}), strict=True))
 
 
 def _ancestors(makers: Makers, names: Iterable[str], stop: Iterable[str] = ()) -> set[str]:
-    """Return `names` and all tensors that they are made of, not looking behind those of `stop`."""
+    """Return `names` and all tensors that they are computed from, without looking beyond those in `stop`."""
     found, left, closed = set[str](), list(names), set(stop)
     while left:
         name = left.pop()

@@ -1,4 +1,4 @@
-"""Opinions of several contexts joined into one probability for each bit, learned while coding."""
+"""Mix the predictions of several contexts into one probability for each bit, learned while coding."""
 
 import math
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from paretta.pipelines.coding.ans import CHANCE_BITS, Coder, Integers
 
-SHARE_BITS = 12  # fixed point of a share such as "ones among the bits seen"
-ODDS_BITS = 8  # fixed point of log odds
+SHARE_BITS = 12  # fixed-point bits of a share such as "ones among the bits seen"
+ODDS_BITS = 8  # fixed-point bits of log odds
 WEIGHT_BITS = 16
-LARGEST_ODDS = 10 << ODDS_BITS  # e**10: no bit costs less than 1/15,000 of one
-_RATE = 500  # of the weights, 0.008 at WEIGHT_BITS
-_FADE = 1023  # counts are halved beyond this, so that a context can change its mind
+LARGEST_ODDS = 10 << ODDS_BITS  # e**10: no bit costs less than 1/15,000 bit
+_RATE = 500  # the learning rate of the weights, 0.008 at WEIGHT_BITS
+_FADE = 1023  # counts are halved beyond this, so that a context can adapt
 
-# Rounded so coarsely that no machine's logarithm could round an entry to another integer; a test holds that.
+# Rounded so coarsely that no machine's logarithm can give another integer; a test ensures that.
 STRETCH = np.array([round(math.log((i + 0.5) / (4095.5 - i)) * 2**ODDS_BITS) for i in range(2**SHARE_BITS)], np.int64)
 SQUASH = np.array(
     [
@@ -29,16 +29,16 @@ class Mixture:
 
     ``p = squash(sum_i w_i * stretch(p_i))`` with ``stretch(p) = ln(p / (1 - p))`` and ``squash`` its inverse. Each
     ``p_i`` is the share of ones among the bits that a context saw, and the weights follow the gradient of the code
-    length. All in integers, so that every machine computes the same.
+    length. All computations use integers, so that every machine gives the same result.
 
     Args:
-        contexts: how many contexts have an opinion of each bit.
-        slots: how many states a context has.
-        shares: how many more opinions come with the bits, as shares.
+        contexts: the number of contexts that predict each bit.
+        slots: the number of states of a context.
+        shares: the number of further predictions that are given with the bits, as shares.
     """
 
     def __init__(self, contexts: int, slots: int, *, shares: int = 0) -> None:
-        """Know nothing."""
+        """Start without statistics and with equal weights."""
         self._ones = np.zeros((contexts, slots), np.int64)
         self._seen = np.zeros((contexts, slots), np.int64)
         opinions = contexts + shares
@@ -48,9 +48,9 @@ class Mixture:
     def code(
         self, coder: Coder, slots: Integers, values: Integers | None, *, shares: Integers | None = None
     ) -> Integers:
-        """Code bits [n], of which contexts in the states `slots` [contexts, n] and `shares` [shares, n] have opinions.
+        """Code bits [n], predicted by contexts in the states `slots` [contexts, n] and by `shares` [shares, n].
 
-        Bits of one call do not see each other.
+        Bits of one call do not influence each other's prediction.
         """
         if not slots.shape[1]:
             return np.zeros(0, np.int64)
@@ -75,7 +75,7 @@ class Mixture:
 
 
 def share(ones: Integers, seen: int) -> Integers:
-    """Return ``ones / seen`` as a share, where `seen` is positive and `ones` between 0 and `seen`.
+    """Return ``ones / seen`` as a share; `seen` is positive and `ones` between 0 and `seen`.
 
     >>> share(np.array([1, 2]), 2).tolist()
     [2048, 4095]
@@ -85,7 +85,7 @@ def share(ones: Integers, seen: int) -> Integers:
 
 
 def level(shares: Integers) -> Integers:
-    """Return shares on a scale of 16 steps that is fine where one of both bits is rare.
+    """Quantise shares to 16 levels, which are finer where one of the two bit values is rare.
 
     >>> level(np.array([0, 40, 2048, 4095])).tolist()
     [0, 3, 8, 15]

@@ -1,4 +1,4 @@
-"""A graph without names for its tensors, which only say what is connected, and with names again."""
+"""Replace the tensor names of a graph by relative references, and restore names."""
 
 from onnx import ModelProto
 
@@ -7,11 +7,11 @@ _ABSENT = "?"
 
 
 def anonymous(model: ModelProto) -> ModelProto:
-    """Return `model` with its tensors called by where they are made, so that equal layers read alike.
+    """Return `model` with references instead of tensor names, so that equal layers have equal text.
 
-    What an input of a node says: ``a`` the tensor made last, ``b`` the one before, ..; ``A`` the stored tensor after
-    the one used last, ``B`` the next, ..; ``-30`` and ``+30`` or ``+-2`` where letters do not reach; ``=name`` an input
-    of the graph. Stored tensors and outputs have no name, but for outputs of the graph.
+    An input of a node is written as: ``a`` for the last computed tensor, ``b`` for the one before, ..; ``A`` for the
+    stored tensor after the last used one, ``B`` for the next, ..; ``-30`` and ``+30`` or ``+-2`` beyond the letters;
+    ``=name`` for an input of the graph. Stored tensors and outputs have no name, except outputs of the graph.
     """
     bare = ModelProto()
     bare.CopyFrom(model)
@@ -38,7 +38,7 @@ def anonymous(model: ModelProto) -> ModelProto:
 
 
 def named(bare: ModelProto) -> ModelProto:
-    """Return a model that `anonymous` was given, with other names inside."""
+    """Return the model that was given to `anonymous`, with other internal names."""
     model = ModelProto()
     model.CopyFrom(bare)
     graph = model.graph

@@ -1,4 +1,4 @@
-"""The numbers of stored tensors: which model codes them, and how they are laid out as integers."""
+"""Code the numbers of stored tensors: choose the model, and convert them to integers."""
 
 from math import prod
 
@@ -10,7 +10,7 @@ from paretta.pipelines.coding.codes import Way, code_codes, ways
 from paretta.pipelines.coding.integers import code_wide
 from paretta.pipelines.export.integer_packing import pack_fields
 
-_SMALL = 8  # tensors of fewer numbers stay in the graph
+_SMALL = 8  # tensors with fewer numbers stay in the graph
 _FIELDS: dict[int, tuple[int, bool]] = {
     TensorProto.INT4: (4, True),
     TensorProto.UINT4: (4, False),
@@ -30,13 +30,13 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def is_streamed(item: TensorProto) -> bool:
-    """Say whether the numbers of `item` go into the stream by themselves, and not with the graph."""
+    """Return True if the numbers of `item` are coded separately and not with the graph."""
     known = item.data_type in _FIELDS or item.data_type in _CODES or item.data_type in _WIDE
     return known and prod(item.dims) >= _SMALL
 
 
 def part_of(item: TensorProto) -> str:
-    """Say what kind of numbers `item` holds: ``floats``, ``codes`` for a matrix of small integers, or ``integers``."""
+    """Return the kind of the numbers in `item`: ``floats``, ``codes`` (a matrix of small integers) or ``integers``."""
     if item.data_type in _FLOATS:
         return "floats"
     return "integers" if item.data_type in _WIDE or len(item.dims) < 2 else "codes"
@@ -71,7 +71,7 @@ def _best_way(codes: Integers) -> Way:
 
 
 def _sign_last(values: Integers, bits: int) -> Integers:
-    """Move the sign of floats below their last digit, so that magnitudes are near each other whatever their signs."""
+    """Move the sign of floats to the lowest bit, so that equal magnitudes of both signs are near each other."""
     return np.asarray((values << 1 & (1 << bits) - 1) | values >> bits - 1)
 
 

@@ -1,4 +1,4 @@
-"""Bytes such as those of a graph, coded with what came before them."""
+"""Code bytes, such as those of a graph, with the preceding bytes as contexts."""
 
 from functools import cache
 
@@ -8,14 +8,14 @@ from paretta.pipelines.coding.ans import CHANCE_BITS, Coder
 from paretta.pipelines.coding.integers import code_number
 from paretta.pipelines.coding.mixture import LARGEST_ODDS, ODDS_BITS, SHARE_BITS, SQUASH, STRETCH, WEIGHT_BITS
 
-# which of the bytes before it, 1 the last, each context looks at
+# the preceding bytes that each context uses; 1 is the last
 _CONTEXTS = ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4, 5, 6), (2, 3), (3, 4))
 _RATE = 8
 _stretch, _squash = STRETCH.tolist(), SQUASH.tolist()
 
 
 def code_text(coder: Coder, text: bytes | None, *, known: bytes = b"") -> bytes:
-    """Code a few thousand bytes; what is like `known`, which both sides have, is cheap."""
+    """Code a few thousand bytes; text similar to `known`, which writer and reader have, is cheap."""
     number = code_number(coder, None if text is None else len(text))
     coder.reserve("bytes of text", number)
     reader = _knowing(known).copy()
@@ -23,7 +23,7 @@ def code_text(coder: Coder, text: bytes | None, *, known: bytes = b"") -> bytes:
 
 
 class _Context:
-    """A logistic mixture as in `coding.mixture`, for one bit at a time, which is faster without arrays."""
+    """A logistic mixture like `coding.mixture`, for one bit at a time, which is faster without arrays."""
 
     def __init__(self) -> None:
         self.past = [0] * 8
@@ -32,14 +32,14 @@ class _Context:
         self.weights = [[(16 << WEIGHT_BITS) // (10 * len(_CONTEXTS))] * len(_CONTEXTS) for _ in range(sets)]
 
     def copy(self) -> "_Context":
-        """Return one that knows the same and learns by itself."""
+        """Return an independent copy with the same state."""
         other = _Context()
         other.past, other.counts = [*self.past], [dict(table) for table in self.counts]
         other.weights = [[*weights] for weights in self.weights]
         return other
 
     def code(self, coder: Coder | None, byte: int | None) -> int:
-        """Code one byte, or look at one that both sides know."""
+        """Code one byte, or only learn from one that both sides know."""
         keys = [tuple(self.past[back - 1] for back in context) for context in _CONTEXTS]
         found = 1
         for place in range(7, -1, -1):

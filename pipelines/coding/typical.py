@@ -1,9 +1,9 @@
-"""Graphs that both sides of the coded format know, so that others cost little: a part of its version 1."""
+"""Typical graphs known to writer and reader of the coded format (version 1), so that similar ones cost little."""
 
 import zlib
 from base64 import b85decode
 
-# A quantised residual net, a perceptron and LeNet-5 as `coding.skeleton` writes them, without numbers.
+# A quantised residual net, a perceptron and LeNet-5 as written by `coding.skeleton`, without numbers.
 TYPICAL = zlib.decompress(
     b85decode(
         "c-qxg%Wo4$825PX-O1-XHYP!?Xo8hcHQHbvabDP)DhZS%PNL@F7KsCB6OXVJ$9DZ_C`hz-gqlN7Afa%911H3#t;8*t_5x~=azLO6^<SW>xU{n~"
