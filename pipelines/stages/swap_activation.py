@@ -45,7 +45,7 @@ class SwapActivation(Stage):
             mend = "write nn.ReLU() as a module of the model where its forward calls torch.relu"
             raise WrongInput(Problem("swap_activation", f"the model has no module of {self.of} activation", None, mend))
         if all(type(model.get_submodule(name)) is FUNCTIONS[self.to] for name in found):
-            reason = f"all {len(found)} activations that it is asked for are {self.to}"
+            reason = f"all {len(found)} selected activations are {self.to}"
             bench.note(Note(self.kind, reason, verdict=CHANGED_NOTHING))
         for name in found:
             model.set_submodule(name, FUNCTIONS[self.to]())

@@ -75,14 +75,14 @@ def notes_of(stage: Stage, model: nn.Module) -> list[Note]:
 @pytest.mark.parametrize(
     ("model", "document", "expected"),
     [
-        (Tied, {"kind": "prune", "sparsity": 0.5}, "no layer that it is asked for can lose that many channels"),
+        (Tied, {"kind": "prune", "sparsity": 0.5}, "no selected layer can lose that many channels"),
         (Tied, {"kind": "prune", "sparsity": 0.0}, "nothing is asked of it"),
         (Tied, {"kind": "sparsify", "sparsity": 0.0}, "nothing is asked of it"),
         (Tied, {"kind": "sparsify", "sparsity": 0.001}, "no layer has so many weights that one of them goes"),
         (Tied, {"kind": "fold_norms"}, "the model has no batch norm"),
         (NormFirst, {"kind": "fold_norms"}, "no batch norm can be folded"),
         (Tied, {"kind": "recalibrate_norms"}, "the model has no batch norm with running statistics"),
-        (Tied, {"kind": "swap_activation", "to": "relu"}, "all 1 activations that it is asked for are relu"),
+        (Tied, {"kind": "swap_activation", "to": "relu"}, "all 1 selected activations are relu"),
     ],
 )
 def test_a_stage_that_changes_nothing_says_why(model: type[nn.Module], document: Document, expected: str) -> None:
@@ -173,9 +173,7 @@ def test_a_check_tells_it_before_any_trial_and_nothing_of_what_is_not_asked() ->
     stages: list[Document] = [{"kind": "prune", "sparsity": 0.5}, {"kind": "sparsify", "sparsity": 0.0}]
     told = rehearse([Plan((TRAIN,), tuple(stages))], task, where="space", tell=lambda _: None)
     assert told[0].startswith("layer keep their width: the model's forward depends on their number")
-    assert told[1:] == (
-        "prune 50% of channels by l1: changed nothing, no layer that it is asked for can lose that many channels",
-    )
+    assert told[1:] == ("prune 50% of channels by l1: changed nothing, no selected layer can lose that many channels",)
 
 
 def test_activations_that_differ_are_swapped() -> None:
