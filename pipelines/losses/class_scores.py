@@ -1,4 +1,4 @@
-"""Class scores: the axis they lie on, the labels that count, and how far two distributions over classes are apart."""
+"""Class scores: their axis, the labels that count, and the divergence of two class distributions."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -12,12 +12,12 @@ from paretta.search_spaces.errors import Problem, WrongInput
 
 
 def are_labels(targets: Tensor) -> bool:
-    """Tell whether targets are whole numbers, as class labels are."""
+    """Return True if targets are integers, as class labels are."""
     return not (targets.is_floating_point() or targets.is_complex() or targets.dtype == torch.bool)
 
 
 def possible_axes(shape: Sequence[int], targets: Tensor) -> list[int]:
-    """Return the axes of outputs of this shape that their class labels lack, which may be the axis of the classes.
+    """Return the possible class axes of outputs of this shape: those that the class labels lack.
 
     >>> possible_axes([8, 20, 1000], torch.zeros(8, 20, dtype=torch.long))
     [2]
@@ -30,17 +30,17 @@ def possible_axes(shape: Sequence[int], targets: Tensor) -> list[int]:
 def class_axis(task: Task, shape: Sequence[int], targets: TensorTree, *, where: str) -> int:
     """Return the axis of outputs that holds one score for each class, counted from 0.
 
-    The task's `class_axis` where it has one; 1 of outputs [n, classes]; else the one axis that the class labels lack,
+    It is the task's `class_axis` if set; 1 for outputs [n, classes]; otherwise the one axis that the class labels lack,
     such as the last one of outputs [n, tokens, classes] with targets [n, tokens].
 
     Args:
         task: may state the axis.
         shape: of the class scores, [n, ...].
         targets: of the same samples.
-        where: what asks, for messages.
+        where: the caller, for messages.
 
     Raises:
-        WrongInput: the outputs are no class scores, or their axis cannot be told.
+        WrongInput: the outputs are not class scores, or their axis is ambiguous.
     """
     labels = task.labels_of(targets)
     if task.class_axis is not None:
@@ -78,7 +78,7 @@ def num_counted(task: Task, targets: TensorTree) -> int:
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean of values [n, ...] where `mask` has their shape and is True, else of all; 0 where it never is."""
+    """Return the mean of values [n, ...] where `mask` is True, or of all if its shape differs; 0 if it is never True."""
     if mask is None or mask.shape != values.shape:
         return values.mean()
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
@@ -87,8 +87,8 @@ def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
 def divergence(expected: Tensor, scores: Tensor, axis: int) -> Tensor:
     """Return ``KL(softmax(expected) || softmax(scores))`` at each position, shaped like the scores without the classes.
 
-    A class that `expected` rules out, by a score of -inf or one too low for a float, adds nothing, whatever the other
-    score is: ``p log p`` tends to 0 with p.
+    A class that `expected` rules out, with a score of -inf or one that underflows, contributes 0 whatever the other
+    score is, since ``p log p`` tends to 0 with p.
 
     Args:
         expected: class scores, with classes on `axis`.
@@ -105,7 +105,7 @@ def divergence(expected: Tensor, scores: Tensor, axis: int) -> Tensor:
 
 
 def smoothing_term(scores: Tensor, axis: int) -> Tensor:
-    """Return the mean over classes of ``-log p`` at each position, without classes that a score of -inf rules out."""
+    """Return the mean over classes of ``-log p`` at each position, without classes whose score is -inf."""
     logs = torch.log_softmax(scores, axis)
     possible = scores != -torch.inf
     return -torch.where(possible, logs, 0.0).sum(axis) / possible.sum(axis).clamp_min(1)

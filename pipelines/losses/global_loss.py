@@ -1,4 +1,4 @@
-"""The task's mean loss over a global batch, of which each worker holds a part."""
+"""The task's mean loss over a global batch that is distributed over workers."""
 
 from dataclasses import dataclass
 from typing import Literal, Self, TypeAlias
@@ -13,17 +13,17 @@ from paretta.pipelines.trees import TensorTree, mapped, num_rows, tensors, tree_
 
 Weighing: TypeAlias = Literal["labels", "samples", "whole"]
 
-_MANY_CLASSES = 1024  # up to which a loss is tried on one label of each class
-_RELATIVE, _ABSOLUTE = 1e-5, 1e-7  # float32 means of the same numbers in another order differ by less
+_MANY_CLASSES = 1024  # the most classes for which a loss is tested with one label of each class
+_RELATIVE, _ABSOLUTE = 1e-5, 1e-7  # float32 means of the same numbers in different order differ by less
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What one rank's part of a global batch weighs, times the number of ranks, so that the mean over ranks is 1.
+    """The weight of one rank's part of a global batch, times the number of ranks, so that the mean over ranks is 1.
 
     Args:
-        samples: by its samples.
-        labels: by its labels that count; 1 where no label of the whole batch does.
+        samples: the weight by samples.
+        labels: the weight by labels that count; 1 if no label of the whole batch counts.
         num_labels: how many of its labels count.
     """
 
@@ -42,12 +42,12 @@ class Shares:
 
 
 class GlobalLoss:
-    """The task's loss of a global batch as one rank sees it: the mean over ranks is the loss of the whole batch.
+    """One rank's part of the task's loss of a global batch; the mean over ranks is the loss of the whole batch.
 
-    Most losses are means over labels that count, or over samples, and each rank's loss is weighed by its share of
-    them. Whether the task's is one of these is tried on the first batch, which all ranks put together. Others, such as
-    one with weights for classes or one that compares samples with each other, are computed from the outputs of all
-    ranks, by each of them. So the number of ranks never changes what a loss means.
+    Most losses are means over labels that count, or over samples; then each rank's loss is weighted by its share of
+    them. Whether the task's loss is one of these is tested on the first global batch. Other losses, such as one with
+    class weights or one that compares samples with each other, are computed by each rank from the outputs of all ranks.
+    So the number of ranks never changes the loss.
     """
 
     def __init__(self, task: Task, ranks: Ranks) -> None:
@@ -60,7 +60,7 @@ class GlobalLoss:
         Args:
             outputs: [n, ...], this rank's.
             targets: [n, ...], this rank's.
-            shares: see `Shares`. Without a label that counts the loss is 0, and so is its gradient.
+            shares: see `Shares`. If no label counts, the loss and its gradient are 0.
         """
         if self._weighing is None:
             self._weighing = self._tried(mapped(Tensor.detach, outputs), targets)
@@ -88,15 +88,15 @@ class GlobalLoss:
 def is_mean_over(task: Task, outputs: TensorTree, targets: TensorTree, weighing: Literal["labels", "samples"]) -> bool:
     """Tell whether the task's loss is the mean over labels that count, or over samples.
 
-    That is, whether the loss of a batch is that of its parts, each weighed by what it holds. The parts are the samples
-    with low labels and those with high ones, so that weights of classes show; of outputs [n, classes] one label of each
-    class is tried as well.
+    This holds if the loss of a batch is the weighted mean of the losses of its parts. The parts tested are the samples
+    with low and with high labels, so that class weights are detected; for outputs [n, classes] one label of each class
+    is also tested.
 
     Args:
         task: with the loss.
-        outputs: [n, ...], answers of a model.
+        outputs: [n, ...], outputs of a model.
         targets: [n, ...].
-        weighing: over what.
+        weighing: whether the mean is over labels or samples.
     """
     batches = [(outputs, targets)]
     if _is_classification(outputs, targets):

@@ -1,1 +1,1 @@
-"""Questions asked of a model: weights, names, attention, quantizable layers."""
+"""Inspect a model: weights, names, attention, quantizable layers."""

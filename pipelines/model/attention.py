@@ -1,4 +1,4 @@
-"""Multi-head attention whose projections are plain linear layers, which compression can work on one by one."""
+"""Multi-head attention with plain linear layers as projections, which stages can compress one by one."""
 
 import math
 from types import EllipsisType
@@ -15,21 +15,22 @@ RowIndex: TypeAlias = slice | EllipsisType
 
 
 class Attention(nn.Module):
-    """What nn.MultiheadAttention computes, called in the same way, with its projections as layers of their own.
+    """A replacement for nn.MultiheadAttention with the same interface, whose projections are separate layers.
 
     ``out_proj(softmax(q k^T / sqrt(width) + mask) v)`` per head (Vaswani et al., 2017). The width of a head follows
     from the layers and the number of heads may be changed, so that heads or parts of all of them can be removed.
 
     Args:
-        attention: whose weights are taken over; without ``bias_k``, ``bias_v`` and ``add_zero_attn``.
+        attention: the module whose weights are used; without ``bias_k``, ``bias_v`` and ``add_zero_attn``.
     """
 
-    # nn.TransformerEncoderLayer asks for these before it takes a shortcut past the layers; a missing bias forbids it
+    # nn.TransformerEncoderLayer checks these before it takes its fast path around the layers; a missing bias disables
+    # it
     in_proj_bias = None
     _qkv_same_embed_dim = False
 
     def __init__(self, attention: nn.MultiheadAttention) -> None:
-        """Take the projections apart."""
+        """Create the separate projections."""
         super().__init__()
         assert can_unfold(attention)
         self.num_heads = attention.num_heads
@@ -55,9 +56,9 @@ class Attention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return outputs, shaped like `query`, and the attention weights where they are needed.
+        """Return outputs, shaped like `query`, and the attention weights if requested.
 
-        Arguments are those of nn.MultiheadAttention; `is_causal` only says what `attn_mask` shows.
+        Arguments are those of nn.MultiheadAttention; `is_causal` only describes `attn_mask` and has no effect.
         """
         batched = query.dim() == 3
         rows = [x if self.batch_first or not batched else x.transpose(0, 1) for x in (query, key, value)]
@@ -86,7 +87,7 @@ class Attention(nn.Module):
         return rows.view(*rows.shape[:-1], self.num_heads, -1).transpose(1, 2)
 
     def _mask(self, attention: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | None:
-        """Join both masks into one to add to the scores, broadcastable to [n, heads, queries, keys]."""
+        """Combine both masks into one that is added to the scores, broadcastable to [n, heads, queries, keys]."""
         mask = None if attention is None else _additive(attention, q.dtype)
         if mask is not None and mask.dim() == 3:
             mask = mask.view(-1, self.num_heads, *mask.shape[1:])
@@ -97,25 +98,25 @@ class Attention(nn.Module):
 
 
 def can_unfold(attention: nn.MultiheadAttention) -> bool:
-    """Say whether `Attention` computes the same: it knows no extra keys."""
+    """Return True if `Attention` computes the same; it does not support extra keys."""
     return attention.bias_k is None and attention.bias_v is None and not attention.add_zero_attn
 
 
 def unfold_attention(model: nn.Module) -> nn.Module:
-    """Replace every nn.MultiheadAttention inside `model` that can be by `Attention`, in place, and return the model.
+    """Replace every nn.MultiheadAttention in `model` by `Attention` where possible, in place, and return the model.
 
     Layers are called ``<name>.q_proj``, ``k_proj``, ``v_proj`` and ``out_proj``.
     """
     for name, module in list(model.named_modules()):
         if isinstance(module, nn.TransformerEncoder):
-            module.use_nested_tensor = False  # its shortcut reads the packed projections
+            module.use_nested_tensor = False  # its fast path reads the packed projections
         if isinstance(module, nn.MultiheadAttention) and name and can_unfold(module):
             model.set_submodule(name, Attention(module))
     return model
 
 
 def _projections(attention: nn.MultiheadAttention) -> list[tuple[str, RowIndex]]:
-    """Return for query, key and value the attribute that holds the weight, and its rows there."""
+    """Return for query, key and value the attribute that holds the weight, and its rows in it."""
     if attention.in_proj_weight is None:
         return [(f"{letter}_proj_weight", ...) for letter in "qkv"]
     width = attention.embed_dim
@@ -123,7 +124,7 @@ def _projections(attention: nn.MultiheadAttention) -> list[tuple[str, RowIndex]]
 
 
 def _linear(owner: nn.Module, name: str, rows: RowIndex, bias: Tensor | None) -> nn.Linear:
-    """Make a layer of some rows of a weight, and of its mask where it has one; frozen where the weight was."""
+    """Make a layer from rows of a weight, and of its mask if it has one; frozen if the weight was."""
     source = stored_parameter(owner, name)
     weight = source.detach()[rows]
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device=weight.device, dtype=weight.dtype)
@@ -139,7 +140,7 @@ def _linear(owner: nn.Module, name: str, rows: RowIndex, bias: Tensor | None) ->
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Turn a mask that is true where nothing may be seen into numbers to add."""
+    """Convert a mask that is True at hidden positions to numbers to add."""
     if mask.dtype is not torch.bool:
         return mask.to(dtype)
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(mask, -torch.inf)

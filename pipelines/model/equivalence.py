@@ -1,4 +1,4 @@
-"""Whether two callables give the same answers to the same samples, and by how much they differ at most."""
+"""Compare the outputs of two callables on the same samples, and report the largest difference."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,14 +14,14 @@ _Sample = TypeVar("_Sample")
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The largest difference between two callables' answers.
+    """The largest difference between two callables' outputs.
 
     Args:
-        largest: ``max |found - expected| / max |expected|`` over all entries of the output where it is largest, all
-            samples taken together; infinite where structure, shape or the places of infinities and NaN differ, or
-            where only what was found is not zero.
-        where: that output, as Python would index the answer, such as ``[0]`` or ``['boxes']``; empty for a bare tensor.
-        tolerance: up to which differences are rounding.
+        largest: ``max |found - expected| / max |expected|`` over all entries of the output where it is largest, over
+            all samples; infinite if structure, shape or the positions of infinities and NaN differ, or if only the
+            found values are non-zero.
+        where: that output, as Python would index it, such as ``[0]`` or ``['boxes']``; empty for a bare tensor.
+        tolerance: differences up to this are rounding.
     """
 
     largest: float
@@ -30,11 +30,11 @@ class Comparison:
 
     @property
     def alike(self) -> bool:
-        """Whether the answers are the same within the tolerance."""
+        """Whether the outputs are the same within the tolerance."""
         return self.largest <= self.tolerance
 
     def words(self) -> str:
-        """Say how much the answers differ.
+        """Describe how much the outputs differ.
 
         >>> Comparison(0.25, "['boxes']", 1e-3).words()
         "its answers differ by 0.25 of the largest at ['boxes'] (up to 0.001 is rounding)"
@@ -53,16 +53,16 @@ def compare_answers(
     *,
     tolerance: float = 1e-3,
 ) -> Comparison:
-    """Call both on every sample and return by how much their answers differ at most.
+    """Call both on every sample and return the largest difference of their outputs.
 
-    Answers may be tensors, arrays or numbers, or tuples, lists, dicts and dataclasses of them. Infinities and NaN match
+    Outputs may be tensors, arrays or numbers, or tuples, lists, dicts and dataclasses of them. Infinities and NaN match
     themselves. Both callables draw the same random numbers.
 
     Args:
-        expected: gives the right answers, such as a model in evaluation mode.
-        found: is judged, such as its compressed form.
-        samples: what to call them with, usually batches of real data; not empty.
-        tolerance: up to which relative difference the answers count as alike.
+        expected: the reference, such as a model in evaluation mode.
+        found: the callable to compare, such as the model's compressed form.
+        samples: the inputs, usually batches of real data; not empty.
+        tolerance: the largest relative difference that counts as equal.
 
     >>> compare_answers(lambda x: {"double": 2 * x}, lambda x: {"double": x + x}, [torch.ones(3)]).largest
     0.0
@@ -85,7 +85,7 @@ def _repeatable(model: Callable[[_Sample], object], sample: _Sample) -> object:
 
 
 def _leaves(answer: object, where: str = "") -> Iterator[tuple[str, object]]:
-    """Yield every value of a tree with its place."""
+    """Yield every value of a tree with its path."""
     if isinstance(answer, Mapping):
         for key, value in answer.items():
             yield from _leaves(value, f"{where}[{key!r}]")

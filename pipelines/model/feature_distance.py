@@ -1,4 +1,4 @@
-"""What named layers of a student and its teacher say inside, and how far apart they are."""
+"""The distance between the outputs of named layers of a student and its teacher."""
 
 from collections.abc import Mapping
 
@@ -14,15 +14,16 @@ _CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchN
 
 
 class FeaturePairs:
-    """Pairs of layers whose outputs shall agree, after a learned projection where their widths differ.
+    """Pairs of layers whose outputs should agree, after a learned projection if their widths differ.
 
-    Use it as a context: outside, the models have no hooks. Within, `distance` compares what both models last said.
+    Use it as a context manager: the models have hooks only inside the block. There, `distance` compares the outputs of
+    both models' last forward passes.
 
     Args:
         student: in training.
         teacher: in evaluation mode.
         pairs: student layer -> teacher layer, by name.
-        bench: gives the example that widths are read from, and the seed that projections start from.
+        bench: provides an example input to determine widths, and the seed for initial projections.
 
     Raises:
         WrongInput: a layer does not exist, or the two outputs differ in more than their width.
@@ -73,7 +74,7 @@ class FeaturePairs:
 
 
 class _Tap:
-    """Hears what one layer says, with its channels moved to the last axis."""
+    """Records the output of one layer, with its channels moved to the last axis."""
 
     said: Tensor
 

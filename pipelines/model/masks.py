@@ -1,4 +1,4 @@
-"""Masks that keep weights at zero: made from scores, held by the layer, respected by whatever comes later."""
+"""Masks that keep weights at zero: made from scores and kept by the layer in all later stages."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -9,9 +9,9 @@ from torch.nn.utils import parametrize
 
 
 class Mask(nn.Module):
-    """Parametrization ``w * keep``: masked weights are zero and get no gradient, whatever the optimiser does.
+    """Parametrization ``w * keep``: masked weights stay zero and get no gradient, whatever the optimiser does.
 
-    It commutes with quantisers that map zero to zero, so it may stand before or after them.
+    It commutes with quantisers that map zero to zero, so it may come before or after them.
 
     Args:
         keep: bool, the shape of the weight.
@@ -38,7 +38,7 @@ def mask_of(module: nn.Module, attribute: str = "weight") -> Mask | None:
 
 @torch.no_grad()
 def attach_mask(module: nn.Module, keep: Tensor, attribute: str = "weight") -> None:
-    """Hold the weights where `keep` is False at zero from now on; what a mask removed before stays removed."""
+    """Attach a mask that holds the weights at zero where `keep` is False; weights masked before stay masked."""
     current = mask_of(module, attribute)
     if current is None:
         parametrize.register_parametrization(module, attribute, Mask(keep))
@@ -47,7 +47,7 @@ def attach_mask(module: nn.Module, keep: Tensor, attribute: str = "weight") -> N
 
 
 def sparsest(scores: Tensor, sparsity: float) -> Tensor:
-    """Return the mask [same shape] that drops the share `sparsity` of lowest scores; one always stays.
+    """Return the mask [same shape] that drops the share `sparsity` of lowest scores, and keeps at least one.
 
     >>> sparsest(torch.tensor([3.0, 1.0, 2.0, 4.0]), 0.5).tolist()
     [True, False, False, True]
@@ -74,7 +74,7 @@ def sparsest_of_all(scores: Sequence[Tensor], sparsity: float) -> list[Tensor]:
 def n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
     """Return the mask that keeps the `n` highest of every `m` neighbours along the input channels, axis 1.
 
-    That is where sparse tensor cores look for the pattern (Mishra et al., 2021, "Accelerating sparse deep neural
+    Sparse tensor cores require the pattern along this axis (Mishra et al., 2021, "Accelerating sparse deep neural
     networks"). The length of axis 1 must be a multiple of `m`.
 
     >>> n_of_m(torch.tensor([[1.0, 4.0, 3.0, 2.0]]), 2, 4).tolist()
@@ -88,5 +88,5 @@ def n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
 
 
 def num_dropped(size: int, share: float) -> int:
-    """Round ``size * share`` down; the tolerance keeps 0.29 of 100 at 29, which floats put just below."""
+    """Round ``size * share`` down, with a tolerance so that 0.29 of 100 is 29 although the float product is just below."""
     return min(int(size * share + 1e-6), size - 1)

@@ -1,4 +1,4 @@
-"""Settings per layer: name patterns such as ``conv*``, of which the first match wins."""
+"""Settings per layer by name patterns such as ``conv*``; the first match wins."""
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -13,7 +13,7 @@ def by_pattern(patterns: Mapping[str, _T], names: Iterable[str], where: str) -> 
     """Return the setting of each name that a pattern matches, in the order of the names.
 
     Raises:
-        WrongInput: a pattern matches no name, which is a misspelling.
+        WrongInput: a pattern matches no name, which must be a mistake.
 
     >>> by_pattern({"conv*": 4, "*": 8}, ["conv1", "fc"], "quantize.bits")
     {'conv1': 4, 'fc': 8}

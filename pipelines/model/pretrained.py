@@ -1,4 +1,4 @@
-"""Parameters to transfer: by name, from the uncompressed model or a .safetensors file."""
+"""Load parameters to transfer by name, from the baseline or a .safetensors file."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +33,7 @@ def source_parameters(source: str, bench: Bench, where: str) -> Mapping[str, Ten
     """Return parameters and buffers of `source` by name, on the CPU.
 
     Raises:
-        WrongInput: the file cannot be read, or there is no baseline to take them from.
+        WrongInput: the file cannot be read, or there is no baseline yet.
     """
     if source != BASELINE:
         try:
@@ -47,7 +47,7 @@ def source_parameters(source: str, bench: Bench, where: str) -> Mapping[str, Ten
 
 
 def matching(model: nn.Module, source: Mapping[str, Tensor]) -> dict[str, tuple[nn.Parameter, Tensor]]:
-    """Return the model's trained parameters by plain name, each with the source's of equal name and shape."""
+    """Return the model's parameters by plain name, each with the source's parameter of equal name and shape."""
     return {
         plain_name(name): (parameter, source[plain_name(name)])
         for name, parameter in model.named_parameters()

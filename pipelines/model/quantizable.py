@@ -1,4 +1,4 @@
-"""Which layers of a model have an integer form, and why the others have none."""
+"""Find the layers of a model that can be quantised, and why the others cannot."""
 
 from collections.abc import Collection, Iterator
 
@@ -33,7 +33,7 @@ def survey(model: nn.Module, example_input: TensorTree) -> Iterator[tuple[str, s
 def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the parameters of two or more dimensions that belong to `module` itself, parametrized ones included."""
     if isinstance(module, parametrize.ParametrizationList):
-        return  # it belongs to the layer
+        return  # already yielded with its layer
     for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
         if parameter.dim() >= 2:
             yield name, parameter
@@ -41,7 +41,7 @@ def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         chains = module.parametrizations
         assert isinstance(chains, nn.ModuleDict)
         for name, chain in chains.items():
-            original = getattr(chain, "original", None)  # weights made of several parameters have none
+            original = getattr(chain, "original", None)  # weights computed from several parameters have none
             if isinstance(original, nn.Parameter) and original.dim() >= 2:
                 yield name, original
 

@@ -1,4 +1,4 @@
-"""The parts of torch that are not its public interface, each in one function; a test names the one that is gone."""
+"""Every use of torch's private interfaces, one function each; a test names any that a new version has removed."""
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -11,75 +11,75 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
-# every attribute that torch itself gives a module
+# every attribute that torch itself sets on a module
 MODULE_FIELDS: Final = frozenset(nn.Module().__dict__)
 PRE_HOOKS, HOOKS = "_forward_pre_hooks", "_forward_hooks"
 ALWAYS_CALLED: Final = "_forward_hooks_always_called"
 
 
 def parameters_of(module: nn.Module) -> dict[str, nn.Parameter | None]:
-    """Return the module's own parameters, those that are None included; changes reach the module."""
+    """Return the module's own parameters, including those that are None; changing the dict changes the module."""
     return module._parameters
 
 
 def buffers_of(module: nn.Module) -> dict[str, Tensor | None]:
-    """Return the module's own buffers, those that are None included; changes reach the module."""
+    """Return the module's own buffers, including those that are None; changing the dict changes the module."""
     return module._buffers
 
 
 def passing_buffers_of(module: nn.Module) -> frozenset[str]:
-    """Return the names of the module's own buffers that are not part of its state."""
+    """Return the names of the module's own non-persistent buffers."""
     return frozenset(module._non_persistent_buffers_set)
 
 
 def children_of(module: nn.Module) -> dict[str, nn.Module | None]:
-    """Return the module's own children, those that are None included; changes reach the module."""
+    """Return the module's own children, including those that are None; changing the dict changes the module."""
     return module._modules
 
 
 def order_children(module: nn.Module, names: Collection[str]) -> None:
-    """Put the module's children into the order of `names`, which is all of them."""
+    """Reorder the module's children by `names`, which must contain all of them."""
     module._modules = {name: module._modules[name] for name in names}
 
 
 def pre_hooks_of(module: nn.Module) -> Collection[Callable[..., Any]]:
-    """Return what is called before the module's forward."""
+    """Return the module's forward pre-hooks."""
     return module._forward_pre_hooks.values()
 
 
 def hooks_of(module: nn.Module) -> Collection[Callable[..., Any]]:
-    """Return what is called after the module's forward."""
+    """Return the module's forward hooks."""
     return module._forward_hooks.values()
 
 
 def always_called_of(module: nn.Module) -> Collection[Callable[..., Any]]:
-    """Return what is called after the module's forward even where that raised."""
+    """Return the module's forward hooks that are also called if the forward raises."""
     return [module._forward_hooks[key] for key in module._forward_hooks_always_called]
 
 
 def remove_hooks(module: nn.Module, functions: Collection[Callable[..., Any]]) -> None:
-    """Call none of `functions` before or after the module's forward any more."""
+    """Remove `functions` from the module's forward hooks and pre-hooks."""
     for hooks in (module._forward_pre_hooks, module._forward_hooks):
         for key in [key for key, hook in hooks.items() if hook in functions]:
             del hooks[key]
 
 
 def reset_of(module: nn.Module) -> Callable[[], object] | None:
-    """Return what draws the module's own parameters anew, as on its making; None where it has none.
+    """Return the function that re-initialises the module's own parameters; None if it has none.
 
-    Attention has but a private one.
+    Attention only has a private one.
     """
     reset: object = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
     return reset if callable(reset) else None
 
 
 def has_bfloat16_instructions() -> bool:
-    """Say whether this CPU computes in bfloat16; where it does not, torch emulates it."""
+    """Return True if this CPU has bfloat16 instructions; otherwise torch emulates bfloat16."""
     return bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def exporter_logger() -> str:
-    """Return the name of the logger on which the ONNX exporter remarks on its own translations."""
+    """Return the name of the logger that the ONNX exporter uses for its own translations."""
     from torch.onnx._internal.exporter import _registration  # noqa: PLC0415 - loads the exporter
 
     return _registration.__name__
@@ -87,10 +87,10 @@ def exporter_logger() -> str:
 
 @contextmanager
 def one_registry() -> Iterator[None]:
-    """Let torch read its table of operator translations once per process, which was 40 % of every small export."""
+    """Let torch load its table of operator translations once per process; loading it took 40 % of every small export."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry  # noqa: PLC0415 - loads the exporter
 
-    _reader()  # before another method stands in its place
+    _reader()  # saved before it is replaced
     method = ONNXRegistry.__dict__["from_torchlib"]
     ONNXRegistry.from_torchlib = staticmethod(_translations)  # type: ignore[method-assign]
     try:
@@ -101,7 +101,7 @@ def one_registry() -> Iterator[None]:
 
 @cache
 def _translations(opset_version: int) -> "ONNXRegistry":
-    """Read the table by the method of torch itself, which `one_registry` stands in for."""
+    """Load the table with torch's own method, which `one_registry` replaces."""
     return _reader()(opset_version)
 
 

@@ -1,4 +1,4 @@
-"""The weights of a model by name: of convolutions, linear layers and the projections inside attention."""
+"""The weights of a model by name: of convolutions, linear layers and attention projections."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ _PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weig
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weight:
-    """One weight and where it lives.
+    """One weight and its location.
 
     Args:
         name: the layer's name, such as ``conv1``; for attention with the projection's, such as ``attention.in_proj``.
-        module: owns it.
-        attribute: what the module calls it.
+        module: the module that owns it.
+        attribute: its name in the module.
     """
 
     name: str
@@ -28,23 +28,23 @@ class Weight:
 
     @property
     def values(self) -> Tensor:
-        """The weight as the module computes with it, [out, in, ...]."""
+        """The weight as the module uses it, [out, in, ...]."""
         return cast(Tensor, getattr(self.module, self.attribute))
 
     @property
     def stored(self) -> nn.Parameter:
-        """The parameter behind it, which training changes."""
+        """The underlying parameter, which training changes."""
         return stored_parameter(self.module, self.attribute)
 
 
 def stored_parameter(module: nn.Module, attribute: str = "weight") -> nn.Parameter:
-    """Return the parameter behind a tensor of `module`, whatever parametrizes it."""
+    """Return the parameter behind a tensor of `module`, below all parametrizations."""
     held = parametrize.is_parametrized(module, attribute)
     return module.get_parameter(f"parametrizations.{attribute}.original" if held else attribute)
 
 
 def weight_learns(layer: nn.Module) -> bool:
-    """Say whether training changes `layer.weight`, through whatever parametrizes it."""
+    """Return True if training changes `layer.weight`, directly or through a parametrization."""
     if not parametrize.is_parametrized(layer, "weight"):
         return layer.get_parameter("weight").requires_grad
     chain = layer.get_submodule("parametrizations.weight")
@@ -52,7 +52,7 @@ def weight_learns(layer: nn.Module) -> bool:
 
 
 def weights_of(model: nn.Module) -> Iterator[Weight]:
-    """Yield the weight of every convolution, linear layer and nn.MultiheadAttention, each parameter once.
+    """Yield the weights of all convolutions, linear layers and nn.MultiheadAttention modules, each parameter once.
 
     >>> [weight.name for weight in weights_of(nn.TransformerEncoderLayer(8, 2, 16))]
     ['self_attn.in_proj', 'self_attn.out_proj', 'linear1', 'linear2']
@@ -66,7 +66,7 @@ def weights_of(model: nn.Module) -> Iterator[Weight]:
 
 
 def shared_weights(model: nn.Module) -> set[str]:
-    """Name the weights whose parameter another module uses too."""
+    """Return the names of weights whose parameter is shared with another module."""
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules():
         for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
@@ -75,7 +75,7 @@ def shared_weights(model: nn.Module) -> set[str]:
 
 
 def fold_weight_norm(model: nn.Module) -> nn.Module:
-    """Store the weights that torch's weight norm computes in place of their direction and length, and return the model.
+    """Replace torch's weight norms by the weights that they compute, and return the model.
 
     >>> layer = nn.utils.parametrizations.weight_norm(nn.Linear(2, 1))
     >>> sorted(dict(fold_weight_norm(layer).named_parameters()))
@@ -90,7 +90,7 @@ def fold_weight_norm(model: nn.Module) -> nn.Module:
 
 
 def plain_name(name: str) -> str:
-    """Return what a parameter was called before masks or quantisers were put on it.
+    """Return the name that a parameter had before masks or quantisers were attached.
 
     >>> plain_name("conv1.parametrizations.weight.original")
     'conv1.weight'
