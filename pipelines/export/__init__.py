@@ -1,1 +1,1 @@
-"""From a PyTorch module to a compact ONNX file."""
+"""Export a PyTorch module to a compact ONNX file."""

@@ -1,4 +1,4 @@
-"""An exported model answers as the trained one does, on real samples, or it is not delivered."""
+"""Check on real samples that an exported model gives the same outputs as the trained one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -24,10 +24,10 @@ from paretta.search_spaces.errors import TrialFailed
 
 Answers: TypeAlias = list[NDArray[Any]]
 
-# Shares of the largest output. Both sides add float32 numbers up in another order.
+# Relative to the largest output. The two models add float32 numbers in different order.
 FLOAT_TOLERANCE = 1e-3
-# An 8-bit grid has 255 steps. A value next to the middle of two of them may be rounded differently on both sides, which
-# moves what follows by a step; a few such steps come together in an output.
+# An 8-bit grid has 255 steps. The two models may round a value near the middle of a step differently, which shifts
+# later values by a step; an output may accumulate a few such steps.
 INTEGER_TOLERANCE = 16 / 255
 _BATCHES = (1, 4)
 _REFUSALS = (
@@ -51,7 +51,7 @@ def checked_bytes(model: nn.Module, task: Task) -> bytes:
         task: gives the samples, the example and its free axes.
 
     Raises:
-        TrialFailed: the runtime refuses the model, or answers differ by more than the tolerance (`FLOAT_TOLERANCE`,
+        TrialFailed: the runtime rejects the model, or outputs differ by more than the tolerance (`FLOAT_TOLERANCE`,
             or `INTEGER_TOLERANCE` where activations are quantised); the reason names the first layer that differs.
     """
     exported = to_bytes(model, task.example_input, task.free_axes)
@@ -115,7 +115,7 @@ def _first_line(error: Exception) -> str:
 def _first_difference(trained: nn.Module, example: TensorTree, batches: Sequence[TensorTree]) -> str | None:
     """Return the first layer, in order of computation, whose outputs differ; None where all are alike.
 
-    Layers before a folded norm are left out: the norm stands for both.
+    A layer before a folded norm is left out: its norm represents both.
     """
     folded = folded_layers(trained, example)
     names = [name for name in _layers_called(trained, batches[0]) if name not in folded]
@@ -140,7 +140,7 @@ def _first_difference(trained: nn.Module, example: TensorTree, batches: Sequence
 
 
 class _Watched(nn.Module):
-    """Answers with the outputs of some layers of a model, in place of the model's."""
+    """Returns the outputs of some layers of a model instead of the model's own."""
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An ONNX graph without anything that does not change what it computes."""
+"""Reduce an ONNX graph to what is needed for its computation."""
 
 from collections.abc import Iterator, Mapping
 
@@ -15,7 +15,7 @@ _IMPLIED = {"dilations": 1, "strides": 1, "pads": 0}
 
 
 def compact(model: ModelProto) -> ModelProto:
-    """Return `model` with packed integer weights, derived bias steps, merged constants, short names and no remarks."""
+    """Return `model` with packed weights, derived bias scales, merged constants, short names and no metadata."""
     small = ModelProto()
     small.CopyFrom(model)
     if not _branches(small):
@@ -23,7 +23,7 @@ def compact(model: ModelProto) -> ModelProto:
     _strip(small)
     _restore_floats(small)
     if _branches(small):
-        return small  # branches and loops use names of the graph around them, which must stay as they are
+        return small  # branches and loops use names of the surrounding graph, which must not change
     _derive_bias_scales(small)
     _merge_equal_initializers(small)
     _share_floats(small)
@@ -37,10 +37,10 @@ def _branches(model: ModelProto) -> bool:
 
 
 def tighten(model: ModelProto) -> None:
-    """Pack the integers of `model`, leave out what is implied and shorten names, in place.
+    """Pack the integers of `model`, drop implied attributes and shorten names, in place.
 
-    The last step of `compact`, and a function of the graph and its integers alone: `pipelines.coding` stores those and
-    calls this again, so what it does to a model must not change within a version of the coded format.
+    This is the last step of `compact` and depends only on the graph and its integers. `pipelines.coding` stores these
+    and calls this function again, so its result must not change within a version of the coded format.
     """
     _pack_integers(model)
     _drop_default_attributes(model)
@@ -64,7 +64,7 @@ def _strip(model: ModelProto) -> None:
 
 
 def _derive_bias_scales(model: ModelProto) -> None:
-    """Compute ``s_bias = s_input * s_weight`` while loading in place of storing it; the products are equal bits."""
+    """Compute ``s_bias = s_input * s_weight`` at load time instead of storing it; the products are bitwise equal."""
     makers = {name: node for node in model.graph.node for name in node.output}
     stored = {item.name: item for item in model.graph.initializer}
     for node in list(model.graph.node):
@@ -86,9 +86,9 @@ def _derive_bias_scales(model: ModelProto) -> None:
 
 
 def _restore_floats(model: ModelProto) -> None:
-    """Write out the nodes that stand for ``(codes - zero point) * scale``, which ONNX Runtime folds while loading.
+    """Insert nodes for ``(codes - zero point) * scale``, which ONNX Runtime folds at load time.
 
-    A DequantizeLinear in their place would run at every call, as it is kept for integer kernels.
+    A DequantizeLinear would run at every call instead, since the runtime keeps it for integer kernels.
     """
     stored = {item.name: item for item in model.graph.initializer}
     for index in reversed(range(len(model.graph.node))):
@@ -128,7 +128,7 @@ def _drop_unused(model: ModelProto) -> None:
 
 
 def _share_floats(model: ModelProto) -> None:
-    """Store floats that take few different values, such as clustered weights, as places in a table."""
+    """Store floats with few different values, such as clustered weights, as indices into a table."""
     kept: list[TensorProto] = []
     nodes: list[NodeProto] = []
     for item in model.graph.initializer:
@@ -180,7 +180,7 @@ def _pack_integers(model: ModelProto) -> None:
 
 
 def _roles(model: ModelProto) -> dict[str, str]:
-    """Say which initializers are codes and which are zero points of a DequantizeLinear along an axis."""
+    """Return the initializers that are codes or zero points of a DequantizeLinear along an axis."""
     roles = {item.name: "codes" for item in model.graph.initializer if item.data_type == TensorProto.INT8}
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear":
@@ -199,7 +199,7 @@ def _packed(item: TensorProto, role: str) -> Packed | None:
 
 
 def _packed_zeros(item: TensorProto, size: int) -> Packed:
-    """Make a row of zeros from its length, where that is shorter."""
+    """Generate a row of zeros from its length, if that is shorter."""
 
     def encodings(name: str) -> Iterator[Packed]:
         plain = TensorProto()
@@ -223,7 +223,7 @@ def _keep_initializers(model: ModelProto, kept: list[TensorProto]) -> None:
 def _raise_opset(model: ModelProto, opset: int) -> None:
     for entry in model.opset_import:
         if entry.domain == "" and opset > entry.version:
-            # The operators used here mean the same in 21 and 25; later versions only admit more types.
+            # The operators used here have the same semantics in 21 and 25; later versions only allow more types.
             entry.version = opset
             model.ir_version = max(model.ir_version, 13)
 

@@ -1,4 +1,4 @@
-"""Integer tensors inside an ONNX graph, in the fewest bytes that standard operators unpack while it loads."""
+"""Pack integer tensors in an ONNX graph into the fewest bytes that standard operators unpack at load time."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ _TYPES: dict[int, npt.DTypeLike] = {
     TensorProto.INT32: "<i4",
     TensorProto.INT64: "<i8",
 }
-# a table of more levels saves less than a bit a code
+# a table of more levels saves less than one bit per code
 _MOST_LEVELS, _MOST_FLOATS = 64, 256
-_SAMPLE = 4096  # of floats, that shows at once that a tensor has more
+_SAMPLE = 4096  # floats that are sampled first, to detect a tensor with too many different values quickly
 _WORD_VALUES: dict[int, int] = {TensorProto.UINT8: 2**8, TensorProto.INT64: 2**63}
 _ANY_NAME = "a"
 _WORD_BITS: dict[int, int] = {TensorProto.UINT8: 8, TensorProto.INT64: 64}
@@ -26,13 +26,13 @@ _WORD_BITS: dict[int, int] = {TensorProto.UINT8: 8, TensorProto.INT64: 64}
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Tensors and nodes that yield one integer tensor; ONNX Runtime folds the nodes into a constant at load.
+    """Tensors and nodes that compute one integer tensor; ONNX Runtime folds the nodes into a constant at load time.
 
     Args:
-        output: name of the tensor that the nodes yield; without nodes the name of the only stored tensor.
-        tensors: what is stored.
+        output: name of the tensor that the nodes compute; without nodes the name of the only stored tensor.
+        tensors: the stored tensors.
         nodes: in the order of their evaluation.
-        opset: smallest default-domain opset that knows all types used.
+        opset: smallest default-domain opset that supports all types used.
         encoding: ``plain``, ``int4``, ``int2``, ``split``, ``planes``, ``radix8``, ``radix64`` or ``table``; of a
             bias ``plain`` or ``narrow``; ``zeros``.
     """
@@ -45,7 +45,7 @@ class Packed:
 
     @property
     def num_bytes(self) -> int:
-        """Size in the file, tags of the surrounding messages included."""
+        """Size in the file, including the tags of the surrounding messages."""
         messages: tuple[TensorProto | NodeProto, ...] = (*self.tensors, *self.nodes)
         return sum(_framed(message.ByteSize()) for message in messages)
 
@@ -55,21 +55,21 @@ def pack_integers(codes: Codes, output: str) -> Packed:
 
     Encodings tried, the first of the smallest wins:
     plain INT8; INT4 or INT2 (opset 25) and a Cast; 6 bits as INT2 * 16 + UINT4; bit planes in bytes; digits of a mixed
-    radix in 8- or 64-bit words, which store ternary weights in 1.6 bits and 3-bit weights in 2.91; and, where few codes
-    are in use, their places in a table in the best of these.
+    radix in 8- or 64-bit words, which store ternary weights in 1.6 bits and 3-bit weights in 2.91; and, for few
+    different codes, their indices into a table, in the best of these.
     """
     return smallest(lambda name: encodings(codes, name), output)
 
 
 def pack_bias(codes: Codes, output: str) -> Packed:
-    """Encode `codes` as an INT32 tensor called `output`: in INT8 or INT16 with a Cast where they fit and it pays."""
+    """Encode `codes` as an INT32 tensor called `output`: in INT8 or INT16 with a Cast if that saves bytes."""
     return smallest(lambda name: _bias_encodings(codes, name), output)
 
 
 def smallest(encodings: Callable[[str], Iterable[Packed]], output: str) -> Packed:
-    """Return the first of the smallest of `encodings`, which are made for a name.
+    """Return the smallest of `encodings`, the first of equal ones; each is a function of the tensor's name.
 
-    They are compared under one short name, so that the choice does not depend on what a tensor is called now.
+    They are compared under the same short name, so that the choice does not depend on the tensor's current name.
     """
     best = min(encodings(_ANY_NAME), key=lambda packed: packed.num_bytes).encoding
     return next(packed for packed in encodings(output) if packed.encoding == best)
@@ -97,7 +97,7 @@ def pack_fields(codes: Codes, bits: int) -> bytes:
 
 
 def encodings(codes: Codes, output: str) -> Iterator[Packed]:
-    """Yield `codes` in every encoding that can hold them, plain INT8 first."""
+    """Yield `codes` in every encoding that can represent them, plain INT8 first."""
     yield from _direct(codes, output)
     levels, places = np.unique(codes, return_inverse=True)
     if 1 < len(levels) <= _MOST_LEVELS and len(levels) <= (levels[-1] - levels[0]) // 2:
@@ -108,9 +108,9 @@ def encodings(codes: Codes, output: str) -> Iterator[Packed]:
 
 
 def tabled(values: npt.NDArray[np.float32], output: str) -> Packed | None:
-    """Encode floats of at most 256 different bit patterns as places in a table; None where that is no smaller.
+    """Encode floats of at most 256 different bit patterns as indices into a table; None if that is not smaller.
 
-    The places are plain INT8, to be packed in turn.
+    The indices are plain INT8, to be packed in turn.
     """
     bits = np.ascontiguousarray(values).view(np.int32).reshape(-1)
     if bits.size < 2 or len(np.unique(bits[:_SAMPLE])) > _MOST_FLOATS:
@@ -126,7 +126,7 @@ def tabled(values: npt.NDArray[np.float32], output: str) -> Packed | None:
 
 
 def _looked_up(table: TensorProto, places: Packed, output: str) -> Packed:
-    """Gather from `table` by places."""
+    """Gather from `table` by indices."""
     wide = f"{output}.1"
     nodes = (
         helper.make_node("Cast", [places.output], [wide], to=TensorProto.INT32),
@@ -136,7 +136,7 @@ def _looked_up(table: TensorProto, places: Packed, output: str) -> Packed:
 
 
 def _from_both_ends(places: Codes, size: int) -> Codes:
-    """Count the places in the upper half of a table back from its end, which makes them signed codes of few bits."""
+    """Count indices in the upper half of a table back from its end, which makes them signed codes of few bits."""
     return np.where(places < (size + 1) // 2, places, places - size)
 
 
@@ -215,7 +215,7 @@ def _radix(codes: Codes, output: str) -> Iterator[Packed]:
     """Digits of base ``levels = max - min + 1``: ``code = word / levels**k mod levels + min``."""
     levels = int(codes.max() - codes.min()) + 1
     for word in (TensorProto.UINT8, TensorProto.INT64):
-        # the largest number of digits that a word holds, zero or one of which save nothing
+        # the largest number of digits that a word holds; zero or one digit save nothing
         num_digits = max((k for k in range(1, 64) if levels**k <= _WORD_VALUES[word]), default=0)
         if levels > 1 and num_digits > 1:
             yield _digits(codes, output, word, num_digits)
@@ -247,7 +247,7 @@ def _digits(codes: Codes, output: str, word: int, num_digits: int) -> Packed:
 def _cut(
     source: str, num_unpacked: int, codes: Codes, output: str, name: Callable[[], str]
 ) -> tuple[tuple[TensorProto, ...], tuple[NodeProto, ...]]:
-    """Drop the codes that only filled the last group and restore the shape."""
+    """Drop the padding of the last group and restore the shape."""
     shape = tensor(name(), TensorProto.INT64, codes.shape)
     if num_unpacked == codes.size:
         return (shape,), (helper.make_node("Reshape", [source, shape.name], [output]),)

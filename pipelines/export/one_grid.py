@@ -1,4 +1,4 @@
-"""One quantiser for each tensor of an ONNX graph, and nothing in floats that a grid does already."""
+"""Leave one quantiser for each tensor of an ONNX graph, and remove float operations that a grid makes redundant."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 Values: TypeAlias = Mapping[str, NDArray[np.generic]]
-_SLACK = 1 + 1e-6  # of a bound that a grid's last step is rounded to
+_SLACK = 1 + 1e-6  # relative tolerance between a bound and a grid's last step
 
 
 def unite_grids(model: ModelProto) -> None:
-    """Let every tensor be quantised once and every node read the same integers, in place; answers stay the same bits.
+    """Quantise every tensor once and let all nodes read the same integers, in place; outputs stay bitwise equal.
 
-    A second quantiser with the grid of the first gives way to it, a quantiser of what stands on its grid is left out,
-    and so is an activation that the grid before it has carried out: a ReLU of codes whose zero point is 0, or a cut at
-    6 where no code stands for more. An average over an image becomes the pool that has an integer kernel.
+    A second quantiser with the same grid is replaced by the first, and a quantiser of values that are already on its
+    grid is removed. An activation that the preceding grid makes redundant is removed too: a ReLU of codes with zero
+    point 0, or a clip at 6 if no code exceeds it. A mean over an image becomes a pool, which has an integer kernel.
     """
     values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     while _united(model, values):
@@ -56,7 +56,7 @@ def _last(instead: Mapping[str, str], name: str) -> str:
 
 
 def _grid(node: NodeProto, values: Values) -> tuple[object, ...]:
-    """Return step and zero point of a quantiser or its counterpart by value, where they are stored scalars."""
+    """Return the values of step and zero point of a quantiser or dequantiser, if they are stored scalars."""
     parts = [values.get(name) for name in node.input[1:3]]
     if any(part is None or part.ndim for part in parts) or node.input[0] in values:
         return (node.output[0],)
@@ -84,7 +84,7 @@ def _needless(node: NodeProto, makers: Mapping[str, NodeProto], values: Values) 
 
 
 def _pool_averages(model: ModelProto, values: Values) -> None:
-    """Write ``mean(x, [2, 3])`` of what integers stand for as GlobalAveragePool, which has an integer kernel."""
+    """Replace ``mean(x, [2, 3])`` of dequantised values by GlobalAveragePool, which has an integer kernel."""
     makers = {name: node for node in model.graph.node for name in node.output}
     ranks = {item.name: len(item.type.tensor_type.shape.dim) for item in model.graph.value_info}
     for place, node in list(enumerate(model.graph.node))[::-1]:
@@ -98,7 +98,7 @@ def _pool_averages(model: ModelProto, values: Values) -> None:
         pooled = node.output[0] if keeps else f"{node.output[0]}.pooled"
         made = [helper.make_node("GlobalAveragePool", [node.input[0]], [pooled])]
         if not keeps:
-            # the runtime carries a quantiser through a Reshape, not through a Flatten or Squeeze
+            # the runtime moves a quantiser through a Reshape, but not through a Flatten or Squeeze
             shape = numpy_helper.from_array(np.array([0, -1]), f"{pooled}.shape")
             model.graph.initializer.append(shape)
             made.append(helper.make_node("Reshape", [pooled, shape.name], [node.output[0]]))

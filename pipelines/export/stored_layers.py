@@ -1,4 +1,4 @@
-"""Quantised layers as they are stored: integers with their steps, and what kernels find integers by."""
+"""Quantised layers as they are stored: integers with their steps, in the patterns that integer kernels recognise."""
 
 from typing import TypeAlias, cast
 
@@ -21,7 +21,7 @@ ConvSettings: TypeAlias = tuple[tuple[int, ...], str | tuple[int, ...], tuple[in
 
 
 class StoredWeight(nn.Module):
-    """A weight as the integers that will be stored, with steps and zero points."""
+    """A weight as stored: integers with steps and zero points."""
 
     codes: Tensor
     scale: Tensor
@@ -41,11 +41,11 @@ class StoredWeight(nn.Module):
         self.is_centred = not bool(self.zero_point.any())
 
     def forward(self) -> Tensor:
-        """Return what the integers stand for, for an integer kernel to take them."""
+        """Return the dequantised weight, in a form that an integer kernel recognises."""
         return _dequantize(self.codes, self.scale, self.zero_point, self.axis)
 
     def restored(self) -> Tensor:
-        """Return what the integers stand for, as floats that are made once while the file is loaded."""
+        """Return the dequantised weight as floats that are computed once at load time."""
         return torch.onnx.ops.symbolic(
             f"{RESTORE_DOMAIN}::Restore",
             (self.codes, self.scale, self.zero_point),
@@ -76,17 +76,17 @@ class StoredLayer(nn.Module):
 
 
 class RestoredLayer(StoredLayer):
-    """A layer whose quantised weight is computed with in floats, or whose rows are looked up as integers."""
+    """A layer that computes in floats with its quantised weight, or an embedding that looks up rows of integers."""
 
     def __init__(self, layer: nn.Conv2d | nn.Linear | nn.Embedding) -> None:
-        """Take the weight over."""
+        """Read the weight from the trained layer."""
         super().__init__(layer)
         self.bias = None if isinstance(layer, nn.Embedding) else layer.bias
         self.looks_up = isinstance(layer, nn.Embedding)
         self.settings = _settings(layer)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Compute the layer on its restored weight; of an embedding restore only the rows that are read."""
+        """Compute the layer with its dequantised weight; an embedding dequantises only the rows that are read."""
         if self.looks_up:
             return self._rows(values)
         if self.settings is None:
@@ -94,8 +94,8 @@ class RestoredLayer(StoredLayer):
         return _convolved(values, self.weight, self.bias, self.settings)
 
     def _rows(self, places: Tensor) -> Tensor:
-        """Look codes and steps up and multiply; a DequantizeLinear has steps along a fixed axis only."""
-        places = places.long()  # as indices must be
+        """Look up codes and steps and multiply them; DequantizeLinear supports steps along a fixed axis only."""
+        places = places.long()  # the type of indices
         rows, scale, zero = self.stored.codes[places].float(), self.stored.scale, self.stored.zero_point.float()
         if self.stored.axis is not None:
             scale, zero = scale[places].unsqueeze(-1), zero[places].unsqueeze(-1)
@@ -103,10 +103,10 @@ class RestoredLayer(StoredLayer):
 
 
 class IntegerLayer(StoredLayer):
-    """One quantised Conv2d or Linear with its parameters as the integers that will be stored.
+    """A quantised Conv2d or Linear with its parameters as stored integers.
 
-    ``y = s_x * s_w * (sum (q_x - z_x) * (q_w - z_w) + q_b)`` with the bias in steps of ``s_x * s_w``; where an output
-    quantiser is attached, ``y`` is quantised again.
+    ``y = s_x * s_w * (sum (q_x - z_x) * (q_w - z_w) + q_b)`` with the bias in steps of ``s_x * s_w``; with an output
+    quantiser ``y`` is quantised again.
     """
 
     bias_codes: Tensor | None
@@ -149,7 +149,7 @@ class StoredGrid(nn.Module):
     zero_point: Tensor
 
     def __init__(self, quantizer: ActivationQuantizer) -> None:
-        """Take the grid over."""
+        """Store the grid."""
         super().__init__()
         self.register_buffer("scale", quantizer.scale.detach().clone())
         self.register_buffer("zero_point", quantizer.zero_point.detach().to(torch.uint8))
@@ -177,7 +177,7 @@ def _convolved(values: Tensor, weight: Tensor, bias: Tensor | None, settings: Co
 
 
 def _steps(grid: Grid, codes: Tensor, floor: Tensor) -> Tensor:
-    """Give channels without any weight the finest step in use: theirs is free, and the bias is rounded to it."""
+    """Give all-zero channels the finest step in use: theirs is arbitrary, and the bias is rounded to it."""
     empty = (codes == grid.spread(grid.zero_point, codes)).flatten(1).all(dim=1)
     return (
         grid.scale

@@ -1,4 +1,4 @@
-"""A trained model as a small ONNX model whose quantised layers run in integers."""
+"""Export a trained model to a small ONNX model whose quantised layers compute in integers."""
 
 import io
 import logging
@@ -30,9 +30,9 @@ def to_onnx(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | N
     `paretta.pipelines.trees` for others.
 
     Batch norms are folded. A quantised layer becomes integer weights with QuantizeLinear and DequantizeLinear around
-    it, which ONNX Runtime fuses into QLinearConv or QGemm; where only its weights are quantised they become floats at
-    load. Weights are stored in the fewest bytes that standard operators unpack at load. Equal models give equal bytes.
-    The model given is left alone.
+    it, which ONNX Runtime fuses into QLinearConv or QGemm; if only its weights are quantised they become floats at load
+    time. Weights are stored in the fewest bytes that standard operators unpack at load time. Equal models give equal
+    bytes. The given model is not changed.
 
     Args:
         model: any module that torch.export accepts, on any device.
@@ -127,7 +127,7 @@ def _require_free(graph: onnx.GraphProto, axes: Sequence[Mapping[int, object] | 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks about itself, which nobody here can mend, from the user."""
+    """Silence the exporter's messages about its own internals, which the user cannot act on."""
     remarks = logging.getLogger(exporter_logger())
     level = remarks.level
     remarks.setLevel(logging.ERROR)
@@ -135,7 +135,7 @@ def _quiet() -> Iterator[None]:
     shapes_level = shapes.level
     shapes.setLevel(logging.ERROR)
     try:
-        # where one way to trace a model fails, its graph is printed before the next is tried
+        # if one way to trace a model fails, torch prints the graph before it tries the next
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
             warnings.filterwarnings("ignore", "# The axis name: .* will not be used, since it shares", UserWarning)
             warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)

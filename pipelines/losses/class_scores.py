@@ -78,7 +78,7 @@ def num_counted(task: Task, targets: TensorTree) -> int:
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean of values [n, ...] where `mask` is True, or of all if its shape differs; 0 if it is never True."""
+    """Return the mean of values [n, ...] where `mask` is True, or of all if its shape differs; 0 if none is."""
     if mask is None or mask.shape != values.shape:
         return values.mean()
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)

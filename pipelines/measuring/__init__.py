@@ -1,1 +1,1 @@
-"""Readings of a finished artifact, and what is known of it before training."""
+"""Measure a finished artifact, and predict its readings before training."""

@@ -1,4 +1,4 @@
-"""A serving process from its start to its first answers.
+"""Serve a model in a new process, and report its time and memory up to the first answers.
 
 ``python -m paretta.pipelines.measuring.cold_start MODEL INPUTS.npz`` runs it.
 """
@@ -16,9 +16,9 @@ NUM_CALLS = 5
 
 
 def memory_bytes(status: Path, field: str) -> int | None:
-    """Return ``VmRSS`` or ``VmHWM`` (the peak of it) of a process; None where the kernel does not tell.
+    """Return ``VmRSS`` or ``VmHWM`` (its peak) of a process; None if the kernel does not report it.
 
-    The kernel's own high-water mark is read and not getrusage's, which a process inherits from the one that started it.
+    It reads the kernel's high-water mark instead of getrusage's, which a process inherits from its parent.
     """
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []
     values = [int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")]

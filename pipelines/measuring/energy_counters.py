@@ -1,4 +1,4 @@
-"""Counters of energy that this machine offers: RAPL of the processor packages, NVML of NVIDIA devices."""
+"""Read this machine's energy counters: RAPL of the processor packages, NVML of NVIDIA devices."""
 
 import ctypes
 from collections.abc import Callable
@@ -14,7 +14,7 @@ NVML_LIBRARY = "libnvidia-ml.so.1"
 
 @dataclass(slots=True)
 class RaplZone:
-    """One processor package; its counter starts again from nought at a known limit.
+    """One processor package, whose counter wraps around at a known limit.
 
     Args:
         folder: such as ``/sys/class/powercap/intel-rapl:0``.
@@ -25,7 +25,7 @@ class RaplZone:
     _wrapped: int = field(default=0, init=False)
 
     def microjoules(self) -> int:
-        """Return a reading that only rises; it must be taken more often than the counter goes round."""
+        """Return a monotonic reading; must be called more often than the counter wraps around."""
         now = int((self.folder / "energy_uj").read_text(encoding="utf-8"))
         if now < self._last:
             self._wrapped += int((self.folder / "max_energy_range_uj").read_text(encoding="utf-8"))
@@ -34,18 +34,18 @@ class RaplZone:
 
 
 def rapl(root: Path = POWERCAP) -> Joules | None:
-    """Return the joules of all processor packages together, other work included; None where they cannot be read."""
+    """Return the joules of all processor packages together, including other work; None if they cannot be read."""
     zones = [RaplZone(folder) for folder in sorted(root.glob("*-rapl:*")) if folder.name.count(":") == 1]
     try:
         for zone in zones:
             zone.microjoules()
-    except OSError:  # there, but for the administrator only
+    except OSError:  # it exists, but only the administrator may read it
         return None
     return (lambda: sum(zone.microjoules() for zone in zones) / 1e6) if zones else None
 
 
 def nvml(library: str = NVML_LIBRARY) -> Joules | None:
-    """Return the joules of the first NVIDIA device, other work on it included; None where there is none.
+    """Return the joules of the first NVIDIA device, including other work on it; None if there is none.
 
     Not run on a GPU: written from NVIDIA's NVML API reference, ``nvmlDeviceGetTotalEnergyConsumption`` in mJ.
     """

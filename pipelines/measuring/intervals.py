@@ -12,8 +12,8 @@ Z95 = 1.959963984540054
 # sessions of small models are up to 8 % slower than the fastest, those of large ones on a busy machine up to 20 %; on a
 # core that another guest of its host uses too they are 40 to 100 %
 FULL_SPEED: Final = 1.2
-# half the 95 % interval of what the rounds of one visit of seconds have in common, as a share of a ratio of times:
-# ratios read minutes apart differed by 0.3 to 1.5 % in standard deviation beyond what their rounds told
+# half the 95 % interval of the error that all rounds of one visit share, relative to a ratio of times: ratios read
+# minutes apart differed by 0.3 to 1.5 % in standard deviation beyond the spread of their rounds
 VISIT_SPREAD: Final = 0.02
 _VISITS_BEHIND: Final = 8
 """How many pairs of visits `VISIT_SPREAD` counts for beside those that a sweep sees itself."""
@@ -28,9 +28,9 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the 95 % expanded percentile bootstrap interval of the median or mean of `values` [n], n at least 2.
 
-    The quantiles lie further out than 2.5 %, at ``Phi(-sqrt(n / (n - 1)) t(0.975, n - 1))``, as the plain ones of few
-    values are too narrow (Hesterberg, 2015, What Teachers Should Know About the Bootstrap). Values of one cluster, such
-    as the blocks of a session, must be joined before: what is drawn must be independent.
+    The quantiles are further out than 2.5 %, at ``Phi(-sqrt(n / (n - 1)) t(0.975, n - 1))``, since the plain ones are
+    too narrow for few values (Hesterberg, 2015, What Teachers Should Know About the Bootstrap). Values of one cluster,
+    such as the blocks of a session, must be combined first: the resampled values must be independent.
 
     >>> bootstrap_interval(np.full(5, 2.0))
     (2.0, 2.0)
@@ -47,7 +47,7 @@ def bootstrap_interval(
 def widened(low: float, high: float, *, at: float, spread: float) -> tuple[float, float]:
     """Return the interval around the ratio `at` with a further, independent half width of `spread` as a share of it.
 
-    Half widths add in quadrature on the logarithmic scale, each end on its own.
+    Half widths add in quadrature on the logarithmic scale, separately for each end.
 
     >>> [round(end, 4) for end in widened(2.0 / 1.03, 2.0 * 1.03, at=2.0, spread=math.log(1.04))]
     [1.9041, 2.1007]
@@ -57,10 +57,11 @@ def widened(low: float, high: float, *, at: float, spread: float) -> tuple[float
 
 
 def visit_spread(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Return the spread of a visit that pairs of visits to the same models show, `VISIT_SPREAD` at least.
+    """Estimate the spread of a visit from pairs of visits to the same models; at least `VISIT_SPREAD`.
 
-    The logarithms of two visits differ with twice the variance of one. The mean over the pairs is joined with
-    `VISIT_SPREAD`, which counts as 8 pairs, so that few pairs say little (an inverse-gamma prior's posterior mean).
+    The difference of the logarithms of two visits has twice the variance of one. The mean over the pairs is combined
+    with `VISIT_SPREAD`, which counts as 8 pairs, so that few pairs have little influence (the posterior mean under an
+    inverse-gamma prior).
 
     Args:
         first: ratios, [pairs].
@@ -79,7 +80,7 @@ def visit_spread(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
 def student_quantile(degrees: int) -> float:
     """Return the 97.5 % quantile of Student's t with `degrees` of freedom, without loading scipy.
 
-    Exact for 1 and 2; above, the expansion about the normal quantile (Abramowitz and Stegun 26.7.5), within 0.2 %.
+    Exact for 1 and 2; above, an expansion around the normal quantile (Abramowitz and Stegun 26.7.5), within 0.2 %.
 
     >>> round(student_quantile(10), 3)
     2.228
@@ -99,7 +100,7 @@ def student_quantile(degrees: int) -> float:
 
 
 def median_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
-    """Return the interval between order statistics that holds the median with 95 % or more; None below 6 values.
+    """Return the interval of order statistics that contains the median with at least 95 %; None below 6 values.
 
     Of `n` independent values the k-th smallest and the k-th largest enclose the median with the probability
     ``1 - 2 P(Binomial(n, 1/2) < k)``, whatever their distribution (Thompson, 1936); the largest such k is taken.
@@ -114,7 +115,7 @@ def median_interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
 
 
 def wilson_interval(num_successes: int, num_samples: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a share (Wilson, 1927): sensible near 0 and 1, where the normal one is not.
+    """Return the 95 % score interval of a share (Wilson, 1927): valid near 0 and 1, unlike the normal interval.
 
     >>> [round(bound, 4) for bound in wilson_interval(9, 10)]
     [0.5958, 0.9821]
@@ -129,8 +130,8 @@ def wilson_interval(num_successes: int, num_samples: int) -> tuple[float, float]
 def mean_interval(scores: NDArray[np.float64]) -> tuple[float, float] | None:
     """Return the 95 % interval of the mean of per-sample scores [n], or None for fewer than two.
 
-    Wilson's for scores of 0 and 1; the normal one from 100 samples on, by the central limit theorem; the bootstrap's
-    for fewer.
+    Wilson's interval for scores of 0 and 1; otherwise the normal interval from 100 samples on, by the central limit
+    theorem, and the bootstrap's for fewer.
     """
     if len(scores) < 2:
         return None

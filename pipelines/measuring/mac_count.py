@@ -1,4 +1,4 @@
-"""The multiply-accumulates of an exported graph, layer by layer, with the widths of the numbers that enter them."""
+"""Count the multiply-accumulates of an exported graph by layer, with the bit widths of their operands."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ _INPUTS = {
     "QLinearMatMul": (0, 3),
 }
 CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "FusedConv", "NhwcFusedConv")
-# these multiply and accumulate too, in ways that are not counted here
+# these operators also multiply and accumulate, but are not counted here
 UNCOUNTED = {"Attention", "DeformConv", "Einsum", "MultiHeadAttention", "QAttention"}
 _RECURRENT = {"GRU", "LSTM", "RNN"}
 _SINGLE_SAMPLE = 1
@@ -39,14 +39,14 @@ _SINGLE_SAMPLE = 1
 
 @dataclass(frozen=True, slots=True)
 class LayerWork:
-    """What one convolution or matrix product of the graph does for one sample.
+    """The work of one convolution or matrix product of the graph for one sample.
 
     Args:
         operator: of the node, such as ``Conv``.
         macs: multiply-accumulates.
-        value_bits: width of the numbers that come in; 32 for floats.
+        value_bits: width of the input values; 32 for floats.
         weight_bits: width of the weights as delivered: the narrowest two's complement that holds them; 32 for floats.
-        is_integer: both come from integers.
+        is_integer: True if both are integers.
     """
 
     operator: str
@@ -62,7 +62,7 @@ class LayerWork:
 
 
 class Uncountable(Exception):
-    """The graph holds work that cannot be told from its layers; the text says which."""
+    """The graph has work that cannot be derived from its layers; the message says which."""
 
 
 def layer_work(model_path: Path, inputs: Feeds) -> tuple[LayerWork, ...]:
@@ -114,17 +114,17 @@ class WorkMeter(Meter, ABC):
 
     @abstractmethod
     def count(self, layers: Sequence[LayerWork]) -> int:
-        """Return the number."""
+        """Return the total."""
 
     @abstractmethod
     def told(self, layers: Sequence[LayerWork]) -> dict[str, Detail]:
-        """Return what is worth knowing beside it."""
+        """Return the details of the reading."""
 
 
 def macs_of(operator: str, values: Sequence[int], weight: Sequence[int], output: Sequence[int]) -> int:
     """Return the multiply-accumulates of a convolution or matrix product from the shapes that it runs with.
 
-    ``outputs x inputs of each output``; `values` of a product end with the dimension that is summed over.
+    ``outputs x inputs of each output``; the last dimension of `values` of a product is the one summed over.
 
     >>> macs_of("Conv", [1, 4, 6, 6], [12, 2, 3, 3], [1, 12, 4, 4]), macs_of("Gemm", [1, 20], [5, 20], [1, 5])
     (3456, 100)
@@ -143,7 +143,7 @@ def _refuse_what_is_not_counted(model: onnx.ModelProto) -> None:
 
 
 def _constants(model: onnx.ModelProto) -> set[str]:
-    """Return the names of all tensors that do not depend on the input; nodes stand in order of evaluation."""
+    """Return the names of all tensors that do not depend on the input; nodes are in order of evaluation."""
     known = {item.name for item in model.graph.initializer} | {""}
     for node in model.graph.node:
         if all(name in known for name in node.input):

@@ -1,4 +1,4 @@
-"""Which kernels ONNX Runtime runs for a model, and how much of the work they do in integers."""
+"""Find the kernels that ONNX Runtime runs for a model, and the share of integer work."""
 
 import json
 import tempfile
@@ -45,15 +45,15 @@ _TYPES: Mapping[str, type[np.generic]] = {
 
 @dataclass(frozen=True, slots=True)
 class KernelCounts:
-    """What one inference runs.
+    """The kernels of one inference.
 
     Args:
         kernels: how often each operator of the optimised graph ran.
-        macs: multiply-accumulates of convolutions, transposed ones too, matrix products and recurrent layers, batch of
-            one.
-        integer_macs: those of them that QLinearConv, QGemm and their like did.
+        macs: multiply-accumulates of convolutions, transposed convolutions, matrix products and recurrent layers, for a
+            batch of one.
+        integer_macs: those computed by QLinearConv, QGemm and other integer kernels.
         weights: number of weights in them.
-        integer_weights: those of them that entered as integers.
+        integer_weights: number of weights that are integers.
     """
 
     kernels: Mapping[str, int]
@@ -64,16 +64,16 @@ class KernelCounts:
 
     @property
     def integer_layers(self) -> int:
-        """Number of convolutions and products that ran in integers."""
+        """The number of convolutions and products that ran in integers."""
         return sum(self.kernels.get(name, 0) for name in _INTEGER)
 
     @property
     def uncounted(self) -> tuple[str, ...]:
-        """Kernels that multiply and accumulate in ways that are not counted here."""
+        """The kernels that multiply and accumulate but are not counted here."""
         return tuple(sorted(UNCOUNTED & set(self.kernels)))
 
     def details(self) -> dict[str, float | int | str]:
-        """Return what is worth keeping beside a reading; shares are of 1."""
+        """Return the details for a reading; shares are between 0 and 1."""
         return {
             "qlinear_conv": self.kernels.get("QLinearConv", 0),
             "qgemm": self.kernels.get("QGemm", 0),
@@ -85,10 +85,10 @@ class KernelCounts:
 
 
 def integer_kernels(model_path: Path) -> KernelCounts:
-    """Run the model once on zeros with ONNX Runtime's profiler and count what really ran.
+    """Run the model once on zeros with ONNX Runtime's profiler and count the kernels that ran.
 
-    Operators are fused as in production, but the blocked memory layout of float convolutions is left out: it pads
-    channels to the width of this machine's registers, and the counts would depend on the machine.
+    Operators are fused as in production, but the blocked memory layout of float convolutions is disabled: it pads
+    channels to the machine's register width, so the counts would depend on the machine.
     """
     with tempfile.TemporaryDirectory() as folder:
         events = list(_profile(model_path, Path(folder)))
@@ -103,9 +103,9 @@ def integer_kernels(model_path: Path) -> KernelCounts:
 
 
 def kernels_digest(model_path: Path) -> str:
-    """Name what one inference runs: models of equal names run the same kernels on the same shapes, in the same time.
+    """Return a digest of one inference: models with equal digests run the same kernels on the same shapes.
 
-    Widths of stored weights are not part of it, since ONNX Runtime unpacks them when it loads the model.
+    The widths of stored weights are not included, since ONNX Runtime unpacks them when it loads the model.
     """
     with tempfile.TemporaryDirectory() as folder:
         return digest(list(_profile(model_path, Path(folder))))
@@ -138,7 +138,7 @@ def _work(name: str, inputs: Shapes, outputs: Shapes) -> tuple[int, int]:
     """Return multiply-accumulates and weights of one layer from the shapes it ran with."""
     sizes = [next(iter(item.values())) for item in inputs]
     values, *rest = [size for size in sizes if len(size) >= 2]
-    if name in _RECURRENT:  # [steps, batch, features] and what each step's inputs and states are multiplied with
+    if name in _RECURRENT:  # [steps, batch, features], and the weights of each step's inputs and states
         weights = sum(prod(size) for size in rest[:2])
         return values[0] * values[1] * weights, weights
     weight = rest[0] if rest else []

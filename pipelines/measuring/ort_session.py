@@ -1,4 +1,4 @@
-"""One way to open a model in ONNX Runtime and to call it, light enough for a process that does nothing else."""
+"""Open and call a model in ONNX Runtime, with few imports, for measuring processes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from paretta.pipelines.feeds import Feeds
 RuntimeCall: TypeAlias = Callable[[], object]
 Device: TypeAlias = Literal["cpu", "cuda"]
 
-# what the runtime raises where it cannot load or run a model
+# the runtime's exceptions if it cannot load or run a model
 REFUSALS = (
     failures.Fail,
     failures.InvalidArgument,
@@ -25,17 +25,17 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class NoSuchDevice(Exception):
-    """The runtime cannot compute on the device that was asked for; the text says why."""
+    """The runtime cannot compute on the requested device; the message says why."""
 
 
 def open_call(model_path: Path, batch: Feeds, *, threads: int = 1, device: Device = "cpu") -> RuntimeCall:
     """Open a session of its own and return a call that answers `batch`, arrays [n, ...] by name.
 
-    With several threads those that have nothing to do sleep instead of spinning, or CPU time would count their waiting.
+    With several threads idle ones sleep instead of spinning, since CPU time would include the spinning.
     The path for ``cuda`` has not been run on a GPU.
 
     Raises:
-        NoSuchDevice: the runtime has no such device, or would quietly compute elsewhere.
+        NoSuchDevice: the runtime has no such device, or would silently compute elsewhere.
     """
     session = _session(model_path, threads, _provider(device))
     if device == "cpu":

@@ -15,7 +15,7 @@ from paretta.search_spaces.canonical import Json
 
 
 class ProbeRequest(BaseModel):
-    """What to measure and where to put it.
+    """What to measure and where to write the results.
 
     Args:
         artifact: the folder to measure.
@@ -24,7 +24,7 @@ class ProbeRequest(BaseModel):
         inputs: .npz file, [n, ...] by name of the file's inputs.
         meters: documents of the meters to read.
         readings: JSON file to write: for each folder one reading per meter, in their order.
-        facts: what only the run that made the artifact knows.
+        facts: numbers from the run that made the artifact.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,7 +39,7 @@ class ProbeRequest(BaseModel):
 
 
 def run_request(path: Path) -> None:
-    """Serve the request in the JSON file at `path`."""
+    """Process the request in the JSON file at `path`."""
     request = ProbeRequest.model_validate_json(path.read_text(encoding="utf-8"))
     bench = MeterBench(request.baseline, load_feeds(request.inputs), facts=request.facts)
     folders = [request.artifact, *request.beside]

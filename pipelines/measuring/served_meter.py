@@ -1,4 +1,4 @@
-"""How a meter serves the artifact while it measures: batch size, threads, runtime and device, and fresh processes."""
+"""Base classes of meters that run the artifact: batch size, threads, runtime and device, and fresh processes."""
 
 import json
 import os
@@ -26,12 +26,12 @@ from paretta.pipelines.meter import Meter, MeterBench
 from paretta.search_spaces.objectives.reading import Detail, Reading
 
 START_SECONDS = 300.0
-# the instructions that decide how fast integers are
+# the instruction sets that determine the speed of integer kernels
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
 
 
 class ServedMeter(Meter, ABC):
-    """A meter that runs the artifact, with the settings that say how."""
+    """A meter that runs the artifact, with the settings of the run."""
 
     runs_on: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
 
@@ -45,16 +45,16 @@ class ServedMeter(Meter, ABC):
         return feed_batch(bench.inputs, self.batch_size)
 
     def opener(self, artifact: Path, bench: MeterBench) -> Opener:
-        """Return what opens a fresh session of the artifact."""
+        """Return a function that opens a new session of the artifact."""
         batch = self.batch(bench)
         return lambda: open_call(artifact / MODEL, batch, threads=self.threads, device=self.device)
 
     def unavailable(self, artifact: Path, bench: MeterBench) -> Reading | None:
-        """Return the reading that says why nothing can be measured here, or None where it can."""
+        """Return a reading with the reason why nothing can be measured here, or None if it can."""
         if self.device not in self.runs_on:
             return Reading.not_measured(self.unit, f"{self.kind} is not read on {self.device}")
         if self.device == "cpu":
-            return None  # what fails on a CPU is the artifact's fault, and fails the trial
+            return None  # an error on a CPU is the artifact's fault, and fails the trial
         try:
             self.opener(artifact, bench)()
         except NoSuchDevice as error:
@@ -62,23 +62,23 @@ class ServedMeter(Meter, ABC):
         return None
 
     def clock(self) -> tuple[str, Clock]:
-        """Return the clock that counts the computation, and its name.
+        """Return the clock that measures the computation, and its name.
 
-        With one thread it is that thread's CPU time; with several the process's, which is work, not waiting time; on a
-        device it is wall time around a call that waits for the device.
+        With one thread it is the thread's CPU time; with several it is the process's CPU time, which measures work, not
+        waiting; on a device it is wall time around a call that waits for the device.
         """
         if self.device != "cpu":
             return "wall, synchronised", time.perf_counter
         return ("thread CPU", time.thread_time) if self.threads == 1 else ("process CPU", time.process_time)
 
     def facts(self) -> dict[str, Detail]:
-        """Return what the number depends on."""
+        """Return the settings that the number depends on."""
         told = {"batch_size": self.batch_size, "threads": self.threads, "device": self.device}
         return {**told, "clock": self.clock()[0], **machine()}
 
 
 def machine() -> dict[str, Detail]:
-    """Return what the time depends on: the machine's name, CPU model, its telling flags, runtime and its version."""
+    """Return what the time depends on: the machine's name, CPU model, relevant CPU flags, runtime and its version."""
     model, flags = platform.processor() or platform.machine(), set[str]()
     path = Path("/proc/cpuinfo")
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -96,7 +96,7 @@ def machine() -> dict[str, Detail]:
 
 
 class FreshStartMeter(ServedMeter, ABC):
-    """A meter of what fresh processes tell of themselves that do nothing but serve the artifact."""
+    """A meter of what new processes report that only serve the artifact."""
 
     runs_on: ClassVar[tuple[Device, ...]] = ("cpu",)
 
@@ -122,13 +122,13 @@ class FreshStartMeter(ServedMeter, ABC):
 
     @abstractmethod
     def beside(self, told: Mapping[str, NDArray[np.float64]]) -> dict[str, Detail]:
-        """Return what is worth knowing beside it, from all that the starts told, by name [starts]."""
+        """Return the details, from all values that the starts reported, by name [starts]."""
 
 
 def _fresh_starts(meter: FreshStartMeter, artifact: Path, bench: MeterBench) -> dict[str, NDArray[np.float64]]:
-    """Start serving processes one after the other and return what they told of themselves, see `cold_start`.
+    """Start serving processes one after another and return what they reported, see `cold_start`.
 
-    What a kernel does not tell is nan.
+    A value that the kernel does not report is nan.
     """
     with TemporaryDirectory() as folder:
         inputs = Path(folder) / "inputs.npz"

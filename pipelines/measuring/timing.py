@@ -1,4 +1,4 @@
-"""Times of short calls that hold on a busy machine: CPU clocks, short blocks, and a fresh session each round."""
+"""Time short calls reliably on a busy machine: with CPU clocks, short blocks, and a new session each round."""
 
 import math
 import os
@@ -20,17 +20,17 @@ Clock: TypeAlias = Callable[[], float]
 NUM_WARM_UPS = 5
 NUM_PADS, PAD_BYTES = 16, 60_000
 MIN_BLOCKS, MAX_BLOCKS = 4, 40
-MIN_KEPT: Final = 4  # rounds, for an interval of their own
+MIN_KEPT: Final = 4  # the fewest rounds for an interval
 
 
 @dataclass(frozen=True, slots=True)
 class TimingProtocol:
-    """How long and how exactly to measure.
+    """How long and how precisely to measure.
 
     Args:
         side_seconds: the shortest CPU time of all blocks of one side in a round.
         block_seconds: the shortest CPU time of one block, where sides are interleaved.
-        min_sessions: before the interval is trusted.
+        min_sessions: the fewest sessions before the interval is used.
         half_width: stop when the interval's half width is below this share of the estimate.
         budget_seconds: stop after this much wall time, once there are `min_sessions`.
     """
@@ -44,13 +44,13 @@ class TimingProtocol:
 
 @dataclass(slots=True)
 class Rounds:
-    """Seconds a call in each round, which has a session of each side; side 0 is the reference.
+    """Seconds per call in each round, which has one session of each side; side 0 is the reference.
 
     Args:
         fastest: CPU seconds in the fastest block, [rounds][sides].
         cpu: CPU seconds, mean over the blocks, likewise.
         wall: wall seconds, likewise.
-        known: CPU seconds of the reference in the fastest round of earlier readings; inf where there is none.
+        known: CPU seconds of the reference in the fastest round of earlier readings; inf if there is none.
     """
 
     fastest: list[tuple[float, ...]] = field(default_factory=list)
@@ -59,10 +59,10 @@ class Rounds:
     known: float = math.inf
 
     def kept(self, side: int = 1) -> NDArray[np.intp]:
-        """Return the rounds in which both `side` and the reference ran at full speed; all, where those are too few.
+        """Return the rounds in which both `side` and the reference ran at full speed; all rounds if those are too few.
 
-        A core is slower while other guests of its host use it too, for a moment or for tens of seconds, and a small
-        model suffers more than a large one. So its ratio is that of undisturbed blocks, which the fastest ones are.
+        A core is slower while other guests of its host also use it, briefly or for tens of seconds, and small models
+        are slowed more than large ones. So the ratio is computed from undisturbed blocks, which are the fastest ones.
         """
         times = np.asarray(self.fastest)[:, [0, side]]
         best = np.minimum(times.min(axis=0), [self.known, np.inf])
@@ -75,13 +75,13 @@ class Rounds:
         return np.asarray(times[:, side] / times[:, 0])
 
     def seconds(self, side: int) -> float:
-        """Return the median over the rounds that are kept for it."""
+        """Return the median over the kept rounds."""
         return float(np.median(np.asarray(self.fastest)[self.kept(max(side, 1)), side]))
 
     def slowness(self, side: int = 1) -> float:
-        """Return how many times slower than at full speed the kept rounds were, of the two sides the larger; 1 or more.
+        """Return the slowdown of the kept rounds relative to full speed, the larger of the two sides; at least 1.
 
-        What is within the luck of sessions counts as 1.
+        A slowdown within the normal variation of sessions counts as 1.
         """
         times = np.asarray(self.fastest)[:, [0, side]]
         best = np.minimum(times.min(axis=0), [self.known, np.inf])
@@ -89,18 +89,18 @@ class Rounds:
         return slowness if slowness > FULL_SPEED else 1.0
 
     def contention(self, side: int = 1) -> float:
-        """Return wall over CPU time of `side`: about 1 where one thread had its core for itself."""
+        """Return wall time over CPU time of `side`: about 1 if a thread had its core to itself."""
         return float(np.median(np.asarray(self.wall)[:, side] / np.asarray(self.cpu)[:, side]))
 
     def interval(self, side: int = 1, *, spread: float = VISIT_SPREAD) -> tuple[float, float]:
-        """Return the 95 % interval of the median ratio: what differs between rounds, and between visits.
+        """Return the 95 % interval of the median ratio, including the variation between rounds and between visits.
 
-        Where no more than a few rounds ran at full speed, it is unknown how much slower either side was made. Then both
-        ends move out by the factor by which the slower one was.
+        If only a few rounds ran at full speed, it is unknown how much each side was slowed. Then both ends move
+        outwards by the slowdown of the slower side.
 
         Args:
             side: whose ratio.
-            spread: half the 95 % interval of what the rounds of one visit have in common, as a share of the ratio.
+            spread: half the 95 % interval of the error that all rounds of one visit share, relative to the ratio.
         """
         ratios = self.ratios(side)
         low, high = widened(*bootstrap_interval(ratios), at=float(np.median(ratios)), spread=spread)
@@ -116,19 +116,19 @@ def interleave(
     cores: Sequence[int] = (),
     known: float = math.inf,
 ) -> Rounds:
-    """Time all sides, a fresh session of each per round, until their ratios to the first are known well enough.
+    """Time all sides, with a new session of each per round, until their ratios to the first are precise enough.
 
-    A round runs short blocks of each side in turn, forwards and backwards. The fastest block of a side is its time: it
-    is what the model takes, where longer ones also have what else used the core and its caches. Where a session's
-    memory happens to lie makes it some per cent faster or slower for as long as it lives, so that more blocks of one
-    session only narrow the interval around its own luck. Therefore rounds open new ones.
+    A round runs short blocks of each side in turn, forwards and backwards. The time of a side is its fastest block,
+    since slower ones include effects of other work on the core and its caches. A session's memory layout makes it a few
+    per cent faster or slower for its whole life, and more blocks of the same session cannot average this out. Therefore
+    each round opens new sessions.
 
     Args:
-        openers: open the reference and what is compared with it.
+        openers: open sessions of the reference and of the models to compare.
         protocol: when to stop.
         cpu: the clock of the ratio.
         wall: the clock of the time budget.
-        cores: rounds run on each of these in turn, as one may be slowed down for long and another not; empty: anywhere.
+        cores: rounds run on each of these in turn, since a single core may be slow for long; empty: on any core.
         known: CPU seconds of the reference at full speed, from earlier readings.
     """
     sides = [_Side(opener, protocol, cpu, wall, protocol.block_seconds) for opener in openers]
@@ -142,20 +142,20 @@ def interleave(
 
 
 def usable_cores() -> tuple[int, ...]:
-    """Return the cores that this process may choose among; empty where the system lets it choose none."""
+    """Return the cores that this process may choose from; empty if the system does not support this."""
     return tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
 
 
 def sample(
     opener: Opener, protocol: TimingProtocol, *, cpu: Clock, counters: tuple[Clock, ...]
 ) -> tuple[NDArray[np.float64], int]:
-    """Return what one call adds to each counter, [rounds, counters], and the number of calls in a round.
+    """Return the increase of each counter per call, [rounds, counters], and the number of calls in a round.
 
     Args:
         opener: opens a fresh session for each round.
         protocol: when to stop; the first counter decides.
         cpu: the clock of the protocol's `side_seconds`.
-        counters: rising readings, such as a clock's or an energy counter's.
+        counters: monotonic counters, such as a clock or an energy counter.
     """
     side = _Side(opener, protocol, cpu, time.perf_counter, protocol.side_seconds)
     started = time.perf_counter()
@@ -170,7 +170,7 @@ def sample(
 
 
 def is_done(values: NDArray[np.float64], protocol: TimingProtocol, elapsed: float) -> bool:
-    """Tell whether `values` [rounds] are enough: the interval of their median is narrow, or the time is up."""
+    """Return True if `values` [rounds] are enough: the interval of their median is narrow, or the time is up."""
     if len(values) < protocol.min_sessions:
         return False
     low, high = bootstrap_interval(values)
@@ -178,7 +178,7 @@ def is_done(values: NDArray[np.float64], protocol: TimingProtocol, elapsed: floa
 
 
 def _is_known(rounds: Rounds, num_sides: int, protocol: TimingProtocol, elapsed: float) -> bool:
-    """Tell whether the ratio of every side is known well enough at full speed, or the time is up."""
+    """Return True if the ratio of every side is precise enough at full speed, or the time is up."""
     if len(rounds.fastest) < protocol.min_sessions:
         return False
     if elapsed >= protocol.budget_seconds:
@@ -189,7 +189,7 @@ def _is_known(rounds: Rounds, num_sides: int, protocol: TimingProtocol, elapsed:
 
 @dataclass(slots=True)
 class _Side:
-    """One of those that are compared: its present session, and how often that is called at a time."""
+    """One of the compared models: its current session, and the number of calls per block."""
 
     opener: Opener
     protocol: TimingProtocol
@@ -202,7 +202,7 @@ class _Side:
 
     @contextmanager
     def opened(self, number: int) -> Iterator[None]:
-        """Hold a session of its own in round `number`, warmed up, in memory that was shifted at random before."""
+        """Open a new, warmed-up session for round `number`, with randomly shifted memory."""
         lengths = np.random.default_rng(number).integers(1, PAD_BYTES, NUM_PADS)
         pads = [bytearray(int(length)) for length in lengths]
         self.call = self.opener()
@@ -224,13 +224,13 @@ class _Side:
             call()
 
     def seconds(self) -> tuple[float, float]:
-        """Return CPU and wall seconds a call."""
+        """Return CPU and wall seconds per call."""
         wall, cpu = self.wall(), self.cpu()
         self.run()
         return (self.cpu() - cpu) / self.count, (self.wall() - wall) / self.count
 
     def _warm_up(self, call: RuntimeCall) -> None:
-        """Call until it is warm: a slow model twice, a fast one more often."""
+        """Warm up: call a slow model twice, a fast one more often."""
         started = self.cpu()
         for number in range(NUM_WARM_UPS):
             call()
@@ -238,7 +238,7 @@ class _Side:
                 return
 
     def _repeats(self) -> float:
-        """Find how many calls take `shortest` seconds, and return how long those take."""
+        """Find how many calls take at least `shortest` seconds, and return how long they take."""
         self.count = 1
         while (spent := self.seconds()[0] * self.count) < self.shortest:
             growth = self.shortest / max(spent, 1e-9)
@@ -247,7 +247,7 @@ class _Side:
 
 
 def _add_round(rounds: Rounds, sides: Sequence[_Side], number: int) -> None:
-    order = np.random.default_rng(number).permutation(len(sides))  # memory is taken in another order each time
+    order = np.random.default_rng(number).permutation(len(sides))  # allocate memory in a different order each time
     with ExitStack() as stack:
         for index in order:
             stack.enter_context(sides[index].opened(number * len(sides) + int(index)))
@@ -263,7 +263,7 @@ def _add_round(rounds: Rounds, sides: Sequence[_Side], number: int) -> None:
 
 @contextmanager
 def _on_core(cores: Sequence[int], number: int) -> Iterator[None]:
-    """Keep this thread on the core whose turn it is in round `number`, and let it go again."""
+    """Pin this thread to the core of round `number` inside the block."""
     if not cores:
         yield
         return

@@ -88,5 +88,5 @@ def n_of_m(scores: Tensor, n: int, m: int) -> Tensor:
 
 
 def num_dropped(size: int, share: float) -> int:
-    """Round ``size * share`` down, with a tolerance so that 0.29 of 100 is 29 although the float product is just below."""
+    """Round ``size * share`` down; a tolerance makes 0.29 of 100 give 29, although the float product is below it."""
     return min(int(size * share + 1e-6), size - 1)

@@ -87,7 +87,7 @@ def exporter_logger() -> str:
 
 @contextmanager
 def one_registry() -> Iterator[None]:
-    """Let torch load its table of operator translations once per process; loading it took 40 % of every small export."""
+    """Let torch load its table of operator translations once per process; it took 40 % of every small export."""
     from torch.onnx._internal.exporter._registration import ONNXRegistry  # noqa: PLC0415 - loads the exporter
 
     _reader()  # saved before it is replaced
