@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,8 @@ def test_live_page_takes_in_what_happens_and_keeps_what_was_chosen(browser: Chro
     folder = tmp_path / "home" / "digits"
     folder.mkdir(parents=True)
     (folder / "journal.jsonl").write_bytes(b"")
-    with open_board(tmp_path / "home", port=0) as board:
+    with (folder / "journal.jsonl").open("rb") as driver, open_board(tmp_path / "home", port=0) as board:
+        flock(driver, LOCK_EX)  # a sweep whose journal is not locked has died
         board.links["MLflow"] = "http://127.0.0.1:1/"
         browser.get(f"{board.url}/digits/")
         wait_for_text(browser, "Nothing has finished yet")
