@@ -1,4 +1,4 @@
-"""The data-parallel seam: one rank without a process group, or all ranks of a torch.distributed group."""
+"""Data-parallel operations: on one rank without a process group, or on all ranks of a torch.distributed group."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -71,13 +71,13 @@ class Ranks:
             tensor.data.copy_(self.broadcast(tensor.data))
 
     def any(self, flag: bool) -> bool:
-        """Tell whether `flag` is true on at least one rank (collective)."""
+        """Return True if `flag` is true on at least one rank (collective)."""
         return bool(self.all_reduce_sum(torch.tensor(float(flag), device=self.device)) > 0)
 
     def first_does(self, act: Callable[[], None], otherwise: str) -> None:
         """Let rank 0 act; where that fails with `TrialFailed` all ranks fail, the others with `otherwise` (collective).
 
-        The others must not wait for what will never come.
+        So the other ranks do not wait forever.
         """
         failure: TrialFailed | None = None
         if self.is_first:

@@ -16,8 +16,8 @@ from paretta.search_spaces.registry import TWEAKS
 class Tweak:
     """Something that acts during one training. The defaults do nothing; a subclass overrides what it needs.
 
-    What it must remember belongs into the model's buffers, and what it draws follows from the number of the step, so
-    that a training that is resumed goes on as before.
+    Its state must live in the model's buffers, and its random draws must depend on the step number, so that a resumed
+    training continues as before.
     """
 
     def before_step(self, step: int, model: nn.Module) -> None:
@@ -31,7 +31,7 @@ class Tweak:
         """Change `model` after the optimiser's step number `step`."""
 
     def finish(self, model: nn.Module) -> None:
-        """Take away what is not to stay in the trained model."""
+        """Remove what must not stay in the trained model."""
 
 
 class TweakSettings(BaseModel, ABC):

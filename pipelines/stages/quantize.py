@@ -123,7 +123,7 @@ class Quantize(Stage):
         return quantizer_of(self.weights, bits=bits, axis=axis, range=self.weight_range)
 
     def _chosen(self, model: nn.Module, bench: Bench) -> dict[str, int]:
-        """Return the bits of every layer that is to be quantised, and say which are not."""
+        """Return the bits of every layer to quantise, and note the layers that are not."""
         verdicts = dict(survey(model, moved(bench.task.example_input, bench.ranks.device)))
         able = [name for name, obstacle in verdicts.items() if obstacle is None]
         if not able:

@@ -1,4 +1,4 @@
-"""What training will cost, timed on a few batches of the untrained model on this machine."""
+"""Estimate the cost of training by timing a few batches of the untrained model on this machine."""
 
 import time
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from paretta.pipelines.task import Task
 from paretta.pipelines.training.train import TrainSettings
 from paretta.pipelines.trees import call_model
 
-_BATCHES = 3  # of which the fastest counts: the first one warms up
+_BATCHES = 3  # timed batches, of which the fastest counts; the first one warms up
 
 
 def training_seconds(stages: Sequence[Stage], task: Task) -> float:

@@ -1,4 +1,4 @@
-"""What a model in training answers, and how good that is: for decisions on the way, never for the record."""
+"""Evaluate a model during training, for decisions only; recorded readings come from the artifact."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ EVALUATION_BATCH = 256
 def split_scores(model: nn.Module, task: Task, dataset: Samples, ranks: Ranks) -> Tensor:
     """Return the model's class scores for the whole dataset, [n, ...], equal on all ranks (collective).
 
-    Each rank computes its share. The model is left on the ranks' device and in evaluation mode.
+    Each rank computes its shard. The model is left on the ranks' device and in evaluation mode.
     """
     model.to(ranks.device).eval()
     mine = ranks.shard(torch.arange(num_samples(dataset)))

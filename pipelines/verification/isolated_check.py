@@ -1,8 +1,8 @@
-"""The second look at a delivered folder: a script that imports nothing of paretta and nothing that can train.
+"""The isolated check of a delivered folder: a script that imports neither paretta nor any training library.
 
 ``python -I isolated_check.py request.json`` checks the folder's files against its manifest, runs the model on given
-inputs and writes what it found. It shares no code with what it looks at, so that a fault there cannot confirm itself;
-the isolated mode of Python keeps this folder and the user's off its import path.
+inputs and writes what it found. It shares no code with what it checks, so that a bug there cannot confirm itself.
+Python's isolated mode keeps this folder and the user's off its import path.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""Carry a task through what a sweep will do with it, once and on a few samples: the export, and every stage."""
+"""Rehearse a sweep's work on a task, once and on a few samples: the export, and every stage."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ def require_export(task: Task, *, where: str = "task") -> None:
     """Export the untrained model, and compare its file's answers at batch 1 and 2 with its own.
 
     Raises:
-        WrongInput: the model cannot be exported or run, or its file answers otherwise.
+        WrongInput: the model cannot be exported or run, or its file gives other outputs.
     """
     place = f"{where}.model"
     places = torch.arange(2) % num_samples(task.validation)

@@ -1,4 +1,4 @@
-"""A first look at whether a delivered model answers at all."""
+"""A smoke test: does a delivered model run at all?"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ _TYPES = {"float": "float32", "double": "float64"}
 
 
 def require_answer(folder: Path) -> None:
-    """Run the model in `folder` once, on the sample that lies beside it.
+    """Run the model in `folder` once, on the sample stored with it.
 
-    A folder of an earlier version has no sample: its model is given noise, and zeros where it takes whole numbers;
-    sizes that it leaves free are taken as 1. A score of -inf is an answer, it rules a class out.
+    A folder of an earlier version has no sample: its model gets noise, or zeros for integer inputs; free dimensions
+    are 1. A score of -inf is valid, it rules a class out.
 
-    Raises `DamagedArtifact` where the model cannot be loaded or run, or answers with nan or inf.
+    Raises `DamagedArtifact` if the model cannot be loaded or run, or returns nan or inf.
     """
     from paretta.pipelines.measuring.ort_session import REFUSALS  # noqa: PLC0415 - only this needs the runtime
 

@@ -1,4 +1,4 @@
-"""Compare what a delivered folder claims with what a process that knows nothing of us finds in it."""
+"""Compare a delivered folder's claims with what an isolated process finds in it."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ FindingStatus: TypeAlias = Literal["confirmed", "mismatch", "not checked"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What became of one claim.
+    """The result of checking one claim.
 
     Args:
         name: ``manifest``, or the name of a reading; those of the test split begin with ``test_``.
@@ -52,7 +52,7 @@ class Finding:
 def verify_claims(
     folder: Path, task: Task | None, *, without: str = "no task", elsewhere: bool = False
 ) -> tuple[Finding, ...]:
-    """Look again at the artifact in `folder`: manifest first, then each reading that it claims.
+    """Verify the artifact in `folder`: first the manifest, then each reading that it claims.
 
     A fresh, isolated Python process without torch and without any module of ours checks the SHA-256 of every file,
     weighs the model and runs it in ONNX Runtime; see `isolated_check`. The task's own metric judges those answers
@@ -105,7 +105,7 @@ def require_verified(folder: Path, task: Task, names: Sequence[str]) -> None:
 
 
 def _claims(folder: Path) -> tuple[Mapping[str, Reading], str]:
-    """Return the claimed readings, and why they cannot be read where they cannot."""
+    """Return the claimed readings, or why they cannot be read."""
     try:
         return read_readings(folder), ""
     except (OSError, DamagedArtifact) as error:
@@ -187,7 +187,7 @@ def _reason(name: str, task: Task | None, without: str) -> str:
 
 
 def _meter_called(name: str) -> type[Meter] | None:
-    """Return the known meter of this name, None for a metric's; a delivered folder cannot name code."""
+    """Return the known meter of this name, or None for a metric; a delivered folder cannot name code."""
     if name not in METERS.names() or ":" in name:
         return None
     return METERS.load_class(name, Meter)  # type: ignore[type-abstract]  # it loads a complete one
