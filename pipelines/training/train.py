@@ -366,7 +366,7 @@ def _check_batch(batch_size: int, bench: Bench) -> None:
     if bench.task.stream is None:
         return
     if bench.passes is None:
-        raise TrialFailed("stream: a streamed training split is read by the workers of a cluster alone")
+        raise TrialFailed("stream: a streamed training split can be read only by the workers of a cluster")
     if batch_size % bench.ranks.world_size:
         rule = f"a streamed batch is shared equally by the {bench.ranks.world_size} workers"
         raise WrongInput(Problem("batch_size", rule, batch_size, "give a multiple of the number of workers"))
