@@ -110,7 +110,7 @@ def seconds_left(record: SweepRecord, num_trials: int, now: float | None = None)
     if not ended or record.began is None:
         return None
     spent = (time.time() if now is None else now) - record.began
-    by_trials = spent / ended * max(num_trials - ended, 0)
+    by_trials = (spent - record.idle_s) / ended * max(num_trials - ended, 0)
     return min([by_trials, *(max(limit - spent, 0.0) for limit in _budget_seconds(record))])
 
 

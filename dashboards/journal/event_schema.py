@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from paretta.search_spaces.canonical import Document
 
+EXTENDED_SCHEMA: Final = 3  # of the event that extends a sweep, which earlier versions cannot read
 SCHEMA_VERSION: Final = 2  # schema 1 called trials that were stopped early `pruned`
 _MAX_DEPTH: Final = 64
 _LAST_TIME: Final = 253402300799.0  # the end of the year 9999, the last that `datetime` can represent
@@ -125,6 +126,11 @@ class _ResumedEvent(_Event):
     facts: _Object
 
 
+class _ExtendedEvent(_Event):
+    event: Literal["extended"]
+    trials: Annotated[int, Field(ge=1)]
+
+
 class _TrialEvent(_Event):
     event: Literal["trial"]
     trial: _Trial
@@ -149,7 +155,7 @@ class _EndEvent(_Event):
 
 _EVENTS: Final[TypeAdapter[object]] = TypeAdapter(
     Annotated[
-        _SweepEvent | _ResumedEvent | _TrialEvent | _ProgressEvent | _FrontEvent | _EndEvent,
+        _SweepEvent | _ResumedEvent | _ExtendedEvent | _TrialEvent | _ProgressEvent | _FrontEvent | _EndEvent,
         Field(discriminator="event"),
     ]
 )
@@ -188,9 +194,9 @@ def parse_event(line: bytes) -> Document:
 def _require_known_schema(event: object) -> None:
     schema = event.get("schema", SCHEMA_VERSION) if isinstance(event, dict) else SCHEMA_VERSION
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise ValueError(f"schema: must be a whole number from 1 to {SCHEMA_VERSION}")
-    if schema > SCHEMA_VERSION:
-        rule = f"written in schema {schema} by a later paretta; this one reads schemas up to {SCHEMA_VERSION}"
+        raise ValueError(f"schema: must be a whole number from 1 to {EXTENDED_SCHEMA}")
+    if schema > EXTENDED_SCHEMA:
+        rule = f"written in schema {schema} by a later paretta; this one reads schemas up to {EXTENDED_SCHEMA}"
         raise ValueError(f"{rule}; read it with that version")
 
 

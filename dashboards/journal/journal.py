@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias
 
-from paretta.dashboards.journal.event_schema import SCHEMA_VERSION, parse_event
+from paretta.dashboards.journal.event_schema import EXTENDED_SCHEMA, SCHEMA_VERSION, parse_event
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.errors import DamagedRecord, Problem, WrongInput, first_line
 from paretta.search_spaces.objectives.objective import Objective
@@ -48,6 +48,10 @@ class Journal:
     def resumed(self, facts: Document) -> Document:
         """Record that the sweep was resumed, and the facts that have changed since its start, such as versions."""
         return self._append("resumed", facts=facts)
+
+    def extended(self, trials: int) -> Document:
+        """Record that the search goes on up to `trials` trials in all; the front is frozen again after it."""
+        return self._append("extended", trials=trials, schema=EXTENDED_SCHEMA)
 
     def trial(self, trial: Trial) -> Document:
         """Record the current state of a trial; the last event of a uid is the valid one."""

@@ -34,6 +34,8 @@ class SweepRecord:
         status: ``running`` until the end is recorded.
         updated: Unix time of the last event.
         began: Unix time at which the first trial of the search started; None before that.
+        extended: Unix time at which the search was last extended by further trials; 0 if it never was.
+        idle_s: seconds since `began` during which no process ran the sweep, before it was resumed or extended.
     """
 
     name: str = ""
@@ -52,6 +54,8 @@ class SweepRecord:
     started: float = 0.0
     updated: float = 0.0
     began: float | None = None
+    extended: float = 0.0
+    idle_s: float = 0.0
     _growth: Growth | None = field(default=None, init=False, repr=False, compare=False)
     _states: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
@@ -85,6 +89,8 @@ class SweepRecord:
 
     def apply(self, event: Document) -> None:
         """Update the state with one event."""
+        if event["event"] == "resumed" and self.began is not None:
+            self.idle_s += max(cast(float, event["time"]) - self.updated, 0.0)
         self.updated = cast(float, event["time"])
         if event["event"] != "end":
             self.status, self.reason = "running", None
@@ -93,6 +99,9 @@ class SweepRecord:
                 self._open(event)
             case "resumed":
                 self._change("interrupted", "running")
+            case "extended":
+                search = {**cast(Document, self.config.get("search", {})), "trials": event["trials"]}
+                self.config, self.frozen, self.extended = {**self.config, "search": search}, None, self.updated
             case "trial":
                 self._take(Trial.from_document(cast(Document, event["trial"])))
             case "progress":

@@ -59,6 +59,29 @@ def _show_front(front: "Front", *, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("sweeps", nargs=-1, required=True, metavar="SWEEP SWEEP...", shell_complete=sweep_names)
+@home_option
+@json_option
+@exits
+def compare_command(sweeps: tuple[str, ...], home: str | None, *, as_json: bool) -> int:
+    """Compare sweeps: their joint front, hypervolume from one reference point, the knobs of their fronts."""
+    from paretta.dashboards.journal.record import SweepRecord
+    from paretta.orchestrator.monitor.front_table import printer
+    from paretta.orchestrator.monitor.side_by_side import SideBySide, print_side_by_side
+    from paretta.orchestrator.storage.mirror import found
+
+    place = Home.at(home)
+    compared = SideBySide.of([SweepRecord.read(found(place, sweep).root) for sweep in sweeps])
+    if as_json:
+        click.echo(json.dumps(compared.to_document(), indent=2))
+        return DONE
+    print_side_by_side(printer(), compared)
+    if len(compared.joint):
+        tip(f"paretta pull {shlex.quote(compared.joint.knee().uid)} --to ./best")
+    return DONE
+
+
+@click.command()
 @home_option
 @store_option
 @click.option(

@@ -92,6 +92,29 @@ def launch_command(
 
 
 @click.command()
+@click.argument("sweep", shell_complete=sweep_names)
+@home_option
+@click.option("--trials", type=int, required=True, help="How many trials to add.")
+@click.option("--address", metavar="HOST:PORT", help="Ray cluster, or auto.  [default: a cluster of its own]")
+@store_option
+@click.option("--changed-code", is_flag=True, help="The task's code changed, but no number does.")
+@exits
+def extend_command(
+    sweep: str, *, home: str | None, trials: int, address: str | None, tracking_uri: str | None, changed_code: bool
+) -> int:
+    """Add trials to a sweep that ended: the search goes on from all its results.
+
+    The times of the front are then read again side by side, and the test split is read for its new members.
+    """
+    from paretta.orchestrator.sweeps.launcher import extend
+    from paretta.orchestrator.sweeps.result import print_result
+
+    front = extend(sweep, trials, home=home, address=address, tracking_uri=tracking_uri, changed_code=changed_code)
+    print_result(front)
+    return FAILED if any(trial.status == "failed" for trial in front.trials) else DONE
+
+
+@click.command()
 @click.argument("sweep", shell_complete=launchable)
 @exits
 def check_command(sweep: str) -> int:

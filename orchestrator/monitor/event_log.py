@@ -49,6 +49,10 @@ class EventLog:
         """See `Journal.resumed`."""
         self._take(self.journal.resumed(facts))
 
+    def extended(self, trials: int) -> None:
+        """See `Journal.extended`."""
+        self._take(self.journal.extended(trials))
+
     def trial(self, trial: Trial) -> None:
         """See `Journal.trial`; what the journal tells of as delivered is in the driver's folder by then."""
         if trial.artifact is not None:

@@ -35,7 +35,7 @@ def read_side_by_side(context: SweepContext) -> None:
     for trial in _unaware_of_slow_visits(context.record.trials.values()):
         context.log.trial(trial)
     for _ in range(MAX_PASSES):
-        waiting = [trial for trial in _contenders(context) if not _is_read(trial)]
+        waiting = [trial for trial in _contenders(context) if not _is_read(trial, context.record.extended)]
         if not waiting or context.stop_asked() or _is_too_long(context, waiting):
             return
         context.log.display.show_line(f"measuring the times of {len(waiting)} models again, side by side")
@@ -87,8 +87,9 @@ def _timed(readings: Mapping[str, Reading]) -> dict[str, Reading]:
     return {meter: reading for meter, reading in readings.items() if "baseline_seconds" in reading.details}
 
 
-def _is_read(trial: Trial) -> bool:
-    return all("read_at" in reading.details for reading in _timed(trial.readings).values())
+def _is_read(trial: Trial, since: float) -> bool:
+    """Whether its times were read side by side with the others' after the search was last extended."""
+    return all(float(reading.details.get("read_at", -1.0)) >= since for reading in _timed(trial.readings).values())
 
 
 def _is_too_long(context: SweepContext, trials: Sequence[Trial]) -> bool:

@@ -12,7 +12,7 @@ from paretta.orchestrator.cluster.capacity import lanes_that_fit, require_capaci
 from paretta.orchestrator.cluster.connect import connect
 from paretta.orchestrator.cluster.measuring_slot import choose_slot
 from paretta.orchestrator.config.check import Checked, check
-from paretta.orchestrator.config.sweep import Sweep
+from paretta.orchestrator.config.sweep import BudgetConfig, Sweep
 from paretta.orchestrator.lanes.stream_shards import cpus_beside
 from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.storage.mirror import taken_home
@@ -27,7 +27,7 @@ from paretta.pipelines.reuse.code_digest import changed_files
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.yaml_io import parse_yaml, write_yaml
 
-__all__ = ["SweepFailed", "SweepStopped", "launch", "resume"]
+__all__ = ["SweepFailed", "SweepStopped", "extend", "launch", "resume"]
 
 SWEEP_FILE = "sweep.yaml"
 
@@ -109,10 +109,46 @@ def resume(
         SweepFailed: the sweep could not go on.
         SweepStopped: it was stopped again.
     """
+    return _go_on(sweep, home, address, tracking_uri, changed_code=changed_code)
+
+
+def extend(
+    sweep: str,
+    trials: int,
+    *,
+    home: str | Path | None = None,
+    address: str | None = None,
+    tracking_uri: str | None = None,
+    changed_code: bool = False,
+) -> SweepFront:
+    """Add `trials` trials to a sweep that ended, in whatever way, and return its new front.
+
+    The search goes on from all results so far. Then the times of the front are read side by side again, and the test
+    split is read for members that are new. The other arguments are those of `resume`.
+
+    Raises:
+        WrongInput: as `resume`; or the number is below 1, or the sweep has a budget, which counts from its beginning.
+        SweepFailed: the sweep could not go on.
+        SweepStopped: it was stopped; `resume` goes on with it.
+    """
+    if trials < 1:
+        raise WrongInput(Problem("--trials", "at least one trial must be added", trials))
+    return _go_on(sweep, home, address, tracking_uri, changed_code=changed_code, more=trials)
+
+
+def _go_on(
+    sweep: str,
+    home: str | Path | None,
+    address: str | None,
+    tracking_uri: str | None,
+    *,
+    changed_code: bool,
+    more: int = 0,
+) -> SweepFront:
     place = Home.at(home)
     folder = taken_home(place, sweep) if is_uri(sweep) else place.find(sweep)
     record = SweepRecord.read(folder)
-    if record.status == "done":
+    if record.status == "done" and not more:
         return SweepFront.read(folder)
     if is_written(folder):
         raise written_elsewhere(folder)
@@ -121,6 +157,12 @@ def resume(
     store = tracking_uri or place.tracking_uri()
     probe(store)
     read = _recorded(record)
+    if more and read.config.budget != BudgetConfig():
+        rule = "the budget of a sweep counts from its beginning, so trials cannot be added"
+        mend = f"launch a new sweep with search: {{warm_start: [{record.name}]}}"
+        raise WrongInput(Problem(f"sweep {record.name}", rule, mend=mend))
+    if more:
+        read = read.changed(trials=read.config.search.trials + more)
     checked = check(read)
     if checked.data_digest != record.facts["data_digest"]:
         rule = f"the task's data has changed since the sweep started ({record.facts['data_digest']})"

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
+from paretta.dashboards.journal.activity import asked
 from paretta.dashboards.journal.journal import Journal
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.report.html_report import write_report
@@ -57,7 +58,7 @@ def run_sweep(prepared: PreparedSweep, stopping: StopRequest, tracking_uri: str)
         mirrored(files, shown.show_line),
     ):
         record = SweepRecord.read(folder)  # read under the lock, so it includes all that the previous process wrote
-        if record.status == "done":
+        if record.status == "done" and asked(record) == prepared.sweep.config.search.trials:
             return SweepFront.read(folder)
         with (
             Publisher(folder, tracking_uri),
@@ -93,6 +94,8 @@ def _begin(log: EventLog, prepared: PreparedSweep, tracking_uri: str) -> None:
     facts, before = _facts(prepared, tracking_uri), log.record
     if before.started:
         log.resumed({name: fact for name, fact in facts.items() if before.facts.get(name) != fact})
+        if asked(before) != prepared.sweep.config.search.trials:
+            log.extended(prepared.sweep.config.search.trials)
         return
     goals = prepared.checked.objectives
     log.sweep(name=prepared.folder.name, config=prepared.sweep.document(), objectives=goals, facts=facts)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from paretta.orchestrator.config.check import check
     from paretta.orchestrator.config.sweep import Sweep
-    from paretta.orchestrator.sweeps.launcher import launch, resume
+    from paretta.orchestrator.sweeps.launcher import extend, launch, resume
     from paretta.pipelines.stages.cluster import Cluster
     from paretta.pipelines.stages.distill import Distill
     from paretta.pipelines.stages.fold_norms import FoldNorms
@@ -42,7 +42,7 @@ except PackageNotFoundError:  # on the import path without being installed, as o
 _HOMES: Final = {
     "orchestrator.config.check": ("check",),
     "orchestrator.config.sweep": ("Sweep",),
-    "orchestrator.sweeps.launcher": ("launch", "resume"),
+    "orchestrator.sweeps.launcher": ("extend", "launch", "resume"),
     "pipelines.stages.cluster": ("Cluster",),
     "pipelines.stages.distill": ("Distill",),
     "pipelines.stages.fold_norms": ("FoldNorms",),
@@ -90,6 +90,7 @@ __all__ = [
     "WrongInput",
     "__version__",
     "check",
+    "extend",
     "launch",
     "resume",
 ]

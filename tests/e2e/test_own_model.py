@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.tracking.reader import read_back
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_model"
 # one of the two learning rates is hopeless, so that the sweep has trials that fail
@@ -211,3 +212,25 @@ def _validation() -> tuple[np.ndarray, np.ndarray]:
     task = load_task("./mytask.py:make", {}, EXAMPLE)
     inputs, targets = task.batch(task.validation, torch.arange(len(task.validation)))
     return inputs.numpy(), targets.numpy()
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_is_extended_by_further_trials(folder: Path, launched: str) -> None:
+    shutil.copytree(folder / "sweeps", folder / "more")
+    before = SweepRecord.read(folder / "more" / "sweep")
+    told = paretta("extend", "sweep", "--trials", "2", "--home", "more", folder=folder)
+    assert "5 of 5 ended: 5 complete" in told
+    after = SweepRecord.read(folder / "more" / "sweep")
+    assert (after.status, after.count("complete")) == ("done", 5)
+    assert after.config["search"]["trials"] == 5  # type: ignore[index, call-overload]
+    assert len({trial.plan.fingerprint for trial in after.trials.values() if trial.role == "trial"}) == 5
+    for uid, trial in before.trials.items():  # nothing was trained again
+        assert (after.trials[uid].started, after.trials[uid].readings["size"]) == (
+            trial.started,
+            trial.readings["size"],
+        )
+    assert after.frozen == tuple(trial.uid for trial in after.front())
+    assert all(trial.test_readings for trial in after.front())
+    recorded = read_back(f"sqlite:///{folder / 'more' / 'mlflow.db'}", "sweep")
+    assert {trial.uid: trial.status for trial in recorded} == {t.uid: t.status for t in after.trials.values()}
+    assert "at least one trial must be added" in paretta("extend", "sweep", "--trials", "0", folder=folder, code=2)

@@ -179,3 +179,17 @@ def test_a_damaged_sync_status_counts_as_missing(tmp_path: Path, lines: list[byt
     (tmp_path / "journal.jsonl").write_bytes(b"".join(lines))
     (tmp_path / SYNC_STATUS_FILE).write_text(content)
     assert read_sync_status(tmp_path) == SyncStatus(behind=7)
+
+
+def test_an_extended_sweep_runs_again_with_more_trials_and_its_front_is_open(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path / "s", trials=6, artifacts=False).folder
+    before = SweepRecord.read(folder)
+    assert before.frozen is not None
+    with Journal(folder) as journal:
+        journal.resumed({})
+        event = journal.extended(16)
+    record = SweepRecord.read(folder)
+    assert (record.status, record.frozen, record.extended) == ("running", None, event["time"])
+    assert record.config["search"] == {"sampler": "tpe", "trials": 16, "seed": 0}
+    assert record.trials == before.trials
+    assert event["schema"] == 3  # earlier versions say that a later one wrote it

@@ -68,3 +68,13 @@ def test_time_left_heeds_the_budget(record: SweepRecord) -> None:
         record.config = {**record.config, "budget": budget, "workers": workers}
         assert seconds_left(record, 30, now=began + 35.0) == pytest.approx(expected)
     assert "left" not in summary(record, 30)
+
+
+def test_a_pause_before_the_sweep_was_resumed_or_extended_is_no_time_of_its_trials(record: SweepRecord) -> None:
+    began, last = record.began, record.updated
+    assert began is not None
+    expected = (last - began) / 14 * 6
+    assert seconds_left(record, 20, now=last) == pytest.approx(expected)
+    record.apply({"event": "end", "time": last, "status": "done", "reason": None})
+    record.apply({"event": "resumed", "time": last + 86400.0, "facts": {}})
+    assert seconds_left(record, 20, now=last + 86400.0) == pytest.approx(expected)
