@@ -69,6 +69,7 @@ class Bench:
         scored: whether the stage's training tells how good the model is after each epoch.
         passes: read this rank's share of a streamed training split; None where the task has none.
         notes: what the stage left as it was, and why; see `note`.
+        is_trial: whether the log is told as well; what is tried before any trial has readers of its own.
     """
 
     task: Task
@@ -83,6 +84,7 @@ class Bench:
     checkpoint: Checkpoint | None = None
     passes: Passes | None = None
     notes: list[Note] = field(default_factory=list)
+    is_trial: bool = True
 
     def note(self, note: Note) -> None:
         """Keep what a stage says of what it left as it was, each once; the log tells it as a warning.
@@ -92,7 +94,8 @@ class Bench:
         """
         if note not in self.notes:
             self.notes.append(note)
-            _log.warning("%s", note)
+            if self.is_trial:
+                _log.warning("%s", note)
 
     @contextmanager
     def sharing(self, key: str) -> Iterator[Mapping[str, State] | None]:

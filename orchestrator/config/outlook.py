@@ -1,5 +1,6 @@
 """Predict sizes, knobs without effect and training cost of a space before anything is trained."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from paretta.search_spaces.space.variation import varied
 MAX_VARIED = 50  # the most knobs whose plans are compared to see whether the knob has any effect
 MAX_KNOBS = 6  # the most knobs whose two ends are exported and compared
 MAX_STRUCTURES = 12  # the most structures that are exported; an export takes a second or more
+MAX_SECONDS = 10.0  # after which no structure is exported any more, but for the first and the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,7 @@ class Outlook:
     """Predictions for the corners of a space.
 
     Args:
-        sizes: the model file size of each exported structure, in the order of the corners.
+        sizes: the model file size of each exported structure, those of the first and the last corner first.
         num_structures: the number of different structures; if there are many, only some are exported.
         dead: descriptions of the knobs without any effect, with the reason.
         trial_s: training time of the most expensive corner in seconds, on one core; baseline_s: that of the baseline.
@@ -74,7 +76,10 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
     structures: dict[str, Plan] = {}
     for plan in checked.corners:
         structures.setdefault(structure_key(plan), plan)
-    size, known = meter_of("size", {}), dict[str, Foreseen]()
+    size, known, begun = meter_of("size", {}), dict[str, Foreseen](), time.monotonic()
+
+    def is_late() -> bool:
+        return time.monotonic() - begun > MAX_SECONDS
 
     def size_of(plan: Plan) -> Foreseen:
         key = structure_key(plan)
@@ -88,8 +93,9 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
         with TemporaryDirectory(prefix="paretta-") as scratch, placed(where, "exporting a corner of the space"):
             reference = Path(scratch) / "baseline"
             sketch(reference, checked.corners[0].baseline_plan(), checked.task)
-            sizes = tuple(size_of(plan) for plan in _spread(list(structures.values())))
-            dead = tuple(_dead_knobs(sweep, lambda plan: size_of(plan).reading.value))
+            few = _spread(list(structures.values()))
+            sizes = tuple(size_of(plan) for place, plan in enumerate(few) if place in (0, 1) or not is_late())
+            dead = tuple(_dead_knobs(sweep, lambda plan: size_of(plan).reading.value, is_late))
     except TrialFailed as error:
         raise WrongInput(Problem(where, f"a corner of the space fails: {error}")) from error
     tell("cost: timing the training")
@@ -101,16 +107,16 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
     return Outlook(sizes, len(structures), dead, trial_s, baseline_s, sweep.config.search.trials)
 
 
-def _dead_knobs(sweep: Sweep, size_of: Callable[[Plan], float | None]) -> Iterator[str]:
+def _dead_knobs(sweep: Sweep, size_of: Callable[[Plan], float | None], is_late: Callable[[], bool]) -> Iterator[str]:
     """List knobs with one value, and structural knobs whose two ends give the same model file."""
     looked = 0
     for knob in sweep.space.knobs()[:MAX_VARIED]:
-        plans = varied(sweep.space, knob, options=MAX_STRUCTURES)
+        plans = _ends_first(varied(sweep.space, knob, options=MAX_STRUCTURES))
         if len({plan.fingerprint for plan in plans}) == 1:
             yield f"{knob.name} has one value"
-        elif looked < MAX_KNOBS and len({structure_key(plan) for plan in plans}) > 1:
+        elif looked < MAX_KNOBS and len({structure_key(plan) for plan in plans}) > 1 and not is_late():
             looked += 1
-            if len({size_of(plan) for plan in plans}) == 1:
+            if not any(size_of(plan) != size_of(plans[0]) for plan in plans[1:]):
                 yield f"{knob.name} changes no byte of the model file between its ends"
 
 
@@ -131,5 +137,9 @@ def _time(seconds: float) -> str:
 
 
 def _spread(plans: Sequence[Plan]) -> list[Plan]:
-    """Return at most `MAX_STRUCTURES` plans, evenly spaced, the first and the last among them."""
-    return [plans[place] for place in spread(len(plans), MAX_STRUCTURES)]
+    """Return at most `MAX_STRUCTURES` plans, evenly spaced, the first and the last before the others."""
+    return _ends_first([plans[place] for place in spread(len(plans), MAX_STRUCTURES)])
+
+
+def _ends_first(plans: Sequence[Plan]) -> list[Plan]:
+    return [plans[0], *plans[:0:-1]]

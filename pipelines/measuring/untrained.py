@@ -126,7 +126,7 @@ def _export(folder: Path, stages: Iterable[Stage], plan: Plan, task: Task, seed:
         notes: list[Document] = []
         for stage in stages:
             if stage.shape != "kept":
-                bench = Bench(task, Ranks.alone(), seed=seed)
+                bench = Bench(task, Ranks.alone(), seed=seed, is_trial=False)
                 model = noted(stage.sketch(), model, bench)
                 notes += [note.to_document() for note in bench.notes]
     exported = checked_bytes(model, task)

@@ -85,7 +85,7 @@ def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[s
     """
     few = _few(task)
     chosen, begun = varied_plans(plans), time.monotonic()
-    bench = Bench(few, Ranks.alone())
+    bench = Bench(few, Ranks.alone(), is_trial=False)
     with seeded(0), blaming(where, "making the model"):
         untrained = task.new_model().eval()
     baseline: nn.Module | None = None

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from paretta.orchestrator.cli import main
+from paretta.orchestrator.config import outlook
 from paretta.orchestrator.config.check import MAX_TRIED, check, check_report
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.search_spaces.errors import WrongInput
@@ -46,7 +47,10 @@ def test_every_branch_and_inner_points_of_ranges_are_parsed(stage: str, told: st
 
 @pytest.mark.parametrize("lanes", ["0", "-3", "true", "1.5", "many"])
 def test_lanes_are_at_least_one(lanes: str) -> None:
-    assert "s.yaml:5 workers.lanes" in refused(f"{SOUND}workers: {{lanes: {lanes}}}\n")
+    message = refused(f"{SOUND}workers: {{lanes: {lanes}}}\n")
+    assert message.startswith("s.yaml:5 workers.lanes: must be ")
+    assert ", or must be 'auto'; got " in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("name", ["knee", "smallest", "most-accurate", "baseline"])
@@ -175,3 +179,21 @@ def test_a_space_of_many_stages_is_parsed_in_few_plans() -> None:
     steps = ", ".join(["{kind: train, epochs: {choice: [1, 2, 3]}}"] * 200)
     text = SOUND.replace("[{kind: train}]", f"[{steps}]").replace("[{kind: train, epochs: 1}]", "[{kind: trian}]")
     assert "baseline[0].kind: no stage is called 'trian'" in refused(text)
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 2), (3600.0, 3)])
+def test_sizes_of_few_structures_are_foreseen_whatever_the_space(
+    seconds: float, most: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A knob whose ends differ in size is alive, so nothing between them is exported for that."""
+    monkeypatch.setattr(outlook, "MAX_SECONDS", seconds)
+    monkeypatch.setattr(outlook, "MAX_STRUCTURES", 3)
+    options = ", ".join(str(n / 1000) for n in range(500))
+    text = SOUND.replace("[{kind: train}]", f"[{{kind: prune, sparsity: {{choice: [{options}]}}}}]")
+    sweep, steps = Sweep.parse(parse_yaml(text, "s.yaml"), "s", Path()), list[str]()
+    ahead = outlook.look_ahead(sweep, check(sweep), tell=steps.append)
+    assert len(ahead.sizes) == most
+    assert sum(step.startswith("size") for step in steps) <= most + 2  # and the knob's two ends
+    assert ahead.dead == ()
+    assert min(ahead.sizes, key=lambda size: size.reading.value or 0) == ahead.sizes[1]  # the last option prunes most
+    assert "changed nothing" not in caplog.text  # what stages leave as it was is told in the report
