@@ -24,7 +24,7 @@ from paretta.search_spaces.space.variation import varied
 MAX_VARIED = 50  # the most knobs whose plans are compared to see whether the knob has any effect
 MAX_KNOBS = 6  # the most knobs whose two ends are exported and compared
 MAX_STRUCTURES = 12  # the most structures that are exported; an export takes a second or more
-MAX_SECONDS = 10.0  # after which no structure is exported any more, but for the first and the last
+SIZES_SECONDS = 10.0  # after which no structure is exported any more, but for the first and the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
     size, known, begun = meter_of("size", {}), dict[str, Foreseen](), time.monotonic()
 
     def is_late() -> bool:
-        return time.monotonic() - begun > MAX_SECONDS
+        return time.monotonic() - begun > SIZES_SECONDS
 
     def size_of(plan: Plan) -> Foreseen:
         key = structure_key(plan)

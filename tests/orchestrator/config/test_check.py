@@ -186,7 +186,7 @@ def test_sizes_of_few_structures_are_foreseen_whatever_the_space(
     seconds: float, most: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A knob whose ends differ in size is alive, so nothing between them is exported for that."""
-    monkeypatch.setattr(outlook, "MAX_SECONDS", seconds)
+    monkeypatch.setattr(outlook, "SIZES_SECONDS", seconds)
     monkeypatch.setattr(outlook, "MAX_STRUCTURES", 3)
     options = ", ".join(str(n / 1000) for n in range(500))
     text = SOUND.replace("[{kind: train}]", f"[{{kind: prune, sparsity: {{choice: [{options}]}}}}]")
