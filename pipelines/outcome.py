@@ -56,7 +56,7 @@ class Reused:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """What a run delivered. Equal on all ranks, but for `seconds`.
+    """What a run delivered. Equal on all ranks, but for `seconds`, and for how layers run, which rank 0 alone knows.
 
     Args:
         folder: the artifact's folder, written by rank 0.

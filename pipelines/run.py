@@ -199,21 +199,26 @@ class _Job:
         return tuple(self.spent[len(self.plan.baseline) if self.plan.stages else 0 :])
 
     def deliver(self, model: nn.Module, folder: Path) -> Layers:
-        """Let rank 0 write the artifact, and return what became of each layer (collective)."""
+        """Let rank 0 write the artifact, and return what became of each layer, there also how it runs (collective)."""
         ranks, clock = self.bench.ranks, StageClock()
-        layers = layer_facts(model, self.bench.task.example_input)
+        asked = {layer: note.bits for cost in self.spent for note in cost.notes if note.bits for layer in note.layers}
+        layers = layer_facts(model, self.bench.task.example_input, asked)
         ranks.first_does(lambda: self._write(model, layers, folder), "export: rank 0 could not write the artifact")
         self.costs.append(clock.cost("export", "write the artifact", model, ranks))
         return layers
 
-    def _write(self, model: nn.Module, layers: Layers, folder: Path) -> None:
-        from paretta.pipelines.export.agreement import checked_bytes  # noqa: PLC0415 - a second of CPU, on the first rank alone and at the end
+    def _write(self, model: nn.Module, layers: dict[str, LayerFacts], folder: Path) -> None:
+        """Write the artifact, and put into `layers` how ONNX Runtime runs them."""
+        from paretta.pipelines.export.agreement import checked_export  # noqa: PLC0415 - a second of CPU, on the first rank alone and at the end
+        from paretta.pipelines.measuring.layer_kernels import facts_that_ran  # noqa: PLC0415 - likewise
 
         task = self.bench.task
         with _naming("export"):
+            exported = checked_export(model, task)
+            layers.update(facts_that_ran(exported, layers))
             artifact.write(
                 folder,
-                checked_bytes(model, task),
+                exported.content,
                 plan=self.plan,
                 seed=self.seed,
                 data_digest=data_digest(task),

@@ -65,7 +65,7 @@ function fillCompare(app) {
       ...(app.tested.includes(i) ? [row("  on the test split", chosen.map(t => t.t && t.t[i] ? measured(o, ...t.t[i]) : "–"))] : []),
     ]),
     ...app.data.knobs.map((name, k) => row(name, chosen.map(t => t.k[k] === null ? "not asked" : String(t.k[k])))),
-    ...layerRows(app, chosen).map(([name, cells]) => row(name, cells)),
+    ...(chosen.some(t => app.data.layers[t.uid]) ? [row("layers, asked against got", chosen.map(t => layerTable(app.data.layers[t.uid] || {})))] : []),
     ...(chosen.some(t => t.notes) ? [row("left as it was", chosen.map(t => element("ul", {}, ...(t.notes || ["nothing"]).map(note => element("li", {}, note)))))] : []),
     ...(chosen.some(t => t.reused) ? [row("carried out before", chosen.map(t => t.reused || "nothing"))] : []),
     row("plan", chosen.map(t => element("pre", {}, app.data.plans[t.uid] || t.words)))));
@@ -76,11 +76,15 @@ function measured(objective, value, low, high) {
   return quantity(value, objective.unit) + (between && ` (${between})`);
 }
 
-// Each layer of the compared points: bits of its weights, share of zeros, shape, and why it computes in floats.
-function layerRows(app, chosen) {
-  const layers = chosen.map(t => app.data.layers[t.uid] || {}), names = [...new Set(layers.flatMap(Object.keys))];
-  return names.map(name => [`layer ${name}`, layers.map(of => of[name]
-    ? `${of[name].bits} bits, ${+(of[name].sparsity * 100).toPrecision(3)} % zeros, ${of[name].shape.join("×")}${of[name].in_floats ? `, in floats: ${of[name].in_floats}` : ""}` : "not there")]);
+// What became of each layer of a point: what was asked of it, what it got, what runs it, and why not in integers.
+function layerTable(layers) {
+  const short = number => typeof number === "number" ? String(+number.toPrecision(4)) : "–", numeric = { class: "number" };
+  const heads = ["layer", "bits asked", "bits got", "bits in the file", "zeros", "shape", "runs as", "why in floats"];
+  return element("table", { class: "layers" },
+    element("thead", {}, element("tr", {}, ...heads.map(head => element("th", { scope: "col" }, head)))),
+    element("tbody", {}, ...Object.entries(layers).map(([name, of]) => element("tr", {}, element("th", { scope: "row" }, name),
+      ...[short(of.asked), short(of.bits), short(of.stored), `${short(of.sparsity * 100)} %`].map(text => element("td", numeric, text)),
+      ...[of.shape.join("×"), of.kernel || "–", of.in_floats || ""].map(text => element("td", {}, text))))));
 }
 
 function fillCost(app) {

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from paretta.pipelines.export.graph_passes import compact
 from paretta.pipelines.export.interface import shortened
-from paretta.pipelines.export.to_onnx import delivered_form, to_bytes, traced
+from paretta.pipelines.export.origin import Exported
+from paretta.pipelines.export.to_onnx import delivered_form, exported, traced
 from paretta.pipelines.model.equivalence import compare_answers
 from paretta.pipelines.quantization.fake_quantize import is_quantized
 from paretta.pipelines.quantization.layer_graph import folded_layers
@@ -40,8 +41,8 @@ _REFUSALS = (
 )
 
 
-def checked_bytes(model: nn.Module, task: Task) -> bytes:
-    """Return the serialised export of `model` after ONNX Runtime has answered from it as `model` does.
+def checked_export(model: nn.Module, task: Task) -> Exported:
+    """Return the export of `model` after ONNX Runtime has answered from it as `model` does.
 
     The first five samples that statistics are taken on are looked at, as a batch of one and of more; where axes beside
     the first are free, also at half their length.
@@ -54,18 +55,23 @@ def checked_bytes(model: nn.Module, task: Task) -> bytes:
         TrialFailed: the runtime rejects the model, or outputs differ by more than the tolerance (`FLOAT_TOLERANCE`,
             or `INTEGER_TOLERANCE` where activations are quantised); the reason names the first layer that differs.
     """
-    exported = to_bytes(model, task.example_input, task.free_axes)
-    require_same_answers(exported, model, task)
-    return exported
+    delivered = exported(model, task.example_input, task.free_axes)
+    require_same_answers(delivered.content, model, task)
+    return delivered
 
 
-def require_same_answers(exported: bytes, model: nn.Module, task: Task) -> None:
-    """Raise `TrialFailed` where the serialised model `exported` does not answer as `model` does."""
+def checked_bytes(model: nn.Module, task: Task) -> bytes:
+    """Return `checked_export` serialised."""
+    return checked_export(model, task).content
+
+
+def require_same_answers(content: bytes, model: nn.Module, task: Task) -> None:
+    """Raise `TrialFailed` where the serialised model `content` does not answer as `model` does."""
     trained = deepcopy(model).cpu().eval()
     batches = list(_batches(trained, task))
     tolerance = _tolerance(trained)
     compared = compare_answers(
-        lambda inputs: tensors(call_model(trained, inputs)), _session(exported), batches, tolerance=tolerance
+        lambda inputs: tensors(call_model(trained, inputs)), _session(content), batches, tolerance=tolerance
     )
     if not compared.alike:
         layer = _first_difference(trained, task.example_input, batches)
@@ -122,8 +128,8 @@ def _first_difference(trained: nn.Module, example: TensorTree, batches: Sequence
     if not names:
         return None
     outputs = [f"output{place}" for place, _ in enumerate(names)]
-    exported = compact(traced(_Watched(delivered_form(trained, example), names), example, outputs=outputs))
-    watched, session = _Watched(trained, names), _session(exported.SerializeToString())
+    seen = compact(traced(_Watched(delivered_form(trained, example), names), example, outputs=outputs))
+    watched, session = _Watched(trained, names), _session(seen.SerializeToString())
     with torch.no_grad():
         expected = [call_model(watched, batch) for batch in batches]
     found = [session(batch) for batch in batches]

@@ -16,6 +16,11 @@ _IMPLIED = {"dilations": 1, "strides": 1, "pads": 0}
 
 def compact(model: ModelProto) -> ModelProto:
     """Return `model` with packed weights, derived bias scales, merged constants, short names and no metadata."""
+    return compacted(model)[0]
+
+
+def compacted(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
+    """Return `compact`, and the short name of each tensor by its name in `model`."""
     small = ModelProto()
     small.CopyFrom(model)
     if not _branches(small):
@@ -23,28 +28,28 @@ def compact(model: ModelProto) -> ModelProto:
     _strip(small)
     _restore_floats(small)
     if _branches(small):
-        return small  # branches and loops use names of the surrounding graph, which must not change
+        return small, {}  # branches and loops use names of the surrounding graph, which must not change
     _derive_bias_scales(small)
     _merge_equal_initializers(small)
     _share_floats(small)
-    tighten(small)
+    short = tighten(small)
     onnx.checker.check_model(small)
-    return small
+    return small, short
 
 
 def _branches(model: ModelProto) -> bool:
     return any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute)
 
 
-def tighten(model: ModelProto) -> None:
-    """Pack the integers of `model`, drop implied attributes and shorten names, in place.
+def tighten(model: ModelProto) -> dict[str, str]:
+    """Pack the integers of `model`, drop implied attributes and shorten names, in place; return the short names.
 
     This is the last step of `compact` and depends only on the graph and its integers. `pipelines.coding` stores these
     and calls this function again, so its result must not change within a version of the coded format.
     """
     _pack_integers(model)
     _drop_default_attributes(model)
-    _shorten_names(model)
+    return _shorten_names(model)
 
 
 def _strip(model: ModelProto) -> None:
@@ -246,7 +251,7 @@ def _is_default(attribute: onnx.AttributeProto, schema: defs.OpSchema) -> bool:
     return known is not None and known.default_value.SerializeToString() == attribute.SerializeToString()
 
 
-def _shorten_names(model: ModelProto) -> None:
+def _shorten_names(model: ModelProto) -> dict[str, str]:
     kept = {item.name for item in (*model.graph.input, *model.graph.output)} | {""}
     fresh = _names(kept)
     short = {name: name for name in kept}
@@ -255,6 +260,7 @@ def _shorten_names(model: ModelProto) -> None:
     for node in model.graph.node:
         for names in (node.input, node.output):
             names[:] = [short[name] if name in short else short.setdefault(name, next(fresh)) for name in names]
+    return short
 
 
 def _names(taken: set[str]) -> Iterator[str]:

@@ -12,8 +12,9 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from paretta.pipelines.export.graph_passes import compact
+from paretta.pipelines.export.graph_passes import compact, compacted
 from paretta.pipelines.export.interface import FreeAxes, doubled, exported_axes
+from paretta.pipelines.export.origin import Exported, Origin
 from paretta.pipelines.export.stored_layers import OPSET, IntegerLayer, RestoredLayer, StoredGrid
 from paretta.pipelines.model.torch_private import exporter_logger, one_registry
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, is_quantized, weight_quantizer
@@ -43,6 +44,13 @@ def to_onnx(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | N
         WrongInput: `free_axes` does not fit the inputs, or the model fixes one of them.
     """
     return compact(traced(delivered_form(model, example_input), example_input, free_axes))
+
+
+def exported(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | None = None) -> Exported:
+    """Return `to_onnx` serialised, with the layers that its tensors belong to."""
+    graph = traced(delivered_form(model, example_input), example_input, free_axes)
+    small, short = compacted(graph)
+    return Exported(small.SerializeToString(deterministic=True), Origin.of(small, graph, short))
 
 
 def to_bytes(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | None = None) -> bytes:

@@ -18,7 +18,7 @@ from paretta.search_spaces.canonical import digest
 
 Shapes: TypeAlias = "list[dict[str, list[int]]]"
 
-_INTEGER = (
+INTEGER = (
     "QLinearConv",
     "ConvInteger",
     "QGemm",
@@ -29,7 +29,7 @@ _INTEGER = (
     "DynamicQuantizeLSTM",
 )
 _RECURRENT = ("GRU", "LSTM", "RNN", "DynamicQuantizeLSTM")
-_PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulNBits", *_INTEGER)
+_PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulNBits", *INTEGER)
 _COUNTED = {*CONVOLUTIONS, *_PRODUCTS, *_RECURRENT, "ConvTranspose"}
 _TYPES: Mapping[str, type[np.generic]] = {
     "tensor(float)": np.float32,
@@ -65,7 +65,7 @@ class KernelCounts:
     @property
     def integer_layers(self) -> int:
         """The number of convolutions and products that ran in integers."""
-        return sum(self.kernels.get(name, 0) for name in _INTEGER)
+        return sum(self.kernels.get(name, 0) for name in INTEGER)
 
     @property
     def uncounted(self) -> tuple[str, ...]:
@@ -96,9 +96,9 @@ def integer_kernels(model_path: Path) -> KernelCounts:
     return KernelCounts(
         kernels=dict(sorted(Counter(name for name, _, _ in events).items())),
         macs=sum(macs for _, macs, _ in layers),
-        integer_macs=sum(macs for name, macs, _ in layers if name in _INTEGER),
+        integer_macs=sum(macs for name, macs, _ in layers if name in INTEGER),
         weights=sum(weights for _, _, weights in layers),
-        integer_weights=sum(weights for name, _, weights in layers if name in _INTEGER),
+        integer_weights=sum(weights for name, _, weights in layers if name in INTEGER),
     )
 
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from paretta.pipelines import artifact
 from paretta.pipelines.bench import Bench, derived_seed, seeded
-from paretta.pipelines.export.agreement import checked_bytes
+from paretta.pipelines.export.agreement import checked_export
 from paretta.pipelines.loading.digests import data_digest
+from paretta.pipelines.measuring.layer_kernels import facts_that_ran
 from paretta.pipelines.measuring.measure import measure
 from paretta.pipelines.measuring.ort_kernels import kernels_digest
 from paretta.pipelines.meter import Meter
@@ -20,8 +21,9 @@ from paretta.pipelines.quantization.layer_facts import layer_facts
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.stage import Shape, Stage, noted, stages_of
 from paretta.pipelines.task import Task
-from paretta.search_spaces.canonical import Document, digest
+from paretta.search_spaces.canonical import digest
 from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.results.note import Note
 from paretta.search_spaces.space.plan import Plan
 
 Certainty: TypeAlias = Literal["exact", "estimate"]
@@ -123,15 +125,24 @@ def _export(folder: Path, stages: Iterable[Stage], plan: Plan, task: Task, seed:
     with seeded(derived_seed(seed, "model")):
         model = task.new_model()
         _blur(model)
-        notes: list[Document] = []
+        notes: list[Note] = []
         for stage in stages:
             if stage.shape != "kept":
                 bench = Bench(task, Ranks.alone(), seed=seed, is_trial=False)
                 model = noted(stage.sketch(), model, bench)
-                notes += [note.to_document() for note in bench.notes]
-    exported = checked_bytes(model, task)
-    layers: Document = {name: facts.to_document() for name, facts in layer_facts(model, task.example_input).items()}
-    artifact.write(folder, exported, plan=plan, seed=seed, data_digest=data_digest(task), layers=layers, notes=notes)
+                notes += bench.notes
+    exported = checked_export(model, task)
+    asked = {layer: note.bits for note in notes if note.bits for layer in note.layers}
+    layers = facts_that_ran(exported, layer_facts(model, task.example_input, asked))
+    artifact.write(
+        folder,
+        exported.content,
+        plan=plan,
+        seed=seed,
+        data_digest=data_digest(task),
+        layers={name: facts.to_document() for name, facts in layers.items()},
+        notes=[note.to_document() for note in notes],
+    )
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Facts on each layer: its shape, the bits of its weights, their sparsity, and why it computes in floats."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,13 +20,21 @@ class LayerFacts:
         shape: [out, in, ...].
         bits: per value, as the model computes.
         sparsity: share of exact zeros.
-        in_floats: why its layer computes in floats; None if the layer computes, or is looked up, in integers.
+        in_floats: why its layer computes in floats; None where it computes, or is looked up, in integers.
+        asked: bits that a stage was to give it; None where none was asked.
+        stored: bits that each of its numbers takes in the file, what unpacks it counted in.
+        kernel: the operators of ONNX Runtime's optimised graph that read it, such as ``QLinearConv``.
+
+    The last two are None where the model was not exported, or where the runtime does not read the weight as it is.
     """
 
     shape: tuple[int, ...]
     bits: int
     sparsity: float
     in_floats: str | None
+    asked: int | None = None
+    stored: float | None = None
+    kernel: str | None = None
 
     def to_document(self) -> dict[str, Json]:
         """Return plain data for JSON."""
@@ -34,30 +43,37 @@ class LayerFacts:
             "bits": self.bits,
             "sparsity": self.sparsity,
             "in_floats": self.in_floats,
+            "asked": self.asked,
+            "stored": None if self.stored is None else float(f"{self.stored:.4g}"),
+            "kernel": self.kernel,
         }
 
 
-def layer_facts(model: nn.Module, example_input: TensorTree) -> dict[str, LayerFacts]:
+def layer_facts(
+    model: nn.Module, example_input: TensorTree, asked: Mapping[str, int] | None = None
+) -> dict[str, LayerFacts]:
     """Return the facts of all that owns a parameter of two or more dimensions, by its name.
 
     Args:
         model: in evaluation mode.
         example_input: what it is called with, a tree of [n, ...], on any device.
+        asked: bits that were asked for layers which stay in floats, by name.
 
     >>> import torch
     >>> layer_facts(nn.Sequential(nn.Linear(3, 2)), torch.zeros(1, 3))["0"].in_floats
     'its weight is not quantized'
     """
     example = moved(example_input, next(model.parameters()).device)
-    return {name: _facts(model, name, obstacle) for name, obstacle in survey(model, example)}
+    return {name: _facts(model, name, obstacle, (asked or {}).get(name)) for name, obstacle in survey(model, example)}
 
 
-def _facts(model: nn.Module, name: str, obstacle: str | None) -> LayerFacts:
+def _facts(model: nn.Module, name: str, obstacle: str | None, asked: int | None) -> LayerFacts:
     owner, values = _weight(model, name)
     quantizer = None if owner is None else weight_quantizer(owner)
     bits = 8 * values.element_size() if quantizer is None else quantizer.bits
     sparsity = round(float((values == 0).double().mean()), 4)
-    return LayerFacts(tuple(values.shape), bits, sparsity, obstacle or _reason(owner))
+    asked = asked if quantizer is None else quantizer.bits
+    return LayerFacts(tuple(values.shape), bits, sparsity, obstacle or _reason(owner), asked)
 
 
 def _weight(model: nn.Module, name: str) -> tuple[nn.Module | None, Tensor]:

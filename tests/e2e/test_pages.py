@@ -64,7 +64,7 @@ def test_report_answers_the_keyboard_in_light_and_dark(browser: Chrome, tmp_path
     plot = browser.find_element(By.CSS_SELECTOR, "#plots canvas")
     plot.send_keys(Keys.ARROW_RIGHT, Keys.ENTER, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, Keys.ENTER)
     assert len(browser.find_elements(By.CSS_SELECTOR, "#compare thead button")) == 2
-    assert "% zeros" in browser.find_element(By.ID, "compare").text
+    assert "bits asked" in browser.find_element(By.ID, "compare").text
     assert "train by baseline" in browser.find_element(By.ID, "compare").text
     browser.find_element(By.CSS_SELECTOR, ".axes button.target").send_keys(Keys.ARROW_DOWN)
     assert "trials kept" in browser.find_element(By.ID, "brushed").text
