@@ -1,5 +1,6 @@
 """The data flow between a model's layers, read from its exported graph."""
 
+import warnings
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import cast
@@ -30,7 +31,10 @@ class LayerGraph:
     def of(cls, model: nn.Module, example_input: TensorTree) -> "LayerGraph":
         """Trace `model` in evaluation mode on `example_input`, a tree of [n, ...]; the model itself is left alone."""
         flat = FlatModel(plain_copy(model), example_input)
-        program = torch.export.export(flat, tuple(tensors(example_input)), strict=False)
+        with warnings.catch_warnings():
+            # recurrent layers of the copy
+            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export", UserWarning)
+            program = torch.export.export(flat, tuple(tensors(example_input)), strict=False)
         states = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
         nodes: dict[str, list[Node]] = {}
         norms: dict[str, list[Node]] = {}

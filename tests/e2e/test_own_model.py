@@ -78,7 +78,7 @@ def test_nothing_is_written_outside_the_chosen_folder(folder: Path, launched: st
 
 def test_front_and_status_speak_json(folder: Path, launched: str) -> None:
     front = json.loads(paretta("front", "sweep", "--json", folder=folder))
-    assert front["schema"] == 1
+    assert front["schema"] == 2
     assert front["members"]
     status = json.loads(paretta("status", "sweep", "--json", folder=folder))
     assert (status["status"], status["trials"]) == ("done", {"complete": 3})

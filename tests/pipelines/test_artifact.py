@@ -73,7 +73,7 @@ def test_a_sample_lies_beside_the_model_and_is_proved_like_it(tmp_path: Path) ->
     assert (folder / "sample.npz").read_bytes() == b"one input"
     assert artifact.open_artifact(folder).digests["sample.npz"] == hashlib.sha256(b"one input").hexdigest()
     (folder / "sample.npz").write_bytes(b"another input")
-    with pytest.raises(DamagedArtifact, match=r"sample\.npy: expected sha256"):
+    with pytest.raises(DamagedArtifact, match=r"sample\.npz: expected sha256"):
         artifact.verify_files(folder)
 
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -43,9 +42,8 @@ def task_of(metrics: dict[str, Metric], inputs: Tensor | None = None) -> Task:
 def test_a_metric_that_changes_its_arrays_changes_no_other() -> None:
     task = task_of({"first": Metric(spoiling), "second": Metric(right), "third": Metric(spoiling)})
     assert scores(nn.Identity(), task, Ranks.alone()) == {"first": 1.0, "second": 1.0, "third": 1.0}
-    outputs, targets = np.eye(3, dtype=np.float32), np.arange(3)
-    bench = MeterBench(None, outputs, outputs, targets, task.metrics)
-    assert [MetricMeter(name=name).read(Path(), bench).value for name in task.metrics] == [1.0] * 3
+    outputs, targets = torch.eye(3), torch.arange(3)
+    assert [float(metric.scores(outputs, targets).mean()) for metric in task.metrics.values()] == [1.0] * 3
     assert targets.tolist() == [0, 1, 2]
 
 
@@ -56,16 +54,20 @@ def test_a_metric_that_changes_its_arrays_changes_no_other() -> None:
         (Metric(lambda o, t: torch.ones(len(o), 1)), "must give 8 scores"),
         (Metric(lambda o, t: 100 * right(o, t)), "a share lies between 0 and 1.*0 to 100"),
         (Metric(lambda o, t: -right(o, t)), "a share lies between 0 and 1"),
-        (Metric(lambda o, t: 0.5), "must give 8 scores"),  # type: ignore[arg-type, return-value]
+        (Metric(lambda o, t: "good"), "must give 8 scores or one number; got 'str'"),
     ],
 )
 def test_scores_that_make_no_sense_are_refused_by_check(metric: Metric, told: str) -> None:
     with pytest.raises(WrongInput, match=told):
-        check_task(task_of({"quality": metric}))
+        check_task(task_of({"quality": metric}), trains=False)
 
 
 def test_points_have_their_own_unit() -> None:
-    check_task(task_of({"quality": Metric(lambda o, t: 100 * right(o, t), unit="points")}))
+    check_task(task_of({"quality": Metric(lambda o, t: 100 * right(o, t), unit="points")}), trains=False)
+
+
+def test_one_python_number_for_the_whole_split_is_a_score() -> None:
+    check_task(task_of({"quality": Metric(lambda o, t: float(right(o, t).mean()))}), trains=False)
 
 
 @pytest.mark.parametrize("name", ["size", "latency", "metric", "test_accuracy", "test_loss"])
@@ -80,7 +82,8 @@ def test_answers_that_are_no_numbers_are_told(strange: float) -> None:
     outputs[1, 2] = strange
     with pytest.raises(WrongInput, match="nan or inf for 1 of 3 samples"):
         Metric(right).scores(outputs, torch.arange(3))
-    bench = MeterBench(None, outputs.numpy(), outputs.numpy(), np.arange(3), {"accuracy": Metric(right)})
+    reason = "answers: must be numbers; got nan or inf for 1 of 3 samples"
+    bench = MeterBench(None, {}, {"accuracy": reason})
     reading = MetricMeter(name="accuracy").read(Path(), bench)
     assert reading.value is None
     assert "nan or inf for 1 of 3 samples" in str(reading.reason)
@@ -100,5 +103,5 @@ def test_an_input_that_is_no_number_fails_the_trial_wherever_it_lies(tmp_path: P
     inputs = torch.eye(3).repeat(6, 1)
     inputs[13, 0] = torch.nan
     spoilt = replace(task, validation=TensorDataset(inputs, torch.arange(18) % 3))
-    with pytest.raises(TrialFailed, match="1 of 18 inputs of the validation split are not finite, the first at 13"):
+    with pytest.raises(TrialFailed, match="sample 13 of the validation split has an input that is not finite"):
         measure(tmp_path, None, spoilt, split="validation", meters=[meter_of("accuracy", task.metrics)])

@@ -85,7 +85,7 @@ def test_file_of_something_else_is_refused(tmp_path: Path) -> None:
         probe(f"sqlite:///{tmp_path}/text.db")
     with sqlite3.connect(tmp_path / "other.db") as connection:
         connection.execute("create table cats (name text)")
-    with pytest.raises(WrongInput, match="a database of something else"):
+    with pytest.raises(WrongInput, match="is not an MLflow database"):
         probe(f"sqlite:///{tmp_path}/other.db")
 
 
