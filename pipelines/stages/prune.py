@@ -1,6 +1,7 @@
 """Remove whole channels, neurons and attention heads, which makes layers smaller instead of masking them."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import gcd, lcm
@@ -15,7 +16,7 @@ from paretta.pipelines.importance import importance_of, known_importance
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.masks import num_dropped
 from paretta.pipelines.model.name_patterns import by_pattern
-from paretta.pipelines.model.weights import fold_weight_norm
+from paretta.pipelines.model.weights import LAYERS, fold_weight_norm
 from paretta.pipelines.pruning.channel_groups import ChannelGroup, remove, tie_again, tied_parameters
 from paretta.pipelines.pruning.dependency_graph import dependency_groups
 from paretta.pipelines.pruning.layouts import settled
@@ -111,6 +112,8 @@ class Prune(Stage):
             WrongInput: a pattern matches no layer, or only some of those whose widths are tied.
         """
         if self._nothing:
+            if isinstance(self.sparsity, dict):  # a wrong name is told at a share of 0 too
+                by_pattern(self.sparsity, _layer_names(model), "prune.sparsity")
             if self._way is None:
                 bench.note(Note(self.kind, NOT_ASKED, verdict=CHANGED_NOTHING))
             return model
@@ -254,6 +257,12 @@ def _global_shares(groups: Sequence[ChannelGroup], starts: Sequence[int], sparsi
 
 def _lowest(scores: Tensor, count: int) -> Tensor:
     return torch.argsort(scores, stable=True)[:count]
+
+
+def _layer_names(model: nn.Module) -> list[str]:
+    """Return the names of the layers whose widths may shrink, those inside attention included."""
+    modules = unfold_attention(deepcopy(model)).named_modules()
+    return [name for name, module in modules if isinstance(module, LAYERS)]
 
 
 def _samples(bench: Bench) -> TensorTree:

@@ -18,6 +18,7 @@ from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.stages.prune import Prune, num_removed
 from paretta.pipelines.task import Metric, Task
 from paretta.pipelines.tasks.digits import correct
+from paretta.search_spaces.errors import WrongInput
 
 
 class Residual(nn.Module):
@@ -227,3 +228,9 @@ def test_widths_are_the_nearest_multiple_and_never_nothing(width: int, percent: 
     assert 1 <= kept <= width
     assert kept in (width, step) or kept % step == 0
     assert abs(kept - wanted) <= step / 2 or kept in (width, step)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_pattern_that_matches_no_layer_is_told_whatever_the_share(share: float) -> None:
+    with pytest.raises(WrongInput, match="no layer is called 'backbone"):
+        Prune(sparsity={"backbone.*": share}).apply(Residual(), bench(Residual))
