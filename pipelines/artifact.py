@@ -1,4 +1,4 @@
-"""The delivered folder: a model, how it was made, what was measured, and a manifest that proves all of it."""
+"""The delivered folder: a model, how it was made, what was measured, and a manifest with the digest of every file."""
 
 import hashlib
 import json
@@ -15,16 +15,16 @@ from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.space.plan import Plan
 from paretta.search_spaces.yaml_io import read_yaml, write_yaml
 
-# Opening and verifying must stay light, for a fresh measuring process; only a session needs the runtime.
+# A fresh measuring process opens and verifies artifacts, which must import little; only a session needs ONNX Runtime.
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 MODEL, PLAN, READINGS, MANIFEST = "model.onnx", "plan.yaml", "readings.json", "manifest.json"
 FILES = (MODEL, PLAN, READINGS)
-SAMPLE = "sample.npz"  # one input that the model answers, which folders of earlier versions lack
+SAMPLE = "sample.npz"  # one valid input of the model, which folders of earlier versions lack
 _FORMAT = 1
 _NUMBER = (float, int, type(None))
-_READING: dict[str, tuple[type, ...]] = {  # what a reading's document holds
+_READING: dict[str, tuple[type, ...]] = {  # fields of a reading's document and their types
     "value": _NUMBER,
     "low": _NUMBER,
     "high": _NUMBER,
@@ -38,16 +38,16 @@ _LIBRARIES = ("numpy", "onnx", "onnxruntime", "paretta", "torch")
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A delivered folder that has been read.
+    """A delivered folder, verified and read.
 
     Args:
-        folder: where it lies.
+        folder: its path.
         plan: the stages that made the model.
         readings: by objective, as written with the model.
         seed: the trial's seed.
-        data_digest: names the data the model was trained on.
+        data_digest: identifies the data on which the model was trained.
         versions: of the libraries that wrote it.
-        digests: SHA-256 (hex) of each file but the manifest.
+        digests: SHA-256 (hex) of each file except the manifest.
     """
 
     folder: Path
@@ -64,7 +64,7 @@ class Artifact:
         return self.folder / MODEL
 
     def session(self, *, threads: int = 1) -> "InferenceSession":
-        """Return an ONNX Runtime session on the CPU that computes with `threads` threads."""
+        """Return an ONNX Runtime session for the model on the CPU with `threads` threads."""
         return session(self.model_path, threads=threads)
 
 
@@ -84,16 +84,17 @@ def write(
     """Write a delivered folder and return it; equal arguments and versions give equal bytes in every file.
 
     Args:
-        folder: made if it is missing; an earlier artifact in it is replaced.
+        folder: created if missing; an earlier artifact in it is replaced.
         model: the ONNX model, serialised.
         plan: the stages that made the model.
         seed: the trial's seed.
-        data_digest: names the data the model was trained on.
-        readings: by objective, as far as they are known; see `record`.
-        layers: what became of each layer, by its name, see `quantization.layer_facts`; the manifest keeps it.
-        origin: what else it takes to run the plan again, such as task and number of workers; leads plan.yaml.
-        notes: what stages left as it was, and why, see `search_spaces.results.note`; the manifest keeps them.
-        sample: inputs [1, ...] that the model answers, by name, as the content of an ``.npz`` file.
+        data_digest: identifies the data on which the model was trained.
+        readings: by objective, those known so far; see `record`.
+        layers: facts of each layer, by name, see `quantization.layer_facts`; stored in the manifest.
+        origin: what else is needed to run the plan again, such as task and number of workers; written at the top of
+            plan.yaml.
+        notes: what stages left unchanged, and why, see `search_spaces.results.note`; stored in the manifest.
+        sample: inputs [1, ...] of the model, by name, as the content of an ``.npz`` file.
     """
     recipe: Document = {**(origin or {}), "seed": seed, **plan.to_document()}
     manifest: Document = {
@@ -111,7 +112,7 @@ def write(
 
 
 def record(folder: Path, readings: Mapping[str, Reading]) -> Artifact:
-    """Verify the folder, put `readings` in the place of those it holds, and return it. Raises `DamagedArtifact`."""
+    """Verify the folder, replace its readings by `readings`, and return the artifact. Raises `DamagedArtifact`."""
     manifest = verify_files(folder)
     names = cast("Mapping[str, str]", manifest["files"])
     contents = {name: (folder / name).read_bytes() for name in names} | {READINGS: _readings(readings)}
@@ -122,7 +123,7 @@ def record(folder: Path, readings: Mapping[str, Reading]) -> Artifact:
 def _write(folder: Path, contents: Mapping[str, bytes], manifest: Document) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     complete = {**manifest, "files": {name: _sha256(content) for name, content in contents.items()}}
-    # The manifest goes first and comes last: a folder whose writing was interrupted does not verify.
+    # The manifest is removed first and written last, so that a partly written folder fails verification.
     (folder / MANIFEST).unlink(missing_ok=True)
     for name, content in contents.items():
         (folder / name).write_bytes(content)
@@ -151,7 +152,7 @@ def _plan(path: Path) -> Plan:
 
 
 def read_readings(folder: Path) -> dict[str, Reading]:
-    """Return the readings that lie with a model, as they claim to be. Raises `DamagedArtifact` with file and line."""
+    """Return the readings stored with a model, unverified. Raises `DamagedArtifact` with file and line."""
     path = folder / READINGS
     text, documents = _json_of(path)
     if not isinstance(documents, dict):
@@ -178,7 +179,7 @@ def _reading(document: object) -> Reading:
 
 
 def _json_of(path: Path) -> tuple[str, object]:
-    """Return the text of a file and the JSON that it holds. Raises `DamagedArtifact` with file and line."""
+    """Return the text of a file and its parsed JSON. Raises `DamagedArtifact` with file and line."""
     try:
         text = path.read_text(encoding="utf-8")
         return text, json.loads(text)
@@ -191,7 +192,7 @@ def _json_of(path: Path) -> tuple[str, object]:
 
 
 def _line_of(key: str, text: str) -> int:
-    """Return the line on which a key of a JSON text stands first."""
+    """Return the line on which a key first occurs in a JSON text."""
     before, found, _ = text.partition(json.dumps(key, ensure_ascii=False))
     return before.count("\n") + 1 if found else 1
 
@@ -200,7 +201,8 @@ def verify_files(folder: Path) -> Document:
     """Recompute the SHA-256 of every file and return the manifest.
 
     Raises:
-        DamagedArtifact: a file is missing, was added, was altered or is no regular file; the message names all of them.
+        DamagedArtifact: files are missing, were added, were changed or are not regular files; the message names all of
+            them.
     """
     require_regular(folder)
     manifest = _manifest(folder)
@@ -221,9 +223,9 @@ def verify_files(folder: Path) -> Document:
 
 
 def require_regular(folder: Path) -> None:
-    """Raise `DamagedArtifact` where anything in a delivered folder is no regular file, before anything is opened.
+    """Raise `DamagedArtifact` if anything in a delivered folder is not a regular file, before any file is opened.
 
-    A link could lead out of the folder, and a pipe or a device need never end.
+    A link could point outside the folder, and reading a pipe or a device might never end.
     """
     if not folder.is_dir():
         raise DamagedArtifact(f"{folder}: expected a delivered folder, found none")
@@ -233,9 +235,9 @@ def require_regular(folder: Path) -> None:
 
 
 def layers_in_floats(folder: Path) -> dict[str, str]:
-    """Return as ``float_layers`` the names of the layers that compute in floats, or ``all``, for a reading's details.
+    """Return details for a reading: as ``float_layers`` the layers that compute in floats, or ``all``.
 
-    Empty where the folder says nothing of layers.
+    Empty if the manifest has no layers.
     """
     path = folder / MANIFEST
     layers = cast("Mapping[str, Document]", _manifest(folder).get("layers", {})) if path.is_file() else {}
@@ -246,7 +248,7 @@ def layers_in_floats(folder: Path) -> dict[str, str]:
 
 
 def session(model_path: Path, *, threads: int = 1) -> "InferenceSession":
-    """Return an ONNX Runtime session on the CPU for any ONNX file, computing with `threads` threads."""
+    """Return an ONNX Runtime session for any ONNX file on the CPU with `threads` threads."""
     from onnxruntime import InferenceSession, SessionOptions  # noqa: PLC0415 - only a session needs the runtime
 
     options = SessionOptions()

@@ -1,4 +1,4 @@
-"""All that a stage may use while it works: task, ranks, its own seed, the teacher, a cache, a progress callback."""
+"""The bench: what a stage may use, such as the task, ranks, a seed, the teacher, a cache and a progress callback."""
 
 import logging
 import random
@@ -25,15 +25,15 @@ _log = logging.getLogger("paretta")
 
 @dataclass(frozen=True, slots=True)
 class TrainingProgress:
-    """What a stage tells after an epoch.
+    """A stage's report after an epoch.
 
     Args:
-        stage: its kind.
+        stage: the kind of the stage.
         epoch: from 1.
-        num_epochs: of the stage.
+        num_epochs: number of epochs of the stage.
         loss: mean over the epoch's global batches.
-        seconds: since the stage began to train.
-        scores: by metric, of the model as it is now on the validation split; only where the bench asks for them.
+        seconds: since the stage started training.
+        scores: by metric, of the current model on the validation split; only if the bench is `scored`.
     """
 
     stage: str
@@ -53,23 +53,23 @@ def silent(_: TrainingProgress) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What one stage gets beside the model.
+    """What a stage receives besides the model.
 
     Args:
         task: the user's model, data, loss and metrics.
         ranks: the workers of this trial.
-        seed: this stage's own seed, made from the trial's seed and the plan up to this stage, so that a stage gives
-            the same result whether the stages before it were computed or fetched from the cache.
-        teacher: the trained uncompressed model in evaluation mode; None while the baseline itself is made.
-        teacher_key: names the teacher's weights and data by content, for caching what it says.
-        cache: what is worth keeping between trials.
-        report: told on every rank, with equal values, after each epoch; an exception it raises stops all ranks.
-        stage: the kind of the stage at work, for messages.
-        checkpoint: where a training keeps its state after each epoch, to go on from it; None: nowhere.
-        scored: whether the stage's training tells how good the model is after each epoch.
-        passes: read this rank's share of a streamed training split; None where the task has none.
-        notes: what the stage left as it was, and why; see `note`.
-        is_trial: whether the log is told as well; what is tried before any trial has readers of its own.
+        seed: this stage's own seed, derived from the trial's seed and the plan up to this stage, so that a stage gives
+            the same result whether earlier stages were computed or fetched from the cache.
+        teacher: the trained uncompressed model in evaluation mode; None in the baseline's own stages.
+        teacher_key: identifies the teacher's weights and data by content, for caching its outputs.
+        cache: results shared between trials.
+        report: called on every rank with equal values after each epoch; an exception it raises stops all ranks.
+        stage: the kind of the current stage, for messages.
+        checkpoint: where a training stores its state after each epoch, to continue from it; None: nowhere.
+        scored: whether the stage's training reports scores after each epoch.
+        passes: reads this rank's share of a streamed training split; None if the task has none.
+        notes: what the stage left unchanged, and why; see `note`.
+        is_trial: whether notes are also logged; what runs before any trial reports them in other ways.
     """
 
     task: Task
@@ -87,10 +87,10 @@ class Bench:
     is_trial: bool = True
 
     def note(self, note: Note) -> None:
-        """Keep what a stage says of what it left as it was, each once; the log tells it as a warning.
+        """Record what a stage left unchanged, each note once; in a trial it is also logged as a warning.
 
-        Every stage calls this where layers that it was asked to change stay as they are, and where it changes nothing.
-        Notes reach the check, the manifest, the journal, the report and MLflow.
+        Every stage calls this if layers that it was asked to change stay unchanged, and if it changes nothing. Notes
+        are shown in the check, the manifest, the journal, the report and MLflow.
         """
         if note not in self.notes:
             self.notes.append(note)
@@ -99,22 +99,22 @@ class Bench:
 
     @contextmanager
     def sharing(self, key: str) -> Iterator[Mapping[str, State] | None]:
-        """Yield what the cache has under `key` on every rank, or None: then make and store it inside (collective).
+        """Yield the cache entry `key` if every rank has it, otherwise None: then compute and store it (collective).
 
-        Only one run makes it; others that ask for it meanwhile wait until that one is done.
+        Only one run computes it inside the block; others that need it wait until that one is done.
         """
         known = self.cache.fetch(key)
         if not self.ranks.any(known is None):
             yield known
             return
         with self.cache.claimed(key) if self.ranks.is_first else nullcontext():
-            self.ranks.barrier()  # the first rank has waited for others to make it; only now is it known
+            self.ranks.barrier()  # rank 0 has waited for other runs that were computing the entry; look again
             known = self.cache.fetch(key)
             yield None if self.ranks.any(known is None) else known
 
 
 def derived_seed(seed: int, *names: str) -> int:
-    """Return a 63-bit seed that depends on `seed` and every name, by SHA-256.
+    """Return a 63-bit seed derived from `seed` and every name by SHA-256.
 
     >>> derived_seed(0, "a") == derived_seed(0, "a"), derived_seed(0, "a") == derived_seed(0, "b")
     (True, False)
@@ -125,7 +125,7 @@ def derived_seed(seed: int, *names: str) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch, numpy and random inside the block, and give their states back after it."""
+    """Seed torch, numpy and random inside the block, and restore their states after it."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""What a session of ONNX Runtime is fed with: arrays by the name of the input, each with the batch as first axis."""
+"""Feeds of an ONNX Runtime session: arrays by input name, each with the batch as first axis."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +11,7 @@ Feeds: TypeAlias = Mapping[str, NDArray[np.generic]]
 
 
 def feed_batch(feeds: Feeds, size: int) -> Feeds:
-    """Return the first `size` rows [size, ...] of each input, from the start again where there are fewer."""
+    """Return the first `size` rows [size, ...] of each input, repeated from the start if there are fewer."""
     return {name: np.take(array, range(size), axis=0, mode="wrap") for name, array in feeds.items()}
 
 
@@ -22,6 +22,6 @@ def save_feeds(path: Path, feeds: Feeds) -> None:
 
 
 def load_feeds(path: Path) -> Feeds:
-    """Read feeds from an .npz file; no pickle is ever loaded."""
+    """Read feeds from an .npz file without loading any pickle."""
     with np.load(path, allow_pickle=False) as stored:
         return {name: stored[name] for name in stored.files}

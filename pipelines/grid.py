@@ -1,4 +1,4 @@
-"""A grid: the integers a tensor may take and what they stand for."""
+"""A grid: the integer codes of a quantised tensor and the values they represent."""
 
 from dataclasses import dataclass
 
@@ -8,19 +8,19 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Values ``(code - zero_point) * scale`` for the integer codes ``low .. high``, or for some of them only.
+    """Values ``(code - zero_point) * scale`` for the integer codes ``low .. high``, or for some of these codes.
 
-    Codes follow ONNX QuantizeLinear: ``clamp(round_half_even(x / scale) + zero_point, low, high)``; with `levels` it is
-    the level nearest to ``x / scale``.
+    Codes follow ONNX QuantizeLinear: ``clamp(round_half_even(x / scale) + zero_point, low, high)``; with `levels`, the
+    code is the level nearest to ``x / scale``.
 
     Args:
-        scale: float32, the step between neighbours; a scalar, or [channels] where each channel has its own.
-        zero_point: the code that stands for exactly 0.0; a scalar or [channels], of integer value.
+        scale: float32, the step between neighbouring values; a scalar, or [channels] if each channel has its own.
+        zero_point: the code that represents exactly 0.0; a scalar or [channels], of integer value.
         low: smallest code.
         high: largest code.
-        axis: the dimension that `scale` runs along, or None for a scalar.
-        levels: int32 [k], the codes in use, ascending, 0 among them; None for all. The zero point is 0 then.
-        dyadic: every step is a power of two, and shall stay one if it is learned.
+        axis: the dimension of the tensor to which `scale` belongs, or None for a scalar.
+        levels: int32 [k], the codes in use, ascending and including 0, with a zero point of 0; None for all codes.
+        dyadic: whether every step is a power of two, and must remain one when it is learned.
 
     >>> grid = Grid(torch.tensor(0.5), torch.tensor(0), -7, 7)
     >>> grid.codes(torch.tensor([-9.0, 0.0, 0.25, 0.75])).tolist()
@@ -46,7 +46,7 @@ class Grid:
         return codes.clamp(self.low, self.high).to(torch.int32)
 
     def values(self, codes: Tensor) -> Tensor:
-        """Return what the codes stand for, float32."""
+        """Return the values that the codes represent, float32."""
         return (codes - self.spread(self.zero_point, codes)) * self.spread(self.scale, codes)
 
     def nearest(self, values: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Grid:
         return self.values(self.codes(values))
 
     def spread(self, per_channel: Tensor, values: Tensor) -> Tensor:
-        """Return scale or zero point in a shape that broadcasts along its axis of `values`."""
+        """Return scale or zero point reshaped to broadcast along its axis of `values`."""
         if self.axis is None:
             return per_channel
         shape = [1] * values.dim()
@@ -63,7 +63,7 @@ class Grid:
 
 
 def nearest_level(steps: Tensor, levels: Tensor) -> Tensor:
-    """Return the level (int32) nearest to each of `steps`, the lower one of two that are equally near.
+    """Return the level (int32) nearest to each of `steps`; of two equally near ones, the lower.
 
     >>> nearest_level(torch.tensor([-0.4, 1.0, 9.0]), torch.tensor([-1, 0, 2], dtype=torch.int32)).tolist()
     [0, 0, 2]

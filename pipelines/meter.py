@@ -1,4 +1,4 @@
-"""A meter: one number of a finished artifact, with its unit and the direction of better."""
+"""A meter: measures one number of a finished artifact, with its unit and whether more is better."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,21 @@ from paretta.search_spaces.objectives.objective import Goal
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.registry import METERS
 
-if TYPE_CHECKING:  # torch stays out of the measuring process, which imports this file
+if TYPE_CHECKING:  # the measuring process imports this file and must not import torch
     from paretta.pipelines import task
     from paretta.pipelines.losses.metric_scores import SplitScore
 
 
 @dataclass(frozen=True, slots=True)
 class MeterBench:
-    """What a meter may use beside the artifact.
+    """What a meter may use besides the artifact.
 
     Args:
-        baseline: the uncompressed model's artifact folder, where there is one.
-        inputs: the first samples of the split that is measured on, [n, ...] by name of the file's inputs.
-        scored: what the task's metrics say of the artifact's answers in ONNX Runtime; or why they
-            cannot judge them; only for meters that judge answers.
-        facts: what only the run that made the artifact knows, by name with the unit, such as ``train_cpu_s``.
+        baseline: the uncompressed model's artifact folder, if there is one.
+        inputs: the first samples of the split in use, [n, ...] by input name of the file.
+        scored: the scores of the artifact's outputs in ONNX Runtime by the task's metrics, or why there are none; only
+            for meters with `judges_answers`.
+        facts: numbers known only to the run that made the artifact, by name with unit, such as ``train_cpu_s``.
     """
 
     baseline: Path | None
@@ -40,19 +40,19 @@ class MeterBench:
 
 
 class Meter(BaseModel, ABC):
-    """Reads one number. A subclass fixes ``kind``, ``unit`` and ``goal`` as literals, so that no sign can be set wrong.
+    """Measures one number. A subclass fixes ``kind``, ``unit`` and ``goal`` as literals, so they cannot be set wrong.
 
-    Meters run in a fresh process without torch, except those that judge answers, which need the task.
+    Meters run in a fresh process without torch, except those with `judges_answers`, which need the task.
 
-    Facts of the class, all of which may be left as they are:
-        judges_answers: whether it needs what the artifact answers.
-        changed_by: shapes of stages (`paretta.pipelines.stage.Shape`) after which training changes the reading. Where
-            a plan has none of them, a reading of the untrained structure is exact. None: any training may change it.
-        is_timed: whether the reading follows the kernels that run and their shapes, and nothing else, so that two
-            structures with the same kernels are timed once.
-        is_verified: whether each reading is found again by other means before the artifact counts as delivered.
-        compares: whether it compares times, so that artifacts are best told apart when read in the same rounds.
-        unchecked: why `second_look` finds nothing to compare a claimed reading with.
+    Class attributes, all of which have defaults:
+        judges_answers: whether it needs the artifact's outputs.
+        changed_by: shapes of stages (`paretta.pipelines.stage.Shape`) that make the reading depend on training. If a
+            plan has none of them, a reading of the untrained structure is exact. None: any training may change it.
+        is_timed: whether the reading depends only on the kernels that run and their shapes, so that two structures with
+            the same kernels are timed once.
+        is_verified: whether each reading is verified independently before the artifact counts as delivered.
+        compares: whether it compares times, so that artifacts are compared best when measured in the same rounds.
+        unchecked: why `second_look` has nothing to compare a claimed reading with.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
@@ -78,18 +78,18 @@ class Meter(BaseModel, ABC):
         """Return the reading of the artifact in folder `artifact`, or `Reading.not_measured` with the reason."""
 
     def read_together(self, artifacts: Sequence[Path], bench: MeterBench) -> list[Reading]:
-        """Return the reading of each artifact, taken side by side where the meter `compares`."""
+        """Return the reading of each artifact, measured in the same rounds if the meter `compares`."""
         return [self.read(artifact, bench) for artifact in artifacts]
 
     @classmethod
     def second_look(cls, claim: Reading, artifact: Path, *, model_bytes: int, elsewhere: bool) -> float | None:
-        """Return what a delivered artifact's reading must be, to hold a claim against; None where nothing tells.
+        """Return the value that a claimed reading of a delivered artifact must have; None if it cannot be known.
 
         Args:
             claim: the reading that the artifact claims.
             artifact: the delivered folder.
-            model_bytes: of its model file, weighed by a process that knows nothing of us.
-            elsewhere: whether this may be another machine than the one that made it.
+            model_bytes: size of its model file, measured by the isolated check.
+            elsewhere: whether this may be another machine than the one that made the artifact.
         """
         return None
 
@@ -103,7 +103,7 @@ def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *,
         where: the objective's place in its file, for messages.
 
     Raises:
-        WrongInput: there is no such meter, metric or setting.
+        WrongInput: no such meter, metric or setting exists.
     """
     settings = {"kind": objective} if isinstance(objective, str) else dict(objective)
     kind = str(settings.pop("kind", ""))

@@ -1,4 +1,4 @@
-"""What a run of a plan delivered, and what each of its stages took."""
+"""The outcome of a run: what it delivered, and the cost of each stage."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ from paretta.search_spaces.results.note import Note, verdict_of, words_of_stages
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """What one stage took and left.
+    """The cost of one stage, with the number of parameters and the notes after it.
 
     Args:
-        kind: of the stage, or ``shared`` for fetching what earlier stages had made, or ``export``.
-        words: the stage in words.
+        kind: of the stage, or ``shared`` for fetching the result of earlier stages, or ``export``.
+        words: a description of the stage.
         seconds: wall time on rank 0.
         cpu_seconds: CPU time, summed over ranks.
         gpu_seconds: wall time during which ranks held a GPU, summed over them; 0 without.
-        joules: of rank 0's machine or device meanwhile, other work on it included, by counter: ``rapl`` or ``nvml``.
+        joules: energy of rank 0's machine or device, including other work on it, by counter: ``rapl`` or ``nvml``.
         num_parameters: of the model after the stage.
-        notes: what the stage left as it was, and why.
+        notes: what the stage left unchanged, and why.
     """
 
     kind: str
@@ -41,12 +41,12 @@ class StageCost:
 
 @dataclass(frozen=True, slots=True)
 class Reused:
-    """A stage that was not carried out again.
+    """A stage whose earlier result was reused.
 
     Args:
-        trial: who made it.
-        cost: what it took when it was made.
-        in_baseline: whether it helps to make the uncompressed model.
+        trial: the trial that computed it.
+        cost: its cost when it was computed.
+        in_baseline: whether it is one of the baseline's stages.
     """
 
     trial: str
@@ -56,16 +56,18 @@ class Reused:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """What a run delivered. Equal on all ranks, but for `seconds`, and for how layers run, which rank 0 alone knows.
+    """What a run delivered. Equal on all ranks except `seconds` and how layers run, which only rank 0 knows.
 
     Args:
         folder: the artifact's folder, written by rank 0.
-        costs: of each stage that was carried out, in order; the export last.
-        reused: the stages that were not, since the same had been made before.
-        baseline_key: names task, baseline plan and seed by content: equal keys share baseline and teacher.
-        by_products: what came of each plan that goes on where this one ends, or why it failed.
-        layers: what became of each layer of the delivered model, by its name.
-        made: the compression stages in order, of the uncompressed model its own; also those made before.
+        costs: of each stage that was computed, in order, then of the export.
+        reused: the stages that were not computed, since their results existed already.
+        baseline_key: identifies task, baseline plan and seed by content: runs with equal keys share baseline and
+            teacher.
+        by_products: the outcome of each plan that extends this one, or why it failed.
+        layers: facts of each layer of the delivered model, by name.
+        made: the costs of the compression stages in order, reused ones included; for the baseline those of its own
+            stages.
     """
 
     folder: Path
@@ -78,12 +80,12 @@ class RunOutcome:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What the stages left as it was, and why."""
+        """What the stages left unchanged, and why."""
         return tuple(note for cost in self.made for note in cost.notes)
 
     @property
     def words(self) -> str:
-        """The stages in words, with what is to be known of those that changed nothing."""
+        """Descriptions of the stages, marking those that changed nothing."""
         return words_of_stages((cost.words, verdict_of(cost.notes)) for cost in self.made)
 
     @property
@@ -98,11 +100,11 @@ class RunOutcome:
 
     @property
     def facts(self) -> dict[str, float]:
-        """What making the artifact takes, for meters: ``train_wall_s``, ``train_cpu_s``, and what there are of others.
+        """The cost of making the artifact, for meters: ``train_wall_s``, ``train_cpu_s``, and others if known.
 
-        ``train_gpu_s`` where GPUs were held; ``train_rapl_j`` and ``train_nvml_j`` where such a counter can be read.
-        Compression stages that were reused count with what they took when they were made, so that a candidate's cost
-        does not depend on which came first.
+        ``train_gpu_s`` if GPUs were held; ``train_rapl_j`` and ``train_nvml_j`` if such a counter can be read. Reused
+        compression stages count with their cost when they were computed, so that a candidate's cost does not depend on
+        the order of trials.
         """
         costs = [*self.costs, *(stage.cost for stage in self.reused if not stage.in_baseline)]
         found = {
@@ -117,12 +119,12 @@ class RunOutcome:
 
     @property
     def num_parameters(self) -> int:
-        """Parameters of the delivered model."""
+        """Number of parameters of the delivered model."""
         return self.costs[-1].num_parameters
 
 
 class StageClock:
-    """Wall and CPU time and energy since it was made."""
+    """Measures wall time, CPU time and energy since its creation."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
@@ -130,7 +132,7 @@ class StageClock:
         self._counters = {name: (joules, joules()) for name, joules in counters.items() if joules is not None}
 
     def cost(self, kind: str, words: str, model: nn.Module, ranks: Ranks, notes: Sequence[Note] = ()) -> StageCost:
-        """Return what a stage took that began with this clock and left `model` and `notes` (collective)."""
+        """Return the cost of a stage that started with this clock and ended with `model` and `notes` (collective)."""
         seconds, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
         held = seconds if ranks.device.type == "cuda" else 0.0
         mine = torch.tensor([cpu, held], dtype=torch.float64, device=ranks.device)

@@ -52,28 +52,28 @@ def run(
 ) -> RunOutcome:
     """Train and compress one model, and write its artifact (collective).
 
-    The longest beginning of the plan that the cache has is fetched from it. Every stage is seeded by `seed` and the
-    plan up to it, so that fetched and computed beginnings lead to the same result.
+    The longest prefix of the plan in the cache is fetched from it. Every stage's seed is derived from `seed` and the
+    plan up to that stage, so fetched and computed prefixes lead to the same result.
 
     Args:
-        plan: what to do.
-        task: what to do it to.
+        plan: the stages to apply.
+        task: the model to compress, with its data.
         seed: of the whole run.
         ranks: the workers of this run; all call this function with equal arguments.
         folder: where rank 0 writes the artifact.
         cache: shared by the runs of a sweep.
-        report: told after each epoch, see `paretta.pipelines.bench.Bench`.
-        scored: let the last stage that trains tell after each epoch how good the model is on the validation split.
-        checkpoint: where trainings keep their states; a run with equal arguments goes on from them.
-        origin: how this run's task is made; kept with the plan in the artifact.
-        passes: read this rank's share of a task's streamed training split.
-        by_products: plans that begin with all of this one and go on, each with its folder: they are made of the same
-            trained model, and equal what each would be if it were run by itself. One that fails fails alone.
-        name: of this run, for others that reuse what it made.
+        report: called after each epoch, see `paretta.pipelines.bench.Bench`.
+        scored: whether the last stage that trains reports scores on the validation split after each epoch.
+        checkpoint: where the states of trainings are stored; a run with equal arguments continues from them.
+        origin: how this run's task is made; stored with the plan in the artifact.
+        passes: reads this rank's share of a streamed training split.
+        by_products: plans that extend this one, each with its folder. They start from the same trained model and give
+            the same result as if run separately. If one fails, the others and this run continue.
+        name: of this run, recorded where others reuse its stages.
 
     Raises:
-        WrongInput: the plan is not valid; before anything is computed.
-        TrialFailed: a stage failed, named in the reason. Where the cause is a fault in code, `detail` has its
+        WrongInput: the plan is not valid; raised before anything is computed.
+        TrialFailed: a stage failed, which the reason names. If the cause is an error in code, `detail` has its
             traceback.
     """
     stages = stages_of(plan)
@@ -94,7 +94,7 @@ def run(
 
 
 def last_training(stages: Sequence[Stage], num_baseline: int) -> int | None:
-    """Return the place of the last stage after the baseline that trains, None where none does."""
+    """Return the index of the last stage after the baseline that trains, or None if none does."""
     trained = [index for index, stage in enumerate(stages) if isinstance(stage, TrainSettings)]
     return trained[-1] if trained and trained[-1] >= num_baseline else None
 
@@ -113,14 +113,14 @@ class _Job:
     costs: list[StageCost] = field(default_factory=list)
     reused: list[Reused] = field(default_factory=list)
     makers: list[str] = field(default_factory=list)  # of each stage so far
-    spent: list[StageCost] = field(default_factory=list)  # for each stage so far, by whoever made it
+    spent: list[StageCost] = field(default_factory=list)  # of each stage so far, including reused ones
 
     def new_model(self) -> nn.Module:
         with seeded(derived_seed(self.seed, "model")):
             return self.bench.task.new_model()
 
     def made(self, model: nn.Module, start: int, end: int) -> nn.Module:
-        """Carry the stages from `start` to `end` out on `model`, but for the first ones that were made before."""
+        """Apply the stages from `start` to `end` to `model`, reusing the longest prefix in the cache."""
         if not self.shares:
             for index in range(start, end):
                 model = self.apply(index, model)
@@ -138,7 +138,7 @@ class _Job:
         return f"prefix-{self.keys[num_stages]}"
 
     def _fetched(self, num_stages: int, state: Mapping[str, State] | None) -> nn.Module | None:
-        """Return the model after the first stages where every rank can have it."""
+        """Return the model after the first `num_stages` if every rank can restore it, otherwise None (collective)."""
         clock, ranks, done = StageClock(), self.bench.ranks, len(self.makers)
         prefix = unpacked(state, self.new_model)
         if ranks.any(prefix is None) or prefix is None:
@@ -153,7 +153,7 @@ class _Job:
         return model
 
     def _shared(self, index: int, model: nn.Module) -> nn.Module:
-        """Carry a stage out unless another run does so meanwhile, and keep what came of it."""
+        """Apply a stage and cache the result, or wait for another run that is computing it (collective)."""
         place = self._place(index + 1)
         with self.bench.sharing(place) as known:
             fetched = self._fetched(index + 1, known)
@@ -180,7 +180,7 @@ class _Job:
         return model
 
     def go_on(self, model: nn.Module, plan: Plan, folder: Path) -> RunOutcome | str:
-        """Carry out what `plan` has beyond this job's, and deliver it; the reason where that fails (collective)."""
+        """Apply the stages of `plan` beyond this job's and deliver it, or return why that fails (collective)."""
         done = len(self.stages)
         try:
             longer = replace(self, plan=plan, stages=stages_of(plan), scored=False, shares=False, costs=[], reused=[])
@@ -195,11 +195,11 @@ class _Job:
         return RunOutcome(folder, tuple(self.costs), key, by_products, layers, tuple(self.reused), self.compressed())
 
     def compressed(self) -> tuple[StageCost, ...]:
-        """Return the compression stages so far, by whoever made them; of the uncompressed model its own stages."""
+        """Return the costs of the compression stages, reused ones too; for the baseline those of its own stages."""
         return tuple(self.spent[len(self.plan.baseline) if self.plan.stages else 0 :])
 
     def deliver(self, model: nn.Module, folder: Path) -> Layers:
-        """Let rank 0 write the artifact, and return what became of each layer, there also how it runs (collective)."""
+        """Let rank 0 write the artifact, and return facts of each layer, on rank 0 also how it runs (collective)."""
         ranks, clock = self.bench.ranks, StageClock()
         asked = {layer: note.bits for cost in self.spent for note in cost.notes if note.bits for layer in note.layers}
         layers = layer_facts(model, self.bench.task.example_input, asked)
@@ -208,7 +208,7 @@ class _Job:
         return layers
 
     def _write(self, model: nn.Module, layers: dict[str, LayerFacts], folder: Path) -> None:
-        """Write the artifact, and put into `layers` how ONNX Runtime runs them."""
+        """Write the artifact, and add to `layers` how ONNX Runtime runs them."""
         from paretta.pipelines.export.agreement import checked_export  # noqa: PLC0415 - a second of CPU, on the first rank alone and at the end
         from paretta.pipelines.measuring.layer_kernels import facts_that_ran  # noqa: PLC0415 - likewise
 
@@ -230,7 +230,7 @@ class _Job:
 
 
 class _naming:  # noqa: N801 - reads as a verb in a with statement
-    """Turn what goes wrong inside the block into TrialFailed with the stage's name; faults keep their traceback."""
+    """Turn exceptions inside the block into TrialFailed with the stage's name; errors in code keep their traceback."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage
@@ -243,7 +243,7 @@ class _naming:  # noqa: N801 - reads as a verb in a with statement
             raise TrialFailed(self._named(told), "".join(traceback.format_exception(error))) from error
         if isinstance(error, TrialFailed):
             raise TrialFailed(self._named(error.reason), error.detail) from error
-        if isinstance(error, WrongInput) and error.__cause__ is not None:  # the user's code, see `faults.blaming`
+        if isinstance(error, WrongInput) and error.__cause__ is not None:  # by the user's code, see `faults.blaming`
             reason = "; ".join(f"{problem.where}: {problem.rule}" for problem in error.problems)
             raise TrialFailed(self._named(reason), "".join(traceback.format_exception(error.__cause__))) from error
         if isinstance(error, WrongInput):
@@ -257,7 +257,7 @@ class _naming:  # noqa: N801 - reads as a verb in a with statement
 
 
 def _sample(model: nn.Module, task: Task) -> bytes:
-    """Return the first input of the validation split, [1, ...] by name, as an ``.npz`` file, equal in all runs."""
+    """Return the first input of the validation split, [1, ...] by name, as an ``.npz`` file; the same in every run."""
     with seeded(0):
         inputs, _ = task.batch(task.validation, torch.arange(1))
     names, content = input_names(model, task.example_input), BytesIO()

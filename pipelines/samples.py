@@ -1,4 +1,4 @@
-"""Splits of a data set: their length, their samples, their batches."""
+"""Read samples and batches from the splits of a data set."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -23,16 +23,16 @@ def num_samples(dataset: Samples) -> int:
 def take(dataset: Samples, indices: Tensor, collate: Collate | None = None, *, name: str = "data") -> TensorTree:
     """Return the samples at `indices` [n] as one batch, such as a pair (inputs [n, ...], targets [n, ...]).
 
-    Tensors are indexed at once; other datasets are asked through ``__getitems__`` where they have it.
+    Tensors are indexed in one call; other datasets are read through ``__getitems__`` if they have it.
 
     Args:
         dataset: map-style, or a Hugging Face dataset.
         indices: [n].
-        collate: makes a batch of a list of samples; by default torch's `default_collate`.
-        name: the dataset's, for messages.
+        collate: makes a batch from a list of samples; by default torch's `default_collate`.
+        name: of the dataset, for messages.
 
     Raises:
-        WrongInput: reading a sample fails, or the samples make no batch; with the sample's place in the dataset.
+        WrongInput: a sample cannot be read, or the samples cannot be collated; the message has the sample's index.
     """
     if collate is None and isinstance(dataset, TensorDataset):
         return tuple(tensor[indices] for tensor in dataset.tensors)
@@ -46,14 +46,14 @@ def take(dataset: Samples, indices: Tensor, collate: Collate | None = None, *, n
 
 
 def as_plain_sample(sample: object) -> object:
-    """Return a dataclass as a mapping of its fields, which torch can collate; all else as it is."""
+    """Return a dataclass as a mapping of its fields, which torch can collate; anything else unchanged."""
     if is_dataclass(sample) and not isinstance(sample, type):
         return {item.name: getattr(sample, item.name) for item in fields(sample)}
     return sample
 
 
 def read_samples(dataset: Samples, positions: Sequence[int], name: str) -> list[Any]:
-    """Return the samples at some places as the dataset gives them. Raises `WrongInput` naming the one that fails."""
+    """Return the samples at `positions`, uncollated. Raises `WrongInput` naming what cannot be read."""
     if hasattr(dataset, "__getitems__"):
         with blaming(f"{name}[{', '.join(map(str, positions[:8]))}{', ...' * (len(positions) > 8)}]", "reading them"):
             return list(dataset.__getitems__(list(positions)))
@@ -64,7 +64,7 @@ def read_samples(dataset: Samples, positions: Sequence[int], name: str) -> list[
 
 
 def _odd(positions: Sequence[int], samples: Sequence[object]) -> int:
-    """Return the place of the first sample that is not like the first of all."""
+    """Return the position of the first sample whose shapes or types differ from those of the first sample."""
 
     def look(sample: object) -> list[object]:
         if isinstance(sample, Mapping):
@@ -77,11 +77,11 @@ def _odd(positions: Sequence[int], samples: Sequence[object]) -> int:
 
 
 def draw(dataset: Samples, count: int, seed: int) -> Tensor:
-    """Return `count` different places in `dataset` at random, or all of them where it has fewer, [n]."""
+    """Return the indices [n] of `count` random samples without replacement, or of all samples if there are fewer."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randperm(num_samples(dataset), generator=generator)[:count]
 
 
 def places(dataset: Samples, batch_size: int) -> Iterator[Tensor]:
-    """Yield the indices of the whole dataset in order, [at most batch_size] at a time."""
+    """Yield the indices of the whole dataset in order, in batches [at most batch_size]."""
     yield from torch.split(torch.arange(num_samples(dataset)), batch_size)

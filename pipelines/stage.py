@@ -1,4 +1,4 @@
-"""A stage: its fields are the settings, its one method turns a model into a smaller or better one."""
+"""A stage: its fields are the settings; its method `apply` makes a model smaller or better."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,14 +23,14 @@ Shape: TypeAlias = Literal["kept", "settled", "stored by value", "widths by valu
 class Stage(BaseModel, ABC):
     """One step of a plan. A subclass sets ``kind: Literal["its_name"] = "its_name"`` and adds its settings as fields.
 
-    The description of a field completes the sentence "give ..." when its value is refused. A stage is a function of
-    the model, its settings and the bench: with equal seeds it gives equal results, and it keeps no state of its own.
+    The description of a field completes the sentence "give ..." when its value is rejected. A stage is a function of
+    the model, its settings and the bench: it keeps no state, and equal seeds give equal results.
 
-    Facts of the class, all of which may be left as they are:
-        usual: settings that the field knows to be good, by the beginning of their names; a search tries a stage that
-            has some first, alone and together with the others that do.
-        idle: settings with which the stage does least, by the beginning of their names.
-        calibrates: whether it fits grids to the values and activations of the model as it is, so that what changes
+    Class attributes, all of which have defaults:
+        usual: settings known to work well, by prefix of their names; a search begins with the stages that have some,
+            alone and combined.
+        idle: settings with which the stage changes the model least, by prefix of their names.
+        calibrates: whether it fits grids to the model's current weights and activations, so that stages which change
             those must come before it.
     """
 
@@ -44,51 +44,51 @@ class Stage(BaseModel, ABC):
 
     @abstractmethod
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
-        """Return the changed model; the one given may be changed in place. Called on every rank.
+        """Return the changed model; `model` may be modified in place. Called on every rank.
 
-        Layers that are asked for and stay as they are, and a stage that changes nothing, are told by `Bench.note`.
+        A stage calls `Bench.note` for requested layers that it leaves unchanged, and if it changes nothing.
         """
 
     def conflict(self, earlier: Sequence["Stage"], *, in_baseline: bool) -> str | None:
-        """Say why this stage cannot follow the `earlier` ones of its plan, and what to do; None: it can.
+        """Return why this stage cannot follow the `earlier` ones of its plan and what to do, or None if it can.
 
         Args:
-            earlier: the stages before this one, those of the baseline first.
-            in_baseline: whether this stage helps to make the uncompressed model.
+            earlier: the stages before this one, starting with the baseline's.
+            in_baseline: whether this stage is one of the baseline's.
         """
         return None
 
     @property
     def holds_values(self) -> bool:
-        """Whether layers hold single weights to something from this stage on, such as a mask or a grid."""
+        """Whether this stage constrains single weights from then on, such as by a mask or a grid."""
         return False
 
     @property
     def shape(self) -> Shape:
-        """Say what this stage does to the model's structure, which decides what is known of it before any training.
+        """How this stage changes the model's structure, which determines what can be known before any training.
 
-        ``kept``: only values change, as by training. ``settled``: the structure changes in the same way whatever the
-        values are. ``stored by value``: likewise, but how many bytes a value takes depends on it. ``widths by value``:
-        likewise, and so do the widths of the layers. ``chosen by value``: the values choose the structure; what is true
-        of a stage that does not say.
+        ``kept``: only values change, as in training. ``settled``: the structure changes independently of the values.
+        ``stored by value``: likewise, but the bytes that a value takes depend on it. ``widths by value``: likewise, and
+        the widths of the layers depend on the values too. ``chosen by value``: the structure depends on the values; the
+        default.
         """
         return "chosen by value"
 
     def sketch(self) -> Self:
-        """Return the cheapest stage that leaves the same structure as this one; never asked of a kept one."""
+        """Return the cheapest stage that results in the same structure; not called if `shape` is ``kept``."""
         return self
 
     def rehearsal(self) -> Self:
-        """Return the cheapest stage that uses the model, the task and every name as this one does, to see it work."""
+        """Return the cheapest stage that uses the model, the task and every name as this one does, for a rehearsal."""
         return self
 
     def words(self) -> str:
-        """Say in a few words what this stage does with its settings."""
+        """Describe in a few words what this stage does with its settings."""
         return self.kind
 
 
 def noted(stage: Stage, model: nn.Module, bench: Bench) -> nn.Module:
-    """Apply `stage`, and note that it changed nothing where it does not say so and the model is the same after it."""
+    """Apply `stage`; if the model is unchanged and the stage did not note it, note that it changed nothing."""
     before = _content(model)
     model = stage.apply(model, bench)
     if not verdict_of(bench.notes) and _content(model) == before:

@@ -1,4 +1,4 @@
-"""A training split that no machine holds: read in passes, each rank its share, as batches that arrive one by one."""
+"""A training split too large for one machine: in each pass, every rank reads its share batch by batch."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from torch import Tensor
 from paretta.search_spaces.errors import TrialFailed
 
 Batches: TypeAlias = "Iterator[tuple[Tensor, Tensor]]"
-# passes(batch_size, seed) reads this rank's share once: batches (inputs, targets) of just that size
+# passes(batch_size, seed) reads this rank's share once, in batches (inputs, targets) of exactly that size
 Passes: TypeAlias = Callable[[int, int], Batches]
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """The whole training split of a task whose `Task.train` is a sample of it.
+    """The whole training split of a task, of which `Task.train` is a subset.
 
     Args:
-        dataset: a function without arguments that returns a `ray.data.Dataset`, called on the cluster; it names data
-            and may map them, and reads nothing yet.
-        num_samples: of the whole split; an epoch is this many.
-        inputs: the column of one sample's input, as the task's model takes it.
-        targets: the column of its target.
-        shuffle: how many samples a rank holds to draw from; 0 keeps the order in which they arrive.
+        dataset: a function without arguments that returns a `ray.data.Dataset`, called on the cluster. The dataset is
+            lazy: it may have transformations, but nothing is read yet.
+        num_samples: number of samples in the whole split, which is one epoch.
+        inputs: the column with the inputs, in the form in which the task's model takes them.
+        targets: the column with the targets.
+        shuffle: size of each rank's shuffle buffer, in samples; 0 keeps the order of the dataset.
     """
 
     dataset: Callable[[], object]
@@ -36,7 +36,7 @@ class Stream:
 def steps_of(passes: Passes, batch_size: int, seed: int, num_steps: int) -> Batches:
     """Yield the first `num_steps` batches of one pass.
 
-    Raises `TrialFailed` where the pass is shorter, since the ranks would no longer step together.
+    Raises `TrialFailed` if the pass has fewer, since the ranks would no longer take the same number of steps.
     """
     step = 0
     for step, batch in enumerate(passes(batch_size, seed), start=1):

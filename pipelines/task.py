@@ -1,4 +1,4 @@
-"""A task: the model, data, loss and metrics that a user brings, made by a function of their own."""
+"""A task: the model, data, loss and metrics that a user provides through a function."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -22,15 +22,16 @@ _LABELS: Final = ("labels", "label", "targets", "target")  # what a batch that i
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """How good outputs are.
+    """A score of the model's outputs.
 
     Args:
-        score: ``score(outputs, targets)``, on the CPU, gives one score for each sample [n], whose mean is the reading
-            and whose spread its interval, or one number for the whole split, whose interval is a bootstrap over
-            samples. Or an object with ``update``, ``compute`` and ``reset``, such as a metric of torchmetrics.
-        goal: whether more is better.
+        score: ``score(outputs, targets)``, called with tensors on the CPU, returns either one score per sample [n] or
+            one number for the whole split. The reading of scores per sample is their mean, with an interval from their
+            spread; the interval of one number is bootstrapped over samples. Alternatively an object with ``update``,
+            ``compute`` and ``reset``, such as a metric of torchmetrics.
+        goal: ``max`` if a higher score is better, otherwise ``min``.
         unit: of the score, such as ``share``.
-        arguments: ``arguments(outputs, targets)`` gives what ``update`` is called with; by default class scores and
+        arguments: ``arguments(outputs, targets)`` returns the arguments of ``update``; by default class scores and
             labels, see `Task.class_scores` and `Task.labels`.
     """
 
@@ -40,13 +41,13 @@ class Metric:
     arguments: Callable[[Any, Any], Sequence[Any]] | None = None
 
     def scores(self, outputs: TensorTree, targets: TensorTree) -> Tensor:
-        """Return what the function `score` gives, as float64, [n] or one number; it may change what it is given.
+        """Return the result of `score` as float64, [n] or one number; `score` gets copies, which it may modify.
 
         A score of -inf rules a class out; other outputs must be finite.
 
         Raises:
-            WrongInput: the outputs are not numbers, or what comes back is neither one score for each sample nor one
-                for all, or a share that is not between 0 and 1.
+            WrongInput: the outputs are not numbers, the result is neither one score per sample nor one number, or a
+                share is not between 0 and 1.
         """
         count = num_rows(outputs)
         if wrong := _num_strange(outputs, count):
@@ -63,7 +64,7 @@ class Metric:
         return self.checked(scores)
 
     def checked(self, scores: Tensor) -> Tensor:
-        """Return `scores`. Raises `WrongInput` where the unit is a share and they are not between 0 and 1."""
+        """Return `scores`. Raises `WrongInput` if the unit is a share and a score is not between 0 and 1."""
         if self.unit == "share" and bool(((scores < -_ROUNDING) | (scores > 1 + _ROUNDING)).any()):
             ends = f"{float(scores.min()):.4g} to {float(scores.max()):.4g}"
             mend = "divide it by its largest value, or give the metric its own unit: Metric(score, unit='points')"
@@ -72,7 +73,7 @@ class Metric:
 
 
 def _num_strange(outputs: TensorTree, count: int) -> int:
-    """Count the samples with an answer that is nan or inf."""
+    """Count the samples whose outputs contain nan or inf."""
     strange = torch.zeros(count, dtype=torch.bool)
     for tensor in tensors(outputs):
         if tensor.is_floating_point() and tensor.shape[:1] == (count,):
@@ -86,40 +87,42 @@ def _copied(tree: TensorTree) -> TensorTree:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """What is compressed, and what it is measured by.
+    """The model to compress, with its data, loss and metrics.
 
-    A sample is a pair (input, target), or several inputs and then the target, or a mapping or dataclass. Of a mapping,
-    the model is called with the entries that `example_input` names, and loss and metrics are given the whole batch in
-    the place of targets.
+    A sample is a pair (input, target), or several inputs and then the target, or a mapping or dataclass. If samples are
+    mappings, the model is called with the entries that `example_input` names, and loss and metrics receive the whole
+    batch as targets.
 
     Args:
-        model: a function that makes an untrained model, or a (pretrained) model, which is copied, never changed.
-        train: samples that models are trained on; a map-style dataset with a length.
-        validation: samples that candidates are compared on.
-        test: samples that are read once, for the models chosen.
-        loss: ``loss(outputs, targets)`` gives the mean over the batch, a differentiable scalar.
+        model: a function that returns an untrained model, or a (pretrained) model, which is copied and never modified.
+        train: training samples; a map-style dataset with a length.
+        validation: samples on which candidates are compared.
+        test: samples that are read only once, for the selected models.
+        loss: ``loss(outputs, targets)`` returns the mean over the batch, a differentiable scalar.
         metrics: by name; the names are objectives of a sweep.
-        example_input: what the model is called with for one sample, tensors with their batch axis, [1, ...]: a tensor,
-            a tuple for ``model(*inputs)``, a mapping for ``model(**inputs)``, or a `ModelInputs` for both.
-        variants: other models for the same data, by name, that the stage `student` may choose from; functions may take
+        example_input: the model's inputs for one sample, tensors with their batch axis, [1, ...]: a tensor, a tuple for
+            ``model(*inputs)``, a mapping for ``model(**inputs)``, or `ModelInputs` for both.
+        variants: other models for the same data, by name, from which the stage `student` may choose; functions may take
             keyword arguments, such as a width.
-        source: pairs of the task that parameters were transferred from, in the same form, for the tweak `replay`.
-        stream: the whole training split, where no machine holds it; `train` then is a sample of it, a few thousand
-            pairs that calibrations, sensitivities and checks look at. See `paretta.pipelines.stream`.
-        class_axis: the axis of the outputs that holds one score for each class, such as -1 of [n, tokens, classes]. By
-            default 1 of [n, classes], else the one axis that class labels lack; where two may be it, it must be given.
-        ignore_label: the class label of what is left out of every loss, such as padding; by default -100, which torch's
-            losses leave out. It must be the one that `loss` leaves out; None where every label counts.
-        data_id: names the data, where its samples are not alike in any two readings even though torch, numpy and random
-            are seeded; it must be another one whenever the data changes.
-        collate: makes a batch of a list of samples, as torch's DataLoader has it; by default `default_collate`.
-        free_axes: axes other than the first that may vary, by input and axis, such as ``{"input_ids": {1: "tokens"}}``,
-            or ``{1: ("tokens", 1, 512)}`` with bounds. Axes of one name have one length.
-        calibration: inputs, or samples, that statistics are taken on instead of training samples; they need no labels.
-        training_inputs: entries of a batch that the model is called with in training only, such as ``labels`` where the
+        source: samples of the task from which parameters were transferred, in the same form, for the tweak `replay`.
+        stream: the whole training split, if it is too large for one machine; `train` is then a subset of a few thousand
+            samples, which calibration, sensitivities and checks use. See `paretta.pipelines.stream`.
+        class_axis: the axis of the outputs that holds one score per class, such as -1 of [n, tokens, classes]. By
+            default 1 of [n, classes], otherwise the one axis that class labels lack; required if that is ambiguous.
+        ignore_label: the class label that every loss ignores, such as that of padding; by default -100, as in torch's
+            losses. It must be the one that `loss` ignores; None if every label counts.
+        data_id: identifies data whose samples differ each time they are read although torch, numpy and random are
+            seeded; it must change whenever the data changes.
+        collate: makes a batch from a list of samples, as in torch's DataLoader; by default `default_collate`.
+        free_axes: axes other than the first whose length may vary, by input and axis, such as
+            ``{"input_ids": {1: "tokens"}}``, or ``{1: ("tokens", 1, 512)}`` with bounds. Axes with the same name have
+            the same length.
+        calibration: inputs or samples from which statistics are computed instead of training samples; they need no
+            labels.
+        training_inputs: entries of a batch that are passed to the model in training only, such as ``labels`` if the
             model computes its own loss.
-        class_scores: ``class_scores(outputs)`` gives the class scores of outputs that are no tensor; by default their
-            ``logits``, else their first tensor.
+        class_scores: ``class_scores(outputs)`` returns the class scores of outputs that are not a tensor; by default
+            their ``logits``, otherwise their first tensor.
     """
 
     model: nn.Module | Callable[[], nn.Module]
@@ -143,11 +146,11 @@ class Task:
 
     @property
     def num_train(self) -> int:
-        """How many samples an epoch of training is."""
+        """Number of samples in a training epoch."""
         return num_samples(self.train) if self.stream is None else self.stream.num_samples
 
     def new_model(self) -> nn.Module:
-        """Return a fresh model; its random start follows torch's seed."""
+        """Return a new model, initialised at random by torch's current seed."""
         if isinstance(self.model, nn.Module):
             return deepcopy(self.model)
         return self.model()
@@ -162,13 +165,13 @@ class Task:
         """Return inputs and targets of the samples at `indices` [n].
 
         Args:
-            dataset: one of the task's.
+            dataset: in the form of the task's splits.
             indices: [n].
-            training: whether the model trains, and is called with `training_inputs` too.
-            name: the dataset's, for messages.
+            training: whether the batch is for training, so that `training_inputs` are included.
+            name: of the dataset, for messages.
 
         Raises:
-            WrongInput: a sample cannot be read, or the samples make no batch.
+            WrongInput: a sample cannot be read, or the samples cannot be collated.
         """
         return self.parts(take(dataset, indices, self.collate, name=name), training=training)
 
@@ -184,7 +187,7 @@ class Task:
         return batch, None
 
     def calibration_inputs(self, indices: Tensor) -> TensorTree:
-        """Return the inputs at `indices` [n] of the samples that statistics are taken on, see `statistics_samples`."""
+        """Return the inputs of the samples at `indices` [n] of `statistics_samples`."""
         batch = take(self.statistics_samples, indices, self.collate)
         has_targets = self.calibration is None or not isinstance(batch, tuple | list)
         if has_targets or len(batch) != len(as_inputs(self.example_input).args):
@@ -193,7 +196,7 @@ class Task:
 
     @property
     def statistics_samples(self) -> Samples:
-        """The samples that statistics are taken on: `calibration`, by default the training split."""
+        """The samples from which statistics are computed: `calibration`, by default the training split."""
         return self.train if self.calibration is None else self.calibration
 
     def scores_of(self, outputs: TensorTree) -> Tensor:
@@ -206,7 +209,7 @@ class Task:
         return named if isinstance(named, Tensor) else tensors(outputs)[0]
 
     def labels_of(self, targets: TensorTree) -> Tensor | None:
-        """Return the class labels, or other targets, of a batch; None where none of its entries is called so."""
+        """Return the class labels, or other targets, of a batch; None if no entry has such a name."""
         if isinstance(targets, Tensor):
             return targets
         if isinstance(targets, Mapping):

@@ -1,7 +1,7 @@
-"""Trees of tensors: what a model is called with, and what it answers.
+"""Trees of tensors: the form of a model's inputs and outputs.
 
-A tree is a tensor, or a mapping, tuple, list or dataclass of trees. Anything else in it, such as None or a number, is
-kept as it is.
+A tree is a tensor, or a mapping, tuple, list or dataclass of trees. Any other value in it, such as None or a number, is
+kept unchanged.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,14 +18,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class ModelInputs:
-    """Positional and named inputs of one call, where both are needed: ``model(*args, **kwargs)``."""
+    """Inputs of a model that takes both positional and keyword arguments: ``model(*args, **kwargs)``."""
 
     args: tuple[TensorTree, ...] = ()
     kwargs: Mapping[str, TensorTree] = field(default_factory=dict)
 
 
 def as_inputs(inputs: TensorTree) -> ModelInputs:
-    """Return the call that `inputs` stand for: a mapping names them, a tuple or list orders them, else there is one.
+    """Return `inputs` as arguments: a mapping as keywords, a tuple or list as positional, anything else as one.
 
     >>> as_inputs({"ids": 1, "mask": 2}).kwargs
     {'ids': 1, 'mask': 2}
@@ -40,13 +40,13 @@ def as_inputs(inputs: TensorTree) -> ModelInputs:
 
 
 def call_model(model: Callable[..., _T], inputs: TensorTree) -> _T:
-    """ModelInputs a model with a tree of inputs, see `as_inputs`."""
+    """Call a model with a tree of inputs, see `as_inputs`."""
     call = as_inputs(inputs)
     return model(*call.args, **call.kwargs)
 
 
 def leaves(tree: TensorTree, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-    """Yield every tensor of a tree with the keys, positions or field names that lead to it, in order.
+    """Yield every tensor of a tree in order, with its path: the keys, positions or field names that lead to it.
 
     >>> [place for place, _ in leaves({"a": torch.zeros(1), "b": (torch.zeros(1), None)})]
     [('a',), ('b', '0')]
@@ -89,7 +89,7 @@ def moved(tree: TensorTree, device: torch.device | str) -> TensorTree:
 
 
 def tree_rows(tree: TensorTree, index: slice | Tensor) -> TensorTree:
-    """Return the tree with every tensor [n, ...] cut to some of its rows; tensors without an axis stay whole."""
+    """Return the tree with only some rows of every tensor [n, ...]; scalar tensors are unchanged."""
     return mapped(lambda tensor: tensor[index] if tensor.dim() else tensor, tree)
 
 
@@ -99,14 +99,14 @@ def num_rows(tree: TensorTree) -> int:
 
 
 def joined(parts: Sequence[TensorTree]) -> TensorTree:
-    """Return one tree whose tensors are those of `parts`, which have the same structure, one after the other."""
+    """Return one tree, its tensors concatenated from those of `parts`, which all have the same structure."""
     columns = [iter(column) for column in zip(*(tensors(part) for part in parts), strict=True)]
     following = iter(columns)
     return mapped(lambda tensor: torch.cat(list(next(following))) if tensor.dim() else tensor, parts[0])
 
 
 def input_names(model: nn.Module, inputs: TensorTree) -> list[str]:
-    """Return a name for each tensor of `inputs`: that of the model's parameter that takes it, then keys and positions.
+    """Return a name for each tensor of `inputs`: the model's parameter for it, then keys and positions within it.
 
     A single input is called ``input``. These are the names of the delivered file's inputs.
     """
@@ -119,9 +119,9 @@ def input_names(model: nn.Module, inputs: TensorTree) -> list[str]:
 
 
 def output_names(outputs: TensorTree) -> list[str]:
-    """Return a name for each tensor of a model's outputs: its keys, field names and positions.
+    """Return a name for each tensor of a model's outputs, built from keys, field names and positions.
 
-    A single tensor is called ``output``, and one without a name of its own ``output_0``, ``output_1`` and so on.
+    A single tensor is called ``output``; tensors of a tuple or list are called ``output_0``, ``output_1`` and so on.
 
     >>> output_names({"logits": torch.zeros(1), "states": (torch.zeros(1),)})
     ['logits', 'states.0']
@@ -132,10 +132,10 @@ def output_names(outputs: TensorTree) -> list[str]:
 
 
 class FlatModel(nn.Module):
-    """Calls a model with a flat list of tensors, and answers with one."""
+    """Wraps a model so that it takes and returns flat lists of tensors."""
 
     def __init__(self, model: nn.Module, inputs: TensorTree) -> None:
-        """ModelInputs `model` with inputs in the structure of `inputs`."""
+        """Wrap `model`, whose inputs have the structure of `inputs`."""
         super().__init__()
         self.model, self.inputs = model, inputs
         self.eval()

@@ -42,18 +42,18 @@ _REFUSALS = (
 
 
 def checked_export(model: nn.Module, task: Task) -> Exported:
-    """Return the export of `model` after ONNX Runtime has answered from it as `model` does.
+    """Return the export of `model` after checking that its outputs in ONNX Runtime agree with the model's.
 
-    The first five samples that statistics are taken on are looked at, as a batch of one and of more; where axes beside
-    the first are free, also at half their length.
+    Checked on the first five samples used for statistics, with a batch of one and a larger one; if axes besides the
+    first are free, also at half their length.
 
     Args:
-        model: as for `to_onnx`; quantised layers answer with their rounding.
-        task: gives the samples, the example and its free axes.
+        model: as for `to_onnx`; quantised layers round.
+        task: with the samples, the example input and its free axes.
 
     Raises:
-        TrialFailed: the runtime rejects the model, or outputs differ by more than the tolerance (`FLOAT_TOLERANCE`,
-            or `INTEGER_TOLERANCE` where activations are quantised); the reason names the first layer that differs.
+        TrialFailed: ONNX Runtime rejects the model, or outputs differ by more than the tolerance (`FLOAT_TOLERANCE`, or
+            `INTEGER_TOLERANCE` if activations are quantised); the reason names the first layer that differs.
     """
     delivered = exported(model, task.example_input, task.free_axes)
     require_same_answers(delivered.content, model, task)
@@ -61,12 +61,12 @@ def checked_export(model: nn.Module, task: Task) -> Exported:
 
 
 def checked_bytes(model: nn.Module, task: Task) -> bytes:
-    """Return `checked_export` serialised."""
+    """Return the result of `checked_export`, serialised."""
     return checked_export(model, task).content
 
 
 def require_same_answers(content: bytes, model: nn.Module, task: Task) -> None:
-    """Raise `TrialFailed` where the serialised model `content` does not answer as `model` does."""
+    """Raise `TrialFailed` if the outputs of the serialised model `content` differ from those of `model`."""
     trained = deepcopy(model).cpu().eval()
     batches = list(_batches(trained, task))
     tolerance = _tolerance(trained)
@@ -94,7 +94,7 @@ def _batches(model: nn.Module, task: Task) -> Iterator[TensorTree]:
 
 
 def _session(model: bytes) -> Callable[[TensorTree], Answers]:
-    """Return a function that answers as ONNX Runtime does, with a list of arrays."""
+    """Return a function that runs the model in ONNX Runtime and returns a list of arrays."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     try:
@@ -119,9 +119,9 @@ def _first_line(error: Exception) -> str:
 
 
 def _first_difference(trained: nn.Module, example: TensorTree, batches: Sequence[TensorTree]) -> str | None:
-    """Return the first layer, in order of computation, whose outputs differ; None where all are alike.
+    """Return the first layer, in order of computation, whose outputs differ, or None if all agree.
 
-    A layer before a folded norm is left out: its norm represents both.
+    A layer before a folded norm is omitted: the norm represents both.
     """
     folded = folded_layers(trained, example)
     names = [name for name in _layers_called(trained, batches[0]) if name not in folded]
@@ -146,7 +146,7 @@ def _first_difference(trained: nn.Module, example: TensorTree, batches: Sequence
 
 
 class _Watched(nn.Module):
-    """Returns the outputs of some layers of a model instead of the model's own."""
+    """Wraps a model so that it returns the outputs of some of its layers."""
 
     def __init__(self, model: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class _Watched(nn.Module):
 
 
 def _layers_called(model: nn.Module, inputs: TensorTree) -> list[str]:
-    """Name the modules without children that answer with one floating-point tensor, in order of their first call."""
+    """Return the names of modules without children that return one floating-point tensor, in order of first call."""
     called: dict[str, None] = {}
 
     def note(name: str, output: object) -> None:

@@ -1,4 +1,4 @@
-"""The inputs and outputs of a delivered file: their names, and which of their axes may vary."""
+"""The inputs and outputs of a delivered file: their names and free axes."""
 
 from collections.abc import Mapping
 from typing import TypeAlias
@@ -9,17 +9,17 @@ from torch import Tensor, nn
 from paretta.pipelines.trees import TensorTree, input_names, mapped, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 
-# by input and axis: a name, or a name with the least and the greatest length
+# by input and axis: a name, or a name with the minimum and maximum length
 FreeAxes: TypeAlias = Mapping[str, Mapping[int, str | tuple[str, int, int]]]
 
 
 def exported_axes(
     model: nn.Module, inputs: TensorTree, free_axes: FreeAxes
 ) -> list[dict[int, torch.export.Dim] | None]:
-    """Return for each tensor of `inputs` the axes that stay free in the delivered file; the first always does.
+    """Return for each tensor of `inputs` its free axes in the delivered file; the first axis is always free.
 
     Raises:
-        WrongInput: `free_axes` names an input or an axis that there is not, or one too short in `inputs` to vary.
+        WrongInput: `free_axes` names an input or axis that does not exist, or an axis shorter than 2 in `inputs`.
     """
     names = input_names(model, inputs)
     if unknown := sorted(set(free_axes) - set(names)):
@@ -50,12 +50,12 @@ def _axes(
 
 
 def doubled(inputs: TensorTree) -> TensorTree:
-    """Return inputs with two equal samples: a batch of one would be taken for a constant."""
+    """Return inputs with two equal samples, since the export would take a batch size of one for a constant."""
     return mapped(lambda one: one[:1].expand(2, *one.shape[1:]).contiguous() if one.dim() else one, inputs)
 
 
 def shortened(model: nn.Module, inputs: TensorTree, free_axes: FreeAxes) -> TensorTree:
-    """Return inputs whose free axes have about half their length, so that an export is tried at a second one."""
+    """Return inputs whose free axes have about half their length, to test an export at a second length."""
     names = iter(input_names(model, inputs))
 
     def cut(tensor: Tensor) -> Tensor:

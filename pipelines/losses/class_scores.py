@@ -64,7 +64,7 @@ def _untold(where: str, shape: Sequence[int], targets: Tensor) -> Problem:
 
 
 def counted(task: Task, targets: TensorTree) -> Tensor | None:
-    """Mark the labels that count, shaped like the labels; None where all do, or where targets are no labels."""
+    """Return a mask of the labels that count, shaped like the labels; None if all count or targets are not labels."""
     labels = task.labels_of(targets)
     if task.ignore_label is None or labels is None or not are_labels(labels):
         return None
@@ -72,13 +72,13 @@ def counted(task: Task, targets: TensorTree) -> Tensor | None:
 
 
 def num_counted(task: Task, targets: TensorTree) -> int:
-    """Return how many labels count, or how many samples there are where targets are no labels."""
+    """Return how many labels count, or the number of samples if targets are not labels."""
     mask = counted(task, targets)
     return num_rows(targets) if mask is None else int(mask.sum())
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mean of values [n, ...] where `mask` is True, or of all if its shape differs; 0 if none is."""
+    """Return the mean of values [n, ...] where `mask` is True, or of all if its shape differs; 0 if none is True."""
     if mask is None or mask.shape != values.shape:
         return values.mean()
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
@@ -105,7 +105,7 @@ def divergence(expected: Tensor, scores: Tensor, axis: int) -> Tensor:
 
 
 def smoothing_term(scores: Tensor, axis: int) -> Tensor:
-    """Return the mean over classes of ``-log p`` at each position, without classes whose score is -inf."""
+    """Return the mean of ``-log p`` over classes at each position, without classes whose score is -inf."""
     logs = torch.log_softmax(scores, axis)
     possible = scores != -torch.inf
     return -torch.where(possible, logs, 0.0).sum(axis) / possible.sum(axis).clamp_min(1)

@@ -13,8 +13,8 @@ from paretta.pipelines.trees import TensorTree, mapped, num_rows, tensors, tree_
 
 Weighing: TypeAlias = Literal["labels", "samples", "whole"]
 
-_MANY_CLASSES = 1024  # the most classes for which a loss is tested with one label of each class
-_RELATIVE, _ABSOLUTE = 1e-5, 1e-7  # float32 means of the same numbers in different order differ by less
+_MANY_CLASSES = 1024  # maximum number of classes for which a loss is tested with one label of each class
+_RELATIVE, _ABSOLUTE = 1e-5, 1e-7  # float32 means of the same numbers, summed in different orders, differ by less
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class GlobalLoss:
 
 @torch.no_grad()
 def is_mean_over(task: Task, outputs: TensorTree, targets: TensorTree, weighing: Literal["labels", "samples"]) -> bool:
-    """Tell whether the task's loss is the mean over labels that count, or over samples.
+    """Return whether the task's loss is the mean over labels that count, or over samples.
 
     This holds if the loss of a batch is the weighted mean of the losses of its parts. The parts tested are the samples
     with low and with high labels, so that class weights are detected; for outputs [n, classes] one label of each class
@@ -130,6 +130,6 @@ def _is_mean(task: Task, outputs: TensorTree, targets: TensorTree, weighing: Lit
 
 
 def _nothing(outputs: TensorTree) -> Tensor:
-    """Return 0 that depends on the outputs, so that a backward pass reaches the parameters, and finds no gradient."""
+    """Return 0 as a function of the outputs, so that a backward pass gives the parameters gradients of 0."""
     zeros = [0.0 * torch.nan_to_num(part, 0.0, 0.0, 0.0).sum() for part in tensors(outputs) if part.requires_grad]
     return torch.stack(zeros).sum()

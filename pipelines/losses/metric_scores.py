@@ -1,4 +1,4 @@
-"""How good a split's answers are by a metric, told batch by batch, with an interval."""
+"""Compute a metric of a split batch by batch, with an interval."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from paretta.pipelines.task import Metric, Task
 from paretta.pipelines.trees import TensorTree, joined, mapped, num_rows, tree_rows
 from paretta.search_spaces.errors import Problem, WrongInput
 
-_RESAMPLES = 100  # of a bootstrap over samples
-_COPIES = 40  # of a metric that is updated, each with its own resample of the samples
+_RESAMPLES = 100  # resamples of the bootstrap over samples
+_COPIES = 40  # copies of a metric with `update`, each with its own resample of the samples
 
 
 @dataclass(frozen=True, slots=True)
 class SplitScore:
-    """What a metric says of a split.
+    """A metric's score of a split.
 
     Args:
-        value: the score; the mean where there is one for each sample.
-        num_samples: how many samples it is of.
-        each: the score of each sample, [n]; None where the metric gives one number for all.
-        resampled: the scores of resampled splits, [r], whose spread is the bootstrap's; empty where not asked for.
+        value: the score; the mean if there is one per sample.
+        num_samples: number of samples scored.
+        each: the score of each sample, [n]; None if the metric gives one number for all.
+        resampled: the scores of resampled splits, [r], for a bootstrap interval; empty if not requested.
     """
 
     value: float
@@ -37,32 +37,32 @@ class SplitScore:
 
 
 class MetricScores(ABC):
-    """Takes the answers to one split batch by batch; made by `scores_by`."""
+    """Accumulates a metric over the batches of one split; made by `scores_by`."""
 
     num_samples = 0
 
     def update(self, outputs: TensorTree, targets: TensorTree) -> None:
-        """Take a batch of answers and targets, on the CPU; the metric is given copies, which it may change."""
+        """Add a batch of outputs and targets, on the CPU; the metric gets copies, which it may modify."""
         self.num_samples += num_rows(outputs)
         self._take(outputs, targets)
 
     @abstractmethod
     def scored(self) -> SplitScore:
-        """Return what the metric says of all batches."""
+        """Return the metric's score of all batches."""
 
     @abstractmethod
     def _take(self, outputs: TensorTree, targets: TensorTree) -> None: ...
 
 
 def scores_by(metric: Metric, task: Task, *, resamples: bool = True) -> MetricScores:
-    """Return what takes a split's batches for `metric`; `resamples` says whether an interval is wanted."""
+    """Return an accumulator for `metric`; `resamples` says whether an interval is needed."""
     if hasattr(metric.score, "update") and hasattr(metric.score, "compute"):
         return _Updated(metric, task, _COPIES if resamples else 0)
     return _Called(metric, _RESAMPLES if resamples else 0)
 
 
 class _Called(MetricScores):
-    """A function of outputs and targets: one score a sample, added up; or one number, of all answers kept."""
+    """A metric that is a function. Scores per sample are collected; for a single number all outputs are kept."""
 
     def __init__(self, metric: Metric, num_resamples: int) -> None:
         self._metric, self._num_resamples = metric, num_resamples
@@ -92,10 +92,10 @@ class _Called(MetricScores):
 
 
 class _Updated(MetricScores):
-    """A metric with a state, such as one of torchmetrics; its interval is a Poisson bootstrap over samples.
+    """A metric with a state, such as one of torchmetrics; its interval comes from a Poisson bootstrap over samples.
 
-    Each of the copies sees every sample as often as a Poisson variable of mean 1 says (Chamandy et al., 2012), so that
-    no answer is kept.
+    Each copy sees every sample a number of times drawn from a Poisson distribution with mean 1 (Chamandy et al., 2012),
+    so that no outputs need to be kept.
     """
 
     def __init__(self, metric: Metric, task: Task, num_copies: int) -> None:
@@ -126,7 +126,7 @@ def _default_arguments(task: Task, outputs: TensorTree, targets: TensorTree) -> 
 
 
 def _resampled(arguments: Sequence[TensorTree], index: NDArray[np.intp]) -> tuple[TensorTree, ...]:
-    """Return the same arguments of resampled samples: rows of tensors, items of lists."""
+    """Return the same arguments for resampled samples: rows of tensors, items of lists."""
     places = torch.from_numpy(index)
     return tuple(
         [argument[at] for at in index] if isinstance(argument, list) else tree_rows(argument, places)

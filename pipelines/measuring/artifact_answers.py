@@ -1,4 +1,4 @@
-"""What a delivered file answers to a split, batch by batch, in the form in which the model answers."""
+"""The outputs of a delivered file for a split, batch by batch, in the structure of the model's outputs."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -21,10 +21,10 @@ RUN_BATCH = 256
 
 
 def judged(artifact: Path, task: Task, split: Split, names: Sequence[str]) -> dict[str, SplitScore | str]:
-    """Return what the metrics called `names` say of the artifact's answers in ONNX Runtime to a split.
+    """Return the scores of the artifact's outputs in ONNX Runtime for a split by the metrics called `names`.
 
-    One batch is in memory at a time, unless a metric needs all answers at once. Where a metric cannot judge the
-    answers, the reason stands in the place of its score.
+    Only one batch is in memory at a time, unless a metric needs all outputs at once. If a metric cannot score the
+    outputs, the reason is returned instead of its score.
 
     Raises:
         TrialFailed: an input of the split is not finite.
@@ -48,7 +48,7 @@ def _scored(taker: MetricScores) -> SplitScore | str:
 
 
 def artifact_answers(artifact: Path, task: Task, split: Split) -> Iterator[tuple[TensorTree, TensorTree]]:
-    """Yield the artifact's answers to each batch of a split, and the batch's targets."""
+    """Yield the artifact's outputs for each batch of a split, and the batch's targets."""
     dataset, opened = task.split(split), session(artifact / MODEL)
     names = [given.name for given in opened.get_inputs()]
     for part in places(dataset, RUN_BATCH):
@@ -66,10 +66,10 @@ def _require_finite(inputs: TensorTree, part: Tensor, split: Split) -> None:
 
 
 def feeds_of(inputs: TensorTree, names: Sequence[str]) -> Feeds:
-    """Return a model's inputs by the names of the delivered file's, which has them in the same order.
+    """Return a model's inputs by the input names of the delivered file, which has them in the same order.
 
     Raises:
-        TrialFailed: their numbers differ.
+        TrialFailed: the numbers of inputs differ.
     """
     given = tensors(inputs)
     if len(given) != len(names):
@@ -78,14 +78,14 @@ def feeds_of(inputs: TensorTree, names: Sequence[str]) -> Feeds:
 
 
 def first_feeds(artifact: Path, task: Task, split: Split, count: int = RUN_BATCH) -> Feeds:
-    """Return the first samples of a split as the artifact takes them."""
+    """Return the first samples of a split as feeds of the artifact."""
     dataset = task.split(split)
     inputs, _ = task.batch(dataset, torch.arange(min(count, num_samples(dataset))))
     return feeds_of(inputs, [given.name for given in session(artifact / MODEL).get_inputs()])
 
 
 def answers_like(task: Task, arrays: Iterable[NDArray[np.generic]]) -> TensorTree:
-    """Return the runtime's arrays in the structure of the model's own outputs: a tensor, a tuple, a mapping or else."""
+    """Return the runtime's arrays in the structure of the model's own outputs, such as a tensor, tuple or mapping."""
     found = [torch.from_numpy(array) for array in arrays]
     like = _outputs_like(task)
     if isinstance(like, Tensor):
@@ -99,6 +99,6 @@ def answers_like(task: Task, arrays: Iterable[NDArray[np.generic]]) -> TensorTre
 @lru_cache(maxsize=1)
 @torch.no_grad()
 def _outputs_like(task: Task) -> TensorTree:
-    """Return what the untrained model answers to the example, without its values; remembered for the last task."""
+    """Return the untrained model's outputs for the example, without values; cached for the last task."""
     outputs = call_model(task.new_model().eval(), task.example_input)
     return mapped(lambda tensor: tensor.new_empty(0), outputs)

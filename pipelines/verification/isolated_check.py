@@ -1,8 +1,8 @@
 """The isolated check of a delivered folder: a script that imports neither paretta nor any training library.
 
-``python -I isolated_check.py request.json`` checks the folder's files against its manifest, runs the model on given
-inputs and writes what it found. It shares no code with what it checks, so that a bug there cannot confirm itself.
-Python's isolated mode keeps this folder and the user's off its import path.
+``python -I isolated_check.py request.json`` checks the folder's files against its manifest, runs the model on the given
+inputs and writes a report. It shares no code with what it checks, so that a bug cannot confirm itself. Python's
+isolated mode keeps this folder and the user's site-packages off its import path.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ _OURS = ("torch", "onnx", "ray", "mlflow", "optuna", "paretta")
 def run_check(request: Path) -> None:
     """Serve ``{"folder", "runs": [{"inputs", "outputs"}], "report"}``, all paths; a run is a batch in .npz files.
 
-    The report has ``faults``, the files that are not what the manifest says; ``model_bytes``; and ``foreign``, the
-    modules in this process that could be more than a second pair of eyes. With faults the model is not run.
+    The report has ``faults``, the files that differ from the manifest; ``model_bytes``; and ``foreign``, the modules
+    loaded in this process that would make it no longer independent. If there are faults, the model is not run.
     """
     asked = json.loads(request.read_text(encoding="utf-8"))
     folder = Path(asked["folder"])
@@ -42,7 +42,7 @@ def run_check(request: Path) -> None:
 def _faults(folder: Path) -> list[str]:
     present = sorted(os.listdir(folder))
     if odd := [name for name in present if not stat.S_ISREG(os.lstat(folder / name).st_mode)]:
-        return [f"{name} is no regular file" for name in odd]  # a link may lead anywhere, a pipe need never end
+        return [f"{name} is no regular file" for name in odd]  # links and pipes are never opened
     try:
         files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
         expected = {str(name): str(digest) for name, digest in files.items()}

@@ -1,4 +1,4 @@
-"""Rehearse a sweep's work on a task, once and on a few samples: the export, and every stage."""
+"""Rehearse a sweep's export and stages on the task once, with a few samples."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -30,17 +30,17 @@ from paretta.search_spaces.results.note import NOT_ASKED, Note
 from paretta.search_spaces.space.plan import Plan
 
 FEW: Final = 8  # samples of each split
-MAX_PLANS: Final = 6  # that are rehearsed, and no more are begun after
+MAX_PLANS: Final = 6  # rehearsed at most; none starts after MAX_SECONDS
 MAX_SECONDS: Final = 20.0
 _Answers: TypeAlias = NDArray[np.float64]
-_TOLERANCE: Final = 1e-3  # of the largest answer
+_TOLERANCE: Final = 1e-3  # relative to the largest output
 
 
 def require_export(task: Task, *, where: str = "task") -> None:
-    """Export the untrained model, and compare its file's answers at batch 1 and 2 with its own.
+    """Export the untrained model, and compare the file's outputs at batch sizes 1 and 2 with the model's.
 
     Raises:
-        WrongInput: the model cannot be exported or run, or its file gives other outputs.
+        WrongInput: the model cannot be exported or run, or the file's outputs differ.
     """
     place = f"{where}.model"
     places = torch.arange(2) % num_samples(task.validation)
@@ -73,15 +73,15 @@ def _require_alike(expected: _Answers, found: _Answers, size: int, place: str) -
 def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[str], None]) -> tuple[str, ...]:
     """Apply every kind of stage with every name in its settings to the untrained model, on a few samples.
 
-    Of plans that differ in numbers alone one is rehearsed, see `varied_plans`. What fails by design after the
-    baseline, such as a limit that an untrained model cannot keep, is left to the trials.
+    Of plans that differ only in numbers one is rehearsed, see `varied_plans`. A `TrialFailed` after the baseline, such
+    as for a limit that an untrained model cannot meet, is ignored and left to the trials.
 
     Returns:
-        What the stages left as it was, each once; not of stages that are asked for nothing.
+        What the stages left unchanged, each once, without stages that were asked to change nothing.
 
     Raises:
-        WrongInput: a stage fails on this model, such as by a layer's name that it does not have.
-        TrialFailed: the baseline does.
+        WrongInput: a stage fails on this model, such as for the name of a layer that does not exist.
+        TrialFailed: a stage of the baseline fails.
     """
     few = _few(task)
     chosen, begun = varied_plans(plans), time.monotonic()
@@ -112,13 +112,13 @@ def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[s
 
 
 def worth_telling(stage: Stage, notes: Sequence[Note]) -> list[str]:
-    """Put what a stage left as it was into words, before any trial; nothing where nothing is asked of it."""
+    """Return messages about what a stage left unchanged; none if it was asked to change nothing."""
     asked = [note for note in notes if note.reason != NOT_ASKED]
     return [f"{stage.words()}: {note.verdict}, {note.reason}" if note.verdict else str(note) for note in asked]
 
 
 def _fits(plan: Plan, plans: Sequence[Plan], baseline: nn.Module, bench: Bench) -> bool:
-    """Tell whether the last plan that differs from `plan` in numbers alone can be carried out, such as at its limit."""
+    """Return whether the last plan that differs from `plan` only in numbers can be applied."""
     other = [candidate for candidate in plans if _shapes(candidate) == _shapes(plan)][-1]
     try:
         _carried(deepcopy(baseline), stages_of(other)[len(other.baseline) :], bench, "", {})
@@ -130,7 +130,7 @@ def _fits(plan: Plan, plans: Sequence[Plan], baseline: nn.Module, bench: Bench) 
 
 
 def varied_plans(plans: Sequence[Plan]) -> list[Plan]:
-    """Return the first plans that together have every stage and setting of all, numbers aside; at most `MAX_PLANS`."""
+    """Return the first plans that together have every stage and setting except numbers; at most `MAX_PLANS`."""
     seen: set[str] = set()
     chosen: list[Plan] = []
     for plan in plans:
@@ -154,7 +154,7 @@ def _without_numbers(value: Json) -> Json:
 
 
 def _carried(model: nn.Module, stages: Sequence[Stage], bench: Bench, where: str, told: dict[str, None]) -> nn.Module:
-    """Apply the stages in turn, and add to `told` what they left as it was."""
+    """Apply the stages in order, and add to `told` what they left unchanged."""
     for index, stage in enumerate(stages):
         place = f"{where}, stage {index + 1} ({stage.kind})"
         try:

@@ -16,8 +16,8 @@ _TYPES = {"float": "float32", "double": "float64"}
 def require_answer(folder: Path) -> None:
     """Run the model in `folder` once, on the sample stored with it.
 
-    A folder of an earlier version has no sample: its model gets noise, or zeros for integer inputs; free dimensions
-    are 1. A score of -inf is valid, it rules a class out.
+    A folder of an earlier version has no sample; its model is run on noise, or zeros for integer inputs, with free
+    dimensions of 1. A score of -inf is valid, since it rules a class out.
 
     Raises `DamagedArtifact` if the model cannot be loaded or run, or returns nan or inf.
     """

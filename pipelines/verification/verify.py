@@ -25,7 +25,7 @@ from paretta.search_spaces.registry import METERS
 
 WITNESS: Final = Path(__file__).with_name("isolated_check.py")
 TIMEOUT_S: Final = 600.0
-GROUP_BYTES: Final = 2**28  # of inputs that lie on the disk at a time
+GROUP_BYTES: Final = 2**28  # maximum size of the inputs on disk at a time
 _TEST: Final = "test_"
 FindingStatus: TypeAlias = Literal["confirmed", "mismatch", "not checked"]
 
@@ -45,26 +45,27 @@ class Finding:
     words: str
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Describe the finding in one line."""
         return f"{self.name}: {self.outcome}, {self.words}"
 
 
 def verify_claims(
     folder: Path, task: Task | None, *, without: str = "no task", elsewhere: bool = False
 ) -> tuple[Finding, ...]:
-    """Verify the artifact in `folder`: first the manifest, then each reading that it claims.
+    """Verify the artifact in `folder`: first the manifest, then each claimed reading.
 
-    A fresh, isolated Python process without torch and without any module of ours checks the SHA-256 of every file,
-    weighs the model and runs it in ONNX Runtime; see `isolated_check`. The task's own metric judges those answers
-    in this process. Timings and the like are not repeatable, so they are never compared.
+    A fresh, isolated Python process that imports neither torch nor any module of this project checks the SHA-256 of
+    every file, measures the model's size and runs it in ONNX Runtime; see `isolated_check`. The task's own metric
+    scores those outputs in this process. Timings and similar readings are not repeatable and are never compared.
 
     Args:
         folder: a delivered folder.
-        task: the task that the metrics belong to; None leaves them unchecked.
+        task: the task with the metrics; if None, metrics are not checked.
         without: why there is no task.
-        elsewhere: on another processor the last bits of a float may differ, and now and then a sample's answer with
-            them: one sample in a thousand, or one of fewer, may. On the same machine nothing may. A coded size is
-            checked elsewhere only: here it was read by the same code.
+        elsewhere: whether this may be another machine than the one that made the artifact. On another processor the
+            last bits of a float may differ, and with them the answer for one sample in a thousand, or for one sample of
+            a smaller split; on the same machine nothing may differ. A coded size is only checked elsewhere, since the
+            machine that made the artifact measured it with the same code.
     """
     try:
         require_regular(folder)
@@ -130,7 +131,7 @@ def _look(folder: Path, runs: Sequence[Mapping[str, str]], scratch: Path) -> Map
     request.write_text(json.dumps({"folder": str(folder), "runs": [*runs], "report": str(report)}), encoding="utf-8")
     command = [sys.executable, "-I", str(WITNESS), str(request)]
     try:
-        # our own interpreter and script; nothing of the command comes from outside
+        # our own interpreter and script; no part of the command is user input
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)  # noqa: S603
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]
@@ -144,13 +145,13 @@ def _look(folder: Path, runs: Sequence[Mapping[str, str]], scratch: Path) -> Map
 
 
 def _judged(folder: Path, task: Task, metric: str, split: Split, scratch: Path) -> float:
-    """Let the isolated process answer the split a few batches at a time, and the task's metric judge the answers."""
+    """Run the isolated process on the split, a few batches at a time, and score the outputs by the task's metric."""
     taker = scores_by(task.metrics[metric], task, resamples=False)
     waiting: list[tuple[Path, TensorTree]] = []
     for number, part in enumerate(parts := list(places(task.split(split), RUN_BATCH)), start=1):
         inputs, targets = task.batch(task.split(split), part)
         file = scratch / f"{number}.npz"
-        given = tensors(inputs)  # in the file's order, which its names are not needed for
+        given = tensors(inputs)  # in the order of the file's inputs, so names are not needed
         save_feeds(file, feeds_of(inputs, [str(place) for place, _ in enumerate(given)]))
         waiting.append((file, targets))
         if number == len(parts) or sum(file.stat().st_size for file, _ in waiting) > GROUP_BYTES:
@@ -187,7 +188,7 @@ def _reason(name: str, task: Task | None, without: str) -> str:
 
 
 def _meter_called(name: str) -> type[Meter] | None:
-    """Return the known meter of this name, or None for a metric; a delivered folder cannot name code."""
+    """Return the registered meter of this name, or None for a metric; no code named by a delivered folder is loaded."""
     if name not in METERS.names() or ":" in name:
         return None
     return METERS.load_class(name, Meter)  # type: ignore[type-abstract]  # it loads a complete one
