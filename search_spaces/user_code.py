@@ -46,7 +46,7 @@ def load_object(reference: str, where: str) -> object:
 
 
 def loaded_module(reference: str) -> ModuleType | None:
-    """Return the module that a reference names; None if the text is no reference or the module is not loaded yet."""
+    """Return the module that a reference names; None if the text is not a reference or the module is not loaded."""
     place, separator, _ = reference.rpartition(":")
     if not (separator and place):
         return None
@@ -82,7 +82,7 @@ def reference_to(thing: type) -> str:
 
 
 def _file_module(place: str, where: str) -> ModuleType:
-    """Import a file by its path, once as long as its content is the same and again after it was edited."""
+    """Import a file by its path; it is imported again only if its content has changed."""
     path = (_START[0] / place).resolve()
     if not path.is_file():
         mend = "give the path relative to the sweep file's folder"

@@ -1,4 +1,4 @@
-"""Verbs on what is delivered: pull, verify, serve, pack, run again."""
+"""Verbs on artifacts: pull, serve, verify, pack, unpack, run."""
 
 import shlex
 from pathlib import Path

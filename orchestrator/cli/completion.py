@@ -1,4 +1,4 @@
-"""What the shell completes: names of sweeps, of whom to pull, of presets and of extensions."""
+"""Shell completion of the names of sweeps, artifacts, presets and extensions."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -13,7 +13,7 @@ Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[Comp
 
 
 def sweep_names(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Return the sweeps of the home; behind ``SWEEP@`` the roles on its front and its measured trials."""
+    """Complete a sweep of the home; after ``SWEEP@``, a role on its front or one of its measured trials."""
     home = Home.at(context.params.get("home"))
     name, at, _rest = typed.partition("@")
     found = home.sweeps() if not at else [f"{name}@{who}" for who in _holders(home, name)]
@@ -21,14 +21,14 @@ def sweep_names(context: click.Context, _: click.Parameter, typed: str) -> list[
 
 
 def launchable(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
-    """Return presets and files; with --resume the sweeps of the home."""
+    """Complete a preset or a file; with --resume, a sweep of the home."""
     if context.params.get("again"):
         return sweep_names(context, parameter, typed)
     return [*names("presets")(context, parameter, typed), CompletionItem(typed, type="file")]
 
 
 def names(noun: str) -> Completer:
-    """Return what completes the names that `paretta list NOUN` lists, each with its story."""
+    """Return a completer for the names that `paretta list NOUN` prints, each with its description."""
 
     def complete(_: click.Context, __: click.Parameter, typed: str) -> list[CompletionItem]:
         from paretta.orchestrator.config.catalogue import entries

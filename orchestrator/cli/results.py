@@ -1,4 +1,4 @@
-"""Verbs on what sweeps found: tables, pages, the record."""
+"""Verbs on the results of sweeps: front, compare, board, publish, export, replay."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""What the verbs share: exit codes, options, and errors as one message."""
+"""Shared by all verbs: exit codes, options, and the conversion of errors into messages."""
 
 import codecs
 import os
@@ -52,20 +52,20 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON w
 
 
 def tell(step: str) -> None:
-    """Show a step of what is done on a terminal, and nowhere else."""
+    """Print the current step on standard error, if it is a terminal."""
     if sys.stderr.isatty():
         click.echo(f"... {step}", err=True)
 
 
 def tip(command: str) -> None:
-    """Name the command that usually comes next, on a terminal and nowhere else."""
+    """Suggest the usual next command on standard error, if it is a terminal."""
     if sys.stderr.isatty():
         click.echo(f"next: {command}", err=True)
 
 
 @contextmanager
 def watching(files: "SweepFiles", option: str) -> Iterator[None]:
-    """Let Ctrl-C end the watching of a sweep and nothing else. Raises `WrongInput` if it lies in a storage."""
+    """Make Ctrl-C stop only the watching of a sweep. Raises `WrongInput` if the sweep is in a storage."""
     if files.storage is not None:
         mend = "watch it where it runs, or leave the option out and ask again"
         raise WrongInput(Problem(option, "only a sweep on this disk can be watched", files.storage, mend))
@@ -74,9 +74,9 @@ def watching(files: "SweepFiles", option: str) -> Iterator[None]:
 
 
 def exits(body: Callable[P, int]) -> Callable[P, None]:
-    """Turn a verb's result and our own errors into the exit code, errors into one message each.
+    """Convert a verb's result and our own errors into the exit code, and print each error as one message.
 
-    The traceback of what caused one is shown only where `PARETTA_TRACEBACK` is set.
+    The traceback of its cause is printed only if `PARETTA_TRACEBACK` is set.
     """
 
     @wraps(body)
@@ -95,7 +95,7 @@ def exits(body: Callable[P, int]) -> Callable[P, None]:
             click.echo(str(error) if stopped else f"error: {error}", err=True)
             code = STOPPED if stopped else FAILED
         except BrokenPipeError:
-            code = DONE  # whoever reads, such as `head -1`, has seen enough
+            code = DONE  # the reader, such as `head -1`, closed the pipe: no error
         except OSError as error:
             click.echo(f"error: {disk_full(error) or os_problem(error)}", err=True)
             code = FAILED
@@ -105,7 +105,7 @@ def exits(body: Callable[P, int]) -> Callable[P, None]:
 
 
 class Verbs(click.Group):
-    """The verbs of the command line, on any terminal and into any file or pipe."""
+    """The verbs of the command line, with output that suits any terminal, file or pipe."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a verb and end the process, or raise `SystemExit` with its exit code."""
@@ -113,9 +113,9 @@ class Verbs(click.Group):
         try:
             return super().main(*args, **extra)
         except SystemExit as end:
-            # rich and click end the process themselves where a pipe was closed
+            # rich and click exit by themselves if a pipe was closed
             code = DONE if isinstance(end.__context__, BrokenPipeError) else end.code
-        except OSError as error:  # of the help, which is printed before any verb
+        except OSError as error:  # from the help, which is printed before any verb runs
             code = _cannot_write(error)
         raise SystemExit(_flushed(code))
 
@@ -126,7 +126,7 @@ def _cannot_write(error: OSError) -> int:
 
 
 def _flushed(code: str | int | None) -> str | int | None:
-    """Return the exit code after the last of the output, which Python would write when nobody can be told any more."""
+    """Flush the output while errors can still be reported, not at Python's exit, and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -139,14 +139,14 @@ def _flushed(code: str | int | None) -> str | int | None:
 
 
 def _discard(stream: TextIO) -> None:
-    """Let what is left in the buffer of a stream go nowhere."""
+    """Redirect a stream to the null device, which discards the rest of its buffer."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 def _print_to_any_terminal() -> None:
-    """Print what a terminal cannot show as something near it, instead of failing."""
+    """Replace characters that the output cannot encode by similar ones, instead of failing."""
     codecs.register_error("paretta", _nearest)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):

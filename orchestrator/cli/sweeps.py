@@ -1,4 +1,4 @@
-"""Verbs on sweeps: check, launch, submit, ask, stop."""
+"""Verbs on sweeps: launch, extend, check, submit, stop, status."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""Verbs that list: the sweeps of a home, and what a sweep file may hold."""
+"""Verbs that print names and schemas: list, schema, completion."""
 
 import json
 import shlex

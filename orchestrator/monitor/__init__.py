@@ -1,1 +1,1 @@
-"""What the driver tells while a sweep runs."""
+"""Progress and results of sweeps for the user: displays, tables, status and Prometheus metrics."""

@@ -1,4 +1,4 @@
-"""The sweep as the driver knows it: each event goes to the journal, into the record, and before the user's eyes."""
+"""The driver's event log: each event goes to the journal, the record, the display and monitoring."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,17 +17,17 @@ class Display(Protocol):
     """Shows a running sweep."""
 
     def update(self, record: SweepRecord, event: Document) -> None:
-        """Show what `event` changed; `record` has it already."""
+        """Show what `event` changed; `record` already contains it."""
 
     def show_line(self, text: str) -> None:
         """Show one line."""
 
 
 class Metrics(Protocol):
-    """Tells a monitoring system of a running sweep."""
+    """Reports a running sweep to a monitoring system."""
 
     def tell(self, record: SweepRecord, *, at_once: bool) -> None:
-        """Tell what `record` says now, or leave it out where it was told just before and need not be `at_once`."""
+        """Report the state of `record`; may be skipped soon after the previous report, unless `at_once`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class EventLog:
         self._take(self.journal.extended(trials))
 
     def trial(self, trial: Trial) -> None:
-        """See `Journal.trial`; what the journal tells of as delivered is in the driver's folder by then."""
+        """See `Journal.trial`; first copies the trial's artifact to the driver's folder, or shows why it cannot."""
         if trial.artifact is not None:
             try:
                 self.files.bring(trial.artifact)
@@ -63,7 +63,7 @@ class EventLog:
         self._take(self.journal.trial(trial))
 
     def progress(self, uid: str, message: Document) -> None:
-        """See `Journal.progress`; what is warned of is shown, the same text once."""
+        """See `Journal.progress`; warnings in the message are shown, each text once."""
         for text in [text for text in warnings_in(message) if text not in self.warned]:
             self.warned.add(text)
             self.display.show_line(f"{uid}: {text}")

@@ -1,4 +1,4 @@
-"""Follow a sweep on this disk while another process runs it, by its journal."""
+"""Follow a sweep that another process runs on this disk, by reading its journal."""
 
 import time
 from collections.abc import Iterator
@@ -20,13 +20,13 @@ POLL_S: Final = 0.5
 
 
 def changes(folder: Path, every_s: float = POLL_S) -> Iterator[tuple[SweepRecord, list[Document]]]:
-    """Yield the record with the events that joined it, first all that there are, until no process runs the sweep.
+    """Yield the record and its new events, first all that exist, until no process runs the sweep.
 
-    Raises as `SweepRecord.read` does.
+    Raises the same errors as `SweepRecord.read`.
     """
     record, position = SweepRecord(name=folder.name, folder=folder), 0
     while True:
-        over = not is_written(folder)  # asked first: a driver that ends now has written all that it will
+        over = not is_written(folder)  # checked before reading: a driver that has ended writes no more
         news = []
         for event, end in record.follow(position):
             news.append(event)
@@ -39,7 +39,7 @@ def changes(folder: Path, every_s: float = POLL_S) -> Iterator[tuple[SweepRecord
 
 
 def follow_sweep(folder: Path, every_s: float = POLL_S) -> None:
-    """Show on standard error what the driver of the sweep in `folder` shows, from now on until it ends."""
+    """Show on standard error what the driver of the sweep in `folder` shows, from now until the sweep ends."""
     following = changes(folder, every_s)
     record, past = next(following)
     with display(asked(record) or 0) as shown:
@@ -50,7 +50,7 @@ def follow_sweep(folder: Path, every_s: float = POLL_S) -> None:
 
 
 def watch_front(folder: Path, every_s: float = POLL_S) -> None:
-    """Print the front when the sweep in `folder` ends; until then keep it on the terminal, or print each new one."""
+    """Print the front when the sweep in `folder` ends; until then show it live on a terminal, or print each new one."""
     console, told = Console(highlight=False), None
     with Live(console=console, transient=True, auto_refresh=False) as live:
         for record, _ in changes(folder, every_s):

@@ -17,18 +17,18 @@ from paretta.search_spaces.results.front import Front
 from paretta.search_spaces.results.trial import Trial
 
 DISTURBED: Final = " !"
-_PLAN_WIDTH: Final = 40  # columns for the plans below which they stand under the numbers
-_UNBOUNDED: Final = 10_000  # a pipe or a file has one line for each trial
+_PLAN_WIDTH: Final = 40  # if fewer characters are left for the plans, they are listed below the table
+_UNBOUNDED: Final = 10_000  # in a pipe or a file, each trial is one line
 
 
 def printer() -> Console:
-    """Return a console for tables on standard output: as wide as the terminal or `$COLUMNS`, else as a table needs."""
+    """Return a console for standard output, as wide as the terminal or `$COLUMNS`, otherwise as the table."""
     bounded = Console().is_terminal or os.environ.get("COLUMNS", "").isdigit()
     return Console(width=None if bounded else _UNBOUNDED, highlight=False)
 
 
 def print_front(front: Front) -> None:
-    """Print the table and what is to be known of it on standard output; in a pipe each trial is one line."""
+    """Print the table and its notes on standard output; in a pipe each trial is one line."""
     console = printer()
     console.print(FrontTable(front))
     for note in (machine_note(front), limits_note(front), *curse_notes(front)):
@@ -42,9 +42,8 @@ def print_front(front: Front) -> None:
 class FrontTable:
     """The front: every objective with its interval, test readings where they exist, the plan in words.
 
-    Below the members stand the trials that no other one dominates beyond measurement errors. Plans are a column if at
-    least 40 characters are left for them, else they stand below the table. Where not even the numbers fit, each trial
-    is a block of lines.
+    The undecided trials follow the members. Plans are a column if at least 40 characters are left for them, otherwise
+    they are listed below the table. If not even the numbers fit, each trial is a block of lines.
     """
 
     front: Front
@@ -129,7 +128,7 @@ def _tests(trial: Trial, meters: Sequence[str]) -> list[str]:
 
 
 def _cell(reading: Reading) -> str:
-    """Write value and uncertainty as short as they can be read, a ratio of times with the time, and a mark."""
+    """Format value and uncertainty briefly, a ratio of times with the time, and a mark if it was disturbed."""
     seconds = reading.value_in("s") if reading.unit == "ratio" else None
     beside = "" if seconds is None else f", {format_quantity(seconds, 's')}"
     return f"{_interval(reading)}{beside}{DISTURBED if reading.details.get('contended') else ''}"

@@ -1,4 +1,4 @@
-"""What people are told beside the table of a front: limits, what is not distinguishable, what was confirmed."""
+"""Notes printed with the table of a front: limits, machines, confirmations and winner's curse."""
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -10,7 +10,7 @@ from paretta.search_spaces.results.front import Front, timed_on
 
 
 def limits_note(front: Front) -> str | None:
-    """Say what the members keep to, or that nothing does and this is the best effort; None without limits."""
+    """Name the limits that all members meet, or say that this is the best effort; None without limits."""
     if not front.limits:
         return None
     wishes = " and ".join(map(str, front.limits))
@@ -23,13 +23,13 @@ def limits_note(front: Front) -> str | None:
 
 
 def machine_note(front: Front) -> str | None:
-    """Say which machine the times of the front are of; None where nothing was timed."""
+    """Name the machines on which the front's times were measured; None if nothing was timed."""
     machines = timed_on(front)
     return f"times are of {'; '.join(machines)}" if machines else None
 
 
 def confirmation_table(front: Front) -> Table | None:
-    """Draw claim, mean and spread of each confirmed member; None where nothing was confirmed."""
+    """Return a table of claim, mean and spread of each confirmed member; None if nothing was confirmed."""
     found = confirmations(front)
     if not found:
         return None
@@ -50,7 +50,7 @@ def confirmation_table(front: Front) -> Table | None:
 
 
 def curse_notes(front: Front) -> list[str]:
-    """Say by how much the claims of the front are too good, by objective; nothing of those that stayed the same."""
+    """Say for each objective by how much the front's claims are too good; unchanged ones are left out."""
     return [f"mean over the front: {words}" for curse in winners_curse(front) if (words := _curse(curse))]
 
 

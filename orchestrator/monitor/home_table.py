@@ -56,7 +56,7 @@ def _described(folder: Path) -> Document:
 
 
 def sweeps_table(documents: Sequence[Document], now: float | None = None) -> Table:
-    """Draw one line per sweep; the best point takes the room that is left and wraps."""
+    """Return a table with one line per sweep; the best point gets the remaining width and wraps."""
     table = Table(pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), box=SIMPLE_HEAD)
     for heading in ("sweep", "state", "trials", "best (knee)", "disk", "last event"):
         table.add_column(heading, no_wrap=heading in ("state", "trials", "disk"))
@@ -102,4 +102,4 @@ def _files(folder: Path) -> Iterator["os.DirEntry[str]"]:
                 else:
                     yield entry
     except FileNotFoundError:
-        return  # a running sweep removes folders meanwhile
+        return  # a running sweep may have removed the folder

@@ -1,4 +1,4 @@
-"""The sweep's numbers as Ray metrics, which Ray hands to Prometheus."""
+"""The sweep's numbers as Ray metrics, which Ray exports to Prometheus."""
 
 import time
 from typing import Final
@@ -23,7 +23,7 @@ class SweepMetrics:
         self._told = 0.0
 
     def tell(self, record: SweepRecord, *, at_once: bool = False) -> None:
-        """Tell what `record` says now; at most every two seconds, unless `at_once`."""
+        """Set the gauges from `record`; at most every two seconds, unless `at_once`."""
         if not at_once and time.monotonic() - self._told < PERIOD_S:
             return
         self._told = time.monotonic()
@@ -32,7 +32,7 @@ class SweepMetrics:
 
 
 def _in_ascii(labels: dict[str, str]) -> dict[str, str]:
-    r"""Return labels as Ray takes them, which are in ASCII: any other letter by its number, so that names stay apart.
+    r"""Return labels in ASCII, as Ray requires; other characters are escaped, so that names stay distinct.
 
     >>> _in_ascii({"sweep": "größe"})
     {'sweep': 'gr\\xf6\\xdfe'}

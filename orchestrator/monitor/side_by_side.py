@@ -22,8 +22,8 @@ class SideBySide:
     """Sweeps that have the same objectives.
 
     Args:
-        names: of the sweeps; their folders where several have the same name.
-        records: of the sweeps, in the same order; the baseline of the first is the origin of all axes.
+        names: the sweeps' names, or their folders if several have the same name.
+        records: the sweeps' records in the same order; the baseline of the first is the origin of all axes.
         joint: the front over all members of all fronts; its trials are named ``SWEEP@UID``.
         volumes: hypervolume of each sweep's front, measured from the reference point of the first.
         notes: why the numbers may not be comparable.
@@ -37,11 +37,11 @@ class SideBySide:
 
     @classmethod
     def of(cls, records: Sequence[SweepRecord]) -> "SideBySide":
-        """Put `records` side by side. Raises `WrongInput` unless there are two or more with the same objectives."""
+        """Compare `records`. Raises `WrongInput` unless they are two or more sweeps with the same objectives."""
         names, first = tuple(record.name for record in records), records[0]
         if len({record.folder for record in records}) < max(len(names), 2):
             raise WrongInput(Problem("compare", "name at least two different sweeps", ", ".join(names)))
-        if len(set(names)) < len(names):  # they lie in different homes
+        if len(set(names)) < len(names):  # they are in different homes
             names = tuple(str(record.folder) for record in records)
         for record in records[1:]:
             if record.objectives != first.objectives:
@@ -120,7 +120,7 @@ def _table(names: Sequence[str], heading: str = "") -> Table:
 
 
 def _knobs(record: SweepRecord) -> dict[str, list[Json]]:
-    """Return the different values of each knob among the members of the front."""
+    """Return the distinct values of each knob on the front."""
     found: dict[str, list[Json]] = {}
     for trial in record.front():
         for knob, value in trial.knobs.items():
@@ -138,7 +138,7 @@ def _range(values: Sequence[Json]) -> str:
 
 
 def _doubts(records: Sequence[SweepRecord]) -> list[str]:
-    """Say what may make the numbers of two sweeps incomparable: other data, another baseline."""
+    """Say why the sweeps' numbers may not be comparable: different data or different baselines."""
     first, doubts = records[0], []
     for record in records[1:]:
         if record.facts.get("data_digest") != first.facts.get("data_digest"):

@@ -1,4 +1,4 @@
-"""How far a sweep is, as plain data and as lines."""
+"""The progress of a sweep, as plain data and as lines of text."""
 
 import time
 
@@ -9,7 +9,7 @@ from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.search_spaces.canonical import Document, Json
 
-STATUS_SCHEMA = 2  # 1 called trials `pruned` that were stopped early, and `running` those that a stopped sweep left
+STATUS_SCHEMA = 2  # schema 1 had `pruned` for `stopped early`, and `running` for `interrupted`
 
 
 def status_document(files: SweepFiles) -> dict[str, Json]:
@@ -51,7 +51,7 @@ def status_document(files: SweepFiles) -> dict[str, Json]:
 
 
 def status_lines(document: Document) -> list[str]:
-    """Say the same for people."""
+    """Format what `status_document` returns as lines of text."""
     trials, failures, running = document["trials"], document["failures"], document["running"]
     assert isinstance(trials, dict)
     assert isinstance(failures, list)

@@ -1,4 +1,4 @@
-"""A running sweep in the terminal: one live panel where there is one, plain lines where there is none."""
+"""Show a running sweep: as a live panel on a terminal, as plain lines elsewhere."""
 
 import sys
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ _ENDED: Final = ("complete", "infeasible", "stopped early", "failed")
 
 @contextmanager
 def display(num_trials: int, stream: TextIO | None = None) -> Iterator["LiveDisplay | PlainDisplay"]:
-    """Give the display that suits the stream, standard error by default."""
+    """Yield a live display if the stream, standard error by default, is a terminal; otherwise a plain one."""
     console = Console(file=stream or sys.stderr, highlight=False)
     if not console.is_terminal:
         yield PlainDisplay(console, num_trials)
@@ -54,14 +54,14 @@ class PlainDisplay:
 
 
 class LiveDisplay:
-    """A bar, the counts, the best points so far and what runs; the line of each trial that ended stays above them."""
+    """A bar, counts, the best points so far and the running trials, below the lines of the trials that ended."""
 
     def __init__(self, live: Live, num_trials: int) -> None:
         self.live, self.num_trials = live, num_trials
         self._best: Table | None = None
 
     def update(self, record: SweepRecord, event: Document) -> None:
-        """Redraw; keep a line of a trial that ended."""
+        """Redraw the panel; if a trial ended, write its line above."""
         trial = _ended(record, event)
         if trial is not None:
             self._best = _best_points(record.front())
@@ -73,7 +73,7 @@ class LiveDisplay:
         self.live.console.print(text, markup=False)
 
     def _panel(self, record: SweepRecord) -> RenderableType:
-        bar = Table.grid()  # a bar alone does not end its line
+        bar = Table.grid()  # a bar outside a table does not end its line
         bar.add_row(ProgressBar(total=self.num_trials, completed=num_ended(record), width=40))
         running = [_one_line(f"  {said.trial.uid} {said.words}") for said in trial_activities(record)[:_SHOWN_RUNNING]]
         best: list[RenderableType] = [] if self._best is None else [Text("best so far"), self._best]
@@ -82,7 +82,7 @@ class LiveDisplay:
 
 
 def _best_points(front: Front) -> Table | None:
-    """Draw who is best so far, by role: one line per trial with its values; None before the first trial."""
+    """Return a table of the best trials so far with their values and roles; None before the first trial."""
     held: dict[str, list[str]] = {}
     for role, trial in holders(front).items():
         held.setdefault(trial.uid, []).append(role)
@@ -100,7 +100,7 @@ def _one_line(text: str) -> Text:
 
 
 def summary(record: SweepRecord, num_trials: int) -> str:
-    """Say how far the sweep is: trials that ended, by state, hypervolume of the front, budgets, time left.
+    """Describe the progress: ended trials by state, hypervolume of the front, budgets, time left.
 
     The hypervolume's axes are those of `paretta.search_spaces.objectives.objective.Objective.axis`.
     """
@@ -114,7 +114,7 @@ def summary(record: SweepRecord, num_trials: int) -> str:
 
 
 def ending(trial: Trial) -> str:
-    """Say in one line what became of a trial."""
+    """Describe the outcome of a trial in one line."""
     name = "baseline" if trial.role == "baseline" else f"trial {trial.number}"
     name = f"confirmation of {trial.of}, seed {trial.seed}" if trial.role == "confirmation" else name
     name = f"by-product of trial {trial.number}" if trial.role == "delivered" else name
@@ -131,7 +131,7 @@ def _short(reading: Reading) -> str:
 
 
 def _ended(record: SweepRecord, event: Document) -> Trial | None:
-    """Return the trial that `event` ended, and none for what is read of it later."""
+    """Return the trial that `event` ended; None for other events, such as later readings of the trial."""
     if event["event"] != "trial":
         return None
     document = event["trial"]

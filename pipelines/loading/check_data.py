@@ -1,4 +1,4 @@
-"""Look through a task's splits for samples that no training could take, without any model."""
+"""Check a task's splits, without a model, for samples that cannot be trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -13,12 +13,12 @@ from paretta.pipelines.trees import TensorTree, as_inputs, leaves, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 
-MAX_READ: Final = 24  # samples of a dataset that reads them one by one: the first, the last, and some at random
-_BLOCK: Final = 2**24  # values of a tensor that are looked at at once
+MAX_READ: Final = 24  # samples checked if a dataset reads them one by one: first, last, and random ones
+_BLOCK: Final = 2**24  # values of a tensor that are checked at once
 
 
 def split_problems(task: Task, split: Split, where: str) -> Iterator[Problem]:
-    """Yield what is wrong with a split's form and with its samples: all of a tensor's, some of any other dataset's."""
+    """Yield problems of a split's form and samples; tensors are checked completely, other datasets in part."""
     dataset = task.split(split)
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         mend = "give a dataset with __len__ and __getitem__"
@@ -38,14 +38,14 @@ def split_problems(task: Task, split: Split, where: str) -> Iterator[Problem]:
 
 
 def require_sound(task: Task, inputs: TensorTree, targets: TensorTree, places: Sequence[int], name: str) -> None:
-    """Raise `WrongInput` naming the first sample of a batch that no model could take.
+    """Raise `WrongInput` for the first invalid sample of a batch.
 
     Args:
-        task: tells what an input looks like.
+        task: its example input defines the shape and dtype of inputs.
         inputs: a tree of [n, ...].
         targets: a tree of [n, ...].
-        places: of the samples in their dataset, [n].
-        name: the dataset's, for messages.
+        places: indices of the samples in their dataset, [n].
+        name: the dataset's name, for messages.
     """
     problem = _batch_problem(task, inputs, targets, name, places)
     if problem is not None:
@@ -53,7 +53,7 @@ def require_sound(task: Task, inputs: TensorTree, targets: TensorTree, places: S
 
 
 def first_not_finite(values: Tensor) -> int | None:
-    """Return the place of the first of `values` [n, ...] that holds nan or inf; None where none does."""
+    """Return the index of the first of `values` [n, ...] with nan or inf; None if all are finite."""
     if not (values.is_floating_point() or values.is_complex()):
         return None
     rows = max(1, _BLOCK // max(1, values[:1].numel()))
@@ -65,13 +65,13 @@ def first_not_finite(values: Tensor) -> int | None:
 
 
 def first_wrong(wrong: Tensor) -> int | None:
-    """Return the first place where any of `wrong` [n, ...] is True; None where none is."""
+    """Return the first index at which any of `wrong` [n, ...] is True; None if there is none."""
     rows = wrong.flatten(1).any(1) if wrong.dim() > 1 else wrong
     return int(rows.nonzero()[0]) if bool(rows.any()) else None
 
 
 def tensors_of(dataset: Samples) -> tuple[Tensor, ...] | None:
-    """Return a split's tensors, each with all its samples; None where it reads samples one by one."""
+    """Return a split's tensors with all its samples; None if it reads samples one by one."""
     if isinstance(dataset, TensorDataset):
         return dataset.tensors
     if isinstance(dataset, Subset) and (tensors := tensors_of(dataset.dataset)) is not None:
@@ -116,7 +116,7 @@ def _target_problem(first: Tensor, targets: Tensor, name: str, where: str) -> Pr
 
 
 def _form_problems(task: Task, sample: object, where: str) -> list[Problem]:
-    """Say what is wrong with the form of a sample, or of a collated batch."""
+    """Return what is wrong with the form of a sample or of a collated batch."""
     call = as_inputs(task.example_input)
     if isinstance(sample, Mapping) and call.kwargs and not call.args:
         wanted = [*call.kwargs, *task.training_inputs]
@@ -173,7 +173,7 @@ def _looks_like(task: Task, tensor: Tensor, expected: Tensor) -> bool:
     free = {
         0,
         *(axis for axes in task.free_axes.values() for axis in axes),
-    }  # of whichever input: export compares names
+    }  # of any input; the export compares names
     sizes = enumerate(zip(tensor.shape, expected.shape, strict=True))
     return all(found == size for axis, (found, size) in sizes if axis not in free)
 

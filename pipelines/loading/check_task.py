@@ -1,4 +1,4 @@
-"""Run a task once before anything is searched: its data, its model, a training step, an evaluation."""
+"""Try a task before a search: its data, its model, a training step and an evaluation."""
 
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -22,22 +22,22 @@ _BATCH: Final = 8  # samples that the model is run on
 
 
 def tell_nobody(_: str) -> None:
-    """Tell nobody."""
+    """Ignore the step."""
 
 
 def check_task(
     task: Task, *, where: str = "task", trains: bool = True, tell: Callable[[str], None] = tell_nobody
 ) -> None:
-    """Look through the task's data, and run its model, loss and metrics on one batch of each split.
+    """Check the task's data, and run its model, loss and metrics on one batch of each split.
 
     Args:
         task: as the user's function returned it.
         where: the task's name, for messages.
-        trains: whether the model will be trained: then one step is taken, forward and backward.
-        tell: is told each step before it begins.
+        trains: whether the model will be trained; if so, one forward and backward pass is tried.
+        tell: called with the name of each step before it begins.
 
     Raises:
-        WrongInput: what does not fit, or what the user's code raises, with its file and line.
+        WrongInput: something does not fit, or the user's code raises an error (with its file and line).
     """
     _require(_field_problems(task, where))
     tell("model: one example")
@@ -109,7 +109,7 @@ def _new_model(task: Task, where: str) -> nn.Module:
 
 
 def _is_answer(outputs: object, count: int) -> bool:
-    """Tell whether there are tensors of `count` samples in a model's outputs, a single one being of just so many."""
+    """Return whether outputs hold `count` samples: a single tensor must, of several tensors at least one."""
     found = tensors(outputs)
     if isinstance(outputs, Tensor):
         return outputs.shape[:1] == (count,)
@@ -140,7 +140,7 @@ def _answer_problems(task: Task, model: nn.Module, name: Split, where: str) -> I
 
 
 def _label_problems(task: Task, dataset: Samples, outputs: Tensor, targets: Tensor, where: str) -> Iterator[Problem]:
-    """Class labels that no output stands for, or whose axis is not told; torch's own message names neither of them."""
+    """Find labels without an output, or an ambiguous class axis; torch's own message names neither."""
     axes = range(-outputs.dim(), outputs.dim())
     if task.class_axis is not None and (task.class_axis not in axes or task.class_axis % outputs.dim() == 0):
         yield Problem(f"{where} class_axis", f"must be an axis of outputs {_shape(outputs)} but 0", task.class_axis)
@@ -168,7 +168,7 @@ def _label_problems(task: Task, dataset: Samples, outputs: Tensor, targets: Tens
 
 
 def _target_problems(task: Task, model: nn.Module, dataset: Samples, targets: Tensor, where: str) -> Iterator[Problem]:
-    """Find a target that is not finite, and that the loss cannot take either: some losses leave such places out."""
+    """Find a target that is not finite and makes the loss so too; some losses leave such values out."""
     known = tensors_of(dataset)
     wrong = first_not_finite(targets if known is None else known[-1])
     if wrong is None:
@@ -193,7 +193,7 @@ def _score_problems(task: Task, outputs: TensorTree, targets: TensorTree, where:
 
 
 def _metric_problems(task: Task, name: str, outputs: TensorTree, targets: TensorTree, where: str) -> Iterator[Problem]:
-    """Score batches of two sizes: eight scores could be those of eight samples, or of eight classes."""
+    """Score batches of two sizes, since eight scores could belong to eight samples or to eight classes."""
     size = num_rows(outputs)
     for count in (size, max(size - 3, 1)):
         given, wanted = tree_rows(outputs, slice(0, count)), tree_rows(targets, slice(0, count))

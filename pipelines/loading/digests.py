@@ -22,15 +22,14 @@ _SEED = 0
 
 @lru_cache(maxsize=1)
 def data_digest(task: Task) -> str:
-    """Name the content of the three splits, which must not change; remembered for the last task asked about.
+    """Return a digest of the three splits, which must not change; cached for the last task.
 
-    Random views of samples are drawn from seeded generators (torch's, numpy's and random's), so that they are alike in
-    all processes.
+    The generators of torch, numpy and random are seeded, so that random augmentations are the same in all processes.
 
     Returns:
-        ``tensors:<sha256>`` where every byte was read (all splits are TensorDatasets), otherwise ``samples:<sha256>``,
-        which covers the lengths and up to 256 evenly spaced samples a split. Of a streamed training split it covers the
-        length and the sample of it. ``stated:<sha256>`` covers the task's `data_id` and the lengths.
+        ``stated:<sha256>`` of the lengths and the task's `data_id`, if it has one; ``tensors:<sha256>`` of every byte,
+        if all splits are TensorDatasets; otherwise ``samples:<sha256>`` of the lengths and up to 256 evenly spaced
+        samples per split. A streamed training split is covered by its length and its sample.
     """
     return _data_digest(task)
 
@@ -51,14 +50,14 @@ def _data_digest(task: Task) -> str:
 
 
 def is_repeatable(task: Task) -> bool:
-    """Tell whether the data reads alike twice with seeded generators, by a few samples, or has a name of its own."""
+    """Return whether a few samples are equal in two seeded readings, or the task states a `data_id`."""
     if task.data_id is not None:
         return True
     return all(_few(task, name) == _few(task, name) for name in SPLITS)
 
 
 def equal_splits(task: Task) -> list[tuple[Split, Split]]:
-    """Return the pairs of splits that hold the same samples: of equal length, and a few samples are equal."""
+    """Return the pairs of splits that hold the same samples, judged by their lengths and a few samples."""
     lengths = {name: num_samples(task.split(name)) for name in SPLITS}
     alike = [pair for pair in combinations(SPLITS, 2) if lengths[pair[0]] == lengths[pair[1]]]
     return [(one, other) for one, other in alike if _few(task, one) == _few(task, other)]
@@ -74,7 +73,7 @@ def _few(task: Task, name: Split) -> str:
 
 
 def samples_digest(dataset: Samples, collate: Collate | None = None) -> str:
-    """Name a dataset's content as `data_digest` does (SHA-256, hex)."""
+    """Return the digest of a dataset's content, computed as in `data_digest` (SHA-256, hex)."""
     digest = sha256()
     with seeded(_SEED):
         for tensor in _digested(dataset, whole=isinstance(dataset, TensorDataset), collate=collate):
@@ -98,7 +97,7 @@ def _digested(dataset: Samples, *, whole: bool, collate: Collate | None = None) 
 
 
 def model_digest(model: nn.Module) -> str:
-    """Name the modules, parameters and buffers of a model by content."""
+    """Return the digest of a model's modules, parameters and buffers (SHA-256, hex)."""
     state = sha256(repr(model).encode())
     for name, tensor in model.state_dict().items():
         state.update(name.encode())

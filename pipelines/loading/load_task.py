@@ -21,7 +21,7 @@ def load_task(use: str, options: Mapping[str, object] | None = None, folder: Pat
         use: a registered name, ``module:attribute``, or ``./file.py:attribute`` relative to `folder`; what it names is
             a function that returns a Task.
         options: the function's keyword arguments.
-        folder: the sweep file's folder, where its own modules are found as well.
+        folder: the sweep file's folder, from which modules can be imported too.
 
     Raises:
         WrongInput: the file, the module or the function is missing, fails, or returns something else.

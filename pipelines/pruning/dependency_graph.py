@@ -113,7 +113,7 @@ class _Opaque(torch.autograd.Function):
 
 
 def dependency_groups(model: nn.Module, example: TensorTree) -> Found:
-    """Find every group of channels that may go but for those that make the model's output.
+    """Find every group of removable channels, except those that make the model's outputs.
 
     Args:
         model: in evaluation mode.

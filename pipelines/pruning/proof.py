@@ -45,7 +45,7 @@ class Proof:
             with torch.no_grad():
                 call_model(wide, mapped(_double, inputs))
         except _REFUSALS:
-            return  # it makes floats by itself
+            return  # its forward creates float tensors itself
         self._model, self._copies, self._samples, self._tolerance = wide, doubled, mapped(_double, inputs), _DOUBLE
 
     def obstacle(self, cuts: Sequence[Cut]) -> str | None:

@@ -67,7 +67,7 @@ def chosen_weights(model: nn.Module, amounts: Amounts, where: str, bench: Bench)
 
 
 def masks_for(scores: Sequence[Tensor], amounts: Sequence[Amount], scope: Scope) -> list[Tensor]:
-    """Return a mask for each tensor of scores; under scope ``global`` all amounts are one share."""
+    """Return a mask for each tensor of scores; with scope ``global``, all amounts must be the same share."""
     if scope == "global":
         (share,) = {wanted for wanted in amounts if isinstance(wanted, float)}
         return sparsest_of_all(scores, share)

@@ -1,4 +1,4 @@
-"""Facts on each layer: its shape, the bits of its weights, their sparsity, and why it computes in floats."""
+"""Facts about each layer: its shape, the bits of its weights, their sparsity, and why it computes in floats."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from paretta.search_spaces.canonical import Json
 
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
-    """Facts on one weight of a model.
+    """Facts about one weight of a model.
 
     Args:
         shape: [out, in, ...].
         bits: per value, as the model computes.
         sparsity: share of exact zeros.
-        in_floats: why its layer computes in floats; None where it computes, or is looked up, in integers.
-        asked: bits that a stage was to give it; None where none was asked.
-        stored: bits that each of its numbers takes in the file, what unpacks it counted in.
+        in_floats: why its layer computes in floats; None if it computes, or is looked up, in integers.
+        asked: bits that a stage requested; None if none did.
+        stored: bits per value in the file, including what is needed to unpack them.
         kernel: the operators of ONNX Runtime's optimised graph that read it, such as ``QLinearConv``.
 
-    The last two are None where the model was not exported, or where the runtime does not read the weight as it is.
+    The last two are None if the model was not exported, or if the runtime does not read the weight as it is.
     """
 
     shape: tuple[int, ...]
@@ -52,12 +52,12 @@ class LayerFacts:
 def layer_facts(
     model: nn.Module, example_input: TensorTree, asked: Mapping[str, int] | None = None
 ) -> dict[str, LayerFacts]:
-    """Return the facts of all that owns a parameter of two or more dimensions, by its name.
+    """Return facts about each layer's weight and each other parameter of two or more dimensions, by name.
 
     Args:
         model: in evaluation mode.
         example_input: what it is called with, a tree of [n, ...], on any device.
-        asked: bits that were asked for layers which stay in floats, by name.
+        asked: bits that were requested for layers that stay in floats, by name.
 
     >>> import torch
     >>> layer_facts(nn.Sequential(nn.Linear(3, 2)), torch.zeros(1, 3))["0"].in_floats

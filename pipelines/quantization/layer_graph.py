@@ -29,10 +29,10 @@ class LayerGraph:
 
     @classmethod
     def of(cls, model: nn.Module, example_input: TensorTree) -> "LayerGraph":
-        """Trace `model` in evaluation mode on `example_input`, a tree of [n, ...]; the model itself is left alone."""
+        """Trace `model` in evaluation mode on `example_input`, a tree of [n, ...]; the model is not changed."""
         flat = FlatModel(plain_copy(model), example_input)
         with warnings.catch_warnings():
-            # recurrent layers of the copy
+            # caused by recurrent layers of the copy
             warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export", UserWarning)
             program = torch.export.export(flat, tuple(tensors(example_input)), strict=False)
         states = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}

@@ -12,14 +12,14 @@ from paretta.pipelines.task import Task
 from paretta.pipelines.training.train import TrainSettings
 from paretta.pipelines.trees import call_model
 
-_BATCHES = 3  # timed batches, of which the fastest counts; the first one warms up
+_BATCHES = 3  # number of timed batches; the fastest counts, the first one warms up
 
 
 def training_seconds(stages: Sequence[Stage], task: Task) -> float:
-    """Return the seconds that the stages' epochs take on one core with one worker, if every layer stays as it is.
+    """Return the seconds that the stages' epochs take on one core with one worker, without compression.
 
-    Compression makes batches cheaper and distillation dearer, so this is an order of magnitude. What trains by other
-    means than `paretta.pipelines.training.train` is not counted.
+    Compression makes batches cheaper and distillation makes them more expensive, so this is an order of magnitude.
+    Training by other means than `paretta.pipelines.training.train` is not counted.
     """
     trained = [stage for stage in stages if isinstance(stage, TrainSettings)]
     seconds = {size: _epoch_seconds(size, task) for size in {stage.batch_size for stage in trained}}

@@ -35,14 +35,14 @@ def split_scores(model: nn.Module, task: Task, dataset: Samples, ranks: Ranks) -
 
 @torch.no_grad()
 def scores(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validation") -> dict[str, float]:
-    """Return what each of the task's metrics says of a split, equal on all ranks (collective).
+    """Return the value of each of the task's metrics on a split, equal on all ranks (collective).
 
-    The model answers in torch, before it is exported: close to what its artifact will do, not the same. It is left in
-    the mode that it came in. Scores of single samples are shared between the ranks; where a metric needs all answers at
-    once, every rank makes them.
+    The outputs are computed in torch, before export, so they are close but not identical to the artifact's. The model
+    keeps its mode. The samples are divided among the ranks; if a metric needs all outputs at once, every rank computes
+    all of them.
 
     Raises:
-        WrongInput: the answers, or a metric's scores, are no numbers, see `Metric.scores`.
+        WrongInput: the outputs or a metric's scores are not numbers, see `Metric.scores`.
     """
     was_training = model.training
     model.to(ranks.device).eval()
@@ -68,7 +68,7 @@ def scores(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validatio
 def mean_loss(model: nn.Module, task: Task, ranks: Ranks, split: Split = "validation") -> float:
     """Return the task's mean loss over a split, equal on all ranks (collective); the model is left in evaluation mode.
 
-    It is the mean over batches of 256 samples, each weighed by its labels that count.
+    It is the mean over batches of 256 samples, weighted by their counted labels.
     """
     model.to(ranks.device).eval()
     dataset = task.split(split)
@@ -92,7 +92,7 @@ def _answers(
 
 
 def _is_by_sample(model: nn.Module, task: Task, dataset: Samples, ranks: Ranks, name: str) -> bool:
-    """Tell whether a metric scores each sample by itself, by what it says of the first two."""
+    """Return whether a metric scores each sample by itself, judged by the first two; False on one rank."""
     if ranks.world_size == 1:
         return False
     first = torch.arange(min(2, num_samples(dataset)))

@@ -18,10 +18,10 @@ LBFGS_MEMORY = 10
 def optimizer_for(
     parameters: Sequence[nn.Parameter], name: OptimizerName, *, lr: float, momentum: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """Return torch's optimiser called `name`. Only weights decay: on scales, biases and norms it costs accuracy.
+    """Return torch's optimiser called `name`. Scales, biases and norms do not decay, since that costs accuracy.
 
-    ``momentum`` is that of sgd and beta 1 of adam and adamw; adagrad (Duchi et al., 2011) has none. lbfgs (Liu and
-    Nocedal, 1989) takes up to ten evaluations of a batch for a step, with a strong Wolfe line search.
+    ``momentum`` is the momentum of sgd and beta 1 of adam and adamw; adagrad (Duchi et al., 2011) ignores it. A step of
+    lbfgs (Liu and Nocedal, 1989) evaluates a batch up to ten times, with a strong Wolfe line search.
     """
     if name == "lbfgs":
         return torch.optim.LBFGS(

@@ -31,10 +31,10 @@ from paretta.search_spaces.faults import blaming
 
 _log = logging.getLogger("paretta")
 
-# a mean loss that is this many times that of the untrained first batch is lost: healthy training, even with a rough
-# start, stays far below, and exploding runs pass it within an epoch or two on their way to inf
+# a training whose mean loss is this many times that of the untrained first batch has diverged: healthy training, even
+# with a rough start, stays far below, and exploding runs pass it within an epoch or two on their way to inf
 EXPLOSION = 100.0
-# steps between two looks at the loss; each is a collective, and on a GPU a wait
+# steps between two checks of the loss; each is a collective and makes a GPU wait
 CHECK_EVERY = 16
 
 
@@ -70,15 +70,15 @@ class TrainSettings(BaseModel):
 
     @property
     def holds_values(self) -> bool:
-        """Whether a tweak leaves something on single weights."""
+        """Whether a tweak constrains single weights after the training, see `Tweak.holds_values`."""
         return any(tweak.holds_values for tweak in self.tweaks)
 
     def rehearsal(self) -> Self:
-        """Train for an epoch in steps that leave every value about where it is."""
+        """Return settings for one epoch with steps so small that values hardly change."""
         return self.model_copy(update={"epochs": 1, "lr": min(self.lr, 1e-5)})
 
     def tweaks_in_words(self) -> str:
-        """Say what acts meanwhile, each after a comma."""
+        """Describe the tweaks, each after a comma."""
         return "".join(f", {tweak.words()}" for tweak in self.tweaks)
 
 
@@ -88,9 +88,9 @@ class Batch:
 
     Args:
         inputs: what the model is called with, a tree of [n, ...].
-        targets: what the loss is given beside the outputs, a tree of [n, ...].
-        indices: [n], places in the train split; none where it is streamed.
-        shares: what it weighs in the global batch.
+        targets: what the loss takes after the outputs, a tree of [n, ...].
+        indices: [n], positions in the train split; empty if it is streamed.
+        shares: its weight in the global batch.
     """
 
     inputs: TensorTree
@@ -113,31 +113,31 @@ def fit(
 ) -> tuple[float, ...]:
     """Train `model` in place on the task's train split and leave it in evaluation mode (collective).
 
-    Global batch k of an epoch is the same for any number of ranks: a slice of a permutation that follows from the
-    bench's seed and the epoch. The last, incomplete batch of an epoch is left out. Each rank takes its shard, shares
-    are weighted, and gradients are averaged, so that every step follows the gradient of the global batch's loss, see
-    `paretta.pipelines.losses.global_loss`. Random layers such as dropout draw differently on each rank. Where the task
-    streams its training split, each rank reads what arrives of its share, and a batch follows from the number of ranks
-    and from timing.
+    Global batch k of an epoch is the same for any number of ranks: a slice of a permutation derived from the bench's
+    seed and the epoch. The last, incomplete batch of an epoch is dropped. Each rank computes the weighted loss of its
+    shard, and gradients are averaged, so that every step follows the gradient of the global batch's loss, see
+    `paretta.pipelines.losses.global_loss`. Random layers such as dropout draw differently on each rank. If the task
+    streams its training split, each rank reads its share as it arrives, so the batches depend on the number of ranks
+    and on timing.
 
-    Where the bench has a checkpoint, rank 0 saves the state after each epoch, and a training with equal seed and
-    settings goes on from there: it repeats one epoch at most and ends as if nothing had happened.
+    If the bench has a checkpoint, rank 0 saves the state after each epoch, and a training with equal seed and settings
+    continues from there: it repeats at most one epoch and ends with the same result as without the interruption.
 
     Args:
         model: on any device; it is moved to the ranks' device.
-        bench: gives task, ranks, seed, progress callback and checkpoint.
+        bench: provides task, ranks, seed, progress callback and checkpoint.
         settings: see `TrainSettings`.
-        loss: ``loss(outputs, batch)``, this rank's part of the global batch's loss, so that the mean over ranks is it:
-            a mean over this rank's samples times ``batch.shares.samples``. The task's own loss by default.
-        tweaks: what acts during training beside those of the settings.
-        beside: trained with the model and then no longer needed, such as projections between feature widths.
+        loss: ``loss(outputs, batch)``, this rank's part of the global batch's loss: the mean over this rank's samples
+            times ``batch.shares.samples``, so that the mean over ranks is the global loss. The task's loss by default.
+        tweaks: applied in addition to those of the settings.
+        beside: trained with the model and then discarded, such as projections between feature widths.
 
     Returns:
         The mean loss of each epoch over its global batches, without penalties; equal on all ranks.
 
     Raises:
         TrialFailed: the loss is nan or inf or explodes; on all ranks at the same step.
-        WrongInput: the device cannot do what the settings ask.
+        WrongInput: the device does not support the settings.
     """
     _check_device(bench.ranks.device, settings)
     model.to(bench.ranks.device)
@@ -162,11 +162,11 @@ def fit(
 
 
 def task_loss(bench: Bench, settings: TrainSettings) -> BatchLoss:
-    """Return the task's own loss, with smoothed labels where the settings ask for them.
+    """Return the task's own loss, with smoothed labels if the settings ask for them.
 
     ``(1 - e) loss + e * mean over classes of -log p``, which for cross entropy is training on targets mixed with the
-    uniform distribution (Szegedy et al., 2016, "Rethinking the inception architecture"). Labels that the task ignores
-    have no part in it, nor have classes that a score of -inf rules out.
+    uniform distribution (Szegedy et al., 2016, "Rethinking the inception architecture"). Ignored labels are
+    left out, and so are classes with a score of -inf.
     """
     share, task = settings.label_smoothing, bench.task
     global_loss = GlobalLoss(task, bench.ranks)
@@ -185,7 +185,7 @@ def task_loss(bench: Bench, settings: TrainSettings) -> BatchLoss:
 
 @dataclass(slots=True)
 class _Done:
-    """How far a training has come."""
+    """The progress of a training."""
 
     losses: list[float] = field(default_factory=list)
     first_loss: float = math.nan
@@ -209,7 +209,7 @@ class _Job:
         )
         done, started = self._resumed(optimizer), time.perf_counter()
         for epoch in range(len(done.losses), self.settings.epochs):
-            # of its own for each epoch, so that no generator's state needs to be kept between two of them
+            # seeded anew for each epoch, so that checkpoints need no generator states
             with seeded(derived_seed(self.bench.seed, "fit", str(self.bench.ranks.rank), str(epoch))):
                 done.losses.append(self._epoch(model, optimizer, epoch, done))
             self._save(optimizer, done)
@@ -245,7 +245,7 @@ class _Job:
         for places in self._global_batches(epoch):
             indices = ranks.shard(places)
             inputs, targets = task.batch(task.train, indices, training=True, name="task.train")
-            if epoch == 0:  # the first that meets every sample
+            if epoch == 0:  # each sample is checked once
                 require_sound(task, inputs, targets, indices.tolist(), "task.train")
             shares = Shares.of(task, ranks, targets, len(places))
             yield Batch(moved(inputs, ranks.device), moved(targets, ranks.device), indices, shares)
@@ -269,7 +269,7 @@ class _Job:
             yield order[index * self.batch_size : (index + 1) * self.batch_size]
 
     def _step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, step: int) -> Tensor:
-        """Take one step; return this rank's part of the global mean loss, scaled so that its mean over ranks is it."""
+        """Take one step; return this rank's part of the loss, scaled so that the mean over ranks is the global loss."""
         ranks, settings = self.bench.ranks, self.settings
         factor = lr_factor(settings.schedule, step, self.num_steps, round(settings.warmup * self.num_steps))
         for group in optimizer.param_groups:
@@ -292,7 +292,7 @@ class _Job:
                 nn.utils.clip_grad_norm_(self.trained.parameters(), settings.gradient_clip)
             return ranks.all_reduce_mean(whole) if settings.optimizer == "lbfgs" else whole
 
-        # torch types a closure's value as float, but L-BFGS's line search and all others take a tensor
+        # torch annotates the closure's value as float, but all optimisers accept a tensor
         optimizer.step(cast(Callable[[], float], evaluate))
         for tweak in self.tweaks:
             tweak.after_step(step + 1, model)
@@ -305,7 +305,7 @@ class _Job:
     def _over_ranks(self, loss: Tensor) -> float:
         return float(self.bench.ranks.all_reduce_mean(loss))
 
-    # --- continuing ---------------------------------------------------------------------------------------------
+    # --- resuming -----------------------------------------------------------------------------------------------
 
     @property
     def _key(self) -> str:
@@ -326,7 +326,7 @@ class _Job:
         )
 
     def _resumed(self, optimizer: torch.optim.Optimizer) -> _Done:
-        """Take the newest state over, where all ranks found the same one."""
+        """Load the newest state if all ranks found the same one; otherwise start at the first epoch."""
         checkpoint, ranks = self.bench.checkpoint, self.bench.ranks
         if checkpoint is None:
             return _Done()
@@ -373,7 +373,7 @@ def _check_batch(batch_size: int, bench: Bench) -> None:
 
 
 def _named(batch: Batch) -> str:
-    """Name a batch by its samples."""
+    """Describe a batch by the indices of its samples."""
     places = batch.indices.tolist()
     some = ", ".join(map(str, places[:8]))
     return f"a batch of task.train, samples {some}{', ...' if len(places) > 8 else ''}" if places else "a batch"
