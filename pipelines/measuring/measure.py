@@ -44,7 +44,7 @@ def measure(
         task: its split and metrics.
         split: which split to run.
         meters: what to read.
-        facts: what only the run that made the artifact knows, such as ``train_cpu_s`` and ``train_wall_s``.
+        facts: facts known only to the run that made the artifact, such as ``train_cpu_s`` and ``train_wall_s``.
         scratch: where temporary files go; the system's place by default.
 
     Raises:
