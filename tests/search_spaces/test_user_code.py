@@ -48,7 +48,7 @@ def test_a_file_is_run_once_and_anew_when_it_was_edited(tmp_path: Path) -> None:
         ("", "collections.no_such_part:Thing", "No module named 'collections.no_such_part'"),
         ("import no_such_part\n", "./mine.py:Thing", "No module named 'no_such_part' (at {folder}/mine.py:1)"),
         ("class Thing:\n    pass\n", "./mine.py:Thin", "./mine.py has no 'Thin'; did you mean 'Thing'?"),
-        ("\nclass Thing\n", "./mine.py:Thing", "SyntaxError: expected ':' (mine.py, line 2)"),
+        ("\nclass Thing\n", "./mine.py:Thing", "SyntaxError: expected ':' (at {folder}/mine.py:2)"),
         ("\n\n1 / 0\n", "./mine.py:Thing", "ZeroDivisionError: division by zero (at {folder}/mine.py:3)"),
     ],
 )
