@@ -135,13 +135,14 @@ def paretta(python: Path, project: Path, *arguments: str, code: int = 0, **more:
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     command = [str(python), "-m", "paretta", *arguments]
     done = subprocess.run(
-        command, cwd=project, env={**environment, **more}, capture_output=True, text=True, check=False, timeout=280
+        command, cwd=project, env={**environment, **more}, capture_output=True, text=True, check=False, timeout=400
     )
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_sweep_of_ones_own_parts_is_launched_interrupted_resumed_and_run_again(python: Path, project: Path) -> None:
     """Stage, meter, importance, quantizer, sensitivity, tweak, sampler and stopper reach every process."""
     paretta(python, project, "launch", "sweep.yaml", code=130, INTERRUPT_ONCE=str(project / "interrupted"))
