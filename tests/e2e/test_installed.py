@@ -150,7 +150,7 @@ def test_a_sweep_of_ones_own_parts_is_launched_interrupted_resumed_and_run_again
     record = SweepRecord.read(project / "sweeps" / "sweep")
     trials = [trial for trial in record.trials.values() if trial.role == "trial"]
     assert [(trial.status, trial.reason) for trial in trials] == [("complete", None)] * 2
-    assert {trial.value("num_files") for trial in trials} == {4.0}
+    assert {trial.value("num_files") for trial in trials} == {5.0}
     assert [trial.knobs["ScaleBias.factor"] for trial in trials] == [1.0, 0.0]
     made = project / "sweeps" / "sweep" / str(trials[0].artifact)
     paretta(python, project, "run", str(made / "plan.yaml"), "--to", "again")
