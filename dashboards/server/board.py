@@ -1,7 +1,6 @@
 """The board: live pages of all sweeps in a home folder, and MLflow's own pages for its store."""
 
 import secrets
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,6 +19,7 @@ from paretta.dashboards.server.server_process import (
     free_port,
     is_loopback,
     serving,
+    wait_until_interrupted,
 )
 from paretta.dashboards.tracking.store import (
     ENVIRONMENT,
@@ -92,11 +92,7 @@ def serve_board(
                 say(f"MLflow has no token, so it can be reached from this machine only; elsewhere use: {tunnel}")
             for line in links(home, url):
                 say(line)
-        say("Press Ctrl-C to stop.")
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            say("stopped")
+        wait_until_interrupted(say)
 
 
 @contextmanager

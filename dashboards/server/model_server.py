@@ -1,7 +1,6 @@
 """MLflow's model server for a delivered folder, on loopback."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from paretta.dashboards.server.server_process import (
     free_port,
     require_loopback,
     serving,
+    wait_until_interrupted,
 )
 from paretta.dashboards.tracking.flavor import add_mlflow_files, copy_delivered
 from paretta.dashboards.tracking.store import ENVIRONMENT
@@ -32,11 +32,7 @@ def serve_model(
     with ended_by_any_signal(), open_model_server(folder, host=host, port=port) as url:
         say(f"{url}/invocations")
         say(f"""try: curl -H 'Content-Type: application/json' -d '{{"inputs": [...]}}' {url}/invocations""")
-        say("Press Ctrl-C to stop.")
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            say("stopped")
+        wait_until_interrupted(say)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -76,6 +76,15 @@ def ended_by_any_signal() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def wait_until_interrupted(say: Callable[[str], object]) -> None:
+    """Wait for Ctrl-C, and tell the user so through `say`."""
+    say("Press Ctrl-C to stop.")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        say("stopped")
 
 
 @contextmanager

@@ -123,7 +123,7 @@ def test_pages_for_others_do_not_lead_to_mlflow_which_asks_for_no_token(
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("paretta.dashboards.server.board.open_mlflow", lambda *_: nullcontext("http://127.0.0.1:9"))
-    monkeypatch.setattr("paretta.dashboards.server.board.signal.pause", look_and_end)
+    monkeypatch.setattr("paretta.dashboards.server.server_process.signal.pause", look_and_end)
     serve_board(tmp_path, host=host, port=0, say=said.append)
     assert ("http://127.0.0.1:9" in pages[0]) is linked
     assert ("ssh -N -L 9:127.0.0.1:9" in "".join(said)) is not linked
@@ -157,7 +157,7 @@ def test_the_board_works_without_an_unavailable_store(tmp_path: Path, monkeypatc
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("paretta.dashboards.server.board.signal.pause", interrupt)
+    monkeypatch.setattr("paretta.dashboards.server.server_process.signal.pause", interrupt)
     serve_board(tmp_path, "http://127.0.0.1:9", port=0, say=said.append)
     assert said[0].startswith("sweeps: http://127.0.0.1:")
     assert "only the pages above are served: --tracking-uri: the store cannot be reached" in said[1]
