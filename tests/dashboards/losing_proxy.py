@@ -5,9 +5,10 @@ import random
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
+
+from threaded_server import answered_by
 
 
 @contextmanager
@@ -49,9 +50,5 @@ def losing_proxy(target: str, share: float, outage: range = range(0)) -> Iterato
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Pass) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", lost
-        server.shutdown()
-        thread.join()
+    with answered_by(Pass) as url:
+        yield url, lost

@@ -1,11 +1,11 @@
 import socket
 import sqlite3
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import pytest
+from threaded_server import answered_by
 
 from paretta.dashboards.tracking import store
 from paretta.dashboards.tracking.store import probe
@@ -31,12 +31,8 @@ def status_server() -> Iterator[tuple[str, list[int]]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", status
-        server.shutdown()
-        thread.join()
+    with answered_by(Answer) as url:
+        yield url, status
 
 
 def test_reachable_stores_pass(tmp_path: Path, home: Path, status_server: tuple[str, list[int]]) -> None:
