@@ -59,7 +59,7 @@ def sweeps_table(documents: Sequence[Document], now: float | None = None) -> Tab
     """Return a table with one line per sweep; the best point gets the remaining width and wraps."""
     table = Table(pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), box=SIMPLE_HEAD)
     for heading in ("sweep", "state", "trials", "best (knee)", "disk", "last event"):
-        table.add_column(heading, no_wrap=heading in ("state", "trials", "disk"))
+        table.add_column(heading, no_wrap=heading in ("state", "trials", "disk", "last event"), overflow="fold")
     present = time.time() if now is None else now
     for document in documents:
         trials = f"{document['ended']}/{document['asked'] or '?'}"

@@ -49,9 +49,10 @@ def test_the_table_fits_eighty_columns(home: Path) -> None:
 
 
 def test_list_without_a_noun_lists_the_sweeps(home: Path) -> None:
-    shown = CliRunner().invoke(main, ["list", "--home", str(home)])
+    shown = CliRunner().invoke(main, ["list", "--home", str(home)], env={"COLUMNS": "80"})
     assert shown.exit_code == 0
-    assert [line.split("  ")[0].strip() for line in shown.output.splitlines()[2:]] == ["killed one", "done", "broken"]
+    first_cells = [line.split("  ")[0].strip() for line in shown.output.splitlines()[2:]]
+    assert [cell for cell in first_cells if cell] == ["killed one", "done", "broken"]  # "best (knee)" may wrap
     as_json = CliRunner().invoke(main, ["list", "sweeps", "--json", "--home", str(home)])
     assert [document["sweep"] for document in json.loads(as_json.output)] == ["killed one", "done", "broken"]
     empty = CliRunner().invoke(main, ["list", "--home", str(home / "no sweep")])
