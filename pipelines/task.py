@@ -67,8 +67,8 @@ class Metric:
         """Return `scores`. Raises `WrongInput` if the unit is a share and a score is not between 0 and 1."""
         if self.unit == "share" and bool(((scores < -_ROUNDING) | (scores > 1 + _ROUNDING)).any()):
             ends = f"{float(scores.min()):.4g} to {float(scores.max()):.4g}"
-            mend = "divide it by its largest value, or give the metric its own unit: Metric(score, unit='points')"
-            raise WrongInput(Problem("scores", "a share lies between 0 and 1", ends, mend))
+            hint = "divide it by its largest value, or give the metric its own unit: Metric(score, unit='points')"
+            raise WrongInput(Problem("scores", "a share lies between 0 and 1", ends, hint))
         return scores
 
 

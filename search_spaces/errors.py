@@ -27,17 +27,17 @@ class Problem:
     where: str
     rule: str
     value: object = None
-    mend: str = ""
+    hint: str = ""
 
     def __str__(self) -> str:
-        """Render as one line: ``where: rule; got value; mend``."""
+        """Render as one line: ``where: rule; got value; hint``."""
         return f"{self.where}: {self.message()}"
 
     def message(self) -> str:
-        """Render without the place: ``rule; got value; mend``."""
+        """Render without the place: ``rule; got value; hint``."""
         got = "" if self.value is None else f"; got {self.value!r}"
-        mend = f"; {self.mend}" if self.mend else ""
-        return f"{self.rule}{got}{mend}"
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{self.rule}{got}{hint}"
 
 
 class WrongInput(ParettaError):

@@ -44,8 +44,8 @@ class blaming:  # noqa: N801 - reads as a verb in a with statement
         if error is None or isinstance(error, KeyboardInterrupt | GeneratorExit | ParettaError):
             return
         where = self.where if isinstance(self.where, str) else self.where()
-        mend = f"set {TRACEBACK_VARIABLE}=1 to see the traceback"
-        raise WrongInput(Problem(where, f"{self.doing} failed: {fault_of(error)}", mend=mend)) from error
+        hint = f"set {TRACEBACK_VARIABLE}=1 to see the traceback"
+        raise WrongInput(Problem(where, f"{self.doing} failed: {fault_of(error)}", hint=hint)) from error
 
 
 def fault_of(error: BaseException) -> str:

@@ -63,11 +63,11 @@ def _problem(
         return Problem(place, did_you_mean(str(location[-1]), known, "setting"), value)
     named = next((part for part in reversed(location) if isinstance(part, str)), "")
     field = (owner or model).model_fields.get(named) or model.model_fields.get(str(location[0]) if location else "")
-    mend = f"give {field.description}" if field is not None and field.description else ""
+    hint = f"give {field.description}" if field is not None and field.description else ""
     if message == "Field required":
-        return Problem(place, "this setting is required", mend=mend)
+        return Problem(place, "this setting is required", hint=hint)
     rule = message.removeprefix("Value error, ").replace("Input should be", "must be").replace("Field", "setting")
-    return Problem(place, rule, value, mend)
+    return Problem(place, rule, value, hint)
 
 
 def _path(location: _Location) -> str:

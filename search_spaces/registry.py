@@ -73,7 +73,7 @@ class Registry:
         self.require(name, place)
         if len(origins := self.origins(name)) > 1:
             rule = f"the {self.noun} {name!r} is offered more than once: {', '.join(origins)}"
-            raise WrongInput(Problem(place, rule, mend="write module:Thing for the one you mean, or uninstall one"))
+            raise WrongInput(Problem(place, rule, hint="write module:Thing for the one you mean, or uninstall one"))
         if name in self._files():
             module = importlib.import_module(f"{self.package}.{name}")
             return getattr(module, self.attribute or "".join(part.capitalize() for part in name.split("_")))

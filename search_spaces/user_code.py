@@ -40,9 +40,9 @@ def load_object(reference: str, where: str) -> object:
         return getattr(module, attribute)
     except AttributeError:
         near = get_close_matches(attribute, [name for name in vars(module) if not name.startswith("_")], n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        mend = "correct the name after the colon"
-        raise WrongInput(Problem(where, f"{place} has no {attribute!r}{hint}", mend=mend)) from None
+        nearest = f"; did you mean {near[0]!r}?" if near else ""
+        hint = "correct the name after the colon"
+        raise WrongInput(Problem(where, f"{place} has no {attribute!r}{nearest}", hint=hint)) from None
 
 
 def loaded_module(reference: str) -> ModuleType | None:
@@ -85,8 +85,8 @@ def _file_module(place: str, where: str) -> ModuleType:
     """Import a file by its path; it is imported again only if its content has changed."""
     path = (_START[0] / place).resolve()
     if not path.is_file():
-        mend = "give the path relative to the sweep file's folder"
-        raise WrongInput(Problem(where, "the file must exist", str(path), mend))
+        hint = "give the path relative to the sweep file's folder"
+        raise WrongInput(Problem(where, "the file must exist", str(path), hint))
     name = _module_name(path)
     if name in sys.modules:
         return sys.modules[name]
@@ -120,7 +120,7 @@ def _named_module(place: str, where: str) -> ModuleType:
         if missing is None or not f"{place}.".startswith(f"{missing}."):
             raise
         rule = f"No module named {missing!r}: it is not installed, and not in {_START[0].resolve()}"
-        raise WrongInput(Problem(where, rule, mend="install it or correct the name")) from None
+        raise WrongInput(Problem(where, rule, hint="install it or correct the name")) from None
 
 
 def _let_import_from(folder: Path) -> None:

@@ -53,12 +53,12 @@ def read_yaml(path: Path) -> Located:
             content = file.read(MAX_BYTES + 1)
         text = content.decode("utf-8-sig")
     except FileNotFoundError:
-        raise WrongInput(Problem(str(path), "there is no such file", mend="check the path")) from None
+        raise WrongInput(Problem(str(path), "there is no such file", hint="check the path")) from None
     except (OSError, UnicodeDecodeError) as error:
         raise WrongInput(Problem(str(path), f"the file cannot be read: {error}")) from None
     if len(content) > MAX_BYTES:
         rule = f"a YAML file may have at most {MAX_BYTES} bytes"
-        raise WrongInput(Problem(str(path), rule, mend="write long lists of numbers as ranges"))
+        raise WrongInput(Problem(str(path), rule, hint="write long lists of numbers as ranges"))
     return parse_yaml(text, str(path))
 
 
@@ -180,8 +180,8 @@ class _Reader:
             raise self._refused(node, path, "text must not contain NUL or a lone surrogate", text)
         return text
 
-    def _refused(self, node: Node, path: str, rule: str, value: object = None, mend: str = "") -> WrongInput:
-        return WrongInput(Problem(f"{self.file}:{node.start_mark.line + 1} {path}".rstrip(), rule, value, mend))
+    def _refused(self, node: Node, path: str, rule: str, value: object = None, hint: str = "") -> WrongInput:
+        return WrongInput(Problem(f"{self.file}:{node.start_mark.line + 1} {path}".rstrip(), rule, value, hint))
 
 
 def _digits(text: str) -> str:

@@ -40,7 +40,7 @@ MODULE_FIELDS = (
 
 
 def broken(package: str, what: str, use: str) -> str:
-    return f"{package} {version(package)} has no {what} any more, which is needed for {use}: mend {PLACES[package]}"
+    return f"{package} {version(package)} has no {what} any more, which is needed for {use}: change {PLACES[package]}"
 
 
 @pytest.mark.parametrize(("package", "module", "name", "use"), PARTS, ids=[f"{m}.{n}" for _, m, n, _ in PARTS])

@@ -110,8 +110,8 @@ def _locked(file: FileIO) -> bool:
 
 def written_elsewhere(folder: Path) -> WrongInput:
     """Return the error for a sweep in `folder` that another process is running."""
-    mend = "wait for it, or stop it first"
-    return WrongInput(Problem(str(folder), "another process is running this sweep", mend=mend))
+    hint = "wait for it, or stop it first"
+    return WrongInput(Problem(str(folder), "another process is running this sweep", hint=hint))
 
 
 def is_written(folder: Path) -> bool:

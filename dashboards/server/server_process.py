@@ -37,9 +37,9 @@ def is_loopback(host: str) -> bool:
 def require_loopback(host: str) -> None:
     """Raise `WrongInput` unless `host` is a loopback address, because the pages have no password."""
     if not is_loopback(host):
-        mend = "use 127.0.0.1 and a tunnel: ssh -L 5000:127.0.0.1:5000 HOST"
+        hint = "use 127.0.0.1 and a tunnel: ssh -L 5000:127.0.0.1:5000 HOST"
         rule = "the pages have no password, so they are served on loopback only"
-        raise WrongInput(Problem("--host", rule, host, mend))
+        raise WrongInput(Problem("--host", rule, host, hint))
 
 
 def free_port(host: str, port: int) -> int:
@@ -48,8 +48,8 @@ def free_port(host: str, port: int) -> int:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
             return int(server.getsockname()[1])
     except OSError as error:
-        mend = "--port 0 picks a free one"
-        raise WrongInput(Problem("--port", f"the port cannot be used: {error.strerror}", port, mend)) from None
+        hint = "--port 0 picks a free one"
+        raise WrongInput(Problem("--port", f"the port cannot be used: {error.strerror}", port, hint)) from None
 
 
 def address(host: str, port: int) -> str:

@@ -106,8 +106,8 @@ def publisher_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            mend = "it will write everything that is missing; wait for it, or stop it"
-            raise WrongInput(Problem(str(folder), "another process is publishing this sweep", mend=mend)) from None
+            hint = "it will write everything that is missing; wait for it, or stop it"
+            raise WrongInput(Problem(str(folder), "another process is publishing this sweep", hint=hint)) from None
         yield
 
 

@@ -73,8 +73,8 @@ def download(tracking_uri: str, sweep: str, uid: str, to: Path) -> Path:
         models = client.search_logged_models([parent.info.experiment_id], wanted)
     complete = [model for model in models if ARTIFACT_TAG in model.tags]
     if not complete:
-        mend = "pull from the sweep's own folder, or choose a member of the front"
-        raise WrongInput(Problem(f"{sweep} {uid}", "its files are not in the store", mend=mend))
+        hint = "pull from the sweep's own folder, or choose a member of the front"
+        raise WrongInput(Problem(f"{sweep} {uid}", "its files are not in the store", hint=hint))
     return _download(tracking_uri, complete[0].artifact_location, complete[0].tags[ARTIFACT_TAG], to)
 
 
@@ -145,7 +145,7 @@ def _open_sweep(tracking_uri: str, sweep: str) -> "tuple[MlflowClient, Run]":
         raise WrongInput(Problem("--tracking-uri", did_you_mean(sweep, names, "sweep in the store")))
     if len(found) > 1:
         ids = ", ".join(run.data.tags["sweep.id"] for run in found)
-        raise WrongInput(Problem(sweep, f"{len(found)} sweeps of the store have this name", mend=f"give one of {ids}"))
+        raise WrongInput(Problem(sweep, f"{len(found)} sweeps of the store have this name", hint=f"give one of {ids}"))
     return client, found[0]
 
 

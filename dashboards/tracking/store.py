@@ -156,19 +156,19 @@ def probe(tracking_uri: str) -> None:
 
 
 def _probe_server(tracking_uri: str) -> None:
-    mend = "start `mlflow server` there, or leave out --tracking-uri to use a local file"
+    hint = "start `mlflow server` there, or leave out --tracking-uri to use a local file"
     request = Request(f"{tracking_uri.rstrip('/')}/health")  # noqa: S310  http or https by its scheme
     try:
         with urlopen(request, timeout=PROBE_SECONDS) as answer:  # noqa: S310
             answer.read(64)
     except HTTPError as error:
         if error.code in (401, 403):
-            mend = (
+            hint = (
                 "give its user and password in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or allow the host"
             )
-        raise _unreachable(tracking_uri, f"it answers with HTTP {error.code} {error.reason}", mend) from None
+        raise _unreachable(tracking_uri, f"it answers with HTTP {error.code} {error.reason}", hint) from None
     except (URLError, OSError, ValueError) as error:
-        raise _unreachable(tracking_uri, str(getattr(error, "reason", error)), mend) from None
+        raise _unreachable(tracking_uri, str(getattr(error, "reason", error)), hint) from None
 
 
 def _probe_sqlite(tracking_uri: str) -> None:
@@ -195,7 +195,7 @@ def _probe_database(tracking_uri: str) -> None:
     from sqlalchemy import create_engine  # noqa: PLC0415
     from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
 
-    mend = "check host, port, user, password and database name, and that the server runs"
+    hint = "check host, port, user, password and database name, and that the server runs"
     parts = urlsplit(tracking_uri)
     try:
         if parts.hostname:
@@ -205,12 +205,12 @@ def _probe_database(tracking_uri: str) -> None:
     except ModuleNotFoundError as error:
         raise _unreachable(tracking_uri, f"its driver is missing: {error}", "pip install 'psycopg[binary]'") from None
     except (OSError, ValueError, SQLAlchemyError) as error:
-        raise _unreachable(tracking_uri, first_line(error), mend) from None
+        raise _unreachable(tracking_uri, first_line(error), hint) from None
 
 
-def _unreachable(tracking_uri: str, found: str, mend: str) -> WrongInput:
+def _unreachable(tracking_uri: str, found: str, hint: str) -> WrongInput:
     rule = f"the store cannot be reached: {without_password(found)}"
-    return WrongInput(Problem("--tracking-uri", rule, without_password(tracking_uri), mend))
+    return WrongInput(Problem("--tracking-uri", rule, without_password(tracking_uri), hint))
 
 
 def without_login(uri: str) -> str:

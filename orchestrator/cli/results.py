@@ -29,7 +29,7 @@ def front_command(sweep: str, home: str | None, *, as_json: bool, watch: bool) -
     from paretta.orchestrator.storage.mirror import found
 
     if watch and as_json:
-        raise WrongInput(Problem("--watch, --json", "JSON is printed once", mend="leave one of them out"))
+        raise WrongInput(Problem("--watch, --json", "JSON is printed once", hint="leave one of them out"))
     files = found(Home.at(home), sweep)
     if watch:
         from paretta.orchestrator.monitor.follow import watch_front

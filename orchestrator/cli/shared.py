@@ -67,8 +67,8 @@ def tip(command: str) -> None:
 def watching(files: "SweepFiles", option: str) -> Iterator[None]:
     """Make Ctrl-C stop only the watching of a sweep. Raises `WrongInput` if the sweep is in a storage."""
     if files.storage is not None:
-        mend = "watch it where it runs, or leave the option out and ask again"
-        raise WrongInput(Problem(option, "only a sweep on this disk can be watched", files.storage, mend))
+        hint = "watch it where it runs, or leave the option out and ask again"
+        raise WrongInput(Problem(option, "only a sweep on this disk can be watched", files.storage, hint))
     with suppress(KeyboardInterrupt):
         yield
 

@@ -72,7 +72,7 @@ def launch_command(
         )
         front = resume(sweep, home=home, address=address, tracking_uri=tracking_uri, changed_code=changed_code)
     elif changed_code:
-        raise WrongInput(Problem("--changed-code", "only a resumed sweep has code of before", mend="leave it out"))
+        raise WrongInput(Problem("--changed-code", "only a resumed sweep has code of before", hint="leave it out"))
     else:
         front = run_sweep(
             sweep,
@@ -186,7 +186,7 @@ def stop_command(sweep: str, home: str | None, address: str | None, now: bool) -
 
         if now:
             raise WrongInput(
-                Problem("--now", "a submitted sweep is stopped gently", mend="leave --now or --address out")
+                Problem("--now", "a submitted sweep is stopped gently", hint="leave --now or --address out")
             )
         running = stop_job(sweep, address=address)
         click.echo(f"{sweep}: {'what runs comes to its end first' if running else 'had ended'}")
@@ -262,4 +262,4 @@ def _refuse_with_resume(**options: object) -> None:
     given = [f"--{name}" for name, value in options.items() if value is not None]
     if given:
         rule = "a resumed sweep is the one that was stopped, with all its settings"
-        raise WrongInput(Problem(", ".join(given), rule, mend="leave it out, or launch a new sweep"))
+        raise WrongInput(Problem(", ".join(given), rule, hint="leave it out, or launch a new sweep"))

@@ -23,13 +23,13 @@ def require_capacity(
         each = " + ".join(f"{amount:g} {name}" for name, amount in resources.items() if amount)
         has = "; ".join(_listing(node, resources) for node in _nodes())
         rule = f"needs {groups * workers} x {each} at once ({groups} lane(s) of {workers} worker(s))"
-        mend = "lower the lanes, the workers per lane or their resources, or add nodes"
-        raise WrongInput(Problem(where, f"{rule}; the cluster has room for {fit} ({has})", mend=mend))
+        hint = "lower the lanes, the workers per lane or their resources, or add nodes"
+        raise WrongInput(Problem(where, f"{rule}; the cluster has room for {fit} ({has})", hint=hint))
     needs = groups * (workers * resources.get("CPU", 0.0) + beside)
     if beside and needs > _cpus():
         rule = f"needs {needs:g} CPU: {groups} lane(s) of {workers} worker(s), each with {beside:g} CPU to read data"
-        mend = "lower the lanes, the workers per lane or their CPUs, or add nodes"
-        raise WrongInput(Problem(where, f"{rule}; the cluster has {_cpus():g}", mend=mend))
+        hint = "lower the lanes, the workers per lane or their CPUs, or add nodes"
+        raise WrongInput(Problem(where, f"{rule}; the cluster has {_cpus():g}", hint=hint))
 
 
 def lanes_that_fit(workers: int, resources: Mapping[str, float], at_most: int, *, beside: float = 0.0) -> int:

@@ -89,7 +89,7 @@ def connect(
     """
     if ray.is_initialized():
         raise WrongInput(
-            Problem("cluster", "this process is already connected to Ray", mend="call ray.shutdown() first")
+            Problem("cluster", "this process is already connected to Ray", hint="call ray.shutdown() first")
         )
     check_working_dir((working_dir or Path.cwd()).resolve())
     if address is None:
@@ -129,11 +129,11 @@ def _starting(num_cpus: int) -> Iterator[None]:
         waited, load = time.monotonic() - begun, os.getloadavg()[0]
         found = f"within {waited:.0f} s at a load of {load:.1f} on {num_cpus} CPU(s)"
         rule = f"Ray's processes did not start {found} ({first_line(error)})"
-        mend = (
+        hint = (
             "launch again when the machine is less busy, or start a cluster by hand, which has no time limit: "
             "`ray start --head`, then --address auto"
         )
-        raise WrongInput(Problem("cluster", rule, mend=mend)) from error
+        raise WrongInput(Problem("cluster", rule, hint=hint)) from error
 
 
 @contextmanager
@@ -222,15 +222,15 @@ def check_working_dir(working_dir: Path) -> None:
     hiding = working_dir / PACKAGE.name
     if hiding.exists() and hiding != PACKAGE:
         rule = "the folder sent to the workers comes first on their import path and would hide ours"
-        mend = f"rename `{PACKAGE.name}` in it"
-        raise WrongInput(Problem("cluster.working_dir", rule, str(working_dir), mend))
+        hint = f"rename `{PACKAGE.name}` in it"
+        raise WrongInput(Problem("cluster.working_dir", rule, str(working_dir), hint))
 
 
 def _probe(address: str, timeout_s: float) -> None:
     """Check that the cluster answers, in a child process that can be killed: `ray.init` may block for minutes."""
     if address.startswith("ray://"):
-        mend = "run on the cluster (`ray job submit`) and give host:6379 or auto"
-        raise WrongInput(Problem("cluster.address", "Ray Client addresses cannot carry a sweep", address, mend))
+        hint = "run on the cluster (`ray job submit`) and give host:6379 or auto"
+        raise WrongInput(Problem("cluster.address", "Ray Client addresses cannot carry a sweep", address, hint))
     if address != "auto":
         _knock(address, timeout_s)
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
@@ -241,9 +241,9 @@ def _probe(address: str, timeout_s: float) -> None:
     if answer.returncode:
         lines = [line for line in (answer.stderr or answer.stdout).splitlines() if line.strip()]
         if "AuthenticationError" in answer.stderr:
-            mend = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's"
+            hint = "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's"
             raise WrongInput(
-                Problem("cluster.address", "the cluster refuses this token, or the lack of one", address, mend)
+                Problem("cluster.address", "the cluster refuses this token, or the lack of one", address, hint)
             )
         raise _silent(address, lines[-1] if lines else f"the health check ended with {answer.returncode}")
 
@@ -261,5 +261,5 @@ def _knock(address: str, timeout_s: float) -> None:
 
 
 def _silent(address: str, why: str) -> WrongInput:
-    mend = "start a head there (`ray start --head`), or leave the address out for a cluster of our own"
-    return WrongInput(Problem("cluster.address", f"no Ray cluster answers: {why}", address, mend))
+    hint = "start a head there (`ray start --head`), or leave the address out for a cluster of our own"
+    return WrongInput(Problem("cluster.address", f"no Ray cluster answers: {why}", address, hint))

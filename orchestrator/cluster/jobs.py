@@ -78,9 +78,9 @@ def submit_sweep(
         NotSubmitted: the cluster rejected it.
     """
     if tracking_uri and without_password(tracking_uri) != tracking_uri:
-        mend = "leave it out and set it on the cluster's nodes, for example with PGPASSWORD or a ~/.pgpass file"
+        hint = "leave it out and set it on the cluster's nodes, for example with PGPASSWORD or a ~/.pgpass file"
         rule = "every user of the cluster can read a job's command, so it must not contain a password"
-        raise WrongInput(Problem("--tracking-uri", rule, without_password(tracking_uri), mend))
+        raise WrongInput(Problem("--tracking-uri", rule, without_password(tracking_uri), hint))
     read = Sweep.read(sweep)
     runtime_env = travelling(None if read.is_preset else read.folder)
     runtime_env["env_vars"] = {**QUIET, "RAY_JOB_STOP_WAIT_TIME_S": _STOP_S}
@@ -151,11 +151,11 @@ def _jobs(address: str) -> Iterator[JobSubmissionClient]:
         try:
             client = JobSubmissionClient(address)
         except (ConnectionError, RuntimeError, AuthenticationError) as error:
-            mend = (
+            hint = (
                 "check address and token; a head offers the Jobs API on port 8265 (`kubectl port-forward` reaches it)"
             )
             rule = f"no Jobs API answers: {first_line(error)}"
-            raise WrongInput(Problem("--address", rule, address, mend)) from None
+            raise WrongInput(Problem("--address", rule, address, hint)) from None
         try:
             yield client
         except RuntimeError as error:

@@ -76,10 +76,10 @@ def choose_slot(
     fitting = {node["NodeID"]: node["Resources"] for node in nodes if _fits(node, pins, labels)}
     if not fitting:
         wish = [*(f"{amount:g} {name}" for name, amount in pins.items()), *_words(labels)]
-        mend = (
+        hint = (
             f"start the target node with `ray start --resources` or `--labels`, or name what exists: {_offers(nodes)}"
         )
-        raise WrongInput(Problem(where, f"no node of the cluster has {' + '.join(wish)} to measure on", mend=mend))
+        raise WrongInput(Problem(where, f"no node of the cluster has {' + '.join(wish)} to measure on", hint=hint))
     node = max(fitting, key=lambda name: (fitting[name].get(resource, 0) >= 1, name == here))
     slot = {resource: 1.0} if fitting[node].get(resource, 0) >= 1 else {}
     return MeasuringSlot(node, {**pins, **slot})

@@ -35,7 +35,7 @@ def private_folder() -> Path:
             if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
                 folder.chmod(0o700)
                 return folder
-    raise WrongInput(Problem(str(choices[0]), "it belongs to another user", mend="set TMPDIR to a folder of your own"))
+    raise WrongInput(Problem(str(choices[0]), "it belongs to another user", hint="set TMPDIR to a folder of your own"))
 
 
 @contextmanager

@@ -185,7 +185,7 @@ def _plan_problems(sweep: Sweep, plan: Plan) -> Iterable[Problem]:
         stages_of(plan)
     except WrongInput as error:
         place = sweep.source.where("space")
-        return [Problem(f"{place}: in a plan of it, {p.where}", p.rule, p.value, p.mend) for p in error.problems]
+        return [Problem(f"{place}: in a plan of it, {p.where}", p.rule, p.value, p.hint) for p in error.problems]
     return ()
 
 
@@ -268,7 +268,7 @@ def placed(where: str, doing: str = "checking it") -> Iterator[None]:
             yield
     except WrongInput as error:
         raise WrongInput(
-            *(Problem(f"{where}: {p.where}", p.rule, p.value, p.mend) for p in error.problems)
+            *(Problem(f"{where}: {p.where}", p.rule, p.value, p.hint) for p in error.problems)
         ) from error.__cause__
 
 

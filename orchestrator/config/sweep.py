@@ -209,7 +209,7 @@ class Sweep:
             limits = parse_limits(config.limits)
             reference = parse_limits(config.reference, "reference")
         except WrongInput as error:
-            located = [Problem(source.where(p.where), p.rule, p.value, p.mend) for p in error.problems]
+            located = [Problem(source.where(p.where), p.rule, p.value, p.hint) for p in error.problems]
             raise WrongInput(*located) from None
         return cls(name, config, space, source, folder, limits, reference)
 
@@ -256,8 +256,8 @@ def _check_version(source: Located) -> None:
     if isinstance(version, int) and not isinstance(version, bool) and version != SWEEP_VERSION:
         newer = version > SWEEP_VERSION
         rule = f"this paretta reads sweep files of version {SWEEP_VERSION}"
-        mend = "install a newer paretta" if newer else f"write version: {SWEEP_VERSION}, or leave it out"
-        raise WrongInput(Problem(source.where("version"), rule, version, mend))
+        hint = "install a newer paretta" if newer else f"write version: {SWEEP_VERSION}, or leave it out"
+        raise WrongInput(Problem(source.where("version"), rule, version, hint))
 
 
 def _check_names(search: SearchConfig, where: Callable[[str], str]) -> None:
@@ -271,4 +271,4 @@ def _find(reference: str) -> Path:
     if reference in presets():
         return Path(str(files(PRESETS) / f"{reference}.yaml"))
     rule = did_you_mean(reference, presets(), "preset")
-    raise WrongInput(Problem("sweep", rule, mend="name a preset, or a file that ends in .yaml"))
+    raise WrongInput(Problem("sweep", rule, hint="name a preset, or a file that ends in .yaml"))

@@ -21,14 +21,14 @@ def export_sweep(folder: Path, wanted: Mapping[str, Path], *, force: bool = Fals
     """
     if not wanted:
         rule = "name at least one file"
-        raise WrongInput(Problem("export", rule, mend="such as --csv trials.csv or --optuna study.db"))
+        raise WrongInput(Problem("export", rule, hint="such as --csv trials.csv or --optuna study.db"))
     problems = [problem for kind, path in wanted.items() for problem in _problems(kind, path, force=force)]
     if problems:
         raise WrongInput(*problems)
     record = SweepRecord.read(folder)
     if "picture" in wanted and len(record.objectives) < 2:
         rule = "the front of a single objective is one point, which needs no picture"
-        raise WrongInput(Problem("--picture", rule, mend="paretta front shows it"))
+        raise WrongInput(Problem("--picture", rule, hint="paretta front shows it"))
     for kind, path in wanted.items():
         with TemporaryDirectory(dir=path.parent, prefix=".paretta-") as scratch:
             _write(record, kind, Path(scratch) / path.name)

@@ -49,7 +49,7 @@ def unpack(source: Path, to: Path) -> Path:
     return to / artifact.MODEL
 
 
-def _read(path: Path, mend: str) -> bytes:
+def _read(path: Path, hint: str) -> bytes:
     if not path.is_file():
-        raise WrongInput(Problem("file", "there is no such file", str(path), mend))
+        raise WrongInput(Problem("file", "there is no such file", str(path), hint))
     return path.read_bytes()

@@ -107,7 +107,7 @@ def _by_uid(front: Front, name: str, held: Mapping[str, Trial]) -> Trial:
     found = [trial for trial in front.trials if trial.uid == name] or of_number
     if not found:
         rule = did_you_mean(name, {**held, **preferences(front.objectives)}, "role on the front")
-        raise WrongInput(Problem(where, rule, mend="or give the uid of a complete trial, as the report shows it"))
+        raise WrongInput(Problem(where, rule, hint="or give the uid of a complete trial, as the report shows it"))
     if not found[0].is_measured or found[0].artifact is None:
         why = f": {found[0].reason}" if found[0].reason else ""
         raise WrongInput(Problem(where, f"this trial is {found[0].status}, so it has no files{why}"))
@@ -140,8 +140,8 @@ def delivered_folder(files: SweepFiles, trial: Trial) -> Path:
     assert trial.artifact is not None
     folder = files.bring(trial.artifact)
     if not folder.is_dir() or folder.is_symlink():
-        mend = "choose another trial, or pull from the MLflow store with --tracking-uri"
-        raise WrongInput(Problem(f"trial {trial.uid}", "its files are gone from the sweep's folder", str(folder), mend))
+        hint = "choose another trial, or pull from the MLflow store with --tracking-uri"
+        raise WrongInput(Problem(f"trial {trial.uid}", "its files are gone from the sweep's folder", str(folder), hint))
     return folder
 
 

@@ -90,7 +90,7 @@ def _parse(source: Located) -> tuple[Plan, int, int, TaskReference]:
     data = source.data
     if not (isinstance(data, Mapping) and {"task", "seed", "workers", "baseline", "stages"} <= set(data)):
         rule = "a plan has task, seed, workers, baseline and stages"
-        raise WrongInput(Problem(source.file, rule, mend="give the plan.yaml of an artifact"))
+        raise WrongInput(Problem(source.file, rule, hint="give the plan.yaml of an artifact"))
     task, seed, workers = data["task"], data["seed"], data["workers"]
     if not (isinstance(task, Mapping) and isinstance(seed, int) and isinstance(workers, int) and workers > 0):
         rule = "task is a mapping, seed and workers are whole numbers"

@@ -69,7 +69,7 @@ def compare(
     table = results.table()
     if table.best == 0:
         rule = "no trial is better than the reference point in every objective, so there is no hypervolume to compare"
-        raise WrongInput(Problem(results.name, rule, mend="move it by `reference` in the sweep file"))
+        raise WrongInput(Problem(results.name, rule, hint="move it by `reference` in the sweep file"))
     budgets = np.linspace(0.0, float(min(budget, len(table.configs))), _STEPS + 1)[1:]
     curves = []
     for name, (sampler, stopper) in zip(names, pairs, strict=True):

@@ -210,7 +210,7 @@ def _frame(path: Path) -> "DataFrame":
     import pandas as pd  # noqa: PLC0415 - only a file needs it
 
     if not path.is_file():
-        raise WrongInput(Problem(str(path), "there is no such file", mend="name a sweep, or a .parquet or .csv file"))
+        raise WrongInput(Problem(str(path), "there is no such file", hint="name a sweep, or a .parquet or .csv file"))
     try:
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except (OSError, ValueError) as error:

@@ -9,11 +9,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from paretta.orchestrator.search.advisor import Advisor
-from paretta.orchestrator.search.interfaces import Strategy
+from paretta.orchestrator.search.interfaces import Strategy, reads_known_objectives
 from paretta.orchestrator.search.optuna_strategy import OptunaStrategy, distribution, parameter
 from paretta.orchestrator.search.spec import Search
 
 
+@reads_known_objectives
 def make(search: Search) -> Strategy:
     """Make a sampler that trains the candidate with the most expected hypervolume improvement per cost.
 

@@ -10,7 +10,7 @@ from paretta.orchestrator.config.sweep import Sweep
 from paretta.orchestrator.policy.problem import Rungs
 from paretta.orchestrator.search.budget import SearchBudget
 from paretta.orchestrator.search.first_plans import good_plans
-from paretta.orchestrator.search.interfaces import Stopper, Strategy
+from paretta.orchestrator.search.interfaces import Stopper, Strategy, wants_known_objectives
 from paretta.orchestrator.search.known_objectives import KnownObjectives
 from paretta.orchestrator.search.losses import scales_of
 from paretta.orchestrator.search.shared_prefix import shared_prefix_of
@@ -98,7 +98,7 @@ def _foresight(
     scales = scales_of(checked.objectives, baseline, limits=sweep.limits, reference=sweep.reference)
     known = {meter.label for meter in checked.meters if not meter.judges_answers}
     config = sweep.config.search
-    if config.sampler != "grey_box" and config.stopper == "none":
+    if config.stopper == "none" and not wants_known_objectives(SAMPLERS.load(config.sampler)):
         known &= {limit.meter for limit in sweep.limits}
     own = [scale for scale in scales if scale.objective.meter in known]
     labels = [scale.objective.meter for scale in own]

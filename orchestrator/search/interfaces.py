@@ -1,7 +1,7 @@
 """The interfaces of search algorithms and of rules that stop trials early."""
 
-from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar
 
 from paretta.orchestrator.search.advisor import Advisor
 from paretta.search_spaces.space.holes import Label
@@ -59,3 +59,21 @@ class Strategy(Protocol):
 
     def add_point(self, losses: Sequence[float]) -> None:
         """Add a delivered point that no proposal can produce."""
+
+
+_Maker = TypeVar("_Maker", bound=Callable[..., Strategy])
+_READS_KNOWN: Final = "reads_known_objectives"
+
+
+def reads_known_objectives(make: _Maker) -> _Maker:
+    """Mark a sampler that reads `Search.foresight`: every objective that is known before training is then looked up.
+
+    For any other sampler, only what a limit or a stopper needs is looked up.
+    """
+    setattr(make, _READS_KNOWN, True)
+    return make
+
+
+def wants_known_objectives(make: object) -> bool:
+    """Tell whether a sampler is marked by `reads_known_objectives`."""
+    return bool(getattr(make, _READS_KNOWN, False))

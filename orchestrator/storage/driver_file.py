@@ -26,7 +26,7 @@ def stop_driver(folder: Path, *, now: bool = False) -> None:
         raise WrongInput(Problem(str(folder), "no process is running this sweep"))
     host, process = (folder / DRIVER_FILE).read_text(encoding="utf-8").split()
     if host != socket.gethostname():
-        mend = "call this there; a sweep that was submitted is stopped with --address"
-        raise WrongInput(Problem(str(folder), f"the sweep is run by process {process} of {host}", mend=mend))
+        hint = "call this there; a sweep that was submitted is stopped with --address"
+        raise WrongInput(Problem(str(folder), f"the sweep is run by process {process} of {host}", hint=hint))
     for _ in range(2 if now else 1):
         os.kill(int(process), signal.SIGTERM)

@@ -45,7 +45,7 @@ class Home:
             if (folder / JOURNAL_FILE).is_file():
                 return folder.resolve()
         rule = did_you_mean(sweep, self.sweeps(), "sweep")
-        raise WrongInput(Problem(f"sweep in {self.path}", rule, mend="look with --home DIR in another folder"))
+        raise WrongInput(Problem(f"sweep in {self.path}", rule, hint="look with --home DIR in another folder"))
 
     def free_name(self, name: str) -> str:
         """Return `name`, or ``name-2``, ``name-3`` and so on if it is taken; forbidden characters become ``-``."""
@@ -115,5 +115,5 @@ class Home:
             tempfile.TemporaryDirectory(dir=nearest, prefix=".paretta-").cleanup()
         except OSError as error:
             rule = f"sweeps cannot be written here: {error.strerror}: {nearest}"
-            mend = "choose another folder with --home DIR"
-            raise WrongInput(Problem("--home", rule, str(self.path), mend)) from None
+            hint = "choose another folder with --home DIR"
+            raise WrongInput(Problem("--home", rule, str(self.path), hint)) from None

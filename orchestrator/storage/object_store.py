@@ -128,8 +128,8 @@ def check_storage(uri: str, where: str = "--storage") -> None:
     """
     parts = urlsplit(uri)
     if parts.username or parts.password:
-        mend = "leave them out and set them in the environment of every node, such as AWS_ACCESS_KEY_ID"
-        raise WrongInput(Problem(where, "a storage's URI must not contain credentials", without_login(uri), mend))
+        hint = "leave them out and set them in the environment of every node, such as AWS_ACCESS_KEY_ID"
+        raise WrongInput(Problem(where, "a storage's URI must not contain credentials", without_login(uri), hint))
     probe = f".paretta-{secrets.token_hex(6)}"
     try:
         with tempfile.TemporaryDirectory() as scratch:
@@ -142,8 +142,8 @@ def check_storage(uri: str, where: str = "--storage") -> None:
             Storage(uri).remove(probe)
     except (OSError, ValueError) as error:  # pyarrow raises ValueError for an unknown kind of URI
         rule = f"must be a URI that can be written, such as s3://bucket/sweeps: {first_line(error)}"
-        mend = "check the URI, and the credentials in the environment (for S3 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ...)"
-        raise WrongInput(Problem(where, rule, uri, mend)) from None
+        hint = "check the URI, and the credentials in the environment (for S3 AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ...)"
+        raise WrongInput(Problem(where, rule, uri, hint)) from None
 
 
 @cache

@@ -67,7 +67,7 @@ def _problem(
     name = f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
     if task not in answered:
         return Problem(
-            "cluster", f"{name} did not start a small task within {NODE_ANSWER_S:g} s", mend="look at `ray status`"
+            "cluster", f"{name} did not start a small task within {NODE_ANSWER_S:g} s", hint="look at `ray status`"
         )
     try:
         why = ray.get(task)
@@ -77,5 +77,5 @@ def _problem(
         return None
     if storage is not None:
         return Problem("--storage", f"{name}: {why}", storage, "set the credentials in the environment of `ray start`")
-    mend = "give a folder that all nodes share, or a storage such as --storage s3://bucket/sweeps"
-    return Problem("--home", f"{name} {why}", f"{socket.gethostname()}:{home}", mend)
+    hint = "give a folder that all nodes share, or a storage such as --storage s3://bucket/sweeps"
+    return Problem("--home", f"{name} {why}", f"{socket.gethostname()}:{home}", hint)

@@ -54,7 +54,7 @@ def _read(name: str, sweep: Sweep, checked: Checked, home: Home, setting: str) -
         f"the sweep {name!r} has another baseline": record.config.get("baseline") != sweep.document()["baseline"],
         f"the sweep {name!r} did not measure {', '.join(sorted(missing))}": bool(missing),
     }
-    if found := [Problem(where, rule, mend="leave it out") for rule, wrong in problems.items() if wrong]:
+    if found := [Problem(where, rule, hint="leave it out") for rule, wrong in problems.items() if wrong]:
         raise WrongInput(*found)
     lost = [t.uid for t in record.front() if t.artifact and not (record.folder / t.artifact).is_dir()]
     if lost:

@@ -153,21 +153,21 @@ def _go_on(
     if is_written(folder):
         raise written_elsewhere(folder)
     if "folder" not in record.facts:
-        raise WrongInput(Problem(str(folder), "the sweep ended before it had started", mend="launch it again"))
+        raise WrongInput(Problem(str(folder), "the sweep ended before it had started", hint="launch it again"))
     store = tracking_uri or place.tracking_uri()
     probe(store)
     read = _recorded(record)
     if more and read.config.budget != BudgetConfig():
         rule = "the budget of a sweep counts from its beginning, so trials cannot be added"
-        mend = f"launch a new sweep with search: {{warm_start: [{record.name}]}}"
-        raise WrongInput(Problem(f"sweep {record.name}", rule, mend=mend))
+        hint = f"launch a new sweep with search: {{warm_start: [{record.name}]}}"
+        raise WrongInput(Problem(f"sweep {record.name}", rule, hint=hint))
     if more:
         read = read.changed(trials=read.config.search.trials + more)
     checked = check(read)
     if checked.data_digest != record.facts["data_digest"]:
         rule = f"the task's data has changed since the sweep started ({record.facts['data_digest']})"
-        mend = "restore the data, or launch a new sweep"
-        raise WrongInput(Problem(f"sweep {record.name}", rule, checked.data_digest, mend))
+        hint = "restore the data, or launch a new sweep"
+        raise WrongInput(Problem(f"sweep {record.name}", rule, checked.data_digest, hint))
     if not changed_code:
         _require_same_code(record, checked)
     placed = cast("str | None", record.facts.get("storage"))
@@ -183,8 +183,8 @@ def _require_same_code(record: SweepRecord, checked: Checked) -> None:
     changed = changed_files(cast("Mapping[str, str]", record.facts.get("code") or {}), checked.code)
     if changed:
         rule = "the task's code has changed since the sweep started, so its trials cannot be compared with new ones"
-        mend = "restore the code; or launch a new sweep; or add --changed-code if the change cannot affect any reading"
-        raise WrongInput(Problem(f"sweep {record.name}", rule, f"{', '.join(changed)} changed", mend))
+        hint = "restore the code; or launch a new sweep; or add --changed-code if the change cannot affect any reading"
+        raise WrongInput(Problem(f"sweep {record.name}", rule, f"{', '.join(changed)} changed", hint))
 
 
 def _free_place(storage: str, name: str) -> str:

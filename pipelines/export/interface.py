@@ -24,7 +24,7 @@ def exported_axes(
     names = input_names(model, inputs)
     if unknown := sorted(set(free_axes) - set(names)):
         rule = f"the model has no input called {unknown[0]!r}; it has {', '.join(names)}"
-        raise WrongInput(Problem("task.free_axes", rule, mend="name an input as the delivered file calls it"))
+        raise WrongInput(Problem("task.free_axes", rule, hint="name an input as the delivered file calls it"))
     dims = {"batch": torch.export.Dim("batch", min=1)}
     return [
         _axes(name, tensor, free_axes.get(name, {}), dims) if tensor.dim() else None

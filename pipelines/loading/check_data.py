@@ -21,8 +21,8 @@ def split_problems(task: Task, split: Split, where: str) -> Iterator[Problem]:
     """Yield problems of a split's form and samples; tensors are checked completely, other datasets in part."""
     dataset = task.split(split)
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        mend = "give a dataset with __len__ and __getitem__"
-        yield Problem(where, "must be a map-style dataset", type(dataset).__name__, mend)
+        hint = "give a dataset with __len__ and __getitem__"
+        yield Problem(where, "must be a map-style dataset", type(dataset).__name__, hint)
         return
     with blaming(where, "asking for its length"):
         length = num_samples(dataset)
@@ -129,8 +129,8 @@ def _form_problems(task: Task, sample: object, where: str) -> list[Problem]:
         return []
     if isinstance(sample, Mapping):
         found = f"a dict of {', '.join(map(str, sample))}"
-        mend = "return (input, target), or name the model's inputs: example_input={'name': ...}"
-        return [Problem(where, "a sample must be a pair (input, target)", found, mend)]
+        hint = "return (input, target), or name the model's inputs: example_input={'name': ...}"
+        return [Problem(where, "a sample must be a pair (input, target)", found, hint)]
     found = f"{type(sample).__name__} of {len(sample)}" if isinstance(sample, tuple | list) else type(sample).__name__
     return [Problem(where, "a sample must be a pair (input, target)", found, "return (input, target)")]
 

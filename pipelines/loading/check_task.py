@@ -73,8 +73,8 @@ def _field_problems(task: Task, where: str) -> Iterator[Problem]:
         rule = "must be a tensor of shape [1, ...], or a tuple or mapping of such"
         yield Problem(f"{where}.example_input", rule, shapes, "add the batch axis")
     if task.stream is not None and not (isinstance(task.stream, Stream) and callable(task.stream.dataset)):
-        mend = "give paretta.pipelines.stream.Stream(dataset=function, num_samples=...)"
-        yield Problem(f"{where}.stream", "must name what opens the data", type(task.stream).__name__, mend)
+        hint = "give paretta.pipelines.stream.Stream(dataset=function, num_samples=...)"
+        yield Problem(f"{where}.stream", "must name what opens the data", type(task.stream).__name__, hint)
     elif task.stream is not None and task.stream.num_samples < 1:
         yield Problem(f"{where}.stream.num_samples", "must be at least 1", task.stream.num_samples)
     if not task.metrics:
@@ -93,8 +93,8 @@ def _new_model(task: Task, where: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise WrongInput(Problem(f"{where}.model", "must make a torch.nn.Module", type(model).__name__))
     if isinstance(model, torch.jit.ScriptModule):
-        mend = "give the module that the script was made from: a script can be neither changed nor exported"
-        raise WrongInput(Problem(f"{where}.model", "must not be a TorchScript module", type(model).__name__, mend))
+        hint = "give the module that the script was made from: a script can be neither changed nor exported"
+        raise WrongInput(Problem(f"{where}.model", "must not be a TorchScript module", type(model).__name__, hint))
     odd = {name: value.dtype for name, value in model.named_parameters() if value.dtype != torch.float32}
     for name, dtype in odd.items():
         rule = "must have parameters of float32, which quantisers and kernels are for"
@@ -119,8 +119,8 @@ def _is_answer(outputs: object, count: int) -> bool:
 def _repeatable_problems(task: Task, where: str) -> Iterator[Problem]:
     if not is_repeatable(task):
         rule = "two readings of the same samples must be alike where torch, numpy and random are seeded"
-        mend = "draw random views from torch's generator, or name the data yourself: Task(data_id='...', ...)"
-        yield Problem(where, rule, "they differ, so no sweep could be resumed", mend)
+        hint = "draw random views from torch's generator, or name the data yourself: Task(data_id='...', ...)"
+        yield Problem(where, rule, "they differ, so no sweep could be resumed", hint)
 
 
 def _answer_problems(task: Task, model: nn.Module, name: Split, where: str) -> Iterator[Problem]:
@@ -148,7 +148,7 @@ def _label_problems(task: Task, dataset: Samples, outputs: Tensor, targets: Tens
     possible = possible_axes(outputs.shape, targets)
     if task.class_axis is None and len(possible) > 1:
         rule = f"which axis of outputs {_shape(outputs)} holds the classes is not told by targets {_shape(targets)}"
-        yield Problem(where, rule, mend="give the task `class_axis`, such as Task(class_axis=-1, ...)")
+        yield Problem(where, rule, hint="give the task `class_axis`, such as Task(class_axis=-1, ...)")
     axis = possible[0] if task.class_axis is None and possible else (task.class_axis or 0) % outputs.dim()
     if axis not in possible or targets.dtype != torch.int64 or outputs.shape[axis] < 2:
         return
@@ -162,9 +162,9 @@ def _label_problems(task: Task, dataset: Samples, outputs: Tensor, targets: Tens
     wrong = first_wrong(counts & ((labels < 0) | (labels >= outputs.shape[axis])))
     if wrong is not None:
         rule = f"class labels must be 0..{outputs.shape[axis] - 1}, one for each of the model's outputs"
-        mend = "relabel the classes, widen the model's last layer, or name a label to leave out as `ignore_label`"
+        hint = "relabel the classes, widen the model's last layer, or name a label to leave out as `ignore_label`"
         found = labels[wrong][counts[wrong]]
-        yield Problem(f"{where}[{wrong}]", rule, sorted(set(found.flatten().tolist()))[-8:], mend)
+        yield Problem(f"{where}[{wrong}]", rule, sorted(set(found.flatten().tolist()))[-8:], hint)
 
 
 def _target_problems(task: Task, model: nn.Module, dataset: Samples, targets: Tensor, where: str) -> Iterator[Problem]:
@@ -178,7 +178,7 @@ def _target_problems(task: Task, model: nn.Module, dataset: Samples, targets: Te
         loss: object = task.loss(call_model(model, inputs), target)
     if not (isinstance(loss, Tensor) and bool(torch.isfinite(loss).all())):
         rule = "its target is not finite, and neither is its loss"
-        yield Problem(f"{where}[{wrong}]", rule, mend="clean the data, or leave such places out in the loss")
+        yield Problem(f"{where}[{wrong}]", rule, hint="clean the data, or leave such places out in the loss")
 
 
 def _score_problems(task: Task, outputs: TensorTree, targets: TensorTree, where: str) -> Iterator[Problem]:
@@ -204,7 +204,7 @@ def _metric_problems(task: Task, name: str, outputs: TensorTree, targets: Tensor
                 taker.scored()
             except WrongInput as error:
                 place = f"{where} metric {name}"
-                yield from (Problem(f"{place}: {p.where}", p.rule, p.value, p.mend) for p in error.problems)
+                yield from (Problem(f"{place}: {p.where}", p.rule, p.value, p.hint) for p in error.problems)
                 return
 
 

@@ -32,16 +32,16 @@ def load_task(use: str, options: Mapping[str, object] | None = None, folder: Pat
     with blaming(f"task {use}", "making the task"):
         task: object = make(**(options or {}))
     if not isinstance(task, Task):
-        mend = "return paretta.pipelines.task.Task(model=..., train=..., ...)"
-        raise WrongInput(Problem(f"task {use}", "must return a Task", type(task).__name__, mend))
+        hint = "return paretta.pipelines.task.Task(model=..., train=..., ...)"
+        raise WrongInput(Problem(f"task {use}", "must return a Task", type(task).__name__, hint))
     return task
 
 
 def _maker(use: str) -> Make:
     make = load_object(use, f"task {use}") if ":" in use else TASKS.load(use)
     if not callable(make):
-        mend = "name a function that returns a Task"
-        raise WrongInput(Problem(f"task {use}", "must name something callable", type(make).__name__, mend))
+        hint = "name a function that returns a Task"
+        raise WrongInput(Problem(f"task {use}", "must name something callable", type(make).__name__, hint))
     return cast(Make, make)
 
 

@@ -53,14 +53,14 @@ def class_axis(task: Task, shape: Sequence[int], targets: TensorTree, *, where: 
             raise WrongInput(_untold(where, shape, cast(Tensor, labels)))
         axis = possible[0]
     if axis == 0 or shape[axis] < 2:
-        mend = "train without it, or give the task its `class_axis`"
-        raise WrongInput(Problem(where, "outputs must be class scores [n, classes >= 2]", list(shape), mend))
+        hint = "train without it, or give the task its `class_axis`"
+        raise WrongInput(Problem(where, "outputs must be class scores [n, classes >= 2]", list(shape), hint))
     return axis
 
 
 def _untold(where: str, shape: Sequence[int], targets: Tensor) -> Problem:
     rule = f"which axis of outputs {list(shape)} holds the classes is not told by targets {list(targets.shape)}"
-    return Problem(where, rule, mend="give the task `class_axis`, such as Task(class_axis=-1, ...)")
+    return Problem(where, rule, hint="give the task `class_axis`, such as Task(class_axis=-1, ...)")
 
 
 def counted(task: Task, targets: TensorTree) -> Tensor | None:

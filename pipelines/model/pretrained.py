@@ -41,8 +41,8 @@ def source_parameters(source: str, bench: Bench, where: str) -> Mapping[str, Ten
         except (SafetensorError, OSError) as error:
             raise WrongInput(Problem(where, f"cannot be read: {error}", source)) from error
     if bench.teacher is None:
-        mend = "move it from `baseline` to the stages after it, or name a file"
-        raise WrongInput(Problem(where, "the baseline cannot be its own source", None, mend))
+        hint = "move it from `baseline` to the stages after it, or name a file"
+        raise WrongInput(Problem(where, "the baseline cannot be its own source", None, hint))
     return {plain_name(name): tensor.detach().cpu() for name, tensor in bench.teacher.state_dict().items()}
 
 

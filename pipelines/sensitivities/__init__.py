@@ -59,7 +59,7 @@ class Subject:
             inputs, targets = tree_rows(inputs, kept), tree_rows(targets, kept)
         if num_rows(inputs) == 0:
             rule = f"none of {self.num_samples} training samples has a label that counts"
-            raise WrongInput(Problem("quantize.bits.sensitivity", rule, mend="use the sensitivity `error`"))
+            raise WrongInput(Problem("quantize.bits.sensitivity", rule, hint="use the sensitivity `error`"))
         return moved(inputs, bench.ranks.device), moved(targets, bench.ranks.device)
 
 

@@ -154,6 +154,6 @@ def teacher_scores(bench: Bench) -> Tensor:
 
 def _teacher(bench: Bench) -> nn.Module:
     if bench.teacher is None:
-        mend = "move it from `baseline` to the stages after it"
-        raise WrongInput(Problem("distill", "needs a teacher, which the baseline itself does not have", None, mend))
+        hint = "move it from `baseline` to the stages after it"
+        raise WrongInput(Problem("distill", "needs a teacher, which the baseline itself does not have", None, hint))
     return bench.teacher

@@ -237,7 +237,7 @@ def shares_by_pattern(shares: Mapping[str, float], groups: Sequence[Sequence[str
         if not any(_matches_all(pattern, names) for names in groups):
             tied = next(names for names in groups if any(fnmatchcase(name, pattern) for name in names))
             rule = f"{pattern} matches only some of the layers whose widths are tied: {', '.join(tied)}"
-            raise WrongInput(Problem("prune.sparsity", rule, mend="give a pattern that matches all of them"))
+            raise WrongInput(Problem("prune.sparsity", rule, hint="give a pattern that matches all of them"))
     return [next((s for pattern, s in shares.items() if _matches_all(pattern, names)), 0.0) for names in groups]
 
 

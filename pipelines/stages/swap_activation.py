@@ -42,8 +42,8 @@ class SwapActivation(Stage):
             name for name, module in model.named_modules(remove_duplicate=False) if isinstance(module, old) and name
         ]
         if not found:
-            mend = "write nn.ReLU() as a module of the model where its forward calls torch.relu"
-            raise WrongInput(Problem("swap_activation", f"the model has no module of {self.of} activation", None, mend))
+            hint = "write nn.ReLU() as a module of the model where its forward calls torch.relu"
+            raise WrongInput(Problem("swap_activation", f"the model has no module of {self.of} activation", None, hint))
         if all(type(model.get_submodule(name)) is FUNCTIONS[self.to] for name in found):
             reason = f"all {len(found)} selected activations are {self.to}"
             bench.note(Note(self.kind, reason, verdict=CHANGED_NOTHING))

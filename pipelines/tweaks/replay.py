@@ -28,8 +28,8 @@ class Replay(TweakSettings):
         """Return the hook that adds the loss. Raises `WrongInput` if the task has no source data."""
         source = bench.task.source
         if source is None:
-            mend = "give the task `source=...`, a dataset of (input, target)"
-            raise WrongInput(Problem("replay", "the task has no source data", None, mend))
+            hint = "give the task `source=...`, a dataset of (input, target)"
+            raise WrongInput(Problem("replay", "the task has no source data", None, hint))
         if self.batch_size < bench.ranks.world_size:
             rule = f"must hold a sample for each of the {bench.ranks.world_size} workers"
             raise WrongInput(Problem("replay.batch_size", rule, self.batch_size))

@@ -66,8 +66,8 @@ def _require_alike(expected: _Answers, found: _Answers, size: int, place: str) -
     allowed = _TOLERANCE * max(np.abs(expected[np.isfinite(expected)]), default=0.0) + 1e-6
     if found.shape != expected.shape or not np.allclose(found, expected, 0, allowed, equal_nan=True):
         rule = f"its exported file must answer a batch of {size} as it does"
-        mend = "let the model keep no count, draw nothing at random and not branch on values in evaluation mode"
-        raise WrongInput(Problem(place, rule, _gap(found, expected), mend))
+        hint = "let the model keep no count, draw nothing at random and not branch on values in evaluation mode"
+        raise WrongInput(Problem(place, rule, _gap(found, expected), hint))
 
 
 def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[str], None]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from paretta.search_spaces.errors import DamagedArtifact, TrialFailed, first_lin
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.registry import METERS
 
-WITNESS: Final = Path(__file__).with_name("isolated_check.py")
+ISOLATED_CHECK: Final = Path(__file__).with_name("isolated_check.py")
 TIMEOUT_S: Final = 600.0
 GROUP_BYTES: Final = 2**28  # maximum size of the inputs on disk at a time
 _TEST: Final = "test_"
@@ -129,7 +129,7 @@ def _split(name: str) -> Split:
 def _look(folder: Path, runs: Sequence[Mapping[str, str]], scratch: Path) -> Mapping[str, Json]:
     request, report = scratch / "request.json", scratch / "report.json"
     request.write_text(json.dumps({"folder": str(folder), "runs": [*runs], "report": str(report)}), encoding="utf-8")
-    command = [sys.executable, "-I", str(WITNESS), str(request)]
+    command = [sys.executable, "-I", str(ISOLATED_CHECK), str(request)]
     try:
         # our own interpreter and script; no part of the command is user input
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT_S)  # noqa: S603

@@ -68,8 +68,8 @@ class Limit:
         known = {objective.meter: objective for objective in objectives}
         objective = known.get(self.meter)
         if objective is None:
-            mend = "put the limit on one of these, or add it to `objectives`"
-            return [Problem(where, did_you_mean(self.meter, known, "objective of this sweep"), mend=mend)]
+            hint = "put the limit on one of these, or add it to `objectives`"
+            return [Problem(where, did_you_mean(self.meter, known, "objective of this sweep"), hint=hint)]
         sensible = "at_most" if objective.goal == "min" else "at_least"
         if self.side != sensible:
             better = "smaller" if objective.goal == "min" else "larger"
@@ -77,7 +77,7 @@ class Limit:
         is_time = objective.unit == "ratio" and self.unit == "s"  # a latency ratio's reading also has the absolute time
         if self.unit not in (None, objective.unit) and not is_time:
             rule = f"{self.meter} is measured in {objective.unit!r}, not in {self.unit!r}"
-            return [Problem(where, rule, mend="give the value in that unit")]
+            return [Problem(where, rule, hint="give the value in that unit")]
         if objective.unit in _POSITIVE and self.relation in ("absolute", "of_baseline") and self.value <= 0:
             return [Problem(where, f"{self.meter} is above 0, so its limit must be too", self.value)]
         if objective.unit == "share" and self.relation != "of_baseline" and not 0 <= self.value <= 1:

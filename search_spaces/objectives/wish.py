@@ -50,7 +50,7 @@ class Wish:
             for limit in wished(self.at_least, self.at_most):
                 yield from limit.check(objectives, where)
         except WrongInput as error:
-            yield from (Problem(f"{where}: {p.where}", p.rule, p.value, p.mend) for p in error.problems)
+            yield from (Problem(f"{where}: {p.where}", p.rule, p.value, p.hint) for p in error.problems)
 
 
 def name_problem(name: str) -> str | None:

@@ -194,13 +194,13 @@ class Front:
                 raise WrongInput(Problem(where, did_you_mean(limit.meter, known, "meter")))
             if reading is not None and reading.value_in(limit.unit) is None:
                 rule = f"{limit.meter} is measured in {reading.unit!r}, not in {limit.unit!r}"
-                raise WrongInput(Problem(where, rule, mend="give the value in that unit"))
+                raise WrongInput(Problem(where, rule, hint="give the value in that unit"))
 
     def _nothing_fits(self, limits: Sequence[Limit]) -> Problem:
         near = sorted(self.members, key=lambda trial: missed_by(trial, limits, self.baseline))[:3]
         wishes = " and ".join(map(str, limits))
         points = "; ".join(f"{trial.uid}: {self._in_words(trial)}" for trial in near)
-        return Problem("pull", f"no member of the front has {wishes}", mend=f"the nearest are {points}")
+        return Problem("pull", f"no member of the front has {wishes}", hint=f"the nearest are {points}")
 
     def _in_words(self, trial: Trial) -> str:
         return ", ".join(f"{o.meter} {trial.readings[o.meter].with_time}" for o in self.objectives)

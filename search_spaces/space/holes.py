@@ -163,8 +163,8 @@ def _parse_range(name: str, raw: Mapping[str, Json], where: str, problems: list[
     assert isinstance(low, int | float)
     assert isinstance(high, int | float)
     if low > high:
-        mend = f"write {name}: [{high}, {low}]"
-        problems.append(Problem(where, "a range goes from low to high", list(bounds), mend))
+        hint = f"write {name}: [{high}, {low}]"
+        problems.append(Problem(where, "a range goes from low to high", list(bounds), hint))
     if not isinstance(log, bool):
         problems.append(Problem(f"{where}.log", "`log` is true or false", log))
     elif log and low <= 0:

@@ -16,7 +16,7 @@ from paretta.pipelines.coding.container import encode_model
 from paretta.pipelines.export.to_onnx import to_bytes
 from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.task import Metric, Task
-from paretta.pipelines.verification.verify import WITNESS, Finding, require_verified, verify_claims
+from paretta.pipelines.verification.verify import ISOLATED_CHECK, Finding, require_verified, verify_claims
 from paretta.search_spaces.errors import TrialFailed
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.space.plan import Plan
@@ -150,24 +150,23 @@ def test_elsewhere_one_sample_may_flip_and_no_more(task: Task, tmp_path: Path) -
     assert outcomes(verify_claims(folder, task, elsewhere=True))["accuracy"] == "mismatch"
 
 
-def test_the_witness_names_no_module_but_the_runtime_and_the_standard_library() -> None:
-    tree = ast.parse(WITNESS.read_text(encoding="utf-8"))
+def test_the_answering_process_imports_only_the_runtime_and_the_standard_library() -> None:
+    tree = ast.parse(ISOLATED_CHECK.read_text(encoding="utf-8"))
     imports = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     origins = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert {*imports, *origins} <= {*sys.stdlib_module_names, "numpy", "onnxruntime"}
 
 
-def test_the_witness_cannot_see_the_folder_it_lies_in(tmp_path: Path) -> None:
+def test_the_answering_process_cannot_import_from_its_own_folder(tmp_path: Path) -> None:
     request = tmp_path / "r.json"
     (tmp_path / "a").mkdir()
     request.write_text(json.dumps({"folder": str(tmp_path / "a"), "runs": [], "report": str(tmp_path / "out.json")}))
-    code = (
-        f"import runpy, sys; sys.argv = ['w', {str(request)!r}]; runpy.run_path({str(WITNESS)!r}, run_name='__main__')"
-    )
+    run = f"runpy.run_path({str(ISOLATED_CHECK)!r}, run_name='__main__')"
+    code = f"import runpy, sys; sys.argv = ['w', {str(request)!r}]; {run}"
     done = subprocess.run(
         [sys.executable, "-I", "-c", code + "; print(sys.path)"], capture_output=True, text=True, check=True
     )
-    assert str(WITNESS.parent) not in ast.literal_eval(done.stdout)
+    assert str(ISOLATED_CHECK.parent) not in ast.literal_eval(done.stdout)
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["foreign"] == []
     assert report["faults"][0].startswith("manifest.json cannot be read")
