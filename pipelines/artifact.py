@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 MODEL, PLAN, READINGS, MANIFEST = "model.onnx", "plan.yaml", "readings.json", "manifest.json"
 FILES = (MODEL, PLAN, READINGS)
 SAMPLE = "sample.npz"  # one valid input of the model, which folders of earlier versions lack
+_TAKEN = (*FILES, SAMPLE, MANIFEST, "MLmodel", "requirements.txt", "python_env.yaml")  # the last three are MLflow's
+_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _FORMAT = 1
 _NUMBER = (float, int, type(None))
 _READING: dict[str, tuple[type, ...]] = {  # fields of a reading's document and their types
@@ -80,6 +83,7 @@ def write(
     origin: Document | None = None,
     notes: Sequence[Document] = (),
     sample: bytes | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> Artifact:
     """Write a delivered folder and return it; equal arguments and versions give equal bytes in every file.
 
@@ -95,6 +99,7 @@ def write(
             plan.yaml.
         notes: what stages left unchanged, and why, see `search_spaces.results.note`; stored in the manifest.
         sample: inputs [1, ...] of the model, by name, as the content of an ``.npz`` file.
+        files: what the task delivers beside the model, by name, see `is_file_name`.
     """
     recipe: Document = {**(origin or {}), "seed": seed, **plan.to_document()}
     manifest: Document = {
@@ -107,8 +112,18 @@ def write(
     }
     contents = {MODEL: model, PLAN: write_yaml(recipe).encode(), READINGS: _readings(readings or {})}
     contents |= {} if sample is None else {SAMPLE: sample}
+    contents |= files or {}
     _write(folder, contents, manifest)
     return open_artifact(folder)
+
+
+def is_file_name(name: str) -> bool:
+    """Return whether a task may deliver a file of this name: letters, digits, ``_``, ``-`` and dots, not one of ours.
+
+    >>> is_file_name("preprocessor_config.json"), is_file_name("../model"), is_file_name("model.onnx")
+    (True, False, False)
+    """
+    return bool(_NAME.fullmatch(name)) and name not in _TAKEN
 
 
 def record(folder: Path, readings: Mapping[str, Reading]) -> Artifact:
@@ -267,7 +282,7 @@ def _manifest(folder: Path) -> Document:
         line = _line_of("format", text)
         raise DamagedArtifact(f"{path}:{line}: expected a manifest of format {_FORMAT}, found {found!r}")
     files, layers = manifest.get("files"), manifest.get("layers", {})
-    if not isinstance(files, dict) or {*files, SAMPLE} != {*FILES, SAMPLE}:
+    if not isinstance(files, dict) or not _are_files(files):
         line = _line_of("files", text)
         raise DamagedArtifact(f"{path}:{line}: expected digests of {', '.join(FILES)}, found {files!r:.200}")
     for name, kind in {"seed": int, "data": str, "versions": dict}.items():
@@ -281,6 +296,12 @@ def _manifest(folder: Path) -> Document:
             f"{path}:{_line_of('layers', text)}: expected what became of each layer, found {layers!r:.200}"
         )
     return manifest
+
+
+def _are_files(names: Iterable[str]) -> bool:
+    """Return whether these are the names of an artifact's files: ours, and others that a task delivers."""
+    given = {*names}
+    return given.issuperset(FILES) and all(name in FILES or name == SAMPLE or is_file_name(name) for name in given)
 
 
 def _readings(readings: Mapping[str, Reading]) -> bytes:

@@ -226,6 +226,7 @@ class _Job:
                 origin=self.origin,
                 notes=[note.to_document() for cost in self.compressed() for note in cost.notes],
                 sample=_sample(model, task),
+                files=task.files,
             )
 
 

@@ -123,6 +123,8 @@ class Task:
             model computes its own loss.
         class_scores: ``class_scores(outputs)`` returns the class scores of outputs that are not a tensor; by default
             their ``logits``, otherwise their first tensor.
+        files: content of files that are delivered beside each model, by name, such as ``preprocessor_config.json``:
+            what a program needs that runs the model without this task.
     """
 
     model: nn.Module | Callable[[], nn.Module]
@@ -143,6 +145,7 @@ class Task:
     calibration: "Samples | None" = None
     training_inputs: tuple[str, ...] = ()
     class_scores: Callable[[Any], Tensor] | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def num_train(self) -> int:

@@ -6,6 +6,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from paretta.pipelines.artifact import is_file_name
 from paretta.pipelines.loading.check_data import first_not_finite, first_wrong, split_problems, tensors_of
 from paretta.pipelines.loading.digests import is_repeatable
 from paretta.pipelines.losses.class_scores import counted, num_counted, possible_axes
@@ -79,12 +80,30 @@ def _field_problems(task: Task, where: str) -> Iterator[Problem]:
         yield Problem(f"{where}.stream.num_samples", "must be at least 1", task.stream.num_samples)
     if not task.metrics:
         yield Problem(f"{where}.metrics", "must name at least one metric", None, "such as {'accuracy': Metric(...)}")
+    yield from _file_problems(task, where)
     for name, metric in task.metrics.items():
-        if not isinstance(metric, Metric):
-            yield Problem(f"{where}.metrics[{name}]", "must be a paretta.pipelines.task.Metric", type(metric).__name__)
-        if name in METERS.names() or name.startswith("test_"):
-            rule = "a metric may not be called like a meter, nor start with test_, as readings on the test split do"
-            yield Problem(f"{where}.metrics[{name}]", rule, name, "give it another name")
+        yield from _named_metric_problems(metric, name, f"{where}.metrics[{name}]")
+
+
+def _file_problems(task: Task, where: str) -> Iterator[Problem]:
+    for name, content in task.files.items():
+        if not is_file_name(name):
+            rule = "its name must be letters, digits, _, - and dots, and none that a delivered folder has already"
+            yield Problem(f"{where}.files", rule, name, "give it another name")
+        elif not isinstance(content, bytes):
+            yield Problem(f"{where}.files[{name}]", "must hold the file's content, as bytes", type(content).__name__)
+
+
+def _named_metric_problems(metric: object, name: str, where: str) -> Iterator[Problem]:
+    if not isinstance(metric, Metric):
+        yield Problem(where, "must be a paretta.pipelines.task.Metric", type(metric).__name__)
+    if name in METERS.names() or name.startswith("test_"):
+        rule = "a metric may not be called like a meter, nor start with test_, as readings on the test split do"
+        yield Problem(where, rule, name, "give it another name")
+    better = getattr(getattr(metric, "score", None), "higher_is_better", None)
+    if isinstance(metric, Metric) and better is (metric.goal == "min"):
+        rule = f"the goal must be that of {type(metric.score).__name__}, whose higher_is_better is {better}"
+        yield Problem(where, rule, metric.goal, f"give Metric(..., goal='{'max' if better else 'min'}')")
 
 
 def _new_model(task: Task, where: str) -> nn.Module:

@@ -1,7 +1,7 @@
 """Compute a metric of a split batch by batch, with an interval."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
@@ -95,7 +95,8 @@ class _Updated(MetricScores):
     """A metric with a state, such as one of torchmetrics; its interval comes from a Poisson bootstrap over samples.
 
     Each copy sees every sample a number of times drawn from a Poisson distribution with mean 1 (Chamandy et al., 2012),
-    so that no outputs need to be kept.
+    so that no outputs need to be kept. If the metric itself keeps what it is given, as an exact AUROC does, the copies
+    would keep it as often as there are copies: then it is kept here once, and the copies are computed one by one.
     """
 
     def __init__(self, metric: Metric, task: Task, num_copies: int) -> None:
@@ -103,21 +104,86 @@ class _Updated(MetricScores):
         self._checked = metric.checked
         self._metric = cast(Any, deepcopy(metric.score))
         self._metric.reset()
-        self._copies: list[Any] = [deepcopy(self._metric) for _ in range(num_copies)]
-        self._rng = np.random.default_rng(0)
+        self._empty = deepcopy(self._metric)
+        self._resamples = [_Resample(deepcopy(self._metric), seed) for seed in range(num_copies)]
+        self._kept: list[tuple[TensorTree, ...]] | None = None
 
     def _take(self, outputs: TensorTree, targets: TensorTree) -> None:
-        count, arguments = num_rows(outputs), tuple(self._arguments(outputs, targets))
+        is_first = self.num_samples == num_rows(outputs)
+        arguments = tuple(self._arguments(outputs, targets))
         self._metric.update(*_copied(arguments))
-        for copy in self._copies:
-            index = np.repeat(np.arange(count), self._rng.poisson(size=count))
-            if len(index):
-                copy.update(*_resampled(arguments, index))
+        if is_first and self._resamples and _keeps_samples(self._metric):
+            self._kept = []
+        if self._kept is not None:
+            self._kept.append(_copied(arguments))
+            return
+        for resample in self._resamples:
+            resample.update(arguments, num_rows(outputs))
 
     def scored(self) -> SplitScore:
-        resampled = [float(copy.compute()) for copy in self._copies]
-        value = self._checked(torch.as_tensor(self._metric.compute()).double())
-        return SplitScore(float(value), self.num_samples, None, np.array(resampled))
+        value = self._checked(one_number(self._metric.compute()))
+        return SplitScore(float(value), self.num_samples, None, np.array([*self._resampled()]))
+
+    def _resampled(self) -> Iterator[float]:
+        """Yield the score of each resample that has a sample."""
+        for resample in self._resamples:
+            score = resample.score() if self._kept is None else self._filled(resample.seed, self._kept).score()
+            if score is not None:
+                yield score
+
+    def _filled(self, seed: int, kept: Sequence[tuple[TensorTree, ...]]) -> "_Resample":
+        """Return a resample of all batches; it is not stored, so that only one is in memory."""
+        resample = _Resample(deepcopy(self._empty), seed)
+        for arguments in kept:
+            resample.update(arguments, _num_samples_of(arguments))
+        return resample
+
+
+class _Resample:
+    """A copy of a metric that sees each sample a random number of times."""
+
+    def __init__(self, metric: Any, seed: int) -> None:
+        self.metric, self.seed, self.num_samples = metric, seed, 0
+        self._rng = np.random.default_rng([0, seed])
+
+    def update(self, arguments: Sequence[TensorTree], count: int) -> None:
+        """Add a batch of `count` samples."""
+        index = np.repeat(np.arange(count), self._rng.poisson(size=count))
+        if len(index):
+            self.metric.update(*_resampled(arguments, index))
+            self.num_samples += len(index)
+
+    def score(self) -> float | None:
+        """Return the metric's score, or None if no sample was drawn."""
+        return float(one_number(self.metric.compute())) if self.num_samples else None
+
+
+def one_number(found: object) -> Tensor:
+    """Return what a metric's ``compute`` gave as one number of float64, [].
+
+    Raises:
+        WrongInput: it is several numbers, by name as of a collection or by class, or none.
+    """
+    if isinstance(found, Mapping):
+        hint = "paretta.integrations.torchmetrics.collection_metrics(collection) makes a metric of each"
+        raise WrongInput(Problem("scores", "must be one number", [*map(str, found)], hint))
+    try:
+        number = torch.as_tensor(found).detach().double()
+    except (TypeError, ValueError, RuntimeError):
+        raise WrongInput(Problem("scores", "compute must give one number", type(found).__name__)) from None
+    if number.numel() != 1:
+        hint = "average over classes, such as average='macro'"
+        raise WrongInput(Problem("scores", "compute must give one number, not an array", list(number.shape), hint))
+    return number.reshape(())
+
+
+def _keeps_samples(metric: object) -> bool:
+    """Return whether a metric collects its arguments in lists, judged after its first update."""
+    return any(isinstance(state, list) and state for state in vars(metric).values())
+
+
+def _num_samples_of(arguments: Sequence[TensorTree]) -> int:
+    return next((len(part) for part in arguments if isinstance(part, list)), None) or num_rows(arguments)
 
 
 def _default_arguments(task: Task, outputs: TensorTree, targets: TensorTree) -> tuple[TensorTree, TensorTree]:

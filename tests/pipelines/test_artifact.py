@@ -77,6 +77,26 @@ def test_a_sample_lies_beside_the_model_and_is_proved_like_it(tmp_path: Path) ->
         artifact.verify_files(folder)
 
 
+def test_files_of_the_task_lie_beside_the_model_and_are_proved_like_it(tmp_path: Path) -> None:
+    files = {"preprocessor_config.json": b"{}"}
+    artifact.write(tmp_path, model_bytes(), plan=PLAN, seed=7, data_digest="tensors:abc", files=files)
+    artifact.record(tmp_path, READINGS)
+    assert artifact.open_artifact(tmp_path).digests["preprocessor_config.json"] == hashlib.sha256(b"{}").hexdigest()
+    (tmp_path / "preprocessor_config.json").write_bytes(b"[]")
+    with pytest.raises(DamagedArtifact, match=r"preprocessor_config\.json: expected sha256"):
+        artifact.verify_files(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../model.onnx", "/etc/passwd", ".hidden", "a/b", "", "a" * 101])
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
+    written(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["files"][name] = "0"
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DamagedArtifact, match="expected digests of"):
+        artifact.verify_files(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("reasons", "told"),
     [
