@@ -1,5 +1,5 @@
 # setup: an environment in .venv   sweep: the main job   test: checks and tests   check: checks alone
-# docs: the pages made from the code   pictures: those of docs/dashboards.md, from a sweep (needs chromium)   bench: timings
+# docs: the pages made from the code, and the site in ./site   pictures: those of docs/dashboards.md, from a sweep (needs chromium)   bench: timings
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
@@ -32,6 +32,7 @@ bench: setup
 
 docs: setup
 	$(BIN)/python -m docs.build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 pictures: setup
 	$(BIN)/python -m docs.pictures

@@ -1,4 +1,4 @@
-"""Generates docs/reference.md and docs/methods from the code: all names of a sweep file, settings and docstrings."""
+"""Generates docs/reference.md, docs/command-line.md and docs/methods from the code: names, settings and docstrings."""
 
 import inspect
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from docs.command_line import command_line_pages
 from docs.method_pages import method_pages
 from paretta.orchestrator.config.catalogue import REGISTRIES, entries
 from paretta.orchestrator.config.sweep import (
@@ -91,7 +92,7 @@ def _fields(model: type[BaseModel]) -> Iterator[str]:
 
 def pages() -> dict[Path, str]:
     """Return every generated page by its path."""
-    return {PAGE: page(), **method_pages()}
+    return {PAGE: page(), **command_line_pages(), **method_pages()}
 
 
 if __name__ == "__main__":

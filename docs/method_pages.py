@@ -5,6 +5,7 @@ The effects were measured by `python -m benchmarks.methods` on the digits model.
 
 import inspect
 import json
+import re
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -150,5 +151,10 @@ def _text(thing: Any) -> Iterator[str]:
     ]
     documented = [inspect.getdoc(thing), *(inspect.getdoc(function) for function in functions)]
     yield from ("", "```text")
-    yield "\n\n".join(text.partition("\n\n>>>")[0] for text in documented if text)
+    yield "\n\n".join(_for_users(text) for text in documented if text)
     yield "```"
+
+
+def _for_users(docstring: str) -> str:
+    """Leave out the examples, and what a function raises: `check` tells users."""
+    return re.split(r"\n\n(?:>>>|Raises:)", docstring)[0]

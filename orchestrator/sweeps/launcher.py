@@ -62,6 +62,8 @@ def launch(
         sampler: overrides the file's.
         stopper: overrides the file's.
         confirm: with how many new seeds the front is trained again after the search; overrides the file's.
+
+    Raises:
         WrongInput: the input is wrong; nothing was computed or written.
         SweepFailed: the sweep could not go on.
         SweepStopped: it was stopped by a signal; `resume` continues it.

@@ -130,7 +130,7 @@ def _require_free(graph: onnx.GraphProto, axes: Sequence[Mapping[int, object] | 
             length = given.type.tensor_type.shape.dim[axis]
             if not length.dim_param:
                 rule = f"the model fixes axis {axis} of {given.name} at {length.dim_value}"
-                raise WrongInput(Problem("task.free_axes", rule, hint="leave the axis out, or hint the model"))
+                raise WrongInput(Problem("task.free_axes", rule, hint="leave the axis out, or change the model"))
 
 
 @contextmanager
