@@ -7,12 +7,16 @@ import inspect
 import json
 import re
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from paretta.orchestrator.config.catalogue import REGISTRIES
+from paretta.pipelines.post_training.layer_objective import LayerObjective
+from paretta.pipelines.post_training.learned_rounding import learned_rounding
+from paretta.pipelines.post_training.second_order import descended, second_order
+from paretta.pipelines.quantizers import Quantizer
 
 FOLDER = Path(__file__).with_name("methods")
 EFFECTS: dict[str, Any] = json.loads(Path(__file__).with_name("effects.json").read_text(encoding="utf-8"))
@@ -29,6 +33,7 @@ class Family:
         costs: what they cost.
         stages: the stages of this family.
         nouns: the registries with the extensions that these stages use.
+        settings: settings of the stages, in words, each with the code that has formula and source.
     """
 
     name: str
@@ -37,6 +42,7 @@ class Family:
     costs: str
     stages: tuple[str, ...]
     nouns: tuple[str, ...] = ()
+    settings: tuple[tuple[str, tuple[Callable[..., Any], ...]], ...] = ()
 
 
 FAMILIES = (
@@ -46,10 +52,19 @@ FAMILIES = (
         "Bytes on any model: 4 times fewer at 8 bits, more below. Time where convolutions and linear layers are large: "
         "they run in integer kernels, which compute with 8 bits even if the weights have fewer. In tiny layers the "
         "conversions between floats and integers cost more than they save; `latency` shows which is the case.",
-        "Calibration takes one pass over some training samples. Below 4 bits, train afterwards. Automatic bit widths "
-        "cost a pass per sample (`fisher`), per probe (`hessian`) or per layer and bit width (`kl`).",
+        "Calibration takes one pass over some training samples. Below 4 bits, train afterwards, or round by second "
+        "order with corrected biases: a pass for each layer over unlabelled samples. After `prune`, train first. "
+        "Automatic bit widths cost a pass per sample (`fisher`), per probe (`hessian`) or per layer and bit width (`kl`).",
         ("quantize",),
         ("quantizers", "sensitivities"),
+        (
+            ("`weight_range`, `activation_range`", (Quantizer.covered,)),
+            (
+                "`rounding: second_order`, `rounding: learned`",
+                (LayerObjective, second_order, descended, learned_rounding),
+            ),
+            ("`bias_correction: true`", (LayerObjective.bias_for,)),
+        ),
     ),
     Family(
         "share",
@@ -104,6 +119,10 @@ def _page(family: Family) -> Iterator[str]:
         yield from ("", f"## Stage `{name}`", "", f"{REGISTRIES['stages'].describe(name)}")
         yield from _text(REGISTRIES["stages"].load(name))
         yield from _effect(f"stages/{name}")
+    for words, sources in family.settings:
+        yield from ("", f"## Setting {words}", "", "```text")
+        yield "\n\n".join((inspect.getdoc(source) or "").partition("\n\n>>>")[0] for source in sources)
+        yield "```"
     for noun in family.nouns:
         yield from ("", f"## {noun.capitalize()}")
         for name in REGISTRIES[noun].names():

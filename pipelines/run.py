@@ -19,7 +19,7 @@ from paretta.pipelines.outcome import Reused, RunOutcome, StageClock, StageCost
 from paretta.pipelines.quantization.layer_facts import LayerFacts, layer_facts
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.reuse.prefixes import Prefix, packed, prefix_keys, unpacked
-from paretta.pipelines.stage import Stage, noted, stages_of
+from paretta.pipelines.stage import Stage, noted, stages_of, unmet_needs
 from paretta.pipelines.state.cache import Cache
 from paretta.pipelines.state.checkpoint import Checkpoint
 from paretta.pipelines.state.state_file import State
@@ -77,6 +77,8 @@ def run(
             traceback.
     """
     stages = stages_of(plan)
+    if lacking := unmet_needs(plan, stages, task):
+        raise WrongInput(*lacking)
     bench = Bench(task, ranks, cache=cache or Cache(), report=report, checkpoint=checkpoint, passes=passes)
     origin = {**(origin or {}), "workers": ranks.world_size}
     job = _Job(plan, stages, seed, bench, name, origin, shares=cache is not None, scored=scored)

@@ -9,6 +9,7 @@ from torch import nn
 
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.loading.digests import model_digest
+from paretta.pipelines.task import Task
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
@@ -18,6 +19,7 @@ from paretta.search_spaces.results.note import CHANGED_NOTHING, Note, verdict_of
 from paretta.search_spaces.space.plan import Plan
 
 Shape: TypeAlias = Literal["kept", "settled", "stored by value", "widths by value", "chosen by value"]
+Norms: TypeAlias = Literal["kept", "stale", "fresh"]
 
 
 class Stage(BaseModel, ABC):
@@ -57,6 +59,31 @@ class Stage(BaseModel, ABC):
             in_baseline: whether this stage is one of the baseline's.
         """
         return None
+
+    def unmet(self, task: Task) -> str | None:
+        """Return what this stage needs that `task` lacks, such as calibration samples, and what to do; None if nothing.
+
+        It is asked before anything is computed.
+        """
+        return None
+
+    def advice(self, earlier: Sequence["Stage"], later: Sequence["Stage"]) -> str | None:
+        """Return which order of stages loses less accuracy than this plan's, and why; None if none is known.
+
+        Args:
+            earlier: the stages before this one, starting with the baseline's.
+            later: the stages after this one.
+        """
+        return None
+
+    @property
+    def norms(self) -> Norms:
+        """What becomes of the running statistics of batch norms.
+
+        ``stale``: those of layers whose inputs have changed stay, so that they are those of another model. ``fresh``:
+        they fit the model afterwards, as after training. ``kept``: neither.
+        """
+        return "fresh" if self.shape == "kept" else "kept"
 
     @property
     def holds_values(self) -> bool:
@@ -122,6 +149,17 @@ def _conflicts(plan: Plan, stages: Sequence[Stage]) -> Iterable[Problem]:
             reason = stage.conflict(stages[:index], in_baseline=index < len(plan.baseline))
         if reason is not None:
             yield Problem(f"{where} ({stage.kind})", reason)
+
+
+def unmet_needs(plan: Plan, stages: Sequence[Stage], task: Task) -> list[Problem]:
+    """Return what the stages of `plan`, parsed by `stages_of`, need and `task` lacks."""
+    problems = []
+    for (where, _), stage in zip(_located(plan), stages, strict=True):
+        with blaming(f"{where} ({stage.kind})", "asking what it needs"):
+            need = stage.unmet(task)
+        if need is not None:
+            problems.append(Problem(f"{where} ({stage.kind})", need))
+    return problems
 
 
 def stage_of(document: Document, *, where: str = "stage") -> Stage:

@@ -32,7 +32,7 @@ def test_the_sweep_file_in_the_readme_is_valid() -> None:
     assert [knob.name for knob in sweep.space.knobs()] == [
         "prune.sparsity",
         "quantize.bits.conv*",
-        "distill.temperature",
+        "distill@step4.temperature",
     ]
 
 

@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, get_args
 
 from paretta.dashboards.journal.record import wishes_of
@@ -15,7 +15,7 @@ from paretta.pipelines.loading.load_task import load_task
 from paretta.pipelines.meter import Meter, meter_of
 from paretta.pipelines.reuse.code_digest import code_files
 from paretta.pipelines.run import last_training
-from paretta.pipelines.stage import stage_of, stages_of
+from paretta.pipelines.stage import stage_of, stages_of, unmet_needs
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.train import TrainSettings
 from paretta.search_spaces.canonical import Document, canonical_json
@@ -87,6 +87,8 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
     if problems := [problem for plan in corners for problem in _plan_problems(sweep, plan)]:
         raise WrongInput(*_once(problems))
     task = _task(sweep, corners, tell)
+    if problems := [problem for plan in corners for problem in _lacking(sweep, plan, task)]:
+        raise WrongInput(*_once(problems))
     meters = _meters(sweep, task)
     objectives = tuple(Objective(meter.label, meter.goal, meter.unit) for meter in meters)
     problems = [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives), *_variant_problems(sweep)]
@@ -95,13 +97,27 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
     told = _rehearse(sweep, task, corners, tell)
     epochs = max(map(_epochs, corners))
     with placed(sweep.source.where("task.use")):
-        digest, code, warnings = data_digest(task), code_files(task), (*_warnings(task), *told)
+        digest, code = data_digest(task), code_files(task)
+        warnings = (*_warnings(task), *_advice(corners), *told)
     return Checked(task, meters, objectives, digest, corners, num_tried, epochs, code, warnings)
 
 
 def _warnings(task: Task) -> Iterator[str]:
     for one, other in equal_splits(task):
         yield f"{one} and {other} hold the same samples, so readings on {other} say nothing about new data"
+
+
+def _advice(corners: Sequence[Plan]) -> Iterable[str]:
+    """Return what stages advise about the order of their plans, each once."""
+    found: dict[str, None] = {}
+    for plan in corners:
+        stages = stages_of(plan)
+        for index in range(len(plan.baseline), len(stages)):
+            with blaming(f"stages ({stages[index].kind})", "asking about the order of stages"):
+                advice = stages[index].advice(stages[:index], stages[index + 1 :])
+            if advice is not None:
+                found[advice] = None
+    return found
 
 
 def check_report(sweep: Sweep, checked: Checked) -> str:
@@ -187,6 +203,13 @@ def _plan_problems(sweep: Sweep, plan: Plan) -> Iterable[Problem]:
         place = sweep.source.where("space")
         return [Problem(f"{place}: in a plan of it, {p.where}", p.rule, p.value, p.hint) for p in error.problems]
     return ()
+
+
+def _lacking(sweep: Sweep, plan: Plan, task: Task) -> Iterator[Problem]:
+    """Find what stages need and the task lacks."""
+    place = sweep.source.where("space")
+    for problem in unmet_needs(plan, stages_of(plan), task):
+        yield replace(problem, where=f"{place}: in a plan of it, {problem.where}")
 
 
 def _limit_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[Problem]:

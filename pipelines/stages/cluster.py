@@ -11,9 +11,10 @@ from paretta.pipelines.bench import Bench
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.name_patterns import by_pattern
 from paretta.pipelines.model.quantizable import survey
+from paretta.pipelines.post_training.norm_statistics import NUM_SAMPLES, refresh
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms
 from paretta.pipelines.quantization.weight_sharing import attach_shared_values, centroids_of, nearest_places
-from paretta.pipelines.stage import Shape, Stage
+from paretta.pipelines.stage import Norms, Shape, Stage
 from paretta.pipelines.trees import moved
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import Note
@@ -73,6 +74,7 @@ class Cluster(Stage):
         """
         device = bench.ranks.device
         model.to(device).eval()
+        refresh(model, bench, num_samples=NUM_SAMPLES)
         fold_batch_norms(model, moved(bench.task.example_input, device))
         unfold_attention(model)
         chosen = self._chosen(model, bench)
@@ -98,6 +100,11 @@ class Cluster(Stage):
     def shape(self) -> Shape:
         """The structure is unchanged; the size depends on the values."""
         return "stored by value"
+
+    @property
+    def norms(self) -> Norms:
+        """Folded norms have current statistics."""
+        return "fresh"
 
     def words(self) -> str:
         """Describe the stage, such as ``share 16 values``."""

@@ -6,8 +6,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.post_training.norm_statistics import NUM_SAMPLES, refresh
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms
-from paretta.pipelines.stage import Shape, Stage
+from paretta.pipelines.stage import Norms, Shape, Stage
 from paretta.pipelines.trees import moved
 from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
 
@@ -15,8 +16,9 @@ from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
 class FoldNorms(Stage):
     """``w' = w gamma / sqrt(var + eps)``, ``b' = (b - mean) gamma / sqrt(var + eps) + beta`` (Jacob et al., 2018).
 
-    Delivered models are always folded. As a separate stage it lets later training, and the scores of `prune` and
-    `sparsify`, use the weights that will be delivered.
+    Norms that have seen no batch since `prune` removed channels are recalibrated first. Delivered models are always
+    folded. As a separate stage it lets later training, and the scores of `prune` and `sparsify`, use the weights that
+    will be delivered.
     """
 
     kind: Literal["fold_norms"] = "fold_norms"
@@ -25,6 +27,7 @@ class FoldNorms(Stage):
         """Return `model` with folded norms; a norm that does not follow a single layer is left in place."""
         model.to(bench.ranks.device).eval()
         before = _norms(model)
+        refresh(model, bench, num_samples=NUM_SAMPLES)
         fold_batch_norms(model, moved(bench.task.example_input, bench.ranks.device))
         if left := _norms(model):
             bench.note(Note(self.kind, "are not folded: no single layer that runs once stands right before", left))
@@ -37,6 +40,11 @@ class FoldNorms(Stage):
     def shape(self) -> Shape:
         """The delivered structure is the same."""
         return "settled"
+
+    @property
+    def norms(self) -> Norms:
+        """Folded norms have current statistics."""
+        return "fresh"
 
     def words(self) -> str:
         """Describe the stage."""

@@ -12,7 +12,7 @@ from torch import nn
 from paretta.pipelines.bench import Bench, derived_seed
 from paretta.pipelines.model.masks import Mask
 from paretta.pipelines.pruning.schedules import cubic
-from paretta.pipelines.stage import Shape, Stage, stage_of
+from paretta.pipelines.stage import Norms, Shape, Stage, stage_of
 from paretta.pipelines.stages.prune import Prune, Way
 from paretta.pipelines.training.evaluate import mean_loss
 from paretta.search_spaces.errors import WrongInput
@@ -97,6 +97,10 @@ class Iterate(Stage):
         inside = [self.prune] if self.retrain is None else [self.prune, self.retrain]
         return next((r for stage in inside if (r := stage.conflict(earlier, in_baseline=in_baseline))), None)
 
+    def advice(self, earlier: Sequence[Stage], later: Sequence[Stage]) -> str | None:
+        """Return the advice of the inner stage, unless training follows each step."""
+        return self.prune.advice(earlier, later) if self.retrain is None else None
+
     @property
     def holds_values(self) -> bool:
         """True if the inner stage does."""
@@ -106,6 +110,11 @@ class Iterate(Stage):
     def round_to(self) -> int:
         """The number that widths are multiples of afterwards; 0 if they do not change."""
         return int(getattr(self.prune, "round_to", 0))
+
+    @property
+    def norms(self) -> Norms:
+        """Training after each step renews the statistics; a step that is rolled back leaves none that are stale."""
+        return self.prune.norms if self.retrain is None else "kept"
 
     @property
     def shape(self) -> Shape:

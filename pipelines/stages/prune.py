@@ -17,6 +17,7 @@ from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.masks import num_dropped
 from paretta.pipelines.model.name_patterns import by_pattern
 from paretta.pipelines.model.weights import LAYERS, fold_weight_norm
+from paretta.pipelines.post_training.norm_statistics import mark_stale
 from paretta.pipelines.pruning.channel_groups import ChannelGroup, remove, tie_again, tied_parameters
 from paretta.pipelines.pruning.dependency_graph import dependency_groups
 from paretta.pipelines.pruning.layouts import settled
@@ -24,7 +25,7 @@ from paretta.pipelines.pruning.proof import Proof
 from paretta.pipelines.pruning.scores import scored
 from paretta.pipelines.pruning.sparsity import Scope
 from paretta.pipelines.samples import draw
-from paretta.pipelines.stage import Shape, Stage
+from paretta.pipelines.stage import Norms, Shape, Stage
 from paretta.pipelines.trees import TensorTree, moved
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import CHANGED_NOTHING, NOT_ASKED, Note
@@ -139,6 +140,8 @@ class Prune(Stage):
         shared = tied_parameters(model)
         remove(removed)
         tie_again(shared)
+        if removed:
+            mark_stale(model)
         return model
 
     def step(self, way: Way) -> Self:
@@ -153,6 +156,20 @@ class Prune(Stage):
         if holders and not self._nothing:
             return f"cannot remove channels after `{holders[0]}`, which works on single weights; put `prune` before it"
         return None
+
+    def advice(self, earlier: Sequence[Stage], later: Sequence[Stage]) -> str | None:
+        """Advise to recalibrate norms if nothing does so later."""
+        if self.norms != "stale" or any(stage.norms == "fresh" for stage in later):
+            return None
+        return (
+            "`prune` leaves batch norms the statistics of the channels that it removed; put `recalibrate_norms`, or a "
+            "training, after it (on a ResNet-8 at 50 %: 89.7 instead of 27.7 %)"
+        )
+
+    @property
+    def norms(self) -> Norms:
+        """Norms keep statistics of outputs that were computed from more channels."""
+        return "kept" if self._nothing else "stale"
 
     @property
     def shape(self) -> Shape:

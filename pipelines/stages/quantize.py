@@ -5,13 +5,16 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import ClassVar, Literal, Self, cast
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.name_patterns import by_pattern
 from paretta.pipelines.model.quantizable import survey
+from paretta.pipelines.post_training.gather import LEAST_SAMPLES, too_few
+from paretta.pipelines.post_training.norm_statistics import refresh
+from paretta.pipelines.post_training.round_layers import Rounding, round_layers
 from paretta.pipelines.quantization.bit_widths import WidthBudget, Widths, found_widths
 from paretta.pipelines.quantization.calibration import calibrate
 from paretta.pipelines.quantization.fake_quantize import attach_weight_quantizer, detach_activation_quantizers
@@ -19,7 +22,9 @@ from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantiz
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms, plain_copy
 from paretta.pipelines.quantizers import Quantizer, RangeRule, known_quantizer, quantizer_of
 from paretta.pipelines.sensitivities import WIDTHS, Subject
-from paretta.pipelines.stage import Shape, Stage
+from paretta.pipelines.stage import Norms, Shape, Stage
+from paretta.pipelines.task import Task
+from paretta.pipelines.training.train import TrainSettings
 from paretta.pipelines.trees import moved
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import Note
@@ -30,6 +35,9 @@ _log = logging.getLogger("paretta")
 
 class Quantize(Stage):
     """Fold batch norms, put learned-step quantisers on weights and calibrated 8-bit quantisers on activations.
+
+    Batch norms that have seen no batch since `prune` removed channels are recalibrated first: folded as they are, their
+    statistics would be those of another model (27.7 % instead of 89.7 % on a ResNet-8 at 50 %).
 
     Convolutions, linear layers and attention projections then compute in integers, and embedding tables hold integers.
     The model stays trainable: a `train` or `distill` stage after this one is quantisation-aware training. With
@@ -55,12 +63,26 @@ class Quantize(Stage):
         default=8, description="8, or 32 to leave activations in floats and quantise weights alone"
     )
     activation_range: RangeRule = Field(default="mse", description="one of minmax, percentile, mse")
+    rounding: Rounding = Field(
+        default="nearest",
+        description="nearest, second_order (GPTQ, then single changes) or learned (AdaRound)",
+    )
+    bias_correction: bool = Field(
+        default=False, description="true to set biases so that the mean outputs of layers stay what they were"
+    )
     calibration_samples: int = Field(default=512, ge=1, description="how many training samples activations are seen on")
 
     @field_validator("weights")
     @classmethod
     def _known(cls, name: str) -> str:
         return known_quantizer(name)
+
+    @model_validator(mode="after")
+    def _enough_samples(self) -> Self:
+        if self._tunes and self.calibration_samples < LEAST_SAMPLES:
+            what = "bias_correction" if self.rounding == "nearest" else f"rounding {self.rounding}"
+            raise ValueError(f"{what} needs `calibration_samples` of at least {LEAST_SAMPLES}")
+        return self
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return the quantised model, on the same device and in the same mode.
@@ -71,15 +93,19 @@ class Quantize(Stage):
         was_training = model.training
         device = bench.ranks.device
         model.to(device).eval()
+        refresh(model, bench, num_samples=self.calibration_samples)
         fold_batch_norms(model, moved(bench.task.example_input, device))
         unfold_attention(model)
         chosen = self._chosen(model, bench)
+        computing = [name for name in chosen if not isinstance(model.get_submodule(name), nn.Embedding)]
         detach_joint_quantizers(model)
+        reference = plain_copy(model) if self._tunes else model
         for name, bits in chosen.items():
             detach_activation_quantizers(model.get_submodule(name))
             attach_weight_quantizer(model.get_submodule(name), self._quantizer(bits))
+        if self._tunes:
+            self._tune(model, reference, computing, bench)
         if self.activation_bits == 8:
-            computing = [name for name in chosen if not isinstance(model.get_submodule(name), nn.Embedding)]
             samples, rule = self.calibration_samples, self.activation_range
             calibrate(model, computing, bench, num_samples=samples, range_rule=rule)
         return model.train(was_training)
@@ -90,6 +116,34 @@ class Quantize(Stage):
         if isinstance(before, Quantize) and not (isinstance(self.bits, dict) and isinstance(before.bits, dict)):
             return "quantizes anew what was just quantized; give all widths in one stage, or train in between"
         return None
+
+    def unmet(self, task: Task) -> str | None:
+        """Report too few calibration samples."""
+        return (
+            too_few(task, fits=True)
+            if self._tunes
+            else too_few(task, fits=False)
+            if self.activation_bits == 8
+            else None
+        )
+
+    def advice(self, earlier: Sequence[Stage], later: Sequence[Stage]) -> str | None:
+        """Advise to train a pruned model before it is quantised, if the plan trains it at all."""
+        cuts = [index for index, stage in enumerate(earlier) if stage.norms == "stale"]
+        if not cuts or any(isinstance(stage, TrainSettings) for stage in earlier[cuts[-1] :]):
+            return None
+        if training := next((stage for stage in later if isinstance(stage, TrainSettings)), None):
+            return (
+                f"`quantize` comes before the model has recovered from `{earlier[cuts[-1]].kind}`; give part of the "
+                f"epochs of `{training.kind}` to a stage in between (on the digits at 75 %, 8 bits: 92.9 instead of "
+                "90.5 %; 2 bits: 86.2 instead of 82.6 %)"
+            )
+        return None
+
+    @property
+    def norms(self) -> Norms:
+        """Folded norms have current statistics."""
+        return "fresh"
 
     @property
     def holds_values(self) -> bool:
@@ -112,11 +166,28 @@ class Quantize(Stage):
         """Describe the widths, such as ``quantize to 4 bits`` or ``quantize conv* to 4, * to 8 bits``."""
         how = "" if self.weights == "symmetric" else f" by {self.weights}"
         how += ", weights only" if self.activation_bits == 32 else ""
+        how += "" if self.rounding == "nearest" else f", {self.rounding.replace('_', ' ')} rounding"
+        how += ", corrected biases" if self.bias_correction else ""
         if isinstance(self.bits, int):
             return f"quantize to {self.bits} bits{how}"
         if isinstance(self.bits, WidthBudget):
             return f"quantize to {self.bits.words()}{how}"
         return "quantize " + ", ".join(f"{pattern} to {bits}" for pattern, bits in self.bits.items()) + f" bits{how}"
+
+    @property
+    def _tunes(self) -> bool:
+        return self.rounding != "nearest" or self.bias_correction
+
+    def _tune(self, model: nn.Module, reference: nn.Module, layers: Sequence[str], bench: Bench) -> None:
+        round_layers(
+            model,
+            reference,
+            layers,
+            bench,
+            rounding=self.rounding,
+            bias_correction=self.bias_correction,
+            num_samples=self.calibration_samples,
+        )
 
     def _quantizer(self, bits: int) -> Quantizer:
         axis = 0 if self.granularity == "channel" else None

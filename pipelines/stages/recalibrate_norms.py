@@ -2,18 +2,13 @@
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from paretta.pipelines.bench import Bench, derived_seed
-from paretta.pipelines.samples import draw
+from paretta.pipelines.post_training.norm_statistics import NUM_SAMPLES, recalibrate, tracking_norms
 from paretta.pipelines.stage import Shape, Stage
-from paretta.pipelines.trees import call_model, moved
 from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
-
-BATCH = 128
 
 
 class RecalibrateNorms(Stage):
@@ -24,30 +19,17 @@ class RecalibrateNorms(Stage):
     """
 
     kind: Literal["recalibrate_norms"] = "recalibrate_norms"
-    num_samples: int = Field(1024, ge=2, description="the training samples to average over, such as 1024")
+    num_samples: int = Field(NUM_SAMPLES, ge=2, description="the training samples to average over, such as 1024")
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return `model` with new statistics, equal on all ranks; a model without batch norms is unchanged."""
         model.to(bench.ranks.device).eval()
-        norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-        if not norms:
+        if not tracking_norms(model):
             reason = "the model has no batch norm with running statistics"
             bench.note(Note(self.kind, reason, verdict=CHANGED_NOTHING))
             return model
-        momenta = [norm.momentum for norm in norms]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # torch weights all batches equally
-            norm.train()
-        chosen = draw(bench.task.statistics_samples, self.num_samples, derived_seed(bench.seed, "samples"))
-        whole = chosen[: len(chosen) - len(chosen) % BATCH] if len(chosen) >= BATCH else chosen
-        with torch.no_grad(), bench.ranks.wrap(model):
-            for batch in torch.split(whole, BATCH):
-                inputs = bench.task.calibration_inputs(bench.ranks.shard(batch))
-                call_model(model, moved(inputs, bench.ranks.device))
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        return model.eval()
+        recalibrate(model, bench, num_samples=self.num_samples, seed=derived_seed(bench.seed, "samples"))
+        return model
 
     @property
     def shape(self) -> Shape:

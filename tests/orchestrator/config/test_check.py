@@ -59,6 +59,27 @@ def test_a_wish_is_not_called_like_a_role(name: str) -> None:
     assert f"wishes.{name}: a wish's name must not be that of a role" in message
 
 
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        (
+            "[{kind: prune, sparsity: {float: [0, 0.5]}}, {kind: quantize}, {kind: train}]",
+            ["comes before the model has"],
+        ),
+        (
+            "[{kind: prune, sparsity: 0.5}, {choice: [null, {kind: train}]}]",
+            ["`prune` leaves batch norms the statistics"],
+        ),
+        ("[{kind: prune, sparsity: 0.5}, {kind: train}, {kind: quantize}, {kind: train}]", []),
+    ],
+)
+def test_an_order_that_loses_is_warned_of(space: str, told: list[str]) -> None:
+    sweep = Sweep.parse(parse_yaml(SOUND.replace("[{kind: train}]\n", f"{space}\n"), "s.yaml"), "s", Path())
+    report = check_report(sweep, check(sweep))
+    warned = [line for line in report.splitlines() if line.startswith("warning: `")]
+    assert [text in line for text, line in zip(told, warned, strict=True)] == [True] * len(told)
+
+
 TASK = """
 import sys
 import torch

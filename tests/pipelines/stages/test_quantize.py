@@ -48,6 +48,9 @@ def test_a_pattern_that_matches_nothing_is_an_error_with_the_nearest_name() -> N
 
 def test_words() -> None:
     assert Quantize(bits=4).words() == "quantize to 4 bits"
+    assert Quantize(rounding="second_order", bias_correction=True).words() == (
+        "quantize to 8 bits, second order rounding, corrected biases"
+    )
     assert Quantize(bits={"conv*": 4, "*": 8}).words() == "quantize conv* to 4, * to 8 bits"
 
 

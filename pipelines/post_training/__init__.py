@@ -1,0 +1,1 @@
+"""Compression without training: norm statistics, reconstruction of layers, rounding, equalisation."""

@@ -1,0 +1,190 @@
+"""Gather a layer's objective on unlabelled samples: what it reads after compression, what it answered before."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.post_training.layer_objective import LayerObjective, grouped
+from paretta.pipelines.samples import draw, num_samples
+from paretta.pipelines.task import Task
+from paretta.pipelines.trees import TensorTree, call_model, moved
+
+LEAST_SAMPLES = 32  # fewer fit a layer to their own noise
+_BATCH = 64
+_MOST_POSITIONS = 2**14  # of a batch's patches, evenly spaced
+
+
+class _Reached(Exception):
+    """The layer has been called as often as a forward pass calls it; the rest of the pass is not needed."""
+
+
+def too_few(task: Task, *, fits: bool) -> str | None:
+    """Return why a task's calibration samples do not suffice; None if they do.
+
+    Args:
+        task: with the samples.
+        fits: whether weights or biases are fitted to them; otherwise ranges are, for which one is enough.
+    """
+    count = num_samples(task.statistics_samples)
+    source = "training" if task.calibration is None else "calibration"
+    if count == 0:
+        return f"needs calibration samples; the task's {source} split is empty: give Task(calibration=...)"
+    if fits and count < LEAST_SAMPLES:
+        return f"fits weights to samples, at least {LEAST_SAMPLES} of them; the task's {source} split has {count}"
+    return None
+
+
+def batches(bench: Bench, count: int, seed: int) -> list[TensorTree]:
+    """Return random calibration inputs in batches, equal on all ranks."""
+    indices = torch.split(draw(bench.task.statistics_samples, count, seed), _BATCH)
+    return [moved(bench.task.calibration_inputs(part), bench.ranks.device) for part in indices]
+
+
+def call_counts(model: nn.Module, names: Sequence[str], inputs: TensorTree) -> dict[str, int]:
+    """Return how often a forward pass calls each of the layers `names`, in the order of the first calls."""
+    counts: dict[str, int] = {}
+
+    def count(name: str) -> Callable[..., None]:
+        return lambda *_: counts.update({name: counts.get(name, 0) + 1})
+
+    handles = [model.get_submodule(name).register_forward_pre_hook(count(name)) for name in names]
+    try:
+        with torch.no_grad():
+            call_model(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return counts
+
+
+@torch.no_grad()
+def gathered(
+    model: nn.Module,
+    reference: nn.Module,
+    name: str,
+    inputs: Sequence[TensorTree],
+    *,
+    num_calls: int = 1,
+    frees_bias: bool = True,
+    rows: Tensor | None = None,
+    columns: Tensor | None = None,
+) -> LayerObjective:
+    """Return the objective of the layer `name`, with its inputs in `model` and its wanted outputs in `reference`.
+
+    Args:
+        model: the compressed model, in evaluation mode.
+        reference: the uncompressed model, with a layer of the same name.
+        name: of an nn.Conv2d or nn.Linear.
+        inputs: calibration inputs in batches, see `batches`.
+        num_calls: how often a forward pass calls the layer.
+        frees_bias: whether the layer's bias will be set to the best one, see `LayerObjective.bias_for`; otherwise it
+            stays that of the reference.
+        rows: outputs of the reference's layer that the model's layer still has; None: all.
+        columns: likewise of its inputs per group.
+    """
+    layer, source = model.get_submodule(name), reference.get_submodule(name)
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    bias = cast("Tensor | None", source.bias)
+    fixed = 0.0 if bias is None or frees_bias else bias.detach()
+    moments = _Moments()
+    for batch in inputs:
+        read = _passing(model, layer, batch, num_calls, lambda values, _: patches(layer, values))
+        wanted = _passing(reference, source, batch, num_calls, lambda _, outputs: answers(layer, outputs) - fixed)
+        for x, y in zip(read, wanted, strict=True):
+            kept = y if rows is None else y[:, rows]
+            moments.add(*_thinned(x, kept.view(len(kept), groups, -1).movedim(1, 0)))
+    weight = cast(Tensor, source.weight).detach()
+    weight = weight if rows is None else weight[rows]
+    weight = weight if columns is None else weight[:, columns]
+    return moments.objective(grouped(weight, groups), centred=bias is not None and frees_bias)
+
+
+def patches(layer: nn.Module, values: Tensor) -> Tensor:
+    """Return what each output of a convolution or linear layer is computed from, [groups, positions, in].
+
+    >>> patches(nn.Conv2d(2, 4, 3, groups=2), torch.zeros(1, 2, 5, 5)).shape
+    torch.Size([2, 9, 9])
+    """
+    if not isinstance(layer, nn.Conv2d):
+        return values.reshape(1, -1, values.shape[-1])
+    framed = functional.pad(values, _frame(layer))
+    columns = functional.unfold(framed, layer.kernel_size, dilation=layer.dilation, stride=layer.stride)
+    rows = columns.movedim(2, 1).flatten(0, 1)
+    return rows.view(len(rows), layer.groups, -1).movedim(1, 0)
+
+
+def _frame(layer: nn.Conv2d) -> list[int]:
+    """Return the zeros left, right, above and below of an image, as torch's pad takes them."""
+    if layer.padding == "same":
+        totals = [step * (size - 1) for step, size in zip(layer.dilation, layer.kernel_size, strict=True)]
+        return [totals[1] // 2, totals[1] - totals[1] // 2, totals[0] // 2, totals[0] - totals[0] // 2]
+    rows, columns = (0, 0) if isinstance(layer.padding, str) else layer.padding
+    return [columns, columns, rows, rows]
+
+
+def answers(layer: nn.Module, outputs: Tensor) -> Tensor:
+    """Return the outputs of a convolution or linear layer, [positions, out], in the order of `patches`."""
+    return outputs.flatten(2).movedim(2, 1).flatten(0, 1) if isinstance(layer, nn.Conv2d) else outputs.flatten(0, -2)
+
+
+def _thinned(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    step = -(-x.shape[1] // _MOST_POSITIONS)
+    return x[:, ::step], y[:, ::step]
+
+
+def _passing(
+    model: nn.Module,
+    layer: nn.Module,
+    inputs: TensorTree,
+    num_calls: int,
+    take: Callable[[Tensor, Tensor], Tensor],
+) -> list[Tensor]:
+    """Return what `take` gives for the layer's inputs and outputs at each call; the pass ends with the last one."""
+    taken: list[Tensor] = []
+
+    def watch(_: nn.Module, given: tuple[Tensor, ...], outputs: Tensor) -> None:
+        taken.append(take(given[0], outputs))
+        if len(taken) == num_calls:
+            raise _Reached
+
+    with _watched(layer, watch), suppress(_Reached):
+        call_model(model, inputs)
+    return taken
+
+
+@contextmanager
+def _watched(layer: nn.Module, watch: Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]) -> Iterator[None]:
+    handle = layer.register_forward_hook(watch)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@dataclass(slots=True)
+class _Moments:
+    """Sums over positions, float64."""
+
+    count: int = 0
+    x: Tensor = field(default_factory=lambda: torch.zeros(()))
+    y: Tensor = field(default_factory=lambda: torch.zeros(()))
+    xx: Tensor = field(default_factory=lambda: torch.zeros(()))
+    yx: Tensor = field(default_factory=lambda: torch.zeros(()))
+    yy: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Add inputs [groups, positions, in] and outputs [groups, positions, out / groups]."""
+        self.count += x.shape[1]
+        self.x, self.y = self.x + x.double().sum(1), self.y + y.double().sum(1)
+        self.xx, self.yx = self.xx + (x.mT @ x).double(), self.yx + (y.mT @ x).double()
+        self.yy = self.yy + y.double().square().sum(1)
+
+    def objective(self, weight: Tensor, *, centred: bool) -> LayerObjective:
+        means = (self.x / self.count, self.y / self.count) if centred else None
+        return LayerObjective.of(self.xx / self.count, self.yx / self.count, self.yy / self.count, weight, means)

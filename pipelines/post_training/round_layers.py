@@ -1,0 +1,179 @@
+"""Round the weights of quantised layers one after the other, each for what the ones before it answer by then."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.model.masks import Mask, mask_of
+from paretta.pipelines.model.weights import stored_parameter
+from paretta.pipelines.post_training.gather import batches, call_counts, gathered
+from paretta.pipelines.post_training.layer_objective import LayerObjective, grouped
+from paretta.pipelines.post_training.learned_rounding import learned_rounding
+from paretta.pipelines.post_training.second_order import descended, second_order
+from paretta.pipelines.quantization.fake_quantize import LearnedStepSize, weight_quantizer
+from paretta.search_spaces.results.note import Note
+
+Rounding: TypeAlias = Literal["nearest", "second_order", "learned"]
+ROUNDINGS: Final[tuple[Rounding, ...]] = get_args(Rounding)
+_ROUNDS = 4  # of codes for the steps, steps for the codes
+
+
+def round_layers(
+    model: nn.Module,
+    reference: nn.Module,
+    layers: Collection[str],
+    bench: Bench,
+    *,
+    rounding: Rounding,
+    bias_correction: bool,
+    num_samples: int,
+) -> None:
+    """Round the weights of `layers` in the order of their calls, and correct their biases; equal on all ranks.
+
+    A layer whose inputs do not vary on the samples, or whose weight is not free (shared values), keeps the nearest
+    rounding, with a note.
+
+    Args:
+        model: in evaluation mode, on the bench's device, with weight quantisers and without activation quantisers.
+        reference: the same model without quantisers.
+        layers: names of its quantised convolutions and linear layers.
+        bench: provides the samples, and the seed that selects them.
+        rounding: how to choose between the grid points around a weight.
+        bias_correction: whether to set biases so that mean outputs are as before; those that exist.
+        num_samples: how many samples to use, without labels.
+    """
+    inputs = batches(bench, num_samples, derived_seed(bench.seed, "rounding"))
+    for name, num_calls in call_counts(model, list(layers), inputs[0]).items():
+        layer = model.get_submodule(name)
+        objective = gathered(model, reference, name, inputs, num_calls=num_calls, frees_bias=bias_correction)
+        if objective.is_degenerate:
+            bench.note(Note(bench.stage or "quantize", "keeps its nearest rounding: its inputs never vary", (name,)))
+            continue
+        if rounding != "nearest" and _is_free(layer, name, bench):
+            _round(layer, objective, rounding, bench)
+        if bias_correction and layer.bias is not None:
+            bias = objective.bias_for(_grouped(objective, cast(Tensor, layer.weight).detach())).flatten()
+            with torch.no_grad():
+                cast(nn.Parameter, layer.bias).copy_(bench.ranks.broadcast(bias.float()))
+
+
+def _is_free(layer: nn.Module, name: str, bench: Bench) -> bool:
+    chain = cast(nn.ModuleDict, layer.parametrizations)["weight"]
+    free = all(isinstance(step, Mask | LearnedStepSize) for step in cast(nn.ModuleList, chain))
+    if not free:
+        kinds = ", ".join(type(step).__name__ for step in cast(nn.ModuleList, chain))
+        bench.note(
+            Note(bench.stage or "quantize", f"keeps its nearest rounding: its weight is made by {kinds}", (name,))
+        )
+    return free
+
+
+def _grouped(objective: LayerObjective, weight: Tensor) -> Tensor:
+    return grouped(weight, len(objective.curvature))
+
+
+@torch.no_grad()
+def _round(layer: nn.Module, objective: LayerObjective, rounding: Rounding, bench: Bench) -> None:
+    """Set the layer's stored weight to grid points, and its steps where they may change."""
+    quantizer = weight_quantizer(layer)
+    assert quantizer is not None
+    source = stored_parameter(layer)
+    shape = source.shape
+    grid = _RowGrid.of(quantizer, objective, mask_of(layer))
+    before = _grouped(objective, cast(Tensor, layer.weight))
+    if rounding == "learned":
+        original = _grouped(objective, source)
+        found = learned_rounding(objective, *grid.around(original), grid.nearest(original, slice(None)))
+    else:
+        found, grid = _second_order(objective, grid, _grouped(objective, source))
+    better = (objective.losses(found) < objective.losses(before))[..., None]
+    steps = torch.where(better, grid.steps, _RowGrid.of(quantizer, objective, None).steps)
+    found = torch.where(better, found, before)
+    source.copy_(bench.ranks.broadcast(found.float().flatten(0, 1).view(shape).contiguous()))
+    if quantizer.axis is not None:
+        quantizer.scale.copy_(bench.ranks.broadcast(steps.float().flatten()))
+
+
+@dataclass(frozen=True, slots=True)
+class _RowGrid:
+    """The grid of a weight in the objective's form.
+
+    Args:
+        steps: [groups, out / groups, 1].
+        quantizer: whose grid it is, with other steps.
+        keep: which weights are not masked, [groups, out / groups, in]; None: all.
+    """
+
+    steps: Tensor
+    quantizer: LearnedStepSize
+    keep: Tensor | None
+
+    @classmethod
+    def of(cls, quantizer: LearnedStepSize, objective: LayerObjective, mask: Mask | None) -> "_RowGrid":
+        shape = objective.linear.shape[:2]
+        steps = quantizer.grid().scale.double().expand(shape[0] * shape[1]).reshape(*shape, 1)
+        keep = None if mask is None else mask.keep.reshape(objective.linear.shape)
+        return cls(steps, quantizer, keep)
+
+    def nearest(self, values: Tensor, columns: slice) -> Tensor:
+        """Return the grid points nearest to the values of some columns; masked ones are zero."""
+        grid = self.quantizer.grid()
+        zero = self._zero(grid.zero_point)
+        if grid.levels is None:
+            codes = (values / self.steps).round().clamp(grid.low - zero, grid.high - zero)
+        else:
+            levels = grid.levels.double()
+            codes = levels[torch.bucketize(values / self.steps, (levels[1:] + levels[:-1]) / 2)]
+        return self._masked(codes * self.steps, columns)
+
+    def around(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the grid points below and above the values, equal outside of the grid's range."""
+        grid = self.quantizer.grid()
+        zero = self._zero(grid.zero_point)
+        if grid.levels is None:
+            low, high = (values / self.steps).floor(), (values / self.steps).ceil()
+            ends = (grid.low - zero, grid.high - zero)
+            low, high = low.clamp(*ends), high.clamp(*ends)
+        else:
+            levels = grid.levels.double()
+            place = torch.bucketize(values / self.steps, levels, right=True)
+            low, high = levels[(place - 1).clamp_min(0)], levels[place.clamp_max(len(levels) - 1)]
+        return self._masked(low * self.steps, slice(None)), self._masked(high * self.steps, slice(None))
+
+    def refitted(self, objective: LayerObjective, found: Tensor) -> "_RowGrid":
+        """Return the grid with the steps of least error for the codes of `found`, rounded as they are stored.
+
+        ``s = c r / (c H c^T)`` for codes c.
+        """
+        codes = found / self.steps
+        curvature = ((codes @ objective.curvature) * codes).sum(-1, keepdim=True)
+        best = (codes * objective.linear).sum(-1, keepdim=True) / curvature
+        fits = (curvature > 0) & (best > 0.2 * self.steps) & (best < 5 * self.steps)
+        steps = torch.where(fits, best, self.steps).float().bfloat16().double()
+        return _RowGrid(steps, self.quantizer, self.keep)
+
+    def _zero(self, zero_point: Tensor) -> Tensor:
+        return zero_point.double().expand(self.steps.numel()).reshape(self.steps.shape)
+
+    def _masked(self, values: Tensor, columns: slice) -> Tensor:
+        return values if self.keep is None else torch.where(self.keep[..., columns], values, 0.0)
+
+
+def _second_order(objective: LayerObjective, grid: _RowGrid, start: Tensor) -> tuple[Tensor, _RowGrid]:
+    """Return rounded weights and their grid, after choosing codes and steps in turn."""
+    found = second_order(objective, start, grid.nearest)
+    if grid.quantizer.axis is None or grid.quantizer.dyadic:
+        return found, grid
+    for _ in range(_ROUNDS):
+        trial = grid.refitted(objective, found)
+        other = descended(objective, found / grid.steps * trial.steps, trial.nearest)
+        better = (objective.losses(other) < objective.losses(found))[..., None]
+        if not bool(better.any()):
+            break
+        found = torch.where(better, other, found)
+        grid = _RowGrid(torch.where(better, trial.steps, grid.steps), grid.quantizer, grid.keep)
+    return found, grid
