@@ -54,7 +54,7 @@ FAMILIES = (
         "conversions between floats and integers cost more than they save; `latency` shows which is the case.",
         "Calibration takes one pass over some training samples. Below 4 bits, train afterwards, or round by second "
         "order with corrected biases: a pass for each layer over unlabelled samples. After `prune`, train first. "
-        "Automatic bit widths cost a pass per sample (`fisher`), per probe (`hessian`) or per layer and bit width (`kl`).",
+        "Automatic bit widths cost a pass per sample (`fisher`), per probe (`hessian`) or per layer and width (`kl`).",
         ("quantize",),
         ("quantizers", "sensitivities"),
         (
