@@ -1,0 +1,143 @@
+"""Causal language models: which token comes next."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from paretta.pipelines.integrations.transformers.encoded_text import Rows, TextEncoder, column
+from paretta.pipelines.integrations.transformers.label_scores import IGNORED, label_loss
+from paretta.pipelines.integrations.transformers.prepared_model import (
+    ModelSource,
+    instance,
+    prepared,
+    pretrained_files,
+    processor_for,
+)
+from paretta.pipelines.task import Metric, Task
+from paretta.search_spaces.errors import Problem, WrongInput
+
+
+class TokenBlocks(Dataset[dict[str, Tensor]]):
+    """Blocks of a long text: ``input_ids``, ``attention_mask`` and, as ``labels``, the token that follows each."""
+
+    def __init__(self, tokens: Tensor, length: int) -> None:
+        """Take tokens [t]; what is left of the last block is dropped."""
+        count = (len(tokens) - 1) // length
+        self.inputs = tokens[: count * length].view(count, length)
+        self.labels = tokens[1 : count * length + 1].view(count, length)
+
+    def __len__(self) -> int:
+        """Return the number of blocks."""
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """Return one block."""
+        ids = self.inputs[index]
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": self.labels[index]}
+
+
+class Perplexity:
+    """The exponential of the mean loss of a token, in nats; lower is better."""
+
+    higher_is_better = False
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all tokens."""
+        self.loss, self.tokens = 0.0, 0
+
+    def update(self, losses: Tensor, counts: Tensor) -> None:
+        """Add the summed loss and the number of tokens of each sample, both [n]."""
+        self.loss += float(losses.double().sum())
+        self.tokens += int(counts.sum())
+
+    def compute(self) -> float:
+        """Return the perplexity.
+
+        >>> metric = Perplexity()
+        >>> metric.update(torch.tensor([0.0, 2.0]), torch.tensor([1, 1]))
+        >>> round(metric.compute(), 3)
+        2.718
+        """
+        return float(torch.tensor(self.loss / self.tokens).exp()) if self.tokens else float("nan")
+
+
+def causal_lm(
+    model: ModelSource,
+    tokenizer: Any = None,
+    *,
+    train: Rows,
+    validation: Rows,
+    test: Rows,
+    text: str = "text",
+    length: int = 128,
+    metrics: Mapping[str, Metric] | None = None,
+) -> Task:
+    """Return the task of predicting each next token of a text.
+
+    The texts of a split are joined, with the tokenizer's end-of-text token between, and cut into blocks. The delivered
+    file computes all positions at once, without a cache of keys and values.
+
+    Args:
+        model: a folder that ``save_pretrained`` wrote, a model such as ``LlamaForCausalLM``, or a function that returns
+            one without training.
+        tokenizer: a tokenizer of transformers or its folder; by default that of the model's folder.
+        train: rows, each a mapping with a text: a list, or a Hugging Face dataset.
+        validation: rows on which candidates are compared.
+        test: rows that are read only once, for the selected models.
+        text: the column with the text.
+        length: tokens of a block.
+        metrics: see `Task`; by default ``perplexity``.
+
+    Raises:
+        WrongInput: a part is missing or does not fit the others, or a split is shorter than one block.
+    """
+    made = prepared(model, "AutoModelForCausalLM")
+    example = instance(made)
+    encoder = TextEncoder(processor_for(tokenizer, model, "AutoTokenizer", "tokenizer"), example, length)
+    given = {"train": train, "validation": validation, "test": test}
+    blocks = {name: _blocks(rows, name, text, encoder) for name, rows in given.items()}
+    inputs = [name for name in encoder.names if name in {"input_ids", "attention_mask"}]
+    first = blocks["train"][0]
+    return Task(
+        model=made,
+        train=blocks["train"],
+        validation=blocks["validation"],
+        test=blocks["test"],
+        loss=label_loss,
+        metrics=metrics or {"perplexity": Metric(Perplexity(), "min", "perplexity", token_losses)},
+        example_input={name: first[name][None] for name in inputs},
+        class_axis=-1,
+        free_axes={name: {1: "tokens"} for name in inputs},
+        files=pretrained_files(example, encoder.tokenizer),
+    )
+
+
+def token_losses(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the summed loss and the number of counted tokens of each sample, both [n]."""
+    losses = F.cross_entropy(outputs["logits"].mT, batch["labels"], reduction="none", ignore_index=IGNORED)
+    return losses.sum(1), (batch["labels"] != IGNORED).sum(1)
+
+
+def _blocks(rows: Rows, split: str, text: str, encoder: TextEncoder) -> TokenBlocks:
+    between = encoder.tokenizer.eos_token_id
+    found: list[int] = []
+    for ids in _token_ids(column([rows[index] for index in range(len(rows))], text), encoder.tokenizer):
+        found += [*ids, *([] if between is None else [between])]
+    blocks = TokenBlocks(torch.tensor(found, dtype=torch.int64), encoder.max_length)
+    if not len(blocks):
+        rule = f"must have more than {encoder.max_length} tokens, one block"
+        raise WrongInput(Problem(split, rule, len(found), "give more text, or a smaller length"))
+    return blocks
+
+
+def _token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    found: list[list[int]] = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+    return found
