@@ -13,7 +13,7 @@ from paretta.pipelines.integrations.transformers.prepared_model import accepted_
 from paretta.search_spaces.errors import Problem, WrongInput
 
 Row: TypeAlias = "Mapping[str, Any]"
-Sample: TypeAlias = "dict[str, Any]"
+EncodedSample: TypeAlias = "dict[str, Any]"
 
 
 class Rows(Protocol):
@@ -26,10 +26,10 @@ class Rows(Protocol):
         """Return one row."""
 
 
-class EncodedRows(Dataset[Sample]):
+class EncodedRows(Dataset[EncodedSample]):
     """Rows that are turned into samples when they are read, several at a time."""
 
-    def __init__(self, rows: Rows, encode: Callable[[Sequence[Row]], list[Sample]]) -> None:
+    def __init__(self, rows: Rows, encode: Callable[[Sequence[Row]], list[EncodedSample]]) -> None:
         """Take the rows, and the function that turns some of them into samples."""
         self.rows, self.encode = rows, encode
 
@@ -37,11 +37,11 @@ class EncodedRows(Dataset[Sample]):
         """Return the number of rows."""
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> EncodedSample:
         """Return one sample."""
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+    def __getitems__(self, indices: Sequence[int]) -> list[EncodedSample]:
         """Return the samples at `indices`."""
         return self.encode([self.rows[index] for index in indices])
 
@@ -77,13 +77,13 @@ class TextEncoder:
             is_split_into_words=words,
         )
 
-    def samples(self, encoding: Any, **others: Sequence[Any]) -> list[Sample]:
+    def samples(self, encoding: Any, **others: Sequence[Any]) -> list[EncodedSample]:
         """Return a sample for each text of an encoding: the model's inputs, and what `others` say of each."""
         count = len(encoding["input_ids"])
         columns = {name: encoding[name] for name in self.names} | others
         return [{name: values[place] for name, values in columns.items()} for place in range(count)]
 
-    def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+    def collate(self, samples: Sequence[EncodedSample]) -> dict[str, Tensor]:
         """Return samples as a batch; sequences are padded to the longest, labels with -100."""
         padding = {
             "input_ids": self._padding_token(samples),
@@ -95,7 +95,7 @@ class TextEncoder:
             for name in samples[0]
         }
 
-    def _padding_token(self, samples: Sequence[Sample]) -> int:
+    def _padding_token(self, samples: Sequence[EncodedSample]) -> int:
         token = self.tokenizer.pad_token_id
         if token is None and len({len(sample["input_ids"]) for sample in samples}) > 1:
             hint = "set tokenizer.pad_token, and model.config.pad_token_id with it"

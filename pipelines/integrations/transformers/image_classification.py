@@ -8,9 +8,9 @@ from torch import Tensor
 
 from paretta.pipelines.integrations.transformers.encoded_text import (
     EncodedRows,
+    EncodedSample,
     Row,
     Rows,
-    Sample,
     class_labels,
     column,
 )
@@ -62,7 +62,7 @@ def image_classification(
         raise WrongInput(Problem("processor", "must be an image processor of transformers", type(reader).__name__))
     (name,) = accepted_inputs(example, ("pixel_values",), "pixel_values")
 
-    def encode(rows: Sequence[Row]) -> list[Sample]:
+    def encode(rows: Sequence[Row]) -> list[EncodedSample]:
         pixels = reader(column(rows, image), return_tensors="pt")[name]
         return [
             {name: one, "labels": torch.tensor(number)}

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from paretta.pipelines.integrations.transformers.encoded_text import (
     EncodedRows,
+    EncodedSample,
     Row,
     Rows,
-    Sample,
     TextEncoder,
     column,
 )
@@ -93,7 +93,7 @@ def sentence_encoder(
     encoder = MeanPooled(whole)
     reference = _Reference(encoder, reader)
 
-    def encode(rows: Sequence[Row]) -> list[Sample]:
+    def encode(rows: Sequence[Row]) -> list[EncodedSample]:
         samples = reader.samples(reader(column(rows, text)))
         return reader.samples({name: [s[name] for s in samples] for name in reader.names}, reference=reference(samples))
 
@@ -123,7 +123,7 @@ class _Reference:
         self._known: dict[tuple[int, ...], Tensor] = {}
 
     @torch.no_grad()
-    def __call__(self, samples: Sequence[Sample]) -> list[Tensor]:
+    def __call__(self, samples: Sequence[EncodedSample]) -> list[Tensor]:
         """Return the embedding [width] of each sample."""
         keys = [tuple(sample["input_ids"]) for sample in samples]
         new = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in self._known}

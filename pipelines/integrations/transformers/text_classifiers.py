@@ -8,9 +8,9 @@ from torch import Tensor
 
 from paretta.pipelines.integrations.transformers.encoded_text import (
     EncodedRows,
+    EncodedSample,
     Row,
     Rows,
-    Sample,
     TextEncoder,
     class_labels,
     column,
@@ -61,7 +61,7 @@ def sequence_classification(
     is_number = example.config.num_labels == 1
     columns = (text,) if isinstance(text, str) else text
 
-    def encode(rows: Sequence[Row]) -> list[Sample]:
+    def encode(rows: Sequence[Row]) -> list[EncodedSample]:
         encoding = encoder(*(column(rows, name) for name in columns))
         labels = column(rows, label) if is_number else class_labels(rows, label, example.config)
         return encoder.samples(encoding, labels=[float(found) for found in labels] if is_number else labels)
@@ -105,7 +105,7 @@ def token_classification(
     example = instance(made)
     encoder = TextEncoder(processor_for(tokenizer, model, "AutoTokenizer", "tokenizer"), example, max_length)
 
-    def encode(rows: Sequence[Row]) -> list[Sample]:
+    def encode(rows: Sequence[Row]) -> list[EncodedSample]:
         encoding = encoder(column(rows, words), words=True)
         known = [
             class_labels([{labels: each} for each in found], labels, example.config) for found in column(rows, labels)
