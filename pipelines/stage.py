@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
@@ -17,6 +17,7 @@ from paretta.search_spaces.pydantic_errors import problems_of
 from paretta.search_spaces.registry import STAGES
 from paretta.search_spaces.results.note import CHANGED_NOTHING, Note, verdict_of
 from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.space.stage_space import StageSpace, has_holes
 
 Shape: TypeAlias = Literal["kept", "settled", "stored by value", "widths by value", "chosen by value"]
 Norms: TypeAlias = Literal["kept", "stale", "fresh"]
@@ -43,6 +44,14 @@ class Stage(BaseModel, ABC):
     calibrates: ClassVar[bool] = False
 
     kind: str
+
+    if not TYPE_CHECKING:  # an editor shows the settings
+
+        def __new__(cls, *_: object, **settings: object) -> "Self | StageSpace":
+            """Return a stage, or if a setting has a hole, the `StageSpace` that takes its place in a space."""
+            if has_holes(settings):
+                return StageSpace(cls, settings)
+            return super().__new__(cls)
 
     @abstractmethod
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:

@@ -10,12 +10,14 @@ from typing import Any, Final
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.representer import RoundTripRepresenter
 
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import Problem, WrongInput, first_line
 
 MAX_BYTES: Final = 2**18  # a file of this size takes seconds to parse; a long sweep file has a few thousand bytes
 _MAX_DEPTH: Final = 40
+_SHORT: Final = 96  # characters of a list or mapping, as Python writes it, that is written on one line
 _MAX_VALUES: Final = 100_000  # aliases can multiply a short text into any number of values
 _TAG: Final = "tag:yaml.org,2002:"
 _MERGE: Final = f"{_TAG}merge"
@@ -195,21 +197,47 @@ def _digits(text: str) -> str:
     return sign + (number.lstrip("0") or "0" if number.isdigit() else number)
 
 
-def write_yaml(data: Json) -> str:
+def write_yaml(data: Json, *, compact: bool = False) -> str:
     """Write plain data as YAML 1.2 with keys in their given order; equal data give equal text.
+
+    Args:
+        data: what is written.
+        compact: whether short lists and mappings below the top are written on one line, for people who go on with it.
 
     >>> print(write_yaml({"seed": 1, "stages": [{"kind": "prune", "sparsity": 0.5}]}), end="")
     seed: 1
     stages:
       - kind: prune
         sparsity: 0.5
+    >>> print(write_yaml({"seed": 1, "stages": [{"kind": "prune", "sparsity": 0.5}, None]}, compact=True), end="")
+    seed: 1
+    stages: [{kind: prune, sparsity: 0.5}, null]
     """
     yaml = YAML()
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 120
+    if compact:
+        yaml.Representer = _CompactRepresenter
     buffer = io.StringIO()
     yaml.dump(_mutable(data), buffer)
     return buffer.getvalue()
+
+
+class _CompactRepresenter(RoundTripRepresenter):
+    """Writes short lists and mappings below the top on one line, and null as a word."""
+
+    def represent(self, data: Any) -> None:
+        self.top = data
+        super().represent(data)
+
+    def represent_data(self, data: Any) -> Node:
+        node: Node = super().represent_data(data)
+        if isinstance(node, SequenceNode | MappingNode):
+            node.flow_style = data is not self.top and len(str(data)) <= _SHORT
+        return node
+
+
+_CompactRepresenter.add_representer(type(None), lambda self, _: self.represent_scalar(f"{_TAG}null", "null"))
 
 
 def _mutable(value: Json) -> Any:

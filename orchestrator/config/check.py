@@ -5,9 +5,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, get_args
 
 from paretta.dashboards.journal.record import wishes_of
+from paretta.orchestrator.config.carried_task import carried_digest
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.loading.check_task import check_task, tell_nobody
 from paretta.pipelines.loading.digests import data_digest, equal_splits
@@ -75,6 +78,9 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
         WrongInput: with every problem found and its place in the sweep file; includes errors that the user's code
             raises.
     """
+    if sweep.carried is not None:
+        with TemporaryDirectory(prefix="paretta-") as scratch:
+            return check(sweep.placed(Path(scratch)), tell=tell)
     tell("settings: every branch of the space")
     look_in(sweep.code_folder)
     problems, num_tried = [*_baseline_problems(sweep), *_search_problems(sweep)], 0
@@ -97,7 +103,8 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
     told = _rehearse(sweep, task, corners, tell)
     epochs = max(map(_epochs, corners))
     with placed(sweep.source.where("task.use")):
-        digest, code = data_digest(task), code_files(task)
+        digest = data_digest(task)
+        code = {**code_files(task), **carried_digest(sweep.config.task.use, sweep.code_folder)}
         warnings = (*_warnings(task), *_advice(corners), *told)
     return Checked(task, meters, objectives, digest, corners, num_tried, epochs, code, warnings)
 

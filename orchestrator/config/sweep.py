@@ -1,23 +1,32 @@
-"""The sweep file: one YAML document, validated as a whole before anything starts."""
+"""The sweep: one document, from a YAML file or from Python, validated as a whole before anything starts."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from paretta.orchestrator.config.carried_task import TASK_FOLDER, CarriedTask, GivenTask, reference_of
+from paretta.orchestrator.config.python_sweep import as_document
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 from paretta.search_spaces.objectives.limits import Limit, parse_limits
 from paretta.search_spaces.pydantic_errors import problems_of
 from paretta.search_spaces.registry import SAMPLERS, STOPPERS
 from paretta.search_spaces.space.space import Space
-from paretta.search_spaces.yaml_io import Located, read_yaml
+from paretta.search_spaces.yaml_io import Located, read_yaml, write_yaml
+
+if TYPE_CHECKING:
+    from paretta.pipelines.meter import Meter
+    from paretta.pipelines.stage import Stage
+    from paretta.search_spaces.objectives.wish import Wish
 
 SWEEP_VERSION: Final = 1  # version of the sweep file's format; a file without `version` has version 1
 PRESETS = "paretta.search_spaces.presets"
+SCHEMA_LINE: Final = "# yaml-language-server: $schema=sweep.schema.json"  # made by `paretta schema`
 
 
 class _Section(BaseModel):
@@ -168,15 +177,20 @@ class SweepConfig(_Section):
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, init=False)
 class Sweep:
-    """A sweep file that was read and validated by itself.
+    """A sweep that was read and validated by itself; made by `read` from a file, or by its constructor from Python.
 
-    Args:
+    >>> sweep = Sweep("digits", [{"kind": "prune", "sparsity": {"float": [0, 0.5]}}], trials=20)
+    >>> sweep.config.search.trials, [knob.name for knob in sweep.space.knobs()]
+    (20, ['prune.sparsity'])
+
+    Attributes:
         name: the file's name without its extension.
         limits: bounds that a model must meet; reference: the reference point of the hypervolume.
         source: the document with the line of every value, for error messages.
         folder: the base of relative paths in it.
+        carried: the task, if it is an object that no module offers.
     """
 
     name: str
@@ -186,6 +200,78 @@ class Sweep:
     folder: Path
     limits: tuple[Limit, ...] = ()
     reference: tuple[Limit, ...] = ()
+    carried: CarriedTask | None = None
+
+    def __init__(
+        self,
+        task: GivenTask,
+        space: "Sequence[Stage | Mapping[str, object]]",
+        *,
+        options: Mapping[str, object] | None = None,
+        baseline: "Sequence[Stage | Mapping[str, object]]" = (),
+        objectives: "Sequence[str | Meter | Mapping[str, object]]" = ("size", "latency", "accuracy"),
+        limits: Sequence[Mapping[str, object]] = (),
+        wishes: "Mapping[str, Wish | Mapping[str, object]] | None" = None,
+        reference: Sequence[Mapping[str, object]] = (),
+        trials: int = 16,
+        sampler: str = "grey_box",
+        stopper: str = "none",
+        seed: int = 0,
+        confirm: int = 0,
+        good_plans: bool = True,
+        warm_start: Sequence[str] = (),
+        budget: BudgetConfig | Mapping[str, object] | None = None,
+        deliver: DeliverConfig | Mapping[str, object] | None = None,
+        workers: WorkersConfig | Mapping[str, object] | None = None,
+        measuring: MeasuringConfig | Mapping[str, object] | None = None,
+        name: str = "sweep",
+    ) -> None:
+        """Describe a sweep in Python; each argument means what the sweep file's entry of this name means.
+
+        Args:
+            task: a function that returns a `Task`, a `Task`, or a name as in a sweep file. A function of a notebook,
+                and a `Task`, are sent to the workers by cloudpickle.
+            space: the stages to search, with holes: ``[Prune(sparsity=Float(0, 0.8)), Quantize(bits=8)]``; or
+                mappings as in a sweep file.
+            options: keyword arguments of the task's function.
+            baseline: the stages that train the uncompressed model; none if it comes trained.
+            objectives: meters, or metrics of the task.
+            limits: bounds that a model must meet, such as ``{"meter": "size", "at_most": "50kB"}``.
+            wishes: by name, whom ``paretta pull SWEEP@NAME`` gets.
+            reference: from where the hypervolume is measured.
+            trials: how many candidates are tried.
+            sampler: how candidates are suggested; see ``paretta list samplers``.
+            stopper: which trials end early; see ``paretta list stoppers``.
+            seed: of the search and of all training.
+            confirm: with how many new seeds the front is trained again.
+            good_plans: whether plans that the field knows to be good come first.
+            warm_start: earlier sweeps of the same task and baseline whose points are taken over.
+            budget: such as ``{"hours": 2}``.
+            deliver: by-products of every candidate.
+            workers: such as ``{"per_trial": 2, "gpus": 1}``.
+            measuring: where artifacts are measured.
+            name: of the sweep's folder.
+
+        Raises:
+            WrongInput: with every problem found.
+        """
+        use, folder, carried = reference_of(task)
+        search = {"trials": trials, "sampler": sampler, "stopper": stopper, "seed": seed, "confirm": confirm}
+        given: dict[str, object] = {
+            "task": {"use": use, **({"options": options} if options else {})},
+            "baseline": baseline,
+            "space": space,
+            "objectives": objectives,
+            "limits": limits,
+            "wishes": wishes or {},
+            "reference": reference,
+            "search": {**search, "good_plans": good_plans, "warm_start": warm_start},
+        }
+        parts = {"budget": budget, "deliver": deliver, "workers": workers, "measuring": measuring}
+        given |= {part: value for part, value in parts.items() if value is not None}
+        document = {part: as_document(value, part) for part, value in given.items()}
+        read = self.parse(Located(document, "Sweep(...)", {}), name, folder)
+        self.__dict__.update({**vars(read), "carried": carried})
 
     @classmethod
     def read(cls, reference: str) -> "Sweep":
@@ -211,7 +297,10 @@ class Sweep:
         except WrongInput as error:
             located = [Problem(source.where(p.where), p.rule, p.value, p.hint) for p in error.problems]
             raise WrongInput(*located) from None
-        return cls(name, config, space, source, folder, limits, reference)
+        sweep = cls.__new__(cls)
+        facts = {"name": name, "config": config, "space": space, "source": source, "folder": folder}
+        sweep.__dict__.update({**facts, "limits": limits, "reference": reference})
+        return sweep
 
     def changed(self, **settings: int | str | None) -> "Sweep":
         """Return a copy of the sweep with other search settings; None keeps a setting. Raises `WrongInput`."""
@@ -221,7 +310,35 @@ class Sweep:
         except ValidationError as error:
             raise WrongInput(*problems_of(error, SearchConfig, "--{}".format)) from None
         _check_names(search, "--{}".format)
-        return replace(self, config=self.config.model_copy(update={"search": search}))
+        return self._with(config=self.config.model_copy(update={"search": search}))
+
+    def placed(self, folder: Path) -> "Sweep":
+        """Write a carried task below `folder`, and return the sweep that reads it there; any other sweep unchanged."""
+        if self.carried is None:
+            return self
+        self.carried.write(folder / TASK_FOLDER)
+        return self._with(folder=folder / TASK_FOLDER, carried=None)
+
+    def to_yaml(self) -> str:
+        """Return the sweep file that says the same; what has its default value is left out.
+
+        A task that no module offers is named as a function of ``./mytask.py``, where it must be put first.
+        """
+        document = self.config.model_dump(mode="json", exclude_defaults=True)
+        if "objectives" in document:
+            document["objectives"] = [
+                goal["kind"] if goal.keys() == {"kind"} else goal for goal in document["objectives"]
+            ]
+        lines = [SCHEMA_LINE]
+        if self.carried is not None:
+            document["task"]["use"] = f"./mytask.py:{self.carried.name}"
+            lines.append(f"# put {self.carried.name}, which returns the task, into mytask.py beside this file")
+        return "\n".join([*lines, write_yaml(document, compact=True)])
+
+    def _with(self, **facts: object) -> Self:
+        other = copy(self)
+        other.__dict__.update(facts)
+        return other
 
     @property
     def is_preset(self) -> bool:

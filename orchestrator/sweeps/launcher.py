@@ -11,6 +11,7 @@ from paretta.dashboards.tracking.store import probe
 from paretta.orchestrator.cluster.capacity import lanes_that_fit, require_capacity
 from paretta.orchestrator.cluster.connect import connect
 from paretta.orchestrator.cluster.measuring_slot import choose_slot
+from paretta.orchestrator.config.carried_task import CARRIED_FILE, TASK_FOLDER
 from paretta.orchestrator.config.check import Checked, check
 from paretta.orchestrator.config.sweep import BudgetConfig, Sweep
 from paretta.orchestrator.lanes.stream_shards import cpus_beside
@@ -49,7 +50,7 @@ def launch(
     """Run a sweep and return its front.
 
     Args:
-        sweep: a preset's name, a sweep file, or a parsed sweep.
+        sweep: a preset's name, a sweep file, or a sweep from Python.
         home: folder of the sweeps; ``$PARETTA_HOME`` or ``./sweeps`` by default.
         name: of this sweep; by default the file's name, with a number appended if it is taken.
         address: of a running Ray cluster, or ``auto``; by default a cluster is started for the sweep.
@@ -76,6 +77,7 @@ def launch(
         store = tracking_uri or place.tracking_uri()
         probe(store)
         placed = None if storage is None else _free_place(storage, folder.name)
+        read = read.placed(folder)
         checked = check(read)
         earlier = earlier_sweeps(read, checked, place)
         with (
@@ -206,6 +208,8 @@ def _recorded(record: SweepRecord) -> Sweep:
     """
     source = parse_yaml(write_yaml(record.config), f"the journal of {record.name}")
     folder = Path(str(record.facts["folder"]))
+    if (record.folder / TASK_FOLDER / CARRIED_FILE).is_file():
+        folder = record.folder / TASK_FOLDER  # the sweep may have been moved since
     return Sweep.parse(source, record.name, folder if folder.is_dir() else Path.cwd())
 
 

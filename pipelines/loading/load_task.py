@@ -1,6 +1,8 @@
-"""Load a task by its name, `module:function` or `./file.py:function`."""
+"""Load a task by its name, `module:function` or `./file.py:function`, or from the file that carries it."""
 
 import inspect
+import pickle
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -19,7 +21,7 @@ def load_task(use: str, options: Mapping[str, object] | None = None, folder: Pat
 
     Args:
         use: a registered name, ``module:attribute``, or ``./file.py:attribute`` relative to `folder`; what it names is
-            a function that returns a Task.
+            a function that returns a Task. Or ``./file.pkl``, a task or function that was launched from Python.
         options: the function's keyword arguments.
         folder: the sweep file's folder, from which modules can be imported too.
 
@@ -27,7 +29,9 @@ def load_task(use: str, options: Mapping[str, object] | None = None, folder: Pat
         WrongInput: the file, the module or the function is missing, fails, or returns something else.
     """
     look_in(folder)
-    make = _maker(use)
+    make = _carried(folder / use, f"task {use}") if use.endswith(".pkl") else _maker(use)
+    if isinstance(make, Task):
+        return make
     _check_options(use, make, options or {})
     with blaming(f"task {use}", "making the task"):
         task: object = make(**(options or {}))
@@ -35,6 +39,17 @@ def load_task(use: str, options: Mapping[str, object] | None = None, folder: Pat
         hint = "return paretta.pipelines.task.Task(model=..., train=..., ...)"
         raise WrongInput(Problem(f"task {use}", "must return a Task", type(task).__name__, hint))
     return task
+
+
+def _carried(path: Path, where: str) -> "Make | Task":
+    """Read what `paretta.orchestrator.config.carried_task` wrote: import paths, and a task or a function."""
+    if not path.is_file():
+        mend = "a task that was launched from Python is kept only in its sweep's folder; name a function of a file"
+        raise WrongInput(Problem(where, "the file must exist", str(path), mend))
+    with blaming(where, "reading it"):
+        paths, content = pickle.loads(path.read_bytes())  # noqa: S301 - code of the user, like any task
+        sys.path += [folder for folder in paths if folder not in sys.path]
+        return cast("Make | Task", pickle.loads(content))  # noqa: S301
 
 
 def _maker(use: str) -> Make:

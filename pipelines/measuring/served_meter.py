@@ -35,10 +35,10 @@ class ServedMeter(Meter, ABC):
 
     runs_on: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
 
-    batch_size: int = Field(1, ge=1, description="the inputs per call, such as 1")
-    threads: int = Field(1, ge=1, description="the threads that compute, such as 1")
-    runtime: Literal["onnxruntime"] = Field("onnxruntime", description="what runs the model; there is only one")
-    device: Device = Field("cpu", description="where it computes: cpu or cuda")
+    batch_size: int = Field(default=1, ge=1, description="the inputs per call, such as 1")
+    threads: int = Field(default=1, ge=1, description="the threads that compute, such as 1")
+    runtime: Literal["onnxruntime"] = Field(default="onnxruntime", description="what runs the model; there is only one")
+    device: Device = Field(default="cpu", description="where it computes: cpu or cuda")
 
     def batch(self, bench: MeterBench) -> Feeds:
         """Return `batch_size` inputs of the split, repeated where it has fewer."""
@@ -100,7 +100,7 @@ class FreshStartMeter(ServedMeter, ABC):
 
     runs_on: ClassVar[tuple[Device, ...]] = ("cpu",)
 
-    starts: int = Field(6, ge=6, description="the fresh processes, at least 6, which an interval needs")
+    starts: int = Field(default=6, ge=6, description="the fresh processes, at least 6, which an interval needs")
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
         """Return the median over the starts with its interval between order statistics."""

@@ -31,9 +31,11 @@ class Energy(ServedMeter):
     unit: Literal["J"] = "J"
     goal: Literal["min"] = "min"
     watts_per_core: float | None = Field(
-        None, gt=0, description="the power of one busy core in W, for machines without counters, such as 6"
+        default=None, gt=0, description="the power of one busy core in W, for machines without counters, such as 6"
     )
-    budget_seconds: float = Field(10.0, gt=0, description="the longest wall time of one reading in s, such as 10")
+    budget_seconds: float = Field(
+        default=10.0, gt=0, description="the longest wall time of one reading in s, such as 10"
+    )
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
         """Return the median over rounds of fresh sessions with its interval."""

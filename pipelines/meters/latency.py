@@ -45,7 +45,9 @@ class Latency(ServedMeter):
     kind: Literal["latency"] = "latency"
     unit: Literal["ratio"] = "ratio"
     goal: Literal["min"] = "min"
-    budget_seconds: float = Field(10.0, gt=0, description="the longest wall time of one reading in s, such as 10")
+    budget_seconds: float = Field(
+        default=10.0, gt=0, description="the longest wall time of one reading in s, such as 10"
+    )
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
         """Return the median ratio over rounds of fresh sessions with its interval; absolute times are details."""

@@ -27,8 +27,10 @@ class Throughput(ServedMeter):
     kind: Literal["throughput"] = "throughput"
     unit: Literal["samples/s"] = "samples/s"
     goal: Literal["max"] = "max"
-    batch_size: int = Field(64, ge=1, description="the inputs per call, such as 64")
-    budget_seconds: float = Field(10.0, gt=0, description="the longest wall time of one reading in s, such as 10")
+    batch_size: int = Field(default=64, ge=1, description="the inputs per call, such as 64")
+    budget_seconds: float = Field(
+        default=10.0, gt=0, description="the longest wall time of one reading in s, such as 10"
+    )
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
         """Return the median over rounds of fresh sessions with its interval."""

@@ -18,7 +18,7 @@ class TrainCost(Meter):
     kind: Literal["train_cost"] = "train_cost"
     unit: Literal["s"] = "s"
     goal: Literal["min"] = "min"
-    resource: Literal["cpu", "gpu"] = Field("cpu", description="whose seconds, summed over workers: cpu or gpu")
+    resource: Literal["cpu", "gpu"] = Field(default="cpu", description="whose seconds, summed over workers: cpu or gpu")
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
         """Return the seconds, with the wall time beside them."""

@@ -21,7 +21,7 @@ class TrainEnergy(Meter):
     unit: Literal["J"] = "J"
     goal: Literal["min"] = "min"
     watts_per_core: float | None = Field(
-        None, gt=0, description="the power of one busy core in W, for machines without counters, such as 6"
+        default=None, gt=0, description="the power of one busy core in W, for machines without counters, such as 6"
     )
 
     def read(self, artifact: Path, bench: MeterBench) -> Reading:

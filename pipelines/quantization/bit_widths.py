@@ -25,9 +25,11 @@ class WidthBudget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
-    average: float | None = Field(None, ge=2, le=8, description="bits per quantised weight on average, such as 4.5")
-    at_most: str | None = Field(None, description="the largest size of the model file, such as 50kB")
-    sensitivity: str = Field("fisher", description="how the cost of rounding a layer is judged, such as fisher")
+    average: float | None = Field(
+        default=None, ge=2, le=8, description="bits per quantised weight on average, such as 4.5"
+    )
+    at_most: str | None = Field(default=None, description="the largest size of the model file, such as 50kB")
+    sensitivity: str = Field(default="fisher", description="how the cost of rounding a layer is judged, such as fisher")
 
     @field_validator("at_most")
     @classmethod

@@ -34,12 +34,12 @@ class Distill(TrainSettings, Stage):
     """
 
     kind: Literal["distill"] = "distill"
-    temperature: float = Field(4.0, gt=0, le=100, description="the softening of the class scores, such as 4")
-    weight: float = Field(0.5, gt=0, le=1, description="the teacher's share of the loss, such as 0.5")
+    temperature: float = Field(default=4.0, gt=0, le=100, description="the softening of the class scores, such as 4")
+    weight: float = Field(default=0.5, gt=0, le=1, description="the teacher's share of the loss, such as 0.5")
     features: dict[str, str] = Field(
-        {}, description="layers whose outputs shall agree, {model's: teacher's}, such as {conv2: conv2}"
+        default={}, description="layers whose outputs shall agree, {model's: teacher's}, such as {conv2: conv2}"
     )
-    feature_weight: float = Field(1.0, gt=0, description="the weight of the features' distance, such as 1")
+    feature_weight: float = Field(default=1.0, gt=0, description="the weight of the features' distance, such as 1")
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return `model`, trained in place."""

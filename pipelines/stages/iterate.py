@@ -48,11 +48,15 @@ class Iterate(Stage):
         examples=[{"kind": "prune", "sparsity": 0.5}],
         description="the stage with the final sparsity, such as {kind: prune, sparsity: 0.7} or {kind: sparsify, ...}",
     )
-    retrain: StageField | None = Field(None, description="the stage that trains after each step, such as {kind: train}")
-    steps: int = Field(4, ge=1, le=1000, description="how many steps lead to the final sparsity, such as 4")
-    curve: Literal["linear", "cubic"] = Field("cubic", description="linear (equal steps) or cubic (large ones first)")
+    retrain: StageField | None = Field(
+        default=None, description="the stage that trains after each step, such as {kind: train}"
+    )
+    steps: int = Field(default=4, ge=1, le=1000, description="how many steps lead to the final sparsity, such as 4")
+    curve: Literal["linear", "cubic"] = Field(
+        default="cubic", description="linear (equal steps) or cubic (large ones first)"
+    )
     max_rise: float | None = Field(
-        None, ge=0, description="the highest rise of the mean validation loss that is kept, such as 0.05"
+        default=None, ge=0, description="the highest rise of the mean validation loss that is kept, such as 0.05"
     )
 
     @field_validator("prune")

@@ -89,10 +89,12 @@ class Prune(Stage):
         description="the share of channels to remove, from 0 to below 1, such as 0.5, or {name pattern: share} such as "
         "{'conv*': 0.5, '*attn*': 0.25}; the first that matches all layers of equal width wins, others stay",
     )
-    importance: str = Field("l1", description="the name of a score, such as l1")
-    scope: Scope = Field("layer", description="layer (the same share of each) or global")
-    round_to: int = Field(1, ge=1, description="the divisor that remaining widths shall have, such as 8")
-    num_samples: int = Field(256, ge=1, description="the training samples for scores that need data, such as 256")
+    importance: str = Field(default="l1", description="the name of a score, such as l1")
+    scope: Scope = Field(default="layer", description="layer (the same share of each) or global")
+    round_to: int = Field(default=1, ge=1, description="the divisor that remaining widths shall have, such as 8")
+    num_samples: int = Field(
+        default=256, ge=1, description="the training samples for scores that need data, such as 256"
+    )
     _way: Way | None = PrivateAttr(None)
 
     @field_validator("importance")

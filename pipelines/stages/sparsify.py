@@ -36,9 +36,11 @@ class Sparsify(Stage):
         description="a share such as 0.9, N:M such as '2:4', or {name pattern: either} such as "
         "{'fc*': 0.95, '*': '2:4'}, first match wins",
     )
-    importance: str = Field("magnitude", description="the name of a score of single weights, such as magnitude")
-    scope: Scope = Field("layer", description="layer (the same share of each) or global")
-    num_samples: int = Field(256, ge=1, description="the training samples for scores that need gradients, such as 256")
+    importance: str = Field(default="magnitude", description="the name of a score of single weights, such as magnitude")
+    scope: Scope = Field(default="layer", description="layer (the same share of each) or global")
+    num_samples: int = Field(
+        default=256, ge=1, description="the training samples for scores that need gradients, such as 256"
+    )
 
     @field_validator("importance")
     @classmethod

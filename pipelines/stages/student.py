@@ -26,7 +26,7 @@ class Student(Stage):
     kind: Literal["student"] = "student"
     variant: str = Field(examples=["perceptron"], description="the name of one of the task's variants")
     options: dict[str, Option] = Field(
-        {}, description="keyword arguments of the variant's function, such as {width: 16}"
+        default={}, description="keyword arguments of the variant's function, such as {width: 16}"
     )
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:

@@ -32,8 +32,8 @@ class SwapActivation(Stage):
     """
 
     kind: Literal["swap_activation"] = "swap_activation"
-    to: Name = Field("relu", description=f"one of {', '.join(FUNCTIONS)}")
-    of: Name | Literal["any"] = Field("any", description="the function to replace, or any of them")
+    to: Name = Field(default="relu", description=f"one of {', '.join(FUNCTIONS)}")
+    of: Name | Literal["any"] = Field(default="any", description="the function to replace, or any of them")
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return `model` with the other function. Raises `WrongInput` if there is no module to replace."""

@@ -27,11 +27,11 @@ class Transfer(Stage):
     """
 
     kind: Literal["transfer"] = "transfer"
-    source: Source = Field("baseline", description="baseline, or the absolute path of a .safetensors file")
+    source: Source = Field(default="baseline", description="baseline, or the absolute path of a .safetensors file")
     parameters: Literal["matching", "none"] = Field(
-        "matching", description="matching (copy what fits) or none (start anew with this structure)"
+        default="matching", description="matching (copy what fits) or none (start anew with this structure)"
     )
-    layers: str = Field("*", description="which parameters to copy, a name pattern such as 'conv*'")
+    layers: str = Field(default="*", description="which parameters to copy, a name pattern such as 'conv*'")
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return `model` with the source's values.

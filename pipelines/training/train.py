@@ -43,21 +43,31 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
-    epochs: int = Field(1, ge=1, description="a number of passes over the training split, such as 5")
-    batch_size: int = Field(128, ge=1, description="the samples per step over all workers together, such as 128")
-    optimizer: OptimizerName = Field("adamw", description="sgd, adam, adamw, adagrad or lbfgs")
-    lr: float = Field(1e-3, gt=0, description="the highest learning rate of the schedule, such as 0.001")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum (sgd) or beta 1 (adam, adamw), such as 0.9")
-    weight_decay: float = Field(0.0, ge=0, description="decay of weights, such as 0.01; biases and norms are exempt")
-    schedule: Schedule = Field("cosine", description="constant, step, cosine or one-cycle")
-    warmup: float = Field(0.0, ge=0, lt=1, description="the share of steps with a rising learning rate, such as 0.05")
-    gradient_clip: float | None = Field(None, gt=0, description="the largest norm of the whole gradient, such as 1.0")
-    label_smoothing: float = Field(
-        0.0, ge=0, lt=1, description="the share of the uniform class in targets, such as 0.1"
+    epochs: int = Field(default=1, ge=1, description="a number of passes over the training split, such as 5")
+    batch_size: int = Field(
+        default=128, ge=1, description="the samples per step over all workers together, such as 128"
     )
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="float32, or bfloat16 for autocast")
+    optimizer: OptimizerName = Field(default="adamw", description="sgd, adam, adamw, adagrad or lbfgs")
+    lr: float = Field(default=1e-3, gt=0, description="the highest learning rate of the schedule, such as 0.001")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum (sgd) or beta 1 (adam, adamw), such as 0.9")
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="decay of weights, such as 0.01; biases and norms are exempt"
+    )
+    schedule: Schedule = Field(default="cosine", description="constant, step, cosine or one-cycle")
+    warmup: float = Field(
+        default=0.0, ge=0, lt=1, description="the share of steps with a rising learning rate, such as 0.05"
+    )
+    gradient_clip: float | None = Field(
+        default=None, gt=0, description="the largest norm of the whole gradient, such as 1.0"
+    )
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="the share of the uniform class in targets, such as 0.1"
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32", description="float32, or bfloat16 for autocast"
+    )
     tweaks: tuple[TweakField, ...] = Field(
-        (), strict=False, description="what acts meanwhile, such as [{kind: l1_penalty}]"
+        default=(), strict=False, description="what acts meanwhile, such as [{kind: l1_penalty}]"
     )
 
     @model_validator(mode="after")

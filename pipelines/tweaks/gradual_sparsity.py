@@ -25,10 +25,12 @@ class GradualSparsity(TweakSettings):
     sparsity: Amounts = Field(
         examples=[0.5], description="the final share such as 0.9, or {name pattern: share}, first match wins"
     )
-    scope: Scope = Field("layer", description="layer (the same share of each) or global")
-    begin: float = Field(0.0, ge=0, lt=1, description="the share of steps after which it begins, such as 0")
-    end: float = Field(0.75, gt=0, le=1, description="the share of steps after which it is complete, such as 0.75")
-    updates: int = Field(10, ge=1, description="how many times more weights go, such as 10")
+    scope: Scope = Field(default="layer", description="layer (the same share of each) or global")
+    begin: float = Field(default=0.0, ge=0, lt=1, description="the share of steps after which it begins, such as 0")
+    end: float = Field(
+        default=0.75, gt=0, le=1, description="the share of steps after which it is complete, such as 0.75"
+    )
+    updates: int = Field(default=10, ge=1, description="how many times more weights go, such as 10")
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

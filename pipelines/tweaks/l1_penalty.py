@@ -20,8 +20,8 @@ class L1Penalty(TweakSettings):
     """
 
     kind: Literal["l1_penalty"] = "l1_penalty"
-    strength: float = Field(1e-4, gt=0, description="the factor before the sum, such as 0.0001")
-    on: Literal["weights", "norm scales"] = Field("weights", description="weights or norm scales")
+    strength: float = Field(default=1e-4, gt=0, description="the factor before the sum, such as 0.0001")
+    on: Literal["weights", "norm scales"] = Field(default="weights", description="weights or norm scales")
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
         """Return the hook that adds the penalty."""

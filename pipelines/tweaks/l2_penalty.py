@@ -19,7 +19,7 @@ class L2Penalty(TweakSettings):
     """
 
     kind: Literal["l2_penalty"] = "l2_penalty"
-    strength: float = Field(1e-4, gt=0, description="the factor before half of the sum, such as 0.0001")
+    strength: float = Field(default=1e-4, gt=0, description="the factor before half of the sum, such as 0.0001")
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
         """Return the hook that adds the penalty."""

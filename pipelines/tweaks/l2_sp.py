@@ -21,9 +21,13 @@ class L2Sp(TweakSettings):
     """
 
     kind: Literal["l2_sp"] = "l2_sp"
-    strength: float = Field(0.01, gt=0, description="how strongly parameters are held to the source's, such as 0.01")
-    fresh: float = Field(0.0, ge=0, description="how strongly parameters without a source are held to 0, such as 0.01")
-    source: Source = Field("baseline", description="baseline, or the absolute path of a .safetensors file")
+    strength: float = Field(
+        default=0.01, gt=0, description="how strongly parameters are held to the source's, such as 0.01"
+    )
+    fresh: float = Field(
+        default=0.0, ge=0, description="how strongly parameters without a source are held to 0, such as 0.01"
+    )
+    source: Source = Field(default="baseline", description="baseline, or the absolute path of a .safetensors file")
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
         """Load the source's parameters, and return the penalty's hook. Raises `WrongInput` if none matches."""

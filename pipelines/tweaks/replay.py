@@ -21,8 +21,8 @@ class Replay(TweakSettings):
     """
 
     kind: Literal["replay"] = "replay"
-    strength: float = Field(0.5, gt=0, description="the weight of the source data's loss, such as 0.5")
-    batch_size: int = Field(32, ge=2, description="the source samples of a step over all workers, such as 32")
+    strength: float = Field(default=0.5, gt=0, description="the weight of the source data's loss, such as 0.5")
+    batch_size: int = Field(default=32, ge=2, description="the source samples of a step over all workers, such as 32")
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
         """Return the hook that adds the loss. Raises `WrongInput` if the task has no source data."""

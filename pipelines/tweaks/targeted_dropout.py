@@ -21,8 +21,10 @@ class TargetedDropout(TweakSettings):
     """
 
     kind: Literal["targeted_dropout"] = "targeted_dropout"
-    target: float = Field(0.5, gt=0, lt=1, description="the share of smallest weights of each output, such as 0.5")
-    rate: float = Field(0.5, gt=0, le=1, description="how often each of them is dropped, such as 0.5")
+    target: float = Field(
+        default=0.5, gt=0, lt=1, description="the share of smallest weights of each output, such as 0.5"
+    )
+    rate: float = Field(default=0.5, gt=0, le=1, description="how often each of them is dropped, such as 0.5")
 
     def start(self, model: nn.Module, bench: Bench, num_steps: int) -> Tweak:
         """Attach the dropout to every weight that is used by a single layer."""

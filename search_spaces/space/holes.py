@@ -18,6 +18,9 @@ class Choice:
     """One of several options; an option may be a whole subtree with holes of its own.
 
     An asker answers with one of the `labels`: the option itself if it is a scalar, else its ``kind`` or its position.
+
+    Args:
+        options: any sequence of them; it is kept as a tuple.
     """
 
     options: tuple[Tree, ...]
@@ -25,6 +28,7 @@ class Choice:
 
     def __post_init__(self) -> None:
         """Label each option with a unique scalar, in order."""
+        object.__setattr__(self, "options", tuple(self.options))
         names = [_label(option, index) for index, option in enumerate(self.options)]
         times = Counter(names)
         labels = (f"{name}#{index}" if times[name] > 1 else name for index, name in enumerate(names))
@@ -61,7 +65,7 @@ def _label(option: Tree, index: int) -> Label:
     if isinstance(option, dict):
         kind = option.get("kind")
         return kind if isinstance(kind, str) else f"option{index}"
-    return f"option{index}" if isinstance(option, list | Choice | Int | Float) else option
+    return option if option is None or isinstance(option, bool | int | float | str) else f"option{index}"
 
 
 def probes(hole: Hole, at_most: int) -> tuple[Label, ...]:

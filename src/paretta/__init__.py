@@ -1,7 +1,8 @@
 """Search for smaller, faster models: a Pareto front of size, latency and accuracy of delivered, measured artifacts.
 
->>> import paretta
->>> front = paretta.launch("digits")  # doctest: +SKIP
+>>> from paretta import Float, Int, Prune, Quantize, Sweep, launch
+>>> space = [Prune(sparsity=Float(0, 0.8)), Quantize(bits={"conv*": Int(2, 8), "*": 8})]
+>>> front = launch(Sweep("digits", space, baseline=[{"kind": "train", "epochs": 8}]))  # doctest: +SKIP
 >>> front.pick(at_most={"size": "20kB"})  # doctest: +SKIP
 
 Everything in `__all__` is stable: it changes only with a note in the change log. The subpackages are not stable, except
@@ -13,6 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from paretta.orchestrator.config.check import check
     from paretta.orchestrator.config.sweep import Sweep
     from paretta.orchestrator.sweeps.launcher import extend, launch, resume
@@ -32,7 +36,18 @@ if TYPE_CHECKING:
     from paretta.pipelines.task import Metric, Task
     from paretta.search_spaces.errors import DamagedArtifact, ParettaError, TrialFailed, WrongInput
     from paretta.search_spaces.results.front import Front
-    from paretta.search_spaces.space.holes import Choice, Float, Int
+
+    # A hole stands for a value of any type, so that editors accept it in a stage's setting; see
+    # `paretta.search_spaces.space.holes` for the classes that they are.
+    def Choice(options: Sequence[object]) -> Any:  # noqa: N802
+        """One of several options; an option may be a value, a stage with holes of its own, or None for no stage."""
+
+    def Float(low: float, high: float, *, log: bool = False) -> Any:  # noqa: N802
+        """A real number from `low` to `high`, both included."""
+
+    def Int(low: int, high: int, *, log: bool = False, step: int = 1) -> Any:  # noqa: N802
+        """An integer from `low` to `high`, both included, in steps of `step`."""
+
 
 try:
     __version__ = version("paretta")
