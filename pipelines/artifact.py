@@ -5,12 +5,12 @@ import json
 import re
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.errors import DamagedArtifact, WrongInput, first_line
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.space.plan import Plan
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 MODEL, PLAN, READINGS, MANIFEST = "model.onnx", "plan.yaml", "readings.json", "manifest.json"
 FILES = (MODEL, PLAN, READINGS)
 SAMPLE = "sample.npz"  # one valid input of the model, which folders of earlier versions lack
-_TAKEN = (*FILES, SAMPLE, MANIFEST, "MLmodel", "requirements.txt", "python_env.yaml")  # the last three are MLflow's
+CARD = "README.md"  # written when a folder is pulled; the manifest does not cover it
+_TAKEN = (
+    *FILES,
+    SAMPLE,
+    MANIFEST,
+    CARD,
+    "MLmodel",
+    "requirements.txt",
+    "python_env.yaml",
+)  # the last three are MLflow's
 _NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 _FORMAT = 1
 _NUMBER = (float, int, type(None))
@@ -51,6 +60,8 @@ class Artifact:
         data_digest: identifies the data on which the model was trained.
         versions: of the libraries that wrote it.
         digests: SHA-256 (hex) of each file except the manifest.
+        task: the reference by which its task was loaded; empty if the plan names none.
+        manifest: the whole manifest, with facts on layers and notes of stages.
     """
 
     folder: Path
@@ -60,6 +71,8 @@ class Artifact:
     data_digest: str
     versions: Mapping[str, str]
     digests: Mapping[str, str]
+    task: str = ""
+    manifest: Mapping[str, Json] = field(default_factory=dict)
 
     @property
     def model_path(self) -> Path:
@@ -148,20 +161,26 @@ def _write(folder: Path, contents: Mapping[str, bytes], manifest: Document) -> N
 def open_artifact(folder: Path) -> Artifact:
     """Verify a delivered folder and read it. Raises `DamagedArtifact`."""
     manifest = verify_files(folder)
+    plan, task = _plan(folder / PLAN)
     return Artifact(
         folder=folder,
-        plan=_plan(folder / PLAN),
+        plan=plan,
         readings=read_readings(folder),
         seed=cast(int, manifest["seed"]),
         data_digest=cast(str, manifest["data"]),
         versions=cast("Mapping[str, str]", manifest["versions"]),
         digests=cast("Mapping[str, str]", manifest["files"]),
+        task=task,
+        manifest=manifest,
     )
 
 
-def _plan(path: Path) -> Plan:
+def _plan(path: Path) -> tuple[Plan, str]:
+    """Return the plan in a file, and the name of its task."""
     try:
-        return Plan.from_document(cast(Document, read_yaml(path).data))
+        document = cast(Document, read_yaml(path).data)
+        plan, task = Plan.from_document(document), document.get("task")
+        return plan, str(task.get("use", "")) if isinstance(task, Mapping) else ""
     except (WrongInput, KeyError, TypeError, RecursionError) as error:
         raise DamagedArtifact(f"{path}: expected a plan, found {type(error).__name__}: {first_line(error)}") from None
 
@@ -213,7 +232,7 @@ def _line_of(key: str, text: str) -> int:
 
 
 def verify_files(folder: Path) -> Document:
-    """Recompute the SHA-256 of every file and return the manifest.
+    """Recompute the SHA-256 of every file but the model card, and return the manifest.
 
     Raises:
         DamagedArtifact: files are missing, were added, were changed or are not regular files; the message names all of
@@ -222,7 +241,7 @@ def verify_files(folder: Path) -> Document:
     require_regular(folder)
     manifest = _manifest(folder)
     expected = cast("Mapping[str, str]", manifest["files"])
-    found = {path.name for path in folder.iterdir()} - {MANIFEST}
+    found = {path.name for path in folder.iterdir()} - {MANIFEST, CARD}
     faults = [
         f"{folder / name}: the manifest does not know this; expected only {', '.join((*expected, MANIFEST))}"
         for name in sorted(found - set(expected))

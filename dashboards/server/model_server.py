@@ -1,6 +1,8 @@
 """MLflow's model server for a delivered folder, on loopback."""
 
+import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +19,11 @@ from paretta.dashboards.server.server_process import (
     serving,
     wait_until_interrupted,
 )
-from paretta.dashboards.tracking.flavor import add_mlflow_files, copy_delivered
+from paretta.dashboards.tracking.flavor import SAMPLE_FILE, add_mlflow_files, copy_delivered
 from paretta.dashboards.tracking.store import ENVIRONMENT
 
 SERVING_PORT: Final = 8080
+_LONGEST_BODY: Final = 400  # characters of a request that is printed whole
 # The model is ONNX, so pickles need never be loaded.
 _ENVIRONMENT: Final = {**ENVIRONMENT, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
 
@@ -29,10 +32,41 @@ def serve_model(
     folder: Path, *, host: str = LOOPBACK, port: int = SERVING_PORT, say: Callable[[str], object] = print
 ) -> None:
     """Serve the model in `folder` at ``/invocations`` until interrupted. Raises as `open_model_server` does."""
-    with ended_by_any_signal(), open_model_server(folder, host=host, port=port) as url:
+    with (
+        ended_by_any_signal(),
+        TemporaryDirectory(prefix="paretta-request-") as scratch,
+        open_model_server(folder, host=host, port=port) as url,
+    ):
         say(f"{url}/invocations")
-        say(f"""try: curl -H 'Content-Type: application/json' -d '{{"inputs": [...]}}' {url}/invocations""")
+        say("try:")
+        say(example_request(folder, url, Path(scratch)))
         wait_until_interrupted(say)
+
+
+def example_request(folder: Path, url: str, scratch: Path) -> str:
+    """Return a command that asks the server at `url` about the sample stored in `folder`.
+
+    A long request is written to `scratch`. Folders of earlier versions have no sample; the command then has a gap.
+    """
+    body, path = '{"inputs": [...]}', folder / SAMPLE_FILE
+    if path.is_file():
+        import numpy  # noqa: PLC0415 - only to serve
+
+        with numpy.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        inputs = {
+            name: _numbers(a.astype(str).tolist()) if a.dtype.kind == "f" else a.tolist() for name, a in arrays.items()
+        }
+        body = json.dumps({"inputs": inputs})
+    if len(body) > _LONGEST_BODY:
+        (scratch / "request.json").write_text(body)
+        body = f"@{scratch / 'request.json'}"
+    return f"curl -H 'Content-Type: application/json' -d {shlex.quote(body)} {url}/invocations"
+
+
+def _numbers(texts: object) -> object:
+    """Return the numbers that NumPy wrote, with no more digits than their type has."""
+    return [_numbers(text) for text in texts] if isinstance(texts, list) else float(str(texts))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from paretta.search_spaces.yaml_io import write_yaml
 
 MODEL_FILE: Final = "model.onnx"
 MANIFEST_FILE: Final = "manifest.json"
+SAMPLE_FILE: Final = "sample.npz"
 _REQUIRED: Final = ("mlflow", "numpy", "onnx", "onnxruntime", "pandas")
 # ONNX names element types as in C, NumPy by width
 _TYPES: Final[Mapping[str, str]] = {"float": "float32", "double": "float64"}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import holders
+from paretta.orchestrator.delivery.model_card import Origin, write_card
 from paretta.orchestrator.monitor.front_text import limits_note
 from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.storage.mirror import found
@@ -48,7 +49,7 @@ def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Pulled:
     files = found(home, name)
     front = SweepRecord.read(files.root).front()
     trial = _chosen(front, role, wish)
-    fetch(delivered_folder(files, trial), to)
+    fetch(delivered_folder(files, trial), to, Origin(trial, front))
     return Pulled(trial, limits_note(front))
 
 
@@ -61,7 +62,7 @@ def pull_from_store(tracking_uri: str, sweep: str, wish: Wish, to: Path) -> Pull
     front = read_front(tracking_uri, name)
     trial = _chosen(front, role, wish)
     with tempfile.TemporaryDirectory(prefix="paretta-") as scratch:
-        fetch(download(tracking_uri, name, trial.uid, Path(scratch) / "artifact"), to)
+        fetch(download(tracking_uri, name, trial.uid, Path(scratch) / "artifact"), to, Origin(trial, front))
     return Pulled(trial, limits_note(front))
 
 
@@ -114,8 +115,11 @@ def _by_uid(front: Front, name: str, held: Mapping[str, Trial]) -> Trial:
     return found[0]
 
 
-def fetch(source: Path, to: Path) -> None:
-    """Copy the artifact folder `source` to `to` atomically, after verifying it and running the model once."""
+def fetch(source: Path, to: Path, origin: Origin | None = None) -> None:
+    """Copy the artifact folder `source` to `to` atomically, after verifying it and running the model once.
+
+    A model card is added, which tells what is known of its `origin`.
+    """
     from paretta.pipelines.artifact import require_regular, verify_files  # noqa: PLC0415 - ONNX Runtime is loaded only to deliver
     from paretta.pipelines.verification.smoke import require_answer  # noqa: PLC0415
 
@@ -127,6 +131,7 @@ def fetch(source: Path, to: Path) -> None:
         shutil.copytree(source, copy, symlinks=True)
         verify_files(copy)
         require_answer(copy)
+        write_card(copy, origin)
         if to.exists():
             to.rmdir()
         copy.rename(to)

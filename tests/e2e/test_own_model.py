@@ -89,6 +89,7 @@ def test_what_is_pulled_is_what_was_measured(folder: Path, launched: str) -> Non
     paretta("pull", "sweep", "--prefer", "size", "--to", "small", folder=folder)
     pulled = folder / "small"
     assert sorted(path.name for path in pulled.iterdir()) == [
+        "README.md",
         "manifest.json",
         "model.onnx",
         "plan.yaml",

@@ -11,6 +11,7 @@ from paretta.dashboards.journal.journal import Journal
 from paretta.orchestrator.delivery.pull import fetch, pull
 from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.sweeps.result import SweepFront
+from paretta.search_spaces.canonical import canonical_json
 from paretta.search_spaces.errors import DamagedArtifact, DamagedRecord, WrongInput
 from paretta.search_spaces.objectives.wish import Wish
 
@@ -61,7 +62,8 @@ def test_any_measured_trial_is_pulled_by_its_uid_or_number(tmp_path: Path) -> No
     members = {trial.uid for trial in record.front()}
     aside = next(t for t in record.trials.values() if t.role == "trial" and t.is_measured and t.uid not in members)
     for trial in (aside, record.trials["baseline"]):
-        write_files(record.folder / str(trial.artifact), trial.uid, b"")
+        plan = canonical_json(trial.plan.to_document()).encode()
+        write_files(record.folder / str(trial.artifact), trial.uid, plan)
     for name, uid in ((aside.uid, aside.uid), (f"{aside.number:04d}", aside.uid), ("baseline", "baseline")):
         to = tmp_path / f"to-{name}"
         assert pull(Home(tmp_path), f"s@{name}", Wish(), to).trial.uid == uid
