@@ -27,14 +27,14 @@ _STORED = 'dict(np.load("sample.npz"))'
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class Provenance:
     """The trial that a pulled folder is of, and the front of its sweep."""
 
     trial: Trial
     front: Front
 
 
-def write_card(folder: Path, origin: Origin | None = None) -> None:
+def write_card(folder: Path, origin: Provenance | None = None) -> None:
     """Write README.md into a delivered folder; the manifest does not cover it, so that people may go on with it.
 
     Args:
@@ -46,7 +46,7 @@ def write_card(folder: Path, origin: Origin | None = None) -> None:
     (folder / CARD).write_text(model_card(open_artifact(folder), origin), encoding="utf-8")
 
 
-def model_card(artifact: "Artifact", origin: Origin | None = None) -> str:
+def model_card(artifact: "Artifact", origin: Provenance | None = None) -> str:
     """Return the card as Markdown."""
     parts = [
         f"# {_title(artifact, origin)}",
@@ -68,11 +68,11 @@ def model_card(artifact: "Artifact", origin: Origin | None = None) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _title(artifact: "Artifact", origin: Origin | None) -> str:
+def _title(artifact: "Artifact", origin: Provenance | None) -> str:
     return f"{origin.front.sweep} {origin.trial.uid}" if origin else artifact.folder.name
 
 
-def _what(artifact: "Artifact", origin: Origin | None) -> str:
+def _what(artifact: "Artifact", origin: Provenance | None) -> str:
     size = format_quantity(artifact.model_path.stat().st_size, "B")
     words = origin.trial.words if origin else ", ".join(str(stage.get("kind")) for stage in artifact.plan.stages)
     made = f"made by: {words}" if words else "the uncompressed model"
@@ -85,7 +85,7 @@ def _what(artifact: "Artifact", origin: Origin | None) -> str:
     return f"An ONNX model of {size}, {made}.{place}"
 
 
-def _numbers(artifact: "Artifact", origin: Origin | None) -> str:
+def _numbers(artifact: "Artifact", origin: Provenance | None) -> str:
     baseline = origin.front.baseline if origin else None
     rows = [(name, reading, _reading_of(baseline, name)) for name, reading in artifact.readings.items()]
     if origin is not None:
@@ -110,7 +110,7 @@ def _value(reading: Reading) -> str:
     return str(reading) if seconds is None else f"{reading}, {format_quantity(seconds, 's')}"
 
 
-def _limits(artifact: "Artifact", origin: Origin | None) -> Iterator[str]:
+def _limits(artifact: "Artifact", origin: Provenance | None) -> Iterator[str]:
     readings = artifact.readings
     if any(reading.low is not None for reading in readings.values()):
         yield "Brackets are 95 % intervals. They cover the noise of measuring and of the samples, not another seed."

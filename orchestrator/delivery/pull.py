@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import holders
-from paretta.orchestrator.delivery.model_card import Origin, write_card
+from paretta.orchestrator.delivery.model_card import Provenance, write_card
 from paretta.orchestrator.monitor.front_text import limits_note
 from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.storage.mirror import found
@@ -49,7 +49,7 @@ def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Pulled:
     files = found(home, name)
     front = SweepRecord.read(files.root).front()
     trial = _chosen(front, role, wish)
-    fetch(delivered_folder(files, trial), to, Origin(trial, front))
+    fetch(delivered_folder(files, trial), to, Provenance(trial, front))
     return Pulled(trial, limits_note(front))
 
 
@@ -62,7 +62,7 @@ def pull_from_store(tracking_uri: str, sweep: str, wish: Wish, to: Path) -> Pull
     front = read_front(tracking_uri, name)
     trial = _chosen(front, role, wish)
     with tempfile.TemporaryDirectory(prefix="paretta-") as scratch:
-        fetch(download(tracking_uri, name, trial.uid, Path(scratch) / "artifact"), to, Origin(trial, front))
+        fetch(download(tracking_uri, name, trial.uid, Path(scratch) / "artifact"), to, Provenance(trial, front))
     return Pulled(trial, limits_note(front))
 
 
@@ -115,7 +115,7 @@ def _by_uid(front: Front, name: str, held: Mapping[str, Trial]) -> Trial:
     return found[0]
 
 
-def fetch(source: Path, to: Path, origin: Origin | None = None) -> None:
+def fetch(source: Path, to: Path, origin: Provenance | None = None) -> None:
     """Copy the artifact folder `source` to `to` atomically, after verifying it and running the model once.
 
     A model card is added, which tells what is known of its `origin`.

@@ -12,7 +12,7 @@ from paretta.dashboards.journal.activity import num_ended
 from paretta.dashboards.journal.liveness import home_argument, program, resume_command
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.sync_status import read_sync_status
-from paretta.orchestrator.delivery.model_card import Origin
+from paretta.orchestrator.delivery.model_card import Provenance
 from paretta.orchestrator.delivery.pull import delivered_folder, fetch
 from paretta.orchestrator.monitor.front_table import print_front
 from paretta.orchestrator.monitor.terminal import ending
@@ -55,7 +55,7 @@ class SweepFront(Front):
     ) -> Trial:
         """Copy the artifact that `pick` chooses to the new folder `to`, verify it, and return its trial."""
         trial = self.pick(prefer=prefer, at_least=at_least, at_most=at_most)
-        fetch(delivered_folder(SweepFiles(self.folder), trial), Path(to), Origin(trial, self))
+        fetch(delivered_folder(SweepFiles(self.folder), trial), Path(to), Provenance(trial, self))
         return trial
 
 

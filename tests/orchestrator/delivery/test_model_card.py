@@ -14,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from paretta.dashboards.server.model_server import example_request
-from paretta.orchestrator.delivery.model_card import Origin, model_card, write_card
+from paretta.orchestrator.delivery.model_card import Provenance, model_card, write_card
 from paretta.pipelines.artifact import open_artifact, verify_files, write
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.objectives.objective import Objective
@@ -73,12 +73,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "best"
 
 
-def origin() -> Origin:
+def origin() -> Provenance:
     trial = Trial("0004-abc", 4, PLAN, 7, "complete", words="quantize to 4 bits", readings=READINGS)
     trial = trial.with_test_readings({"accuracy": Reading(0.85, "share", low=0.75, high=0.95, num_samples=100)})
     before = {**READINGS, "size": Reading(9000.0, "B")}
     baseline = Trial("baseline", 0, Plan(()), 7, "complete", role="baseline", readings=before)
-    return Origin(trial, Front.of([baseline, trial], OBJECTIVES, "digits"))
+    return Provenance(trial, Front.of([baseline, trial], OBJECTIVES, "digits"))
 
 
 def test_the_card_has_each_number_with_its_interval_beside_the_baseline(folder: Path) -> None:
@@ -98,7 +98,7 @@ def test_the_card_says_what_its_numbers_do_not(folder: Path) -> None:
     assert "- gru stays in float: no integer form." in card
     unread = replace(origin().trial, test_readings={})
     assert "The test split was not read for this trial" in model_card(
-        open_artifact(folder), Origin(unread, origin().front)
+        open_artifact(folder), Provenance(unread, origin().front)
     )
 
 
