@@ -19,7 +19,9 @@ class RecalibrateNorms(Stage):
     """
 
     kind: Literal["recalibrate_norms"] = "recalibrate_norms"
-    num_samples: int = Field(default=NUM_SAMPLES, ge=2, description="the training samples to average over, such as 1024")
+    num_samples: int = Field(
+        default=NUM_SAMPLES, ge=2, description="the training samples to average over, such as 1024"
+    )
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return `model` with new statistics, equal on all ranks; a model without batch norms is unchanged."""
