@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from paretta.orchestrator.config.catalogue import REGISTRIES
+from paretta.pipelines.post_training.equalize import equalized, smoothed
 from paretta.pipelines.post_training.layer_objective import LayerObjective
 from paretta.pipelines.post_training.learned_rounding import learned_rounding
 from paretta.pipelines.post_training.second_order import descended, second_order
@@ -55,7 +56,7 @@ FAMILIES = (
         "Calibration takes one pass over some training samples. Below 4 bits, train afterwards, or round by second "
         "order with corrected biases: a pass for each layer over unlabelled samples. After `prune`, train first. "
         "Automatic bit widths cost a pass per sample (`fisher`), per probe (`hessian`) or per layer and width (`kl`).",
-        ("quantize",),
+        ("quantize", "equalize"),
         ("quantizers", "sensitivities"),
         (
             ("`weight_range`, `activation_range`", (Quantizer.covered,)),
@@ -63,6 +64,7 @@ FAMILIES = (
                 "`rounding: second_order`, `rounding: learned`",
                 (LayerObjective, second_order, descended, learned_rounding),
             ),
+            ("`equalize.method`", (equalized, smoothed)),
             ("`bias_correction: true`", (LayerObjective.bias_for,)),
         ),
     ),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from paretta.orchestrator.sweeps.launcher import extend, launch, resume
     from paretta.pipelines.stages.cluster import Cluster
     from paretta.pipelines.stages.distill import Distill
+    from paretta.pipelines.stages.equalize import Equalize
     from paretta.pipelines.stages.fold_norms import FoldNorms
     from paretta.pipelines.stages.iterate import Iterate
     from paretta.pipelines.stages.prune import Prune
@@ -60,6 +61,7 @@ _HOMES: Final = {
     "orchestrator.sweeps.launcher": ("extend", "launch", "resume"),
     "pipelines.stages.cluster": ("Cluster",),
     "pipelines.stages.distill": ("Distill",),
+    "pipelines.stages.equalize": ("Equalize",),
     "pipelines.stages.fold_norms": ("FoldNorms",),
     "pipelines.stages.iterate": ("Iterate",),
     "pipelines.stages.prune": ("Prune",),
@@ -84,6 +86,7 @@ __all__ = [
     "DamagedArtifact",
     "Distill",
     "Float",
+    "Equalize",
     "FoldNorms",
     "Front",
     "Int",
