@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
+from paretta.dashboards.journal.course import MEASURING
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.results.trial import STATUSES, Trial
 
-MEASURING = "measuring"
 _ENDED: Final = tuple(status for status in STATUSES if status not in ("running", "interrupted"))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from paretta.dashboards.journal.course import Course
 from paretta.dashboards.journal.front_growth import Growth, GrowthStep
 from paretta.dashboards.journal.journal import SweepEnding, damaged_at, events
 from paretta.search_spaces.canonical import Document, Json
@@ -29,6 +30,7 @@ class SweepRecord:
         trials: the last state of each trial by uid, baseline included. A trial that was running when the sweep ended is
             ``interrupted`` and runs again when the sweep is resumed; one that misses a limit is ``infeasible``.
         progress: the last message of each running trial by uid.
+        courses: where and when each trial was trained and measured, and its scores by epoch, by uid.
         frozen: uids of the final front; None while the sweep runs.
         endings: each trial as it ended, with the Unix time of the event; a trial that is run again has several.
         status: ``running`` until the end is recorded.
@@ -47,6 +49,7 @@ class SweepRecord:
     reference: tuple[Limit, ...] = ()
     trials: dict[str, Trial] = field(default_factory=dict)
     progress: dict[str, Document] = field(default_factory=dict)
+    courses: dict[str, Course] = field(default_factory=dict)
     frozen: tuple[str, ...] | None = None
     endings: list[tuple[float, Trial]] = field(default_factory=list)
     status: Literal["running", "done", "stopped", "failed"] = "running"
@@ -105,7 +108,9 @@ class SweepRecord:
             case "trial":
                 self._take(Trial.from_document(cast(Document, event["trial"])))
             case "progress":
-                self.progress[str(event["uid"])] = cast(Document, event["message"])
+                uid, message = str(event["uid"]), cast(Document, event["message"])
+                self.progress[uid] = message
+                self.courses.setdefault(uid, Course()).take(message, self.updated)
             case "front":
                 self.frozen = tuple(cast(list[str], event["members"]))
             case "end":

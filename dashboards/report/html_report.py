@@ -10,6 +10,8 @@ from paretta.dashboards.journal.front_growth import GrowthStep
 from paretta.dashboards.journal.liveness import has_died, state_words
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import reused_words, roles, total_cost
+from paretta.dashboards.report.advice import advice
+from paretta.dashboards.report.courses import courses, curves, layers_of
 from paretta.dashboards.report.knob_importance import influence
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.objectives.limits import Limit
@@ -23,12 +25,18 @@ STATIC: Final = Path(__file__).parents[1] / "static"
 SCRIPTS: Final = (
     "format.js",
     "choose.js",
-    "canvas.js",
-    "scatter.js",
-    "space.js",
-    "growth.js",
-    "parallel.js",
-    "tables.js",
+    "charts/canvas.js",
+    "charts/scatter.js",
+    "charts/space.js",
+    "charts/growth.js",
+    "charts/parallel.js",
+    "charts/curves.js",
+    "charts/timeline.js",
+    "tables/front.js",
+    "tables/compare.js",
+    "tables/trials.js",
+    "tables/layers.js",
+    "tables/endings.js",
     "now.js",
     "report.js",
 )
@@ -107,7 +115,10 @@ def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json
         "front": [trial.uid for trial in front],
         "timed_on": list(timed_on(front)),
         "plans": {trial.uid: write_yaml({"stages": list(trial.plan.stages)}) for trial in front},
-        "layers": {trial.uid: dict(trial.layers) for trial in front if trial.layers},
+        "layers": layers_of(trials, front),
+        "courses": courses(record, trials),
+        "curves": curves(record, trials),
+        "advice": list(advice(record, front)),
         "growth": _growth(record.history()),
         "influence": {meter: dict(shares) for meter, shares in influence(trials, front.objectives).items()},
         "cost": dict(total_cost(record)),

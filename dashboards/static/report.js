@@ -31,9 +31,11 @@ const app = {
     this.drawings = pairs.slice(0, 6).map(([x, y]) => new Scatter(this, x, y));
     if (m > 2) this.drawings.push(new SpaceView(this, [0, 1, m - 1]));
     plots.append(...this.drawings.map(drawing => drawing.figure));
-    this.drawings.push(new Parallel(this, document.getElementById("parallel")), new Growth(this, document.getElementById("growth")));
+    this.drawings.push(new Parallel(this, document.getElementById("parallel")), new Growth(this, document.getElementById("growth")),
+      new Curves(this, document.getElementById("curves")), new Timeline(this, document.getElementById("timeline")));
+    this.listed = new TrialTable(this, document.getElementById("all-trials"));
     drawInfluence(this, document.getElementById("influence"));
-    fillFront(this); fillCost(this); fillFailures(this, document.getElementById("failures")); fillNow(this); fillLinks(this);
+    fillFront(this); fillCost(this); fillFailures(this, document.getElementById("failures")); fillNow(this); fillLinks(this); fillAdvice(this);
     document.getElementById("config").textContent = data.config;
     document.getElementById("facts").textContent = data.facts;
     document.getElementById("front-hint").textContent = !this.members.length ? "Nothing is on the front yet."
@@ -47,19 +49,20 @@ const app = {
   // Replace the data: rebuild everything, but keep what the reader has set, chosen, opened and rotated.
   renew(data) {
     if (document.querySelector("input:active, canvas:active, select:focus")) return;  // in the middle of a gesture; the next poll tries again
-    const kept = { picked: this.byHand && this.picked && this.picked.uid, pinned: [...this.pinned].map(t => t.uid), view: this.drawings.map(d => d.state ? d.state() : null) };
+    const kept = { picked: this.byHand && this.picked && this.picked.uid, pinned: [...this.pinned].map(t => t.uid), view: this.drawings.map(d => d.state ? d.state() : null), listed: this.listed.keep() };
     const focused = document.activeElement && document.activeElement.getAttribute("aria-label"), scroll = document.getElementById("front").closest(".scroll").scrollTop;
     for (const drawing of this.drawings) if (drawing.end) drawing.end();
-    for (const id of ["summary", "limits", "plots", "parallel", "influence", "growth", "front", "compare", "cost", "failures"]) document.getElementById(id).replaceChildren();
+    for (const id of ["summary", "limits", "plots", "parallel", "influence", "growth", "front", "compare", "cost", "failures", "curves", "timeline", "all-trials"]) document.getElementById(id).replaceChildren();
     for (const label of document.querySelectorAll("#prefer label")) label.remove();
     this.data = data; this.shown = []; this.brushed = null; this.picked = null; this.pinned = new Set();
     const limits = this.limits;
     this.build();
     limits.forEach((limit, i) => this.limit(i, limit));
     this.drawings.forEach((drawing, i) => { if (drawing.restore && kept.view[i]) drawing.restore(kept.view[i]); });
-    for (const trial of this.members) if (kept.pinned.includes(trial.uid)) this.pin(trial);
+    this.listed.restore(kept.listed);
+    for (const trial of this.measured) if (kept.pinned.includes(trial.uid)) this.pin(trial);
     this.ask();
-    const chosen = this.members.find(t => t.uid === kept.picked);
+    const chosen = this.measured.find(t => t.uid === kept.picked);
     if (chosen) this.select(chosen);
     document.getElementById("front").closest(".scroll").scrollTop = scroll;
     if (focused) { const again = document.querySelector(`[aria-label="${CSS.escape(focused)}"]`); if (again) again.focus({ preventScroll: true }); }
@@ -125,7 +128,7 @@ const app = {
 
   // `#prefer=size&accuracy=0.97` opens on that wish, `#trial=UID` on that point; limits are in base units.
   followLink() {
-    const wish = new URLSearchParams(location.hash.slice(1)), chosen = this.members.find(t => t.uid === wish.get("trial"));
+    const wish = new URLSearchParams(location.hash.slice(1)), chosen = this.measured.find(t => t.uid === wish.get("trial"));
     for (const input of document.querySelectorAll("#prefer input")) {
       if (input.value === wish.get("prefer")) { input.checked = true; this.prefer = input.value; }
     }
@@ -141,8 +144,9 @@ const app = {
   },
 
   select(trial) {
-    if (!trial || !trial.front) return;
+    if (!trial || !this.measured.includes(trial) || trial.v.includes(null)) return;
     this.byHand = true;
+    if (!trial.front) return this.show(trial, ["paretta pull", /^[\w.\-]+$/.test(this.data.sweep) ? `${this.data.sweep}@${trial.uid}` : `'${this.data.sweep}@${trial.uid}'`].concat(this.data.at || [], "--to ./model").join(" "));
     const wish = wishFor(trial, this.members, this.objectives);
     this.show(trial, pullCommand(this.data.sweep, this.data.at, wish.limits, wish.prefer, this.objectives));
     const frame = trial.row.closest(".scroll"), top = trial.row.offsetTop - 40;  // scroll the table, not the page
@@ -156,12 +160,13 @@ const app = {
     if (!trial) output.replaceChildren(element("p", { class: "answer" }, this.members.length ? "Nothing on the front is within these limits." : "Nothing has finished yet."),
       element("p", { class: "words" }, this.members.length ? "Loosen one of them." : ""));
     else output.replaceChildren(
-      element("p", { class: "answer" }, trial.baseline ? "The baseline itself" : `Trial ${trial.uid}`, " ", ...trial.roles.map(role => element("span", { class: "role" }, role))),
+      element("p", { class: "answer" }, trial.baseline ? "The baseline itself" : `Trial ${trial.uid}`, " ", ...(trial.roles || []).map(role => element("span", { class: "role" }, role))),
       element("p", { class: "words" }, trial.words),
       element("dl", { class: "readings" }, ...this.objectives.flatMap((o, i) => [element("dt", {}, o.meter),
         element("dd", {}, quantity(trial.v[i], o.unit), element("small", {}, beside(trial, i, o.unit))),
         element("dd", { class: "gain" }, gain(trial.v[i], o))])),
       this.command(command));
+    fillLayers(this, trial);
     this.drawAll();
   },
 
@@ -177,10 +182,11 @@ const app = {
   },
 
   pin(trial) {
-    if (!trial || !trial.front) return;
+    if (!trial || !this.measured.includes(trial) || trial.v.includes(null)) return;
     if (!this.pinned.delete(trial)) this.pinned.add(trial);
     if (this.pinned.size > 4) this.pinned.delete([...this.pinned][0]);
     for (const member of this.members) member.tick.checked = this.pinned.has(member);
+    this.listed.ticks();
     fillCompare(this);
   },
 

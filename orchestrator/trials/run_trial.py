@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from paretta.dashboards.journal.activity import MEASURING
+from paretta.dashboards.journal.course import MEASURING
 from paretta.orchestrator.config.task_reference import TaskReference
 from paretta.orchestrator.lanes.log_capture import warnings_in, with_warnings
 from paretta.orchestrator.lanes.messages import JobUpdate, ProgressMessage

@@ -76,6 +76,71 @@ def test_report_answers_the_keyboard_in_light_and_dark(browser: Chrome, tmp_path
     assert _complaints(browser) == []
 
 
+def test_any_trial_is_found_pulled_and_compared(browser: Chrome, tmp_path: Path) -> None:
+    record = write_sweep(tmp_path / "digits", trials=60, artifacts=False)
+    write_report(record, tmp_path / "report.html", at="")
+    front = {trial.uid for trial in record.front()}
+    dominated = next(t for t in record.trials.values() if t.status == "complete" and t.uid not in front and t.number)
+    browser.get((tmp_path / "report.html").as_uri())
+    browser.find_element(By.CSS_SELECTOR, "#all-trials input[type=search]").send_keys(dominated.uid)
+    (row,) = browser.find_elements(By.CSS_SELECTOR, "#trials tbody tr")
+    row.find_element(By.TAG_NAME, "button").click()
+    command = browser.find_element(By.CSS_SELECTOR, "#picked code").text
+    assert command == f"paretta pull digits@{dominated.uid} --to ./model"
+    layers = browser.find_element(By.ID, "layers").text
+    before, after = (record.trials[uid].layers["conv1"] for uid in ("baseline", dominated.uid))
+    assert isinstance(before, dict)
+    assert isinstance(after, dict)
+    assert "→ " + "×".join(map(str, after["shape"])) in layers or before["shape"] == after["shape"]
+    assert f"32 → {after['bits']}" in layers
+    browser.find_element(By.CSS_SELECTOR, f"#trials input[data-uid='{dominated.uid}']").click()
+    search = browser.find_element(By.CSS_SELECTOR, "#all-trials input[type=search]")
+    search.send_keys(Keys.CONTROL, "a")
+    search.send_keys("baseline")
+    browser.find_element(By.CSS_SELECTOR, "#trials input[data-uid='baseline']").click()
+    heads = browser.find_element(By.CSS_SELECTOR, "#compare thead").text
+    assert dominated.uid in heads
+    assert "baseline" in heads
+    stopped = [trial for trial in record.trials.values() if trial.status == "stopped early"]
+    groups = [summary.text for summary in browser.find_elements(By.CSS_SELECTOR, "#failures .calm summary")]
+    assert [f"{len(stopped)} trial" in text for text in groups] == [True]
+    _picture(browser, "report-whole", 5100)
+    assert _complaints(browser) == []
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize(("trials", "finished"), [(60, True), (40, False), (300, True)])
+def test_nothing_is_wider_than_the_screen_and_no_row_is_tall(
+    browser: Chrome, tmp_path: Path, width: int, trials: int, finished: bool
+) -> None:
+    write_report(write_sweep(tmp_path / "s", trials=trials, finished=finished, artifacts=False), tmp_path / "s.html")
+    screen = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        browser.get((tmp_path / "s.html").as_uri())
+        shown, wide = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
+        assert wide <= shown == width
+        outside = browser.execute_script(
+            "return [...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll, .parallel')"
+            " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName + '#' + e.id)"
+        )
+        assert outside == []
+        tall = browser.execute_script(
+            "const rows = [...document.querySelectorAll('#front tbody tr, #trials tbody tr')];"
+            "return Math.max(...rows.map(row => row.offsetHeight))"
+        )
+        assert 20 < tall <= 80
+        overprinted = browser.execute_script(
+            "const at = [...document.querySelectorAll('.axes button')].map(b => b.getBoundingClientRect())"
+            ".sort((a, b) => a.left - b.left);"
+            "return at.filter((box, i) => i && box.left < at[i - 1].right - 1).length"
+        )
+        assert overprinted == 0
+        _picture(browser, f"report-{trials}-{width}", 1000)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_two_thousand_trials_are_drawn_without_waiting(browser: Chrome, tmp_path: Path) -> None:
     write_report(write_sweep(tmp_path / "many", trials=2_000, artifacts=False), tmp_path / "many.html")
     browser.get((tmp_path / "many.html").as_uri())

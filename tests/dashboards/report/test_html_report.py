@@ -159,4 +159,7 @@ def test_page_draws_tables_of_the_front_the_failures_and_the_cost(tmp_path: Path
         if trial.reason:
             assert trial.reason in dom
     assert f"Trial {record.front().knee().uid}" in dom
-    assert dom.count("<canvas") == 6
+    assert dom.count("<canvas") == 8
+    listed = re.search(r'<table id="trials">.*?</table>', dom, re.DOTALL)
+    assert listed
+    assert listed[0].count("<tr>") == 1 + len(record.trials)

@@ -6,6 +6,7 @@ class Parallel {
     this.axes = [...this.knobAxes(), ...app.objectives.map((o, i) => this.axis(o.meter, o.unit, t => t.v[i], true, o))].filter(axis => axis);
     this.canvas = element("canvas", { role: "img", "aria-label": "Parallel coordinates of knobs and readings; the axis names below take the keyboard." });
     this.names = this.axes.map(axis => this.button(axis));
+    where.style.setProperty("--axes", this.axes.length);  // a narrow page scrolls the chart sideways
     where.append(element("div", { class: "axes" }, ...this.names), this.canvas);
     this.drag();
   }

@@ -1,0 +1,30 @@
+// Up to four trials side by side.
+function fillCompare(app) {
+  const table = document.getElementById("compare"), chosen = [...app.pinned];
+  document.getElementById("compare-panel").hidden = !app.measured.length;
+  table.replaceChildren();
+  if (!chosen.length) return;
+  const row = (name, cells, number) => {
+    const texts = cells.map(cell => cell instanceof Node ? cell.textContent : String(cell));
+    return element("tr", { class: new Set(texts).size > 1 && cells.length > 1 ? "differs" : null },
+      element("th", { scope: "row" }, name), ...cells.map(cell => element("td", { class: number ? "number" : null }, cell)));
+  };
+  table.append(element("thead", {}, element("tr", {}, element("th"), ...chosen.map(t => element("th", { scope: "col" }, t.uid, " ",
+    element("button", { type: "button", "aria-label": `take ${t.uid} away`, onclick: () => app.pin(t) }, "×"))))));
+  table.append(element("tbody", {},
+    ...app.objectives.flatMap((o, i) => [
+      row(o.meter, chosen.map(t => measured(o, t.v[i], t.l[i], t.h[i]))),
+      row("  against the baseline", chosen.map(t => gain(t.v[i], o))),
+      ...(app.tested.includes(i) ? [row("  on the test split", chosen.map(t => t.t && t.t[i] ? measured(o, ...t.t[i]) : "–"))] : []),
+    ]),
+    ...app.data.knobs.map((name, k) => row(name, chosen.map(t => t.k[k] === null ? "not asked" : String(t.k[k])))),
+    ...(chosen.some(t => app.data.layers[t.uid]) ? [row("layers, asked against got", chosen.map(t => layerTable(app.data.layers[t.uid] || {})))] : []),
+    ...(chosen.some(t => t.notes) ? [row("left as it was", chosen.map(t => element("ul", {}, ...(t.notes || ["nothing"]).map(note => element("li", {}, note)))))] : []),
+    ...(chosen.some(t => t.reused) ? [row("carried out before", chosen.map(t => t.reused || "nothing"))] : []),
+    row("plan", chosen.map(t => element("pre", {}, app.data.plans[t.uid] || t.words)))));
+}
+
+function measured(objective, value, low, high) {
+  const between = interval(low, high, objective.unit);
+  return quantity(value, objective.unit) + (between && ` (${between})`);
+}
