@@ -12,27 +12,35 @@ from paretta.search_spaces.results.trial import Trial
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from paretta.dashboards.report.shown_figure import ShownFigure
+
 _FRONT, _REST, _INK, _PAPER = "#1559c0", "#8b93a1", "#1b1f27", "#ffffff"
 _MOST_ROLES: Final = 4
 
 
 def front_picture(front: Front, path: Path) -> None:
-    """Draw the front to `path`, a PNG or SVG file: one plot per objective but the last, which is on every y axis.
+    """Draw the front to `path`, a PNG or SVG file; see `front_figure`."""
+    from matplotlib import rc_context  # noqa: PLC0415  heavy
+
+    with rc_context({"svg.hashsalt": "paretta"}):  # no date and no random ids, so that equal fronts give equal files
+        front_figure(front).savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def front_figure(front: Front) -> "ShownFigure":
+    """Return one plot per objective but the last, which is on every y axis.
 
     Diamonds are the front with its 95 % intervals, open circles dominated trials, the square is the baseline.
     """
-    from matplotlib import rc_context  # noqa: PLC0415  heavy
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from paretta.dashboards.report.shown_figure import ShownFigure  # noqa: PLC0415  heavy
 
     *across, up = front.objectives
-    figure = Figure(figsize=(5.2 * max(len(across), 1), 4.2), dpi=150, facecolor=_PAPER, layout="constrained")
+    figure = ShownFigure(figsize=(5.2 * max(len(across), 1), 4.2), dpi=150, facecolor=_PAPER, layout="constrained")
     for index, objective in enumerate(across, start=1):
         _draw(figure.add_subplot(1, len(across), index), front, objective, up)
     num_trials = sum(trial.role == "trial" for trial in front.trials)
     title = f"{front.sweep}: {len(front)} on the front, of {num_trials} trials"
     figure.suptitle(title, color=_INK, fontsize=11, parse_math=False)
-    with rc_context({"svg.hashsalt": "paretta"}):  # no date and no random ids, so that equal fronts give equal files
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return figure
 
 
 def _draw(axes: "Axes", front: Front, across: Objective, up: Objective) -> None:

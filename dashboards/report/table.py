@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -33,6 +33,23 @@ def to_frame(trials: Front | Iterable[Trial]) -> "DataFrame":
         _row(trial) | ({} if held is None else {"front_role": ", ".join(held.get(trial.uid, ()))}) for trial in trials
     ]
     return pandas.DataFrame(rows)
+
+
+def side_by_side(trials: Mapping[str, Trial]) -> "DataFrame":
+    """Return a table with one column per trial, under its name: readings as text with intervals, knobs, cost, plan."""
+    import pandas  # noqa: PLC0415  heavy
+
+    return pandas.DataFrame({name: _facts(trial) for name, trial in trials.items()}).fillna("")
+
+
+def _facts(trial: Trial) -> dict[str, str]:
+    facts = {"trial": trial.uid, **{meter: str(reading) for meter, reading in trial.readings.items()}}
+    facts |= {f"{meter} (test)": str(reading) for meter, reading in trial.test_readings.items()}
+    facts |= {
+        f"knob {name}": f"{value:.4g}" if isinstance(value, float) else str(value)
+        for name, value in trial.knobs.items()
+    }
+    return facts | {"plan": trial.words or "the uncompressed model"}
 
 
 def _row(trial: Trial) -> dict[str, object]:

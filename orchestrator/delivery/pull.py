@@ -48,7 +48,7 @@ def pull(home: Home, sweep: str, wish: Wish, to: Path) -> Pulled:
     name, _, role = sweep.partition("@")
     files = found(home, name)
     front = SweepRecord.read(files.root).front()
-    trial = _chosen(front, role, wish)
+    trial = chosen(front, role, wish)
     fetch(delivered_folder(files, trial), to, Provenance(trial, front))
     return Pulled(trial, limits_note(front))
 
@@ -60,7 +60,7 @@ def pull_from_store(tracking_uri: str, sweep: str, wish: Wish, to: Path) -> Pull
     check_free(to)
     name, _, role = sweep.partition("@")
     front = read_front(tracking_uri, name)
-    trial = _chosen(front, role, wish)
+    trial = chosen(front, role, wish)
     with tempfile.TemporaryDirectory(prefix="paretta-") as scratch:
         fetch(download(tracking_uri, name, trial.uid, Path(scratch) / "artifact"), to, Provenance(trial, front))
     return Pulled(trial, limits_note(front))
@@ -82,23 +82,24 @@ def pull_registered(tracking_uri: str, uri: str, to: Path) -> "Artifact":
     return open_artifact(to)
 
 
-def _chosen(front: Front, name: str, wish: Wish) -> Trial:
+def chosen(front: Front, name: str, wish: Wish | None = None) -> Trial:
     """Return the trial that ``SWEEP@name`` names, else the one that meets `wish`.
 
     A name, which a wish without limits may give as its preference too, is ``knee``, an objective, a role such as
     ``smallest``, a wish of the sweep file, or a measured trial's uid or number, on the front or not.
     """
+    wish = wish or Wish()
     if name and wish != Wish():
         raise WrongInput(Problem(f"{front.sweep}@{name}", "a name takes neither a preference nor limits"))
     if wish.at_least or wish.at_most:
         return front.pick(prefer=wish.prefer, at_least=wish.at_least, at_most=wish.at_most)
     held = {alias(role): trial for role, trial in holders(front).items()}
-    chosen = name or wish.prefer
-    if chosen in held:
-        return held[chosen]
-    if chosen == "knee" or chosen in preferences(front.objectives):
-        return front.pick(prefer=chosen)
-    return _by_uid(front, chosen, held)
+    wanted = name or wish.prefer
+    if wanted in held:
+        return held[wanted]
+    if wanted == "knee" or wanted in preferences(front.objectives):
+        return front.pick(prefer=wanted)
+    return _by_uid(front, wanted, held)
 
 
 def _by_uid(front: Front, name: str, held: Mapping[str, Trial]) -> Trial:

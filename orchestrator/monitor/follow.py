@@ -13,7 +13,8 @@ from paretta.dashboards.journal.activity import asked
 from paretta.dashboards.journal.journal import is_written
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.orchestrator.monitor.front_table import FrontTable, print_front
-from paretta.orchestrator.monitor.terminal import display, summary
+from paretta.orchestrator.monitor.progress_text import summary
+from paretta.orchestrator.monitor.terminal import display
 from paretta.search_spaces.canonical import Document
 
 POLL_S: Final = 0.5

@@ -60,12 +60,12 @@ class FrontTable:
             yield self._plans()
         else:
             yield self._blocks()
-        yield Text(f"\n{self._legend()}")
+        yield Text(f"\n{self.legend()}")
 
     def _table(self, *, plans: bool) -> Table:
         table = Table(pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), box=SIMPLE_HEAD)
         table.add_column("trial", no_wrap=True)
-        for heading in self._headings():
+        for heading in self.headings():
             table.add_column(Text(heading.replace(" (", "\n(")), justify="right", no_wrap=True)
         if plans:
             table.add_column("plan", overflow="fold")
@@ -84,7 +84,7 @@ class FrontTable:
         grid = Table.grid(padding=(0, 2))
         for trial in self._shown():
             grid.add_row("trial", Text(self._name(trial), style="bold"))
-            for heading, value in zip(self._headings(), self._values(trial), strict=True):
+            for heading, value in zip(self.headings(), self._values(trial), strict=True):
                 grid.add_row(Text(heading), Text(value))
             grid.add_row("plan", Text(_plan(trial)))
             if trial is not self._shown()[-1]:
@@ -100,8 +100,13 @@ class FrontTable:
     def _tested(self) -> list[str]:
         return [meter for meter in self._meters() if any(meter in trial.test_readings for trial in self.front)]
 
-    def _headings(self) -> list[str]:
+    def headings(self) -> list[str]:
+        """Return the headings of the columns of numbers."""
         return [*self._meters(), *(f"{meter} (test)" for meter in self._tested())]
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return for each trial its name, its numbers and its plan."""
+        return [(self._name(trial), *self._values(trial), _plan(trial)) for trial in self._shown()]
 
     def _values(self, trial: Trial) -> list[str]:
         return [*(_cell(trial.readings[meter]) for meter in self._meters()), *_tests(trial, self._tested())]
@@ -111,7 +116,8 @@ class FrontTable:
         undecided = trial.uid not in {member.uid for member in self.front}
         return f"{'≈ ' if undecided else ''}{trial.uid}{' ◆' if trial.uid == knee else ''}"
 
-    def _legend(self) -> str:
+    def legend(self) -> str:
+        """Say what the signs in the table mean."""
         shown = [reading for trial in self._shown() for reading in trial.readings.values()]
         marked = any(reading.details.get("contended") for reading in shown)
         undecided = "≈ off the front, but not distinguishable from it: beaten only within the intervals"

@@ -12,7 +12,8 @@ from synthetic_sweep import write_sweep
 from paretta.dashboards.journal.activity import seconds_left
 from paretta.dashboards.journal.journal import events
 from paretta.dashboards.journal.record import SweepRecord
-from paretta.orchestrator.monitor.terminal import LiveDisplay, summary
+from paretta.orchestrator.monitor.progress_text import summary
+from paretta.orchestrator.monitor.terminal import LiveDisplay
 
 
 @pytest.fixture
