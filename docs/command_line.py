@@ -13,7 +13,8 @@ PAGE = Path(__file__).with_name("command-line.md")
 
 def command_line_page() -> str:
     """Return the page."""
-    context = click.Context(main, info_name="paretta")
+    # a verb keeps the help option of the first context that asks it, so this must be the one of the command line
+    context = click.Context(main, info_name="paretta", **main.context_settings)
     verbs = {name: main.get_command(context, name) for name in main.list_commands(context)}
     lines = [line for name, verb in verbs.items() if verb for line in _verb(name, verb, context)]
     return "\n".join([*_head(main), *lines]) + "\n"

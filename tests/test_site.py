@@ -54,7 +54,8 @@ def test_every_command_on_a_page_is_one_that_paretta_takes(page: Path) -> None:
         words = words[: words.index("&")] if "&" in words else words
         verb = main.get_command(click.Context(main), words[0])
         assert verb is not None, line
-        verb.make_context(words[0], words[1:], resilient_parsing="DIR" in line).close()
+        parent = click.Context(main, **main.context_settings)  # a verb keeps the help option of the first one
+        verb.make_context(words[0], words[1:], parent=parent, resilient_parsing="DIR" in line).close()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

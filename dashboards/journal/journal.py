@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Final, Literal, Self, TypeAlias
 
 from paretta.dashboards.journal.event_schema import EXTENDED_SCHEMA, SCHEMA_VERSION, parse_event
+from paretta.dashboards.journal.home_names import JOURNAL_FILE
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.errors import DamagedRecord, Problem, WrongInput, first_line
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.results.trial import Trial
 
-JOURNAL_FILE: Final = "journal.jsonl"
 _PROBES_S: Final = 0.5  # how long to wait for callers of `is_written`, which hold the lock for a moment
 SweepEnding: TypeAlias = Literal["done", "stopped", "failed"]
 

@@ -5,12 +5,10 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Final
 
+from paretta.dashboards.journal.home_names import HOME_VARIABLE
 from paretta.dashboards.journal.journal import is_written
 from paretta.dashboards.journal.record import SweepRecord
-
-HOME_VARIABLE: Final = "PARETTA_HOME"
 
 
 def has_died(record: SweepRecord) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from paretta.dashboards.journal.journal import JOURNAL_FILE
+from paretta.dashboards.journal.home_names import JOURNAL_FILE
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.server.live import open_live
 from paretta.dashboards.server.server_process import (

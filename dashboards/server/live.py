@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from paretta.dashboards.journal.activity import asked, now_document, num_ended
-from paretta.dashboards.journal.journal import JOURNAL_FILE
+from paretta.dashboards.journal.home_names import JOURNAL_FILE
 from paretta.dashboards.journal.liveness import has_died, state_words
 from paretta.dashboards.report.html_report import STATIC, live_page, report_data
 from paretta.dashboards.server.server_process import address, is_loopback

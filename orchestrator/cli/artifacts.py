@@ -6,8 +6,7 @@ from pathlib import Path
 import click
 
 from paretta.orchestrator.cli.completion import sweep_names
-from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, store_option, tip
-from paretta.orchestrator.storage.home import Home
+from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_at, home_option, store_option, tip
 from paretta.search_spaces.errors import Problem, WrongInput
 
 _artifact_option = click.option(
@@ -48,7 +47,7 @@ def pull_command(
     if sweep.startswith("models:"):
         if prefer != "knee" or at_least or at_most:
             raise WrongInput(Problem(sweep, "a registered model takes no preference and no limits"))
-        artifact = pull_registered(tracking_uri or Home.at(home).tracking_uri(), sweep, to)
+        artifact = pull_registered(tracking_uri or home_at(home).tracking_uri(), sweep, to)
         for meter, reading in artifact.readings.items():
             click.echo(f"{meter}: {reading}")
         click.echo(f"{sweep} is in {to}")
@@ -57,7 +56,7 @@ def pull_command(
     if tracking_uri:
         pulled = pull_from_store(tracking_uri, sweep, wish, to)
     else:
-        pulled = pull_from_home(Home.at(home), sweep, wish, to)
+        pulled = pull_from_home(home_at(home), sweep, wish, to)
     trial = pulled.trial
     for meter, reading in trial.readings.items():
         click.echo(f"{meter}: {reading}")

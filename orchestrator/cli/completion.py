@@ -1,20 +1,23 @@
 """Shell completion of the names of sweeps, artifacts, presets and extensions."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import click
 from click.shell_completion import CompletionItem
 
-from paretta.orchestrator.storage.home import Home
+from paretta.orchestrator.cli.shared import home_at
 from paretta.search_spaces.errors import ParettaError
+
+if TYPE_CHECKING:
+    from paretta.orchestrator.storage.home import Home
 
 Completer: TypeAlias = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def sweep_names(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
     """Complete a sweep of the home; after ``SWEEP@``, a role on its front or one of its measured trials."""
-    home = Home.at(context.params.get("home"))
+    home = home_at(context.params.get("home"))
     name, at, _rest = typed.partition("@")
     found = home.sweeps() if not at else [f"{name}@{who}" for who in _holders(home, name)]
     return [CompletionItem(item) for item in found if item.startswith(typed)]
@@ -38,7 +41,7 @@ def names(noun: str) -> Completer:
     return complete
 
 
-def _holders(home: Home, name: str) -> list[str]:
+def _holders(home: "Home", name: str) -> list[str]:
     from paretta.dashboards.journal.record import SweepRecord
     from paretta.dashboards.journal.summary import holders
     from paretta.search_spaces.objectives.roles import alias

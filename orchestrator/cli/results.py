@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING
 import click
 
 from paretta.orchestrator.cli.completion import sweep_names
-from paretta.orchestrator.cli.shared import DONE, FAILED, exits, home_option, json_option, store_option, tip, watching
-from paretta.orchestrator.storage.home import Home
+from paretta.orchestrator.cli.shared import (
+    DONE,
+    FAILED,
+    exits,
+    home_at,
+    home_option,
+    json_option,
+    store_option,
+    tip,
+    watching,
+)
 from paretta.search_spaces.errors import Problem, WrongInput
 
 if TYPE_CHECKING:
@@ -30,7 +39,7 @@ def front_command(sweep: str, home: str | None, *, as_json: bool, watch: bool) -
 
     if watch and as_json:
         raise WrongInput(Problem("--watch, --json", "JSON is printed once", hint="leave one of them out"))
-    files = found(Home.at(home), sweep)
+    files = found(home_at(home), sweep)
     if watch:
         from paretta.orchestrator.monitor.follow import watch_front
 
@@ -70,7 +79,7 @@ def compare_command(sweeps: tuple[str, ...], home: str | None, *, as_json: bool)
     from paretta.orchestrator.monitor.side_by_side import SideBySide, print_side_by_side
     from paretta.orchestrator.storage.mirror import found
 
-    place = Home.at(home)
+    place = home_at(home)
     compared = SideBySide.of([SweepRecord.read(found(place, sweep).root) for sweep in sweeps])
     if as_json:
         click.echo(json.dumps(compared.to_document(), indent=2))
@@ -93,7 +102,7 @@ def board_command(home: str | None, tracking_uri: str | None, host: str, port: i
     """Serve live pages of the sweeps, and the MLflow UI over their store beside them; Ctrl-C ends both."""
     from paretta.dashboards.server.board import serve_board
 
-    place = Home.at(home)
+    place = home_at(home)
     serve_board(place.path, tracking_uri or place.tracking_uri(), host=host, port=port)
     return DONE
 
@@ -107,7 +116,7 @@ def publish_command(sweep: str, home: str | None, tracking_uri: str | None) -> i
     """Bring MLflow to what the sweep's journal says: writes what is missing, changes nothing that is there."""
     from paretta.dashboards.tracking.publisher import publish_sweep
 
-    place = Home.at(home)
+    place = home_at(home)
     status = publish_sweep(place.find(sweep), tracking_uri or place.tracking_uri())
     click.echo(str(status))
     return FAILED if status.behind or status.refused else DONE
@@ -139,7 +148,7 @@ def export_command(
 
     given = {"json": json, "csv": csv, "parquet": parquet, "picture": picture, "optuna": optuna}
     wanted = {kind: path for kind, path in given.items() if path is not None}
-    for path in export_sweep(Home.at(home).find(sweep), wanted, force=force):
+    for path in export_sweep(home_at(home).find(sweep), wanted, force=force):
         click.echo(path)
     return DONE
 
@@ -175,7 +184,7 @@ def replay_command(
     if results.endswith((".parquet", ".csv")):
         found = results_of_file(Path(results), known=known, minimise=minimise, maximise=maximise)
     else:
-        found = results_of_sweep(Home.at(home).find(results), KNOWN_METERS)
+        found = results_of_sweep(home_at(home).find(results), KNOWN_METERS)
     curves = compare(found, samplers or ("random", "tpe", "grey_box"), num_seeds=seeds, budget=budget, workers=workers)
     click.echo(comparison_text(found, curves))
     if to is not None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO
 
 import click
 
-from paretta.dashboards.journal.liveness import HOME_VARIABLE
+from paretta.dashboards.journal.home_names import HOME_VARIABLE
 from paretta.search_spaces.errors import ParettaError, Problem, WrongInput, disk_full, os_problem
 from paretta.search_spaces.faults import TRACEBACK_VARIABLE
 
 if TYPE_CHECKING:
+    from paretta.orchestrator.storage.home import Home
     from paretta.orchestrator.storage.sweep_files import SweepFiles
 
 P = ParamSpec("P")
@@ -49,6 +50,13 @@ storage_option = click.option(
     "--storage", metavar="URI", help="Where files go between nodes that share no disk, such as s3://bucket/sweeps."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON with a versioned schema.")
+
+
+def home_at(path: str | None) -> "Home":
+    """Return the home at `path`; what reads sweeps is imported here, since most of a short verb's time is imports."""
+    from paretta.orchestrator.storage.home import Home
+
+    return Home.at(path)
 
 
 def tell(step: str) -> None:

@@ -12,6 +12,7 @@ from paretta.orchestrator.cli.shared import (
     DONE,
     FAILED,
     exits,
+    home_at,
     home_option,
     json_option,
     storage_option,
@@ -20,7 +21,6 @@ from paretta.orchestrator.cli.shared import (
     tip,
     watching,
 )
-from paretta.orchestrator.storage.home import Home
 from paretta.search_spaces.errors import Problem, WrongInput
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def stop_command(sweep: str, home: str | None, address: str | None, now: bool) -
     else:
         from paretta.orchestrator.storage.driver_file import stop_driver
 
-        stop_driver(Home.at(home).find(sweep), now=now)
+        stop_driver(home_at(home).find(sweep), now=now)
         click.echo(f"{sweep}: {'stops now' if now else 'what runs comes to its end first'}")
         tip(f"paretta launch --resume {shlex.quote(sweep)}{_at_home(home)}")
     return DONE
@@ -221,7 +221,7 @@ def status_command(sweep: str, *, home: str | None, as_json: bool, address: str 
     from paretta.orchestrator.monitor.status import status_document, status_lines
     from paretta.orchestrator.storage.mirror import found
 
-    files = found(Home.at(home), sweep)
+    files = found(home_at(home), sweep)
     if follow:
         _follow_here(files)
     document = status_document(files)

@@ -2,13 +2,16 @@
 
 import json
 import shlex
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from paretta.orchestrator.cli.shared import DONE, exits, home_option, json_option, tip
-from paretta.orchestrator.storage.home import Home
+from paretta.orchestrator.cli.shared import DONE, exits, home_at, home_option, json_option, tip
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
+
+if TYPE_CHECKING:
+    from paretta.orchestrator.storage.home import Home
 
 _NOUNS = (
     "stages",
@@ -40,7 +43,7 @@ def list_command(noun: str, home: str | None, as_json: bool) -> int:
     presets.
     """
     if noun == "sweeps":
-        return _list_sweeps(Home.at(home), as_json=as_json)
+        return _list_sweeps(home_at(home), as_json=as_json)
     if noun not in _NOUNS:
         raise WrongInput(Problem("list", did_you_mean(noun, ("sweeps", *_NOUNS), "list")))
     from paretta.orchestrator.config.catalogue import default_name, entries, origins
@@ -57,19 +60,23 @@ def list_command(noun: str, home: str | None, as_json: bool) -> int:
     return DONE
 
 
-def _list_sweeps(home: Home, *, as_json: bool) -> int:
-    from paretta.orchestrator.monitor.front_table import printer
-    from paretta.orchestrator.monitor.home_table import sweep_documents, sweeps_table
+def _list_sweeps(home: "Home", *, as_json: bool) -> int:
+    names = home.sweeps()
+    if not names:
+        click.echo("[]" if as_json else f"no sweep is in {home.path}")
+        tip("paretta launch digits")
+        return DONE
+    from paretta.orchestrator.monitor.home_table import sweep_documents
 
-    documents = sweep_documents([home.path / name for name in home.sweeps()])
+    documents = sweep_documents([home.path / name for name in names])
     if as_json:
         click.echo(json.dumps(documents, indent=2))
-    elif documents:
-        printer().print(sweeps_table(documents))
-        tip(f"paretta front {shlex.quote(str(documents[0]['sweep']))}")
-    else:
-        click.echo(f"no sweep is in {home.path}")
-        tip("paretta launch digits")
+        return DONE
+    from paretta.orchestrator.monitor.front_table import printer
+    from paretta.orchestrator.monitor.home_table import sweeps_table
+
+    printer().print(sweeps_table(documents))
+    tip(f"paretta front {shlex.quote(str(documents[0]['sweep']))}")
     return DONE
 
 

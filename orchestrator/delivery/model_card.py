@@ -23,6 +23,7 @@ import onnxruntime
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 print(session.run(None, {inputs}))
 ```"""
+_TEST = "test_"  # begins the names of the test split's readings in an artifact
 _STORED = 'dict(np.load("sample.npz"))'
 
 
@@ -87,14 +88,30 @@ def _what(artifact: "Artifact", origin: Provenance | None) -> str:
 
 def _numbers(artifact: "Artifact", origin: Provenance | None) -> str:
     baseline = origin.front.baseline if origin else None
-    rows = [(name, reading, _reading_of(baseline, name)) for name, reading in artifact.readings.items()]
-    if origin is not None:
-        tests = origin.trial.test_readings.items()
-        rows += [(f"{name} (test)", reading, _test_of(baseline, name)) for name, reading in tests]
+    rows = [
+        (_label(name, reading), reading, _reading_of(baseline, name)) for name, reading in _chosen_by(artifact).items()
+    ]
+    tests = _tests(artifact, origin).items()
+    rows += [(f"{name} (test)", reading, _test_of(baseline, name)) for name, reading in tests]
     lines = [(name, _value(reading), "" if other is None else _value(other)) for name, reading, other in rows]
     if baseline is None:
         return _table(("reading", "value"), [line[:2] for line in lines])
     return _table(("reading", "this model", "uncompressed"), lines)
+
+
+def _label(name: str, reading: Reading) -> str:
+    return f"{name} (validation)" if reading.unit == "share" and reading.num_samples > 1 else name
+
+
+def _chosen_by(artifact: "Artifact") -> dict[str, Reading]:
+    """Return the readings that a search may have chosen by: all but those of the test split."""
+    return {name: reading for name, reading in artifact.readings.items() if not name.startswith(_TEST)}
+
+
+def _tests(artifact: "Artifact", origin: Provenance | None) -> Mapping[str, Reading]:
+    """Return the readings of the test split."""
+    stored = {name.removeprefix(_TEST): r for name, r in artifact.readings.items() if name.startswith(_TEST)}
+    return stored if origin is None else {**stored, **origin.trial.test_readings}
 
 
 def _reading_of(trial: Trial | None, name: str) -> Reading | None:
@@ -111,7 +128,7 @@ def _value(reading: Reading) -> str:
 
 
 def _limits(artifact: "Artifact", origin: Provenance | None) -> Iterator[str]:
-    readings = artifact.readings
+    readings = _chosen_by(artifact)
     if any(reading.low is not None for reading in readings.values()):
         yield "Brackets are 95 % intervals. They cover the noise of measuring and of the samples, not another seed."
     for name, reading in readings.items():
@@ -126,7 +143,7 @@ def _limits(artifact: "Artifact", origin: Provenance | None) -> Iterator[str]:
     if counted:
         chosen = "the search chose by them" if origin else "a search may have chosen by them"
         yield f"Validation samples: {', '.join(counted)}; {chosen}, so the same number on new data tends to be lower."
-    if origin is not None and not origin.trial.test_readings:
+    if not _tests(artifact, origin):
         yield "The test split was not read for this trial: it is read only for members of the final front."
     yield from (f"{note}." for note in _notes(artifact))
 
@@ -154,8 +171,8 @@ def _preprocessing(artifact: "Artifact") -> str:
     from paretta.pipelines.artifact import FILES, SAMPLE  # noqa: PLC0415 - ONNX Runtime is loaded only to deliver
 
     files = sorted(set(artifact.digests) - {*FILES, SAMPLE})
-    task = artifact.task
-    as_task = f"Inputs are what the task `{task}` gives" if task else "Inputs are what the task gives"
+    named = artifact.task and not artifact.task.endswith(".pkl")  # a task from a notebook has no name
+    as_task = f"Inputs are what the task `{artifact.task}` gives" if named else "Inputs are what the task gives"
     if files:
         listed = ", ".join(f"[`{name}`]({name})" for name in files)
         return f"{as_task}; its files beside the model say how they are made from raw data: {listed}."

@@ -10,9 +10,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
-from paretta.dashboards.journal.journal import JOURNAL_FILE
-from paretta.dashboards.journal.liveness import HOME_VARIABLE
-from paretta.dashboards.tracking.store import default_uri
+from paretta.dashboards.journal.home_names import HOME_VARIABLE, JOURNAL_FILE
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
 _NAME: Final = re.compile(r"[^\W_][\w -]*")
@@ -33,6 +31,8 @@ class Home:
 
     def tracking_uri(self) -> str:
         """Return the URI of the local MLflow store, a SQLite file."""
+        from paretta.dashboards.tracking.store import default_uri  # noqa: PLC0415 - most verbs need no store
+
         return default_uri(self.path)
 
     def sweeps(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import unquote
 
-from paretta.dashboards.journal.journal import JOURNAL_FILE
+from paretta.dashboards.journal.home_names import JOURNAL_FILE
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.publisher import LOCK_FILE
 from paretta.orchestrator.storage.driver_file import DRIVER_FILE

@@ -10,10 +10,11 @@ for the names that ``docs/plugins.md`` lists.
 """
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    __version__: str
+
     from collections.abc import Sequence
     from typing import Any
 
@@ -49,11 +50,6 @@ if TYPE_CHECKING:
     def Int(low: int, high: int, *, log: bool = False, step: int = 1) -> Any:  # noqa: N802
         """An integer from `low` to `high`, both included, in steps of `step`."""
 
-
-try:
-    __version__ = version("paretta")
-except PackageNotFoundError:  # on the import path without being installed, as on Ray's workers
-    __version__ = "0+unknown"
 
 _HOMES: Final = {
     "orchestrator.config.check": ("check",),
@@ -116,9 +112,20 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use, so that `import paretta` itself is fast."""
+    if name == "__version__":
+        return _version()
     if name not in _HOME_OF:
         raise AttributeError(f"module 'paretta' has no attribute {name!r}")
     return getattr(importlib.import_module(f"paretta.{_HOME_OF[name]}"), name)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - half of the time of `import paretta`
+
+    try:
+        return version("paretta")
+    except PackageNotFoundError:  # on the import path without being installed, as on Ray's workers
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -68,10 +68,22 @@ def test_help_and_search_spaces_load_nothing_heavy() -> None:
         "import sys; import search_spaces, orchestrator, paretta.orchestrator.cli\n"
         "from click.testing import CliRunner\n"
         "assert CliRunner().invoke(paretta.orchestrator.cli.main, ['--help']).exit_code == 0\n"
-        "print([name for name in ('torch', 'ray', 'mlflow', 'optuna', 'pandas') if name in sys.modules])"
+        "heavy = ('torch', 'ray', 'mlflow', 'optuna', 'pandas', 'numpy', 'pydantic', 'rich')\n"
+        "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_listing_an_empty_home_loads_nothing_heavy(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom paretta.orchestrator.cli import main\n"
+        f"done = CliRunner().invoke(main, ['list', '--home', {str(tmp_path)!r}])\n"
+        "print(done.output.strip(), [name for name in ('torch', 'ray', 'mlflow', 'pandas', 'numpy', 'rich') if name in "
+        "sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"no sweep is in {tmp_path} []"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from paretta.dashboards.server.model_server import example_request
 from paretta.orchestrator.delivery.model_card import Provenance, model_card, write_card
-from paretta.pipelines.artifact import open_artifact, verify_files, write
+from paretta.pipelines.artifact import open_artifact, record, verify_files, write
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.reading import Reading
@@ -25,6 +25,7 @@ from paretta.search_spaces.space.plan import Plan
 
 PLAN = Plan(({"kind": "train", "epochs": 2},), ({"kind": "quantize", "bits": 4},))
 CPU = {"machine": "node-3", "cpu": "AMD EPYC", "seconds": 0.00001}
+TESTED = {"accuracy": Reading(0.85, "share", low=0.75, high=0.95, num_samples=100)}
 READINGS = {
     "size": Reading(1234.0, "B"),
     "latency": Reading(0.5, "ratio", low=0.49, high=0.51, num_samples=20, details={**CPU, "contended": True}),
@@ -63,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
         plan=PLAN,
         seed=7,
         data_digest="tensors:abc",
-        readings=READINGS,
+        readings={**READINGS, **{f"test_{name}": reading for name, reading in TESTED.items()}},
         layers=LAYERS,
         origin={"task": {"use": "./mytask.py:make", "options": {}}, "workers": 1},
         notes=[{"stage": "quantize", "reason": "stays in float: no integer form", "layers": ["gru"]}],
@@ -75,7 +76,7 @@ def folder(tmp_path: Path) -> Path:
 
 def origin() -> Provenance:
     trial = Trial("0004-abc", 4, PLAN, 7, "complete", words="quantize to 4 bits", readings=READINGS)
-    trial = trial.with_test_readings({"accuracy": Reading(0.85, "share", low=0.75, high=0.95, num_samples=100)})
+    trial = trial.with_test_readings(TESTED)
     before = {**READINGS, "size": Reading(9000.0, "B")}
     baseline = Trial("baseline", 0, Plan(()), 7, "complete", role="baseline", readings=before)
     return Provenance(trial, Front.of([baseline, trial], OBJECTIVES, "digits"))
@@ -96,6 +97,9 @@ def test_the_card_says_what_its_numbers_do_not(folder: Path) -> None:
     assert "- latency was read while other work disturbed the machine." in card
     assert "- Validation samples: accuracy of 360; the search chose by them" in card
     assert "- gru stays in float: no integer form." in card
+    assert "test_accuracy" not in card
+    assert "not read for this trial" not in card
+    record(folder, READINGS)
     unread = replace(origin().trial, test_readings={})
     assert "The test split was not read for this trial" in model_card(
         open_artifact(folder), Provenance(unread, origin().front)

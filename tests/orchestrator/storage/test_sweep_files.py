@@ -10,7 +10,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from paretta.dashboards.journal.journal import JOURNAL_FILE
+from paretta.dashboards.journal.home_names import JOURNAL_FILE
 from paretta.orchestrator.storage import sweep_files as files_module
 from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.storage.mirror import found, mirrored
