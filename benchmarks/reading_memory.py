@@ -6,6 +6,7 @@ memory rises above that before the reading, at its peak (Linux), for splits of 1
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from paretta.pipelines.meter import meter_of
 from paretta.pipelines.task import Metric, Task
 from paretta.search_spaces.space.plan import Plan
 
-SAMPLES, LENGTHS, CLASSES, PIXELS = 512, (1, 4, 16), 100, 64
+SAMPLES, LENGTHS, CLASSES, PIXELS = 1024, (1, 4, 16), 100, 64
 # written before the measurement: the peak at 16x against that at 1x; None where memory must grow with the split
 EXPECTED: Mapping[str, float | None] = {"each": 1.1, "counting": 1.1, "collecting": None, "whole": None}
 
@@ -141,7 +142,9 @@ def _megabytes_of(field: str) -> float:
 
 def _apart(name: str, count: int) -> float:
     command = [sys.executable, "-m", "benchmarks.reading_memory", "--one", name, str(count)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    # else glibc raises the size from which it gives memory back at once, and what is resident is what fell apart
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     return float(done.stdout)
 
 

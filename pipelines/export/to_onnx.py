@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from paretta.pipelines.export.graph_passes import compact, compacted
 from paretta.pipelines.export.interface import FreeAxes, doubled, exported_axes
 from paretta.pipelines.export.origin import Exported, Origin
+from paretta.pipelines.export.recurrent_layers import with_free_steps
 from paretta.pipelines.export.stored_layers import OPSET, IntegerLayer, RestoredLayer, StoredGrid
 from paretta.pipelines.model.torch_private import exporter_logger, one_registry
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, is_quantized, weight_quantizer
@@ -102,6 +103,7 @@ def traced(
         outputs: names for its outputs; by default their own.
     """
     several = doubled(moved(example_input, "cpu"))
+    model = with_free_steps(model) if free_axes else model
     axes = exported_axes(model, several, free_axes or {})
     with torch.no_grad():
         answers = call_model(model, several)

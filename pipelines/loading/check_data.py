@@ -1,7 +1,7 @@
 """Check a task's splits, without a model, for samples that cannot be trained on."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,15 @@ from paretta.search_spaces.faults import blaming
 
 MAX_READ: Final = 24  # samples checked if a dataset reads them one by one: first, last, and random ones
 _BLOCK: Final = 2**24  # values of a tensor that are checked at once
+
+
+@runtime_checkable
+class SelfChecking(Protocol):
+    """A dataset that can look through all its samples faster than by reading them one by one."""
+
+    def problems(self, where: str) -> Iterator[Problem]:
+        """Yield what is wrong with its samples; `where` is the split's name, for messages."""
+        ...
 
 
 def split_problems(task: Task, split: Split, where: str) -> Iterator[Problem]:
@@ -34,7 +43,16 @@ def split_problems(task: Task, split: Split, where: str) -> Iterator[Problem]:
             problems = problems or list(_whole_problems(task, stored, where))
         yield from problems
     else:
-        yield from _sample_problems(task, dataset, where)
+        found = list(_sample_problems(task, dataset, where))
+        yield from found or _own_problems(dataset, where)
+
+
+def _own_problems(dataset: Samples, where: str) -> Iterator[Problem]:
+    """Yield what a dataset that knows its whole content finds wrong, such as files that cannot be read."""
+    if isinstance(dataset, SelfChecking):
+        with blaming(where, "looking through it"):
+            found = list(dataset.problems(where))
+        yield from found
 
 
 def require_sound(task: Task, inputs: TensorTree, targets: TensorTree, places: Sequence[int], name: str) -> None:

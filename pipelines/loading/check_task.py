@@ -1,5 +1,6 @@
 """Try a task before a search: its data, its model, a training step and an evaluation."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -9,17 +10,18 @@ from torch import Tensor, nn
 from paretta.pipelines.artifact import is_file_name
 from paretta.pipelines.loading.check_data import first_not_finite, first_wrong, split_problems, tensors_of
 from paretta.pipelines.loading.digests import is_repeatable
-from paretta.pipelines.losses.class_scores import counted, num_counted, possible_axes
+from paretta.pipelines.losses.class_scores import are_labels, counted, num_counted, possible_axes
 from paretta.pipelines.losses.metric_scores import scores_by
 from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.stream import Stream
 from paretta.pipelines.task import SPLITS, Metric, Split, Task
-from paretta.pipelines.trees import TensorTree, call_model, leaves, num_rows, tensors, tree_rows
+from paretta.pipelines.trees import TensorTree, call_model, input_names, leaves, num_rows, tensors, tree_rows
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.registry import METERS
 
 _BATCH: Final = 8  # samples that the model is run on
+_LENGTHS: Final = re.compile(r"(^|_|\.)(lengths?|lens?)$")
 
 
 def tell_nobody(_: str) -> None:
@@ -145,6 +147,9 @@ def _repeatable_problems(task: Task, where: str) -> Iterator[Problem]:
 def _answer_problems(task: Task, model: nn.Module, name: Split, where: str) -> Iterator[Problem]:
     dataset = task.split(name)
     inputs, targets = task.batch(dataset, torch.arange(min(_BATCH, num_samples(dataset))), name=where)
+    if found := list(_length_problems(model, inputs, where)):
+        yield from found
+        return
     with blaming(where, "running the model on a batch"), torch.no_grad():
         outputs: object = call_model(model, inputs)
     if not _is_answer(outputs, num_rows(inputs)):
@@ -156,6 +161,19 @@ def _answer_problems(task: Task, model: nn.Module, name: Split, where: str) -> I
     if not problems and isinstance(targets, Tensor):
         problems = [*_target_problems(task, model, dataset, targets, where)]
     yield from problems or _score_problems(task, outputs, targets, where)
+
+
+def _length_problems(model: nn.Module, inputs: TensorTree, where: str) -> Iterator[Problem]:
+    """Find lengths beyond the padded sequences; an input is taken for lengths by its name and its shape [n]."""
+    named = dict(zip(input_names(model, inputs), tensors(inputs), strict=True))
+    longest = max((tensor.shape[1] for tensor in named.values() if tensor.dim() > 1), default=0)
+    for name, tensor in named.items():
+        if not (_LENGTHS.search(name) and tensor.dim() == 1 and are_labels(tensor) and longest):
+            continue
+        wrong = first_wrong((tensor < 0) | (tensor > longest))
+        if wrong is not None:
+            rule = f"{name} must be 0 to {longest}, the steps of the longest input"
+            yield Problem(f"{where}[{wrong}]", rule, int(tensor[wrong]), "cut the lengths as the sequences are")
 
 
 def _label_problems(task: Task, dataset: Samples, outputs: Tensor, targets: Tensor, where: str) -> Iterator[Problem]:
