@@ -98,7 +98,7 @@ def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *,
     """Return the meter of an objective: a meter's name, a metric's name, or a document with settings.
 
     Args:
-        objective: such as ``size``, ``accuracy`` or ``{"kind": "latency", "batch_size": 8}``.
+        objective: such as ``size``, ``accuracy``, ``latency@openvino`` or ``{"kind": "latency", "batch_size": 8}``.
         metrics: the task's, by name.
         where: the objective's place in its file, for messages.
 
@@ -107,6 +107,8 @@ def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *,
     """
     settings = {"kind": objective} if isinstance(objective, str) else dict(objective)
     kind = str(settings.pop("kind", ""))
+    if kind not in metrics and (at := on_runtime(kind)):
+        kind, settings = at[0], {**settings, "runtime": at[1]}
     name = settings.pop("name", None) if kind == "metric" else kind
     if isinstance(name, str) and name in metrics:
         kind, settings = "metric", {"name": name, "unit": metrics[name].unit, "goal": metrics[name].goal, **settings}
@@ -120,3 +122,13 @@ def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *,
         except ValidationError as error:
             findings = ((".".join(map(str, finding["loc"])), finding) for finding in error.errors())
             raise WrongInput(*(Problem(f"{where}.{path}", f["msg"], f["input"]) for path, f in findings)) from None
+
+
+def on_runtime(name: str) -> tuple[str, str] | None:
+    """Split ``meter@runtime`` where the first part is a meter's name or code; otherwise return None.
+
+    >>> on_runtime("latency@openvino"), on_runtime("latency@./mine.py:Mine"), on_runtime("recall@10")
+    (('latency', 'openvino'), ('latency', './mine.py:Mine'), None)
+    """
+    kind, at, runtime = name.partition("@")
+    return (kind, runtime) if at and (":" in kind or kind in METERS.names()) else None

@@ -19,6 +19,7 @@ from paretta.pipelines.outcome import Reused, RunOutcome, StageClock, StageCost
 from paretta.pipelines.quantization.layer_facts import LayerFacts, layer_facts
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.reuse.prefixes import Prefix, packed, prefix_keys, unpacked
+from paretta.pipelines.runtime import storage_for
 from paretta.pipelines.stage import Stage, noted, stages_of, unmet_needs
 from paretta.pipelines.state.cache import Cache
 from paretta.pipelines.state.checkpoint import Checkpoint
@@ -49,6 +50,7 @@ def run(
     passes: Passes | None = None,
     by_products: Sequence[tuple[Plan, Path]] = (),
     name: str = "",
+    runtimes: tuple[str, ...] = (),
 ) -> RunOutcome:
     """Train and compress one model, and write its artifact (collective).
 
@@ -70,6 +72,7 @@ def run(
         by_products: plans that extend this one, each with its folder. They start from the same trained model and give
             the same result as if run separately. If one fails, the others and this run continue.
         name: of this run, recorded where others reuse its stages.
+        runtimes: those that the artifact must run on beside ONNX Runtime; stored with the plan.
 
     Raises:
         WrongInput: the plan is not valid; raised before anything is computed.
@@ -81,7 +84,8 @@ def run(
         raise WrongInput(*lacking)
     bench = Bench(task, ranks, cache=cache or Cache(), report=report, checkpoint=checkpoint, passes=passes)
     origin = {**(origin or {}), "workers": ranks.world_size}
-    job = _Job(plan, stages, seed, bench, name, origin, shares=cache is not None, scored=scored)
+    told = {**origin, "runtimes": list(runtimes)} if runtimes else origin
+    job = _Job(plan, stages, seed, bench, name, told, runtimes, shares=cache is not None, scored=scored)
     model = job.new_model()
     job = replace(job, keys=prefix_keys(plan, task, model, seed, origin))
     num_baseline = len(plan.baseline)
@@ -109,6 +113,7 @@ class _Job:
     bench: Bench
     name: str
     origin: Document
+    runtimes: tuple[str, ...]
     shares: bool
     scored: bool
     keys: Sequence[str] = ()  # of the untrained model and after each stage
@@ -216,7 +221,7 @@ class _Job:
 
         task = self.bench.task
         with _naming("export"):
-            exported = checked_export(model, task)
+            exported = checked_export(model, task, storage=storage_for(self.runtimes))
             layers.update(facts_that_ran(exported, layers))
             artifact.write(
                 folder,

@@ -10,6 +10,7 @@ REGISTRIES = {
     "sensitivities": registry.SENSITIVITIES,
     "tweaks": registry.TWEAKS,
     "meters": registry.METERS,
+    "runtimes": registry.RUNTIMES,
     "samplers": registry.SAMPLERS,
     "stoppers": registry.STOPPERS,
     "tasks": registry.TASKS,

@@ -15,6 +15,7 @@ from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.loading.check_task import check_task, tell_nobody
 from paretta.pipelines.loading.digests import data_digest, equal_splits
 from paretta.pipelines.loading.load_task import load_task
+from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter, meter_of
 from paretta.pipelines.reuse.code_digest import code_files
 from paretta.pipelines.run import last_training
@@ -312,6 +313,10 @@ def _meters(sweep: Sweep, task: Task) -> tuple[Meter, ...]:
         except WrongInput as error:
             problems += error.problems
             continue
+        if isinstance(meter, ServedMeter) and (missing := meter.runs.missing()):
+            there = "; to measure where it is installed, name that node in `measuring`"
+            told = Problem(where, missing.partition(": ")[0], meter.label, f"{missing.partition(': ')[2]}{there}")
+            problems += [] if sweep.config.measuring.is_elsewhere else [told]
         if meter.label in [known.label for known in meters]:
             problems.append(Problem(where, "an objective is named once", meter.label, "remove one"))
         meters.append(meter)

@@ -10,8 +10,10 @@ from typing import cast
 from paretta.orchestrator.config.check import Checked, placed
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.loading.check_task import tell_nobody
+from paretta.pipelines.measuring.served_meter import runtimes_of
 from paretta.pipelines.measuring.untrained import Foreseen, foresee, sketch, structure_key
 from paretta.pipelines.meter import meter_of
+from paretta.pipelines.runtime import storage_for
 from paretta.pipelines.stage import Stage, stages_of
 from paretta.pipelines.training.cost_estimate import training_seconds
 from paretta.pipelines.training.train import TrainSettings
@@ -77,6 +79,7 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
     for plan in checked.corners:
         structures.setdefault(structure_key(plan), plan)
     size, known, begun = meter_of("size", {}), dict[str, Foreseen](), time.monotonic()
+    storage = storage_for(runtimes_of(checked.meters))
 
     def is_late() -> bool:
         return time.monotonic() - begun > SIZES_SECONDS
@@ -85,14 +88,14 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
         key = structure_key(plan)
         if key not in known:
             tell(f"size: structure {len(known) + 1}")
-            known[key] = foresee(plan, checked.task, [size], baseline=reference)["size"]
+            known[key] = foresee(plan, checked.task, [size], baseline=reference, storage=storage)["size"]
         return known[key]
 
     where = sweep.source.where("space")
     try:
         with TemporaryDirectory(prefix="paretta-") as scratch, placed(where, "exporting a corner of the space"):
             reference = Path(scratch) / "baseline"
-            sketch(reference, checked.corners[0].baseline_plan(), checked.task)
+            sketch(reference, checked.corners[0].baseline_plan(), checked.task, storage=storage)
             few = _spread(list(structures.values()))
             sizes = tuple(size_of(plan) for place, plan in enumerate(few) if place in (0, 1) or not is_late())
             dead = tuple(_dead_knobs(sweep, lambda plan: size_of(plan).reading.value, is_late))

@@ -124,6 +124,11 @@ class MeasuringConfig(_Section):
         default={}, description="Ray labels that only the target node has, such as {board: jetson}"
     )
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it names a node, whose libraries may be others than this one's."""
+        return bool(self.resources or self.labels)
+
 
 class WishConfig(_Section):
     """What a user asks of the front, in the terms of `paretta pull`."""

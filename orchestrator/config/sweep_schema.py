@@ -15,6 +15,7 @@ from paretta.search_spaces.registry import (
     IMPORTANCES,
     METERS,
     QUANTIZERS,
+    RUNTIMES,
     SAMPLERS,
     SENSITIVITIES,
     STAGES,
@@ -28,6 +29,7 @@ Schema: TypeAlias = dict[str, Json]
 _CODE: Final[Schema] = {"type": "string", "pattern": ":", "description": "code: ./file.py:Thing or module:Thing"}
 _NAMED: Final[Mapping[str, Registry]] = {  # settings that name an extension
     "importance": IMPORTANCES,
+    "runtime": RUNTIMES,
     "weights": QUANTIZERS,
     "sensitivity": SENSITIVITIES,
 }

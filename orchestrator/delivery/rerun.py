@@ -1,6 +1,6 @@
 """Run the plan of an artifact again."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +16,7 @@ from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.orchestrator.trials.handler import handle
 from paretta.orchestrator.trials.request import TrialProduct, TrialRequest
 from paretta.pipelines.ranks import use_threads
+from paretta.pipelines.runtime import runtime_of
 from paretta.pipelines.stage import stages_of
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.space.plan import Plan
@@ -41,13 +42,14 @@ def rerun(path: Path, to: Path, *, address: str | None = None) -> str:
     """
     look_in(Path.cwd())
     source = read_yaml(path)
-    plan, seed, workers, task = _parse(source)
+    plan, seed, workers, task, runtimes = _parse(source)
     check_free(to)
     stages_of(plan)
     dataset = None if task.load().stream is None else source_of(task)
     with TemporaryDirectory(prefix="paretta-") as scratch:
         folder = Path(scratch) / "artifact"
-        request = TrialRequest(task, plan.to_document(), seed, SweepFiles(Path(scratch)), "artifact", "cache")
+        files = SweepFiles(Path(scratch))
+        request = TrialRequest(task, plan.to_document(), seed, files, "artifact", "cache", runtimes=runtimes)
         if workers == 1 and address is None and dataset is None:
             delivered = _run_here(request)
         else:
@@ -86,7 +88,7 @@ def _run_on_lane(
         return cast(TrialProduct, lanes.result("rerun", timeout_s=DAY_S))
 
 
-def _parse(source: Located) -> tuple[Plan, int, int, TaskReference]:
+def _parse(source: Located) -> tuple[Plan, int, int, TaskReference, tuple[str, ...]]:
     data = source.data
     if not (isinstance(data, Mapping) and {"task", "seed", "workers", "baseline", "stages"} <= set(data)):
         rule = "a plan has task, seed, workers, baseline and stages"
@@ -97,4 +99,8 @@ def _parse(source: Located) -> tuple[Plan, int, int, TaskReference]:
         raise WrongInput(Problem(source.file, rule, [task, seed, workers]))
     options = task.get("options", {})
     assert isinstance(options, Mapping)
-    return Plan.from_document(data), seed, workers, TaskReference.of(str(task["use"]), options, Path.cwd())
+    named = data.get("runtimes", [])
+    runtimes = tuple(map(str, named)) if isinstance(named, Sequence) and not isinstance(named, str) else (str(named),)
+    for name in runtimes:
+        runtime_of(name, where=source.where("runtimes"))
+    return Plan.from_document(data), seed, workers, TaskReference.of(str(task["use"]), options, Path.cwd()), runtimes

@@ -107,13 +107,13 @@ def results_of_sweep(folder: Path, known: frozenset[str]) -> Results:
     _require_rows(record.name, len(trials))
     assert front.baseline is not None
     values = {o.meter: np.array([_value(trial, o.meter) for trial in trials]) for o in record.objectives}
-    learned = [objective.meter for objective in record.objectives if objective.meter not in known]
+    learned = [objective.meter for objective in record.objectives if not _is_known(objective.meter, known)]
     rungs, curves = _curves(folder, trials, learned, values)
     return Results(
         record.name,
         space,
         record.objectives,
-        known & {objective.meter for objective in record.objectives},
+        frozenset(objective.meter for objective in record.objectives) - frozenset(learned),
         front.baseline.readings,
         record.reference,
         tuple(cast(Configuration, trial.knobs) for trial in trials),
@@ -121,6 +121,17 @@ def results_of_sweep(folder: Path, known: frozenset[str]) -> Results:
         curves,
         rungs,
     )
+
+
+def _is_of(column: str, names: Sequence[str]) -> bool:
+    """Whether a column holds one of the objectives `names`, or what one was after some epochs, as ``accuracy@3``."""
+    name, at, epoch = column.rpartition("@")
+    return column in names or (bool(at) and name in names and epoch.replace(".", "", 1).isdigit())
+
+
+def _is_known(meter: str, known: frozenset[str]) -> bool:
+    """Whether an objective is among `known`, on whatever runtime it was measured."""
+    return meter in known or meter.partition("@")[0] in known
 
 
 def results_of_file(path: Path, *, known: Sequence[str], minimise: Sequence[str], maximise: Sequence[str]) -> Results:
@@ -141,7 +152,7 @@ def results_of_file(path: Path, *, known: Sequence[str], minimise: Sequence[str]
     _require_columns(frame, [o.meter for o in objectives], known)
     _require_rows(path.name, len(frame))
     names = [o.meter for o in objectives]
-    knobs = [str(c) for c in frame.columns if str(c).partition("@")[0] not in names and frame[c].nunique() > 1]
+    knobs = [str(c) for c in frame.columns if not _is_of(str(c), names) and frame[c].nunique() > 1]
     stage: dict[str, Tree] = {"kind": _STEP, **{name: _hole(frame, name) for name in knobs}}
     values = {name: frame[name].to_numpy(np.float64) for name in names}
     rungs, curves = _columns_of_curves(frame, [name for name in names if name not in known], values)
@@ -196,8 +207,8 @@ def _curves(
 def _columns_of_curves(
     frame: "DataFrame", learned: Sequence[str], values: Mapping[str, NDArray[np.float64]]
 ) -> tuple[Rungs, dict[str, NDArray[np.float64]]]:
-    found = {name: [str(c) for c in frame.columns if str(c).startswith(f"{name}@")] for name in learned}
-    epochs = sorted({float(column.partition("@")[2]) for columns in found.values() for column in columns})
+    found = {name: [str(c) for c in frame.columns if str(c) != name and _is_of(str(c), [name])] for name in learned}
+    epochs = sorted({float(column.rpartition("@")[2]) for columns in found.values() for column in columns})
     complete = [epoch for epoch in epochs if all(f"{name}@{epoch:g}" in frame for name in learned)]
     curves = {
         name: np.column_stack([*(frame[f"{name}@{epoch:g}"] for epoch in complete), values[name]]).astype(np.float64)

@@ -33,6 +33,7 @@ from paretta.orchestrator.sweeps.search_phase import search_candidates
 from paretta.orchestrator.sweeps.signals import StopRequest, SweepStopped
 from paretta.orchestrator.trials.measuring_actor import MeasuringClient
 from paretta.orchestrator.trials.run_trial import CACHE, TrialContext
+from paretta.pipelines.measuring.served_meter import runtimes_of
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import disk_full, first_line, os_problem, out_of_memory
 
@@ -148,6 +149,7 @@ def _workers(prepared: PreparedSweep, log: EventLog, stopping: StopRequest) -> I
             prepared.sweep.config.search.seed,
             attempts=workers.attempts,
             time_limit_s=workers.time_limit_s,
+            runtimes=runtimes_of(prepared.checked.meters),
         )
         try:
             yield SweepContext(prepared, trials, lanes, log, stopping)

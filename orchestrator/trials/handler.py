@@ -55,6 +55,7 @@ def _run(request: TrialRequest, rank: RankContext, heard: WarningCapture) -> Tri
         origin={"task": request.task.document()},
         by_products=more,
         name=request.trial,
+        runtimes=request.runtimes,
     )
     made, others = [request.folder], list[TrialProduct | str]()
     for (_, folder), other in zip(request.by_products, outcome.by_products, strict=True):

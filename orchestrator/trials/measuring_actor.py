@@ -108,11 +108,14 @@ class _MeasuringActor:
     """Loads the task once, then measures artifacts one by one."""
 
     def __init__(self, task: TaskReference, objectives: list[Document], slot: MeasuringSlot, files: SweepFiles) -> None:
-        from paretta.pipelines.meter import meter_of  # noqa: PLC0415 - only this process measures
+        from paretta.pipelines.measuring.served_meter import runtimes_of  # noqa: PLC0415 - only this process measures
+        from paretta.pipelines.meter import meter_of  # noqa: PLC0415
+        from paretta.pipelines.runtime import storage_for  # noqa: PLC0415
 
         self.slot, self.files = slot, files
         self.task = task.load()
         self.meters = [meter_of(objective, self.task.metrics) for objective in objectives]
+        self.storage = storage_for(runtimes_of(self.meters))
         self.foreseen: dict[str, dict[str, Reading] | None] = {}
         self.timed: dict[str, Reading] = {}
         self.known: dict[str, float] = {}
@@ -143,10 +146,12 @@ class _MeasuringActor:
 
     def _remembered(self, readings: dict[str, Reading]) -> dict[str, Reading]:
         """Keep the baseline's shortest time, by which later readings with a slower baseline are marked as disturbed."""
-        for reading in readings.values():
-            seconds = reading.details.get("baseline_seconds")
+        from paretta.pipelines.meters.latency import BASELINE_SECONDS, baseline_fact  # noqa: PLC0415
+
+        for label, reading in readings.items():
+            seconds, fact = reading.details.get(BASELINE_SECONDS), baseline_fact(label)
             if isinstance(seconds, float):
-                self.known["baseline_seconds"] = min(seconds, self.known.get("baseline_seconds", seconds))
+                self.known[fact] = min(seconds, self.known.get(fact, seconds))
         return readings
 
     def foresee(self, document: Document, baseline: str, meters: list[str]) -> dict[str, Reading] | None:
@@ -159,7 +164,15 @@ class _MeasuringActor:
             try:
                 with self.slot.taken():
                     reference = self.files.bring(baseline)
-                    found = foresee(plan, self.task, readable, baseline=reference, timed=self.timed, facts=self.known)
+                    found = foresee(
+                        plan,
+                        self.task,
+                        readable,
+                        baseline=reference,
+                        timed=self.timed,
+                        facts=self.known,
+                        storage=self.storage,
+                    )
                 self.foreseen[key] = {meter: foreseen.reading for meter, foreseen in found.items()}
             except (TrialFailed, WrongInput):
                 self.foreseen[key] = None  # a trial of this plan would fail too

@@ -22,6 +22,7 @@ class TrialRequest:
         checkpoint: for checkpoints, from which training continues if workers die; None: no checkpoints.
         by_products: plans that continue this one, each with the folder of its artifact.
         trial: uid of the trial, recorded for trials that reuse its stages.
+        runtimes: those that the artifact must run on beside ONNX Runtime.
     """
 
     task: TaskReference
@@ -33,6 +34,7 @@ class TrialRequest:
     checkpoint: str | None = None
     by_products: tuple[tuple[Document, str], ...] = ()
     trial: str = ""
+    runtimes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class TrialContext:
         seed: of every run.
         attempts: how many times a training is started if its workers die.
         time_limit_s: of one attempt; None: no limit.
+        runtimes: those that artifacts must run on beside ONNX Runtime.
     """
 
     lanes: LaneClient
@@ -56,6 +57,7 @@ class TrialContext:
     seed: int
     attempts: int = 2
     time_limit_s: float | None = None
+    runtimes: tuple[str, ...] = ()
 
 
 def artifact_name(uid: str) -> str:
@@ -92,6 +94,7 @@ def run_trial(trial: Trial, context: TrialContext, *, by_products: Sequence[Plan
         checkpoint_name(trial.uid),
         tuple((other.plan.to_document(), artifact_name(other.uid)) for other in more),
         trial.uid,
+        context.runtimes,
     )
     job = Job(trial.uid, {"request": request}, max_attempts=context.attempts, limit_s=context.time_limit_s)
     context.lanes.submit(job)

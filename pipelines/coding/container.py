@@ -2,9 +2,10 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Final
 
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
@@ -18,6 +19,7 @@ from paretta.pipelines.coding.text import code_text
 from paretta.pipelines.coding.typical import TYPICAL
 from paretta.pipelines.export.graph_passes import tighten
 from paretta.pipelines.measuring.ort_session import REFUSALS
+from paretta.pipelines.runtime import WeightStorage
 from paretta.search_spaces.errors import DamagedArtifact
 
 VERSION = 2
@@ -25,7 +27,11 @@ _MAGIC = b"prt"
 _HEADER = struct.Struct("<3sBB16sI")  # magic, version, form, first half of the file's SHA-256, CRC-32 of what follows
 _SIZE = struct.Struct("<I")  # the ONNX file's size in bytes, at most 2**31; follows the header, except in version 1
 SIZE_BYTES = _SIZE.size
-_GRAPH, _WHOLE = range(2)
+_GRAPH, _WHOLE, _PORTABLE = range(3)
+_STORAGES: Final[Mapping[int, WeightStorage]] = {
+    _GRAPH: "smallest",
+    _PORTABLE: "portable",
+}  # of weights in the ONNX file
 # errors of an unsupported graph, or of a stream made to mislead
 _UNREADABLE = (
     DecodeError,
@@ -93,7 +99,7 @@ def decode_model(content: bytes, *, where: str = "coded file") -> bytes:
     """
     form, digest, size, stream = _opened(content, where)
     try:
-        model = _inflated(stream, size) if form == _WHOLE else _read(stream)
+        model = _inflated(stream, size) if form == _WHOLE else _read(stream, _STORAGES[form])
     except _UNREADABLE as error:
         raise DamagedArtifact(f"{where}: the stream cannot be read: {error}") from None
     if _digest(model) != digest:
@@ -119,7 +125,7 @@ def _opened(content: bytes, where: str) -> tuple[int, bytes, int, bytes]:
         raise DamagedArtifact(f"{where}: expected a coded file, which starts with {_MAGIC!r}, found {content[:4]!r}")
     _, version, form, digest, checksum = _HEADER.unpack_from(content)
     stream = content[_HEADER.size :]
-    if not 1 <= version <= VERSION or form not in (_GRAPH, _WHOLE):
+    if not 1 <= version <= VERSION or form not in (_WHOLE, *_STORAGES):
         known = f"version 1 to {VERSION} of the coded format"
         raise DamagedArtifact(f"{where}: expected {known}, found {version}, form {form}")
     if zlib.crc32(stream) != checksum:
@@ -142,7 +148,8 @@ def _streams(graph: ModelProto, model: bytes) -> Iterator[tuple[int, bytes, dict
         except (*_UNREADABLE, *REFUSALS):
             continue  # errors of the model itself are not reported here
         if written:
-            yield _GRAPH, *written
+            for form in _STORAGES:
+                yield form, *written
     for level in (9, 0):  # an extremely compressible model is stored as it is, or readers would reject its claimed size
         stream = zlib.compress(model, level)
         yield _WHOLE, stream, {"file": float(len(stream))}
@@ -169,14 +176,14 @@ def _written(model: ModelProto) -> tuple[bytes, dict[str, float]] | None:
     return writer.finish()
 
 
-def _read(stream: bytes) -> bytes:
+def _read(stream: bytes, storage: WeightStorage) -> bytes:
     reader = Reader(stream)
     bare = ModelProto.FromString(code_text(reader, None, known=TYPICAL))
     for item in bare.graph.initializer:
         if is_streamed(item):
             item.raw_data = code_tensor(reader, item, None)
     model = named(bare)
-    tighten(model)
+    tighten(model, storage)
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 

@@ -18,6 +18,7 @@ from paretta.pipelines.export.to_onnx import delivered_form, exported, traced
 from paretta.pipelines.model.equivalence import compare_answers
 from paretta.pipelines.quantization.fake_quantize import is_quantized
 from paretta.pipelines.quantization.layer_graph import folded_layers
+from paretta.pipelines.runtime import WeightStorage
 from paretta.pipelines.samples import num_samples
 from paretta.pipelines.task import Task
 from paretta.pipelines.trees import TensorTree, call_model, moved, tensors
@@ -41,7 +42,7 @@ _REFUSALS = (
 )
 
 
-def checked_export(model: nn.Module, task: Task) -> Exported:
+def checked_export(model: nn.Module, task: Task, *, storage: WeightStorage = "smallest") -> Exported:
     """Return the export of `model` after checking that its outputs in ONNX Runtime agree with the model's.
 
     Checked on the first five samples used for statistics, with a batch of one and a larger one; if axes besides the
@@ -50,12 +51,13 @@ def checked_export(model: nn.Module, task: Task) -> Exported:
     Args:
         model: as for `to_onnx`; quantised layers round.
         task: with the samples, the example input and its free axes.
+        storage: of its weights, see `paretta.pipelines.runtime.Runtime`.
 
     Raises:
         TrialFailed: ONNX Runtime rejects the model, or outputs differ by more than the tolerance (`FLOAT_TOLERANCE`, or
             `INTEGER_TOLERANCE` if activations are quantised); the reason names the first layer that differs.
     """
-    delivered = exported(model, task.example_input, task.free_axes)
+    delivered = exported(model, task.example_input, task.free_axes, storage=storage)
     require_same_answers(delivered.content, model, task)
     return delivered
 

@@ -8,6 +8,7 @@ from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper
 
 from paretta.pipelines.export.integer_packing import Packed, pack_bias, pack_integers, smallest, tabled, tensor
 from paretta.pipelines.export.one_grid import unite_grids
+from paretta.pipelines.runtime import WeightStorage
 
 RESTORE_DOMAIN = "paretta.restore"
 _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -19,8 +20,8 @@ def compact(model: ModelProto) -> ModelProto:
     return compacted(model)[0]
 
 
-def compacted(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
-    """Return `compact`, and the short name of each tensor by its name in `model`."""
+def compacted(model: ModelProto, storage: WeightStorage = "smallest") -> tuple[ModelProto, dict[str, str]]:
+    """Return `compact`, and the short name of each tensor by its name in `model`; see `pack_integers` for `storage`."""
     small = ModelProto()
     small.CopyFrom(model)
     if not _branches(small):
@@ -31,8 +32,10 @@ def compacted(model: ModelProto) -> tuple[ModelProto, dict[str, str]]:
         return small, {}  # branches and loops use names of the surrounding graph, which must not change
     _derive_bias_scales(small)
     _merge_equal_initializers(small)
-    _share_floats(small)
-    short = tighten(small)
+    if storage == "portable":
+        _separate_zero_points(small)
+    _share_floats(small, storage)
+    short = tighten(small, storage)
     onnx.checker.check_model(small)
     return small, short
 
@@ -41,13 +44,13 @@ def _branches(model: ModelProto) -> bool:
     return any(attribute.HasField("g") for node in model.graph.node for attribute in node.attribute)
 
 
-def tighten(model: ModelProto) -> dict[str, str]:
+def tighten(model: ModelProto, storage: WeightStorage = "smallest") -> dict[str, str]:
     """Pack the integers of `model`, drop implied attributes and shorten names, in place; return the short names.
 
     This is the last step of `compact` and depends only on the graph and its integers. `pipelines.coding` stores these
     and calls this function again, so its result must not change within a version of the coded format.
     """
-    _pack_integers(model)
+    _pack_integers(model, storage)
     _drop_default_attributes(model)
     return _shorten_names(model)
 
@@ -132,17 +135,32 @@ def _drop_unused(model: ModelProto) -> None:
     _keep_initializers(model, [item for item in model.graph.initializer if item.name in used])
 
 
-def _share_floats(model: ModelProto) -> None:
+def _share_floats(model: ModelProto, storage: WeightStorage) -> None:
     """Store floats with few different values, such as clustered weights, as indices into a table."""
     kept: list[TensorProto] = []
     nodes: list[NodeProto] = []
     for item in model.graph.initializer:
-        packed = tabled(numpy_helper.to_array(item), item.name) if item.data_type == TensorProto.FLOAT else None
+        is_float = item.data_type == TensorProto.FLOAT
+        packed = tabled(numpy_helper.to_array(item), item.name, storage) if is_float else None
         kept += [item] if packed is None else packed.tensors
         nodes += () if packed is None else packed.nodes
     _keep_initializers(model, kept)
     for made in reversed(nodes):
         model.graph.node.insert(0, made)
+
+
+def _separate_zero_points(model: ModelProto) -> None:
+    """Give each layer its own zero points: OpenVINO 2026.4 converts weights that share them to floats at each call."""
+    stored = {item.name: item for item in model.graph.initializer if item.dims}
+    taken: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in stored and node.input[2] in stored:
+            if node.input[2] in taken:
+                own = model.graph.initializer.add()
+                own.CopyFrom(stored[node.input[2]])
+                own.name = f"{node.input[0]}.zeros"
+                node.input[2] = own.name
+            taken.add(node.input[2])
 
 
 def _merge_equal_initializers(model: ModelProto) -> None:
@@ -163,14 +181,14 @@ def _merge_equal_initializers(model: ModelProto) -> None:
         node.input[:] = [merged.get(name, name) for name in node.input]
 
 
-def _pack_integers(model: ModelProto) -> None:
+def _pack_integers(model: ModelProto, storage: WeightStorage) -> None:
     """Store weights, biases and zero points of quantised layers in their smallest encodings."""
     roles = _roles(model)
     kept: list[TensorProto] = []
     nodes: list[NodeProto] = []
     opset = 0
     for item in model.graph.initializer:
-        packed = _packed(item, roles.get(item.name, ""))
+        packed = _packed(item, roles.get(item.name, ""), storage)
         if packed is None:
             kept.append(item)
             continue
@@ -194,13 +212,15 @@ def _roles(model: ModelProto) -> dict[str, str]:
     return roles
 
 
-def _packed(item: TensorProto, role: str) -> Packed | None:
+def _packed(item: TensorProto, role: str, storage: WeightStorage) -> Packed | None:
     if not role or not item.dims or item.data_type not in (TensorProto.INT8, TensorProto.INT32):
         return None
     codes = numpy_helper.to_array(item).astype(np.int64)
     if role == "zeros" and not codes.any():
         return _packed_zeros(item, codes.size)
-    return pack_integers(codes, item.name) if item.data_type == TensorProto.INT8 else pack_bias(codes, item.name)
+    if item.data_type == TensorProto.INT32:
+        return pack_bias(codes, item.name)
+    return pack_integers(codes, item.name, storage)
 
 
 def _packed_zeros(item: TensorProto, size: int) -> Packed:

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, TensorProto, helper
 
+from paretta.pipelines.runtime import WeightStorage
+
 Codes = npt.NDArray[np.int64]
 
 _TYPES: dict[int, npt.DTypeLike] = {
@@ -19,9 +21,9 @@ _TYPES: dict[int, npt.DTypeLike] = {
 # a table of more levels saves less than one bit per code
 _MOST_LEVELS, _MOST_FLOATS = 64, 256
 _SAMPLE = 4096  # floats that are sampled first, to detect a tensor with too many different values quickly
-_WORD_VALUES: dict[int, int] = {TensorProto.UINT8: 2**8, TensorProto.INT64: 2**63}
+_WORD_VALUES: dict[int, int] = {TensorProto.UINT8: 2**8, TensorProto.INT32: 2**31, TensorProto.INT64: 2**63}
 _ANY_NAME = "a"
-_WORD_BITS: dict[int, int] = {TensorProto.UINT8: 8, TensorProto.INT64: 64}
+_WORD_BITS: dict[int, int] = {TensorProto.UINT8: 8, TensorProto.INT32: 32, TensorProto.INT64: 64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,8 @@ class Packed:
         tensors: the stored tensors.
         nodes: in the order of their evaluation.
         opset: smallest default-domain opset that supports all types used.
-        encoding: ``plain``, ``int4``, ``int2``, ``split``, ``planes``, ``radix8``, ``radix64`` or ``table``; of a
-            bias ``plain`` or ``narrow``; ``zeros``.
+        encoding: ``plain``, ``int4``, ``int2``, ``split``, ``planes``, ``radix8``, ``radix32``, ``radix64`` or
+            ``table``; of a bias ``plain`` or ``narrow``; ``zeros``.
     """
 
     output: str
@@ -50,15 +52,19 @@ class Packed:
         return sum(_framed(message.ByteSize()) for message in messages)
 
 
-def pack_integers(codes: Codes, output: str) -> Packed:
+def pack_integers(codes: Codes, output: str, storage: WeightStorage = "smallest") -> Packed:
     """Encode signed `codes` in -128 .. 127 of any shape as an INT8 tensor called `output`, in the fewest bytes.
 
     Encodings tried, the first of the smallest wins:
     plain INT8; INT4 or INT2 (opset 25) and a Cast; 6 bits as INT2 * 16 + UINT4; bit planes in bytes; digits of a mixed
     radix in 8- or 64-bit words, which store ternary weights in 1.6 bits and 3-bit weights in 2.91; and, for few
     different codes, their indices into a table, in the best of these.
+
+    With `storage` ``portable`` only what OpenVINO 2026.4 also folds at load time, to the same integers: it refuses INT2
+    (and with it 6 bits), divides bytes and 64-bit words wrongly, and unpacks bit planes at every call. Digits of a
+    mixed radix are divided as INT32 then, in bytes or 32-bit words.
     """
-    return smallest(lambda name: encodings(codes, name), output)
+    return smallest(lambda name: encodings(codes, name, storage), output)
 
 
 def pack_bias(codes: Codes, output: str) -> Packed:
@@ -96,18 +102,17 @@ def pack_fields(codes: Codes, bits: int) -> bytes:
     return merged.tobytes()
 
 
-def encodings(codes: Codes, output: str) -> Iterator[Packed]:
+def encodings(codes: Codes, output: str, storage: WeightStorage = "smallest") -> Iterator[Packed]:
     """Yield `codes` in every encoding that can represent them, plain INT8 first."""
-    yield from _direct(codes, output)
+    yield from _direct(codes, output, storage)
     levels, places = np.unique(codes, return_inverse=True)
     if 1 < len(levels) <= _MOST_LEVELS and len(levels) <= (levels[-1] - levels[0]) // 2:
         table = tensor(f"{output}.0", TensorProto.INT8, levels)
-        yield _looked_up(
-            table, pack_integers(_from_both_ends(places.reshape(codes.shape), len(levels)), f"{output}.2"), output
-        )
+        places = _from_both_ends(places.reshape(codes.shape), len(levels))
+        yield _looked_up(table, pack_integers(places, f"{output}.2", storage), output)
 
 
-def tabled(values: npt.NDArray[np.float32], output: str) -> Packed | None:
+def tabled(values: npt.NDArray[np.float32], output: str, storage: WeightStorage = "smallest") -> Packed | None:
     """Encode floats of at most 256 different bit patterns as indices into a table; None if that is not smaller.
 
     The indices are plain INT8, to be packed in turn.
@@ -121,7 +126,7 @@ def tabled(values: npt.NDArray[np.float32], output: str) -> Packed | None:
     table = TensorProto(name=f"{output}.0", data_type=TensorProto.FLOAT, dims=levels.shape, raw_data=levels.tobytes())
     places = _from_both_ends(places.reshape(values.shape), len(levels))
     plain = next(_direct(places, f"{output}.2"))
-    smallest = _looked_up(table, pack_integers(places, f"{output}.2"), output)
+    smallest = _looked_up(table, pack_integers(places, f"{output}.2", storage), output)
     return _looked_up(table, plain, output) if smallest.num_bytes < 4 * values.size else None
 
 
@@ -140,9 +145,14 @@ def _from_both_ends(places: Codes, size: int) -> Codes:
     return np.where(places < (size + 1) // 2, places, places - size)
 
 
-def _direct(codes: Codes, output: str) -> Iterator[Packed]:
+def _direct(codes: Codes, output: str, storage: WeightStorage = "smallest") -> Iterator[Packed]:
     yield Packed(output, (tensor(output, TensorProto.INT8, codes),), (), "plain")
     if codes.size == 0:
+        return
+    if storage == "portable":
+        if _fits(codes, 4):
+            yield _narrow(codes, output, 4, TensorProto.INT4, 21)
+        yield from _radix(codes, output, (TensorProto.UINT8, TensorProto.INT32), divided_as=TensorProto.INT32)
         return
     for bits, data_type, opset in ((4, TensorProto.INT4, 21), (2, TensorProto.INT2, 25)):
         if _fits(codes, bits):
@@ -150,7 +160,7 @@ def _direct(codes: Codes, output: str) -> Iterator[Packed]:
     if _fits(codes, 6):
         yield _split(codes, output)
     yield _planes(codes, output)
-    yield from _radix(codes, output)
+    yield from _radix(codes, output, (TensorProto.UINT8, TensorProto.INT64))
 
 
 def _bias_encodings(codes: Codes, output: str) -> Iterator[Packed]:
@@ -211,17 +221,17 @@ def _planes(codes: Codes, output: str) -> Packed:
     return Packed(output, (data, shifts, one, place, *tensors), (*nodes, *tail), "planes")
 
 
-def _radix(codes: Codes, output: str) -> Iterator[Packed]:
+def _radix(codes: Codes, output: str, words: Iterable[int], divided_as: int | None = None) -> Iterator[Packed]:
     """Digits of base ``levels = max - min + 1``: ``code = word / levels**k mod levels + min``."""
     levels = int(codes.max() - codes.min()) + 1
-    for word in (TensorProto.UINT8, TensorProto.INT64):
+    for word in words:
         # the largest number of digits that a word holds; zero or one digit save nothing
         num_digits = max((k for k in range(1, 64) if levels**k <= _WORD_VALUES[word]), default=0)
         if levels > 1 and num_digits > 1:
-            yield _digits(codes, output, word, num_digits)
+            yield _digits(codes, output, word, num_digits, divided_as or word)
 
 
-def _digits(codes: Codes, output: str, word: int, num_digits: int) -> Packed:
+def _digits(codes: Codes, output: str, word: int, num_digits: int, divided_as: int) -> Packed:
     low = int(codes.min())
     levels = int(codes.max()) - low + 1
     groups = -(-codes.size // num_digits)
@@ -230,12 +240,15 @@ def _digits(codes: Codes, output: str, word: int, num_digits: int) -> Packed:
     powers = np.array([levels**k for k in range(num_digits)], np.int64)
     name = _namer(output)
     data = tensor(name(), word, (padded.reshape(groups, num_digits) * powers).sum(axis=1, keepdims=True))
-    divisor = tensor(name(), word, powers)
-    base = tensor(name(), word, levels)
+    divisor = tensor(name(), divided_as, powers)
+    base = tensor(name(), divided_as, levels)
     offset = tensor(name(), TensorProto.INT8, -low)
     quotient, digit, narrow, signed = name(), name(), name(), name()
+    whole = data.name if divided_as == word else name()
+    widened = () if divided_as == word else (helper.make_node("Cast", [data.name], [whole], to=divided_as),)
     nodes = (
-        helper.make_node("Div", [data.name, divisor.name], [quotient]),
+        *widened,
+        helper.make_node("Div", [whole, divisor.name], [quotient]),
         helper.make_node("Mod", [quotient, base.name], [digit]),
         helper.make_node("Cast", [digit], [narrow], to=TensorProto.INT8),
         helper.make_node("Sub", [narrow, offset.name], [signed]),

@@ -21,6 +21,7 @@ from paretta.pipelines.model.torch_private import exporter_logger, one_registry
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, is_quantized, weight_quantizer
 from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
+from paretta.pipelines.runtime import WeightStorage
 from paretta.pipelines.trees import FlatModel, TensorTree, call_model, input_names, moved, output_names, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 
@@ -47,10 +48,16 @@ def to_onnx(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | N
     return compact(traced(delivered_form(model, example_input), example_input, free_axes))
 
 
-def exported(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | None = None) -> Exported:
-    """Return `to_onnx` serialised, with the layers that its tensors belong to."""
+def exported(
+    model: nn.Module,
+    example_input: TensorTree,
+    free_axes: FreeAxes | None = None,
+    *,
+    storage: WeightStorage = "smallest",
+) -> Exported:
+    """Return `to_onnx` serialised, with the layers that its tensors belong to; see `Runtime` for `storage`."""
     graph = traced(delivered_form(model, example_input), example_input, free_axes)
-    small, short = compacted(graph)
+    small, short = compacted(graph, storage)
     return Exported(small.SerializeToString(deterministic=True), Origin.of(small, graph, short))
 
 

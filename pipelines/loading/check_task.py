@@ -99,7 +99,7 @@ def _file_problems(task: Task, where: str) -> Iterator[Problem]:
 def _named_metric_problems(metric: object, name: str, where: str) -> Iterator[Problem]:
     if not isinstance(metric, Metric):
         yield Problem(where, "must be a paretta.pipelines.task.Metric", type(metric).__name__)
-    if name in METERS.names() or name.startswith("test_"):
+    if name.partition("@")[0] in METERS.names() or name.startswith("test_"):
         rule = "a metric may not be called like a meter, nor start with test_, as readings on the test split do"
         yield Problem(where, rule, name, "give it another name")
     better = getattr(getattr(metric, "score", None), "higher_is_better", None)

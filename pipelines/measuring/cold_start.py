@@ -1,6 +1,6 @@
 """Serve a model in a new process, and report its time and memory up to the first answers.
 
-``python -m paretta.pipelines.measuring.cold_start MODEL INPUTS.npz`` runs it.
+``python -m paretta.pipelines.measuring.cold_start MODEL INPUTS.npz THREADS RUNTIME`` runs it.
 """
 
 import json
@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from paretta.pipelines.feeds import load_feeds
-from paretta.pipelines.measuring.ort_session import open_call
+from paretta.pipelines.runtime import runtime_of
+from paretta.search_spaces.objectives.objective import REFERENCE_RUNTIME
 
 PROC_STATUS = Path("/proc/self/status")
 NUM_CALLS = 5
@@ -25,11 +26,12 @@ def memory_bytes(status: Path, field: str) -> int | None:
     return values[0] if values else None
 
 
-def serve_once(model_path: Path, inputs: Path, threads: int) -> None:
+def serve_once(model_path: Path, inputs: Path, threads: int, name: str = REFERENCE_RUNTIME) -> None:
     """Answer the batch in `inputs`, print what it took, and stay until standard input ends."""
-    batch = load_feeds(inputs)
+    batch, runtime = load_feeds(inputs), runtime_of(name)
+    runtime.load()
     before, cpu, wall = memory_bytes(PROC_STATUS, "VmRSS"), time.process_time(), time.perf_counter()
-    call = open_call(model_path, batch, threads=threads)
+    call = runtime.open(model_path, threads=threads, device="cpu").call(batch)
     call()
     told = {
         "imports_seconds": cpu,
@@ -44,4 +46,4 @@ def serve_once(model_path: Path, inputs: Path, threads: int) -> None:
 
 
 if __name__ == "__main__":
-    serve_once(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    serve_once(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

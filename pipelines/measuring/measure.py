@@ -14,6 +14,7 @@ from paretta.pipelines.feeds import save_feeds
 from paretta.pipelines.measuring.artifact_answers import first_feeds, judged
 from paretta.pipelines.measuring.ort_session import REFUSALS
 from paretta.pipelines.measuring.probe_process import ProbeRequest
+from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter, MeterBench
 from paretta.pipelines.task import Split, Task
 from paretta.search_spaces.errors import TrialFailed, first_line
@@ -102,8 +103,7 @@ def _probed(artifacts: Sequence[Path], bench: MeterBench, folder: Path, meters: 
         beside=tuple(artifact.absolute() for artifact in artifacts[1:]),
         baseline=None if bench.baseline is None else bench.baseline.absolute(),
         inputs=folder / "inputs.npz",
-        # by class: a user's own meter is not found by the `kind` that it gives itself
-        meters=tuple({**meter.model_dump(), "kind": reference_to(type(meter))} for meter in meters),
+        meters=tuple(map(_document, meters)),
         readings=folder / "readings.json",
         facts=dict(bench.facts),
     )
@@ -111,6 +111,14 @@ def _probed(artifacts: Sequence[Path], bench: MeterBench, folder: Path, meters: 
     _run_probe(folder / "request.json")
     documents = json.loads((folder / "readings.json").read_text(encoding="utf-8"))
     return [[Reading.from_document(document) for document in row] for row in documents]
+
+
+def _document(meter: Meter) -> dict[str, str | int | float | bool | None]:
+    """Return a meter's settings with its class, and its runtime's, as another process finds them."""
+    settings = {**meter.model_dump(), "kind": reference_to(type(meter))}
+    if isinstance(meter, ServedMeter) and ":" in meter.runtime:
+        return {**settings, "runtime": reference_to(type(meter.runs))}
+    return settings
 
 
 def _run_probe(request: Path) -> None:

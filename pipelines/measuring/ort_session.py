@@ -1,16 +1,13 @@
 """Open and call a model in ONNX Runtime, with few imports, for measuring processes."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from paretta.pipelines.feeds import Feeds
-
-RuntimeCall: TypeAlias = Callable[[], object]
-Device: TypeAlias = Literal["cpu", "cuda"]
+from paretta.pipelines.runtime import Device, NoSuchDevice, RuntimeCall
 
 # the runtime's exceptions if it cannot load or run a model
 REFUSALS = (
@@ -21,11 +18,7 @@ REFUSALS = (
     failures.NotImplemented,
     failures.RuntimeException,
 )
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-
-
-class NoSuchDevice(Exception):
-    """The runtime cannot compute on the requested device; the message says why."""
+PROVIDERS: Mapping[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def open_call(model_path: Path, batch: Feeds, *, threads: int = 1, device: Device = "cpu") -> RuntimeCall:
@@ -37,7 +30,11 @@ def open_call(model_path: Path, batch: Feeds, *, threads: int = 1, device: Devic
     Raises:
         NoSuchDevice: the runtime has no such device, or would silently compute elsewhere.
     """
-    session = _session(model_path, threads, _provider(device))
+    return session_call(open_session(model_path, threads=threads, provider=PROVIDERS[device]), batch, device)
+
+
+def session_call(session: onnxruntime.InferenceSession, batch: Feeds, device: Device) -> RuntimeCall:
+    """Return a call that answers `batch` on the device of the session."""
     if device == "cpu":
         feed = dict(batch)
         return lambda: session.run(None, feed)
@@ -60,14 +57,11 @@ def bound_call(session: onnxruntime.InferenceSession, batch: Feeds, device: Devi
     return call
 
 
-def _provider(device: Device) -> str:
-    provider, known = _PROVIDERS[device], onnxruntime.get_available_providers()
+def open_session(model_path: Path, *, threads: int, provider: str) -> onnxruntime.InferenceSession:
+    """Open a session of `provider`, such as ``CPUExecutionProvider``. Raises `NoSuchDevice` if there is none."""
+    known = onnxruntime.get_available_providers()
     if provider not in known:
         raise NoSuchDevice(f"ONNX Runtime has no {provider} here, only {', '.join(known)}")
-    return provider
-
-
-def _session(model_path: Path, threads: int, provider: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -7,27 +7,34 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from paretta.pipelines.artifact import MODEL
 from paretta.pipelines.feeds import Feeds, feed_batch, save_feeds
 from paretta.pipelines.measuring.intervals import median_interval
-from paretta.pipelines.measuring.ort_session import Device, NoSuchDevice, open_call
 from paretta.pipelines.measuring.timing import Clock, Opener
+from paretta.pipelines.measuring.witness import agreement
 from paretta.pipelines.meter import Meter, MeterBench
+from paretta.pipelines.runtime import Device, ModelRefused, NoSuchDevice, Runtime, runtime_of, short_name
+from paretta.search_spaces.objectives.objective import REFERENCE_RUNTIME
 from paretta.search_spaces.objectives.reading import Detail, Reading
+from paretta.search_spaces.registry import RUNTIMES
+from paretta.search_spaces.user_code import reference_to
 
 START_SECONDS = 300.0
 # the instruction sets that determine the speed of integer kernels
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm")
+
+
+def _known(name: str) -> str:
+    return RUNTIMES.known(name, Runtime)
 
 
 class ServedMeter(Meter, ABC):
@@ -37,8 +44,32 @@ class ServedMeter(Meter, ABC):
 
     batch_size: int = Field(default=1, ge=1, description="the inputs per call, such as 1")
     threads: int = Field(default=1, ge=1, description="the threads that compute, such as 1")
-    runtime: Literal["onnxruntime"] = Field(default="onnxruntime", description="what runs the model; there is only one")
+    runtime: Annotated[str, AfterValidator(_known)] = Field(
+        default=REFERENCE_RUNTIME, description="what runs the model, one of `paretta list runtimes`, such as openvino"
+    )
     device: Device = Field(default="cpu", description="where it computes: cpu or cuda")
+
+    @model_validator(mode="after")
+    def _require_device(self) -> Self:
+        if self.device != "cpu" and self.device not in self.runs.devices:
+            raise ValueError(f"{self.runtime} computes on {' and '.join(self.runs.devices)} only, not on {self.device}")
+        return self
+
+    @property
+    def label(self) -> str:
+        """The meter's name; on another runtime than the default with that, such as ``latency@openvino``."""
+        return self.kind if self.runtime == REFERENCE_RUNTIME else f"{self.kind}@{short_name(self.runtime)}"
+
+    @property
+    def runs(self) -> Runtime:
+        """The runtime."""
+        return runtime_of(self.runtime)
+
+    @property
+    def place(self) -> Device:
+        """Where it computes: `device`, or the only device that the runtime has."""
+        devices = self.runs.devices
+        return self.device if self.device in devices else devices[0]
 
     def batch(self, bench: MeterBench) -> Feeds:
         """Return `batch_size` inputs of the split, repeated where it has fewer."""
@@ -46,39 +77,59 @@ class ServedMeter(Meter, ABC):
 
     def opener(self, artifact: Path, bench: MeterBench) -> Opener:
         """Return a function that opens a new session of the artifact."""
-        batch = self.batch(bench)
-        return lambda: open_call(artifact / MODEL, batch, threads=self.threads, device=self.device)
+        batch, runtime, place = self.batch(bench), self.runs, self.place
+        return lambda: runtime.open(artifact / MODEL, threads=self.threads, device=place).call(batch)
 
     def unavailable(self, artifact: Path, bench: MeterBench) -> Reading | None:
         """Return a reading with the reason why nothing can be measured here, or None if it can."""
-        if self.device not in self.runs_on:
-            return Reading.not_measured(self.unit, f"{self.kind} is not read on {self.device}")
-        if self.device == "cpu":
+        if self.place not in self.runs_on:
+            return Reading.not_measured(self.unit, f"{self.kind} is not read on {self.place}")
+        if self.runtime == REFERENCE_RUNTIME and self.place == "cpu":
             return None  # an error on a CPU is the artifact's fault, and fails the trial
+        if missing := self.runs.missing():
+            return Reading.not_measured(self.unit, missing)
+        folders = (artifact,) if bench.baseline is None or not self.compares else (bench.baseline, artifact)
         try:
-            self.opener(artifact, bench)()
-        except NoSuchDevice as error:
+            wrong = [words for folder in folders if (words := self._unlike(folder, bench))]
+        except (NoSuchDevice, ModelRefused) as error:
             return Reading.not_measured(self.unit, str(error))
-        return None
+        return Reading.not_measured(self.unit, wrong[0]) if wrong else None
+
+    def witness(self, artifact: Path, bench: MeterBench) -> dict[str, Detail]:
+        """Return as ``answers_gap`` how far another runtime's answers are from the reference's, for the details."""
+        if self.runtime == REFERENCE_RUNTIME:
+            return {}
+        found = agreement(artifact / MODEL, self.runs, bench.inputs, threads=self.threads, device=self.place)
+        return {"answers_gap": found.gap}
+
+    def _unlike(self, artifact: Path, bench: MeterBench) -> str | None:
+        """Return how the runtime's answers differ from the reference's; None if they are the same up to rounding."""
+        found = agreement(artifact / MODEL, self.runs, bench.inputs, threads=self.threads, device=self.place)
+        if found.holds:
+            return None
+        which = "the baseline's" if artifact == bench.baseline else "the file's"
+        told = f"by {found.gap:.2g} of the largest answer (up to {found.most:.2g} is rounding)"
+        return f"{which} answers in {self.runs.title} differ from those in ONNX Runtime {told}"
 
     def clock(self) -> tuple[str, Clock]:
         """Return the clock that measures the computation, and its name.
 
-        With one thread it is the thread's CPU time; with several it is the process's CPU time, which measures work, not
-        waiting; on a device it is wall time around a call that waits for the device.
+        With one thread it is the thread's CPU time, if the runtime computes in it; otherwise the process's CPU time,
+        which measures work, not waiting; on a device it is wall time around a call that waits for the device.
         """
-        if self.device != "cpu":
+        if self.place != "cpu":
             return "wall, synchronised", time.perf_counter
-        return ("thread CPU", time.thread_time) if self.threads == 1 else ("process CPU", time.process_time)
+        alone = self.threads == 1 and self.runs.in_thread
+        return ("thread CPU", time.thread_time) if alone else ("process CPU", time.process_time)
 
     def facts(self) -> dict[str, Detail]:
         """Return the settings that the number depends on."""
-        told = {"batch_size": self.batch_size, "threads": self.threads, "device": self.device}
-        return {**told, "clock": self.clock()[0], **machine()}
+        told = {"batch_size": self.batch_size, "threads": self.threads, "device": self.place}
+        return {**told, "clock": self.clock()[0], **machine(), "runtime": self.runs.version()}
 
 
 def machine() -> dict[str, Detail]:
-    """Return what the time depends on: the machine's name, CPU model, relevant CPU flags, runtime and its version."""
+    """Return what the time depends on: the machine's name, CPU model and relevant CPU flags."""
     model, flags = platform.processor() or platform.machine(), set[str]()
     path = Path("/proc/cpuinfo")
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -91,8 +142,13 @@ def machine() -> dict[str, Detail]:
         "machine": platform.node(),
         "cpu": model,
         "cpu_flags": " ".join(flag for flag in TELLING_FLAGS if flag in flags),
-        "runtime": f"onnxruntime {onnxruntime.__version__}",
     }
+
+
+def runtimes_of(meters: Iterable[Meter]) -> tuple[str, ...]:
+    """Return the runtimes that meters measure on beside the default, each once."""
+    named = [meter.runtime for meter in meters if isinstance(meter, ServedMeter) and meter.runtime != REFERENCE_RUNTIME]
+    return tuple(dict.fromkeys(named))
 
 
 class FreshStartMeter(ServedMeter, ABC):
@@ -133,11 +189,12 @@ def _fresh_starts(meter: FreshStartMeter, artifact: Path, bench: MeterBench) -> 
     with TemporaryDirectory() as folder:
         inputs = Path(folder) / "inputs.npz"
         save_feeds(inputs, meter.batch(bench))
-        told = [_fresh_start(artifact / MODEL, inputs, meter.threads) for _ in range(meter.starts)]
+        runtime = reference_to(type(meter.runs))
+        told = [_fresh_start(artifact / MODEL, inputs, meter.threads, runtime) for _ in range(meter.starts)]
     return {name: np.array([start[name] for start in told], np.float64) for name in told[0]}
 
 
-def _fresh_start(model: Path, inputs: Path, threads: int) -> dict[str, float | None]:
+def _fresh_start(model: Path, inputs: Path, threads: int, runtime: str) -> dict[str, float | None]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     command = [
         sys.executable,
@@ -146,6 +203,7 @@ def _fresh_start(model: Path, inputs: Path, threads: int) -> dict[str, float | N
         str(model.absolute()),
         str(inputs),
         str(threads),
+        runtime,
     ]
     # our own interpreter and module; nothing of the command comes from outside
     done = subprocess.run(  # noqa: S603

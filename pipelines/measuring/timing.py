@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretta.pipelines.measuring.intervals import FULL_SPEED, VISIT_SPREAD, bootstrap_interval, widened
-from paretta.pipelines.measuring.ort_session import RuntimeCall
+from paretta.pipelines.runtime import RuntimeCall
 
 Opener: TypeAlias = Callable[[], RuntimeCall]
 Clock: TypeAlias = Callable[[], float]

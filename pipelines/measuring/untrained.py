@@ -16,9 +16,11 @@ from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.measuring.layer_kernels import facts_that_ran
 from paretta.pipelines.measuring.measure import measure
 from paretta.pipelines.measuring.ort_kernels import kernels_digest
+from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter
 from paretta.pipelines.quantization.layer_facts import layer_facts
 from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.runtime import WeightStorage
 from paretta.pipelines.stage import Shape, Stage, noted, stages_of
 from paretta.pipelines.task import Task
 from paretta.search_spaces.canonical import digest
@@ -51,6 +53,7 @@ def foresee(
     baseline: Path | None = None,
     timed: MutableMapping[str, Reading] | None = None,
     facts: Mapping[str, float] | None = None,
+    storage: WeightStorage = "smallest",
 ) -> Mapping[str, Foreseen]:
     """Run the stages of `plan` that change the structure, none that trains, and measure what is exported.
 
@@ -69,6 +72,7 @@ def foresee(
         timed: readings of earlier calls with the same task, meters and baseline, which this one adds its own to. What
             runs the same kernels on the same shapes is not timed again, such as where only bit-widths differ.
         facts: as in `measure`, such as the baseline's time at full speed.
+        storage: of the weights, see `paretta.pipelines.runtime.Runtime`.
 
     Raises:
         WrongInput, TrialFailed: the plan cannot be carried out on this model.
@@ -77,10 +81,10 @@ def foresee(
     readable = [meter for meter in meters if not meter.judges_answers]
     with TemporaryDirectory(prefix="paretta-") as scratch:
         candidate = Path(scratch) / "candidate"
-        _export(candidate, stages, plan, task, seed)
+        _export(candidate, stages, plan, task, seed=seed, storage=storage)
         if baseline is None:
             baseline = Path(scratch) / "baseline"
-            _export(baseline, stages[: len(plan.baseline)], plan.baseline_plan(), task, seed)
+            _export(baseline, stages[: len(plan.baseline)], plan.baseline_plan(), task, seed=seed, storage=storage)
         readings = _read(candidate, baseline, task, readable, timed={} if timed is None else timed, facts=facts or {})
     shapes = {stage.shape for stage in stages}
     known = {meter.label: Foreseen(readings[meter.label], certainty(meter, shapes)) for meter in readable}
@@ -101,18 +105,23 @@ def _read(
     facts: Mapping[str, float],
 ) -> Mapping[str, Reading]:
     """Measure what is not in `timed` already, and add to it."""
-    clocks = [meter for meter in meters if meter.is_timed]
-    ran = kernels_digest(candidate / artifact.MODEL) if clocks else ""
-    again = {meter.label: timed[key] for meter in clocks if (key := f"{meter.label} {ran}") in timed}
+    ran = {meter.label: _ran(meter, candidate / artifact.MODEL) for meter in meters if meter.is_timed}
+    again = {label: timed[key] for label, digest in ran.items() if (key := f"{label} {digest}") in timed}
     rest = [meter for meter in meters if meter.label not in again]
     fresh = measure(candidate, baseline, task, split="validation", meters=rest, facts=facts) if rest else {}
-    timed.update({f"{meter.label} {ran}": fresh[meter.label] for meter in clocks if meter.label in fresh})
+    timed.update({f"{label} {digest}": fresh[label] for label, digest in ran.items() if label in fresh})
     return {**again, **fresh}
 
 
-def sketch(folder: Path, plan: Plan, task: Task, *, seed: int = 0) -> None:
+def _ran(meter: Meter, model: Path) -> str:
+    """Return a digest of what a meter times."""
+    runtime = meter.runs if isinstance(meter, ServedMeter) else None
+    return kernels_digest(model) if runtime is None or runtime.missing() else runtime.digest(model)
+
+
+def sketch(folder: Path, plan: Plan, task: Task, *, seed: int = 0, storage: WeightStorage = "smallest") -> None:
     """Write the artifact of a plan's structure with untrained weights, such as of a baseline for `foresee`."""
-    _export(folder, stages_of(plan), plan, task, seed)
+    _export(folder, stages_of(plan), plan, task, seed=seed, storage=storage)
 
 
 def structure_key(plan: Plan) -> str:
@@ -121,7 +130,9 @@ def structure_key(plan: Plan) -> str:
     return digest(kept)
 
 
-def _export(folder: Path, stages: Iterable[Stage], plan: Plan, task: Task, seed: int) -> None:
+def _export(
+    folder: Path, stages: Iterable[Stage], plan: Plan, task: Task, *, seed: int, storage: WeightStorage
+) -> None:
     with seeded(derived_seed(seed, "model")):
         model = task.new_model()
         _blur(model)
@@ -131,7 +142,7 @@ def _export(folder: Path, stages: Iterable[Stage], plan: Plan, task: Task, seed:
                 bench = Bench(task, Ranks.alone(), seed=seed, is_trial=False)
                 model = noted(stage.sketch(), model, bench)
                 notes += bench.notes
-    exported = checked_export(model, task)
+    exported = checked_export(model, task, storage=storage)
     asked = {layer: note.bits for note in notes if note.bits for layer in note.layers}
     layers = facts_that_ran(exported, layer_facts(model, task.example_input, asked))
     artifact.write(

@@ -56,7 +56,7 @@ class Energy(ServedMeter):
 
     def counter(self) -> tuple[str, Joules | None]:
         """Return the source and a counter of joules, or the reason why there is none."""
-        if self.device == "cuda":
+        if self.place == "cuda":
             found = nvml()
             return ("nvml", found) if found else ("NVML has no energy counter here", None)
         if found := rapl():

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from paretta.pipelines.artifact import MODEL, layers_in_floats
-from paretta.pipelines.measuring.ort_kernels import integer_kernels
-from paretta.pipelines.measuring.ort_session import RuntimeCall
 from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.measuring.timing import Opener, Rounds, TimingProtocol, interleave, usable_cores
 from paretta.pipelines.meter import MeterBench
+from paretta.pipelines.runtime import RuntimeCall
 from paretta.search_spaces.objectives.reading import Detail, Reading
 
 MAX_WALL_CALLS = 200
@@ -24,6 +23,16 @@ HALF_WIDTH: Final = 0.010  # of the interval over the rounds of one visit; `timi
 MUCH_CONTENTION: Final = 1.2
 BASELINE_SECONDS: Final = "baseline_seconds"
 """The baseline's time in a reading's details, and the shortest of earlier readings in the facts of a later one."""
+
+
+def baseline_fact(label: str) -> str:
+    """Return the name of the fact with the shortest time of the baseline on the runtime that a label names.
+
+    >>> baseline_fact("latency"), baseline_fact("latency@openvino")
+    ('baseline_seconds', 'baseline_seconds@openvino')
+    """
+    _, at, runtime = label.partition("@")
+    return f"{BASELINE_SECONDS}{at}{runtime}"
 
 
 class Latency(ServedMeter):
@@ -61,24 +70,27 @@ class Latency(ServedMeter):
         if bench.baseline is None:
             missing = Reading.not_measured(self.unit, "there is no baseline artifact to compare with")
             return [missing for _ in artifacts]
-        for artifact in artifacts:
-            if why := self.unavailable(artifact, bench):
-                return [why for _ in artifacts]
-        openers = [self.opener(folder, bench) for folder in (bench.baseline, *artifacts)]
+        refused = {folder: why for folder in artifacts if (why := self.unavailable(folder, bench))}
+        running = [folder for folder in dict.fromkeys(artifacts) if folder not in refused]
+        timed = self._timed(running, bench.baseline, bench) if running else {}
+        return [refused.get(folder) or timed[folder] for folder in artifacts]
+
+    def _timed(self, artifacts: Sequence[Path], baseline: Path, bench: MeterBench) -> dict[Path, Reading]:
+        openers = [self.opener(folder, bench) for folder in (baseline, *artifacts)]
         protocol = TimingProtocol(half_width=HALF_WIDTH, budget_seconds=self.budget_seconds * (1 + len(artifacts)) / 2)
-        clock, known = self.clock()[1], bench.facts.get(BASELINE_SECONDS, math.inf)
+        clock, known = self.clock()[1], bench.facts.get(baseline_fact(self.label), math.inf)
         cores = usable_cores() if clock is time.thread_time else ()
         rounds = interleave(openers, protocol, cpu=clock, cores=cores, known=known)
-        return [
-            self._reading(rounds, side, artifact, opener)
+        return {
+            artifact: self._reading(rounds, side, artifact, opener, bench)
             for side, (artifact, opener) in enumerate(zip(artifacts, openers[1:], strict=True), start=1)
-        ]
+        }
 
-    def _reading(self, rounds: Rounds, side: int, artifact: Path, candidate: Opener) -> Reading:
+    def _reading(self, rounds: Rounds, side: int, artifact: Path, candidate: Opener, bench: MeterBench) -> Reading:
         ratios, (low, high) = rounds.ratios(side), rounds.interval(side)
-        ran = integer_kernels(artifact / MODEL).details() if self.device == "cpu" else {}
+        ran = self.runs.kernels(artifact / MODEL, bench.inputs) if self.place == "cpu" else {}
         times = {**_times(rounds, side, candidate), "beside": len(rounds.fastest[0]) - 2}
-        details = {**times, **ran, **layers_in_floats(artifact), **self.facts()}
+        details = {**times, **ran, **layers_in_floats(artifact), **self.witness(artifact, bench), **self.facts()}
         return Reading(
             float(np.median(ratios)), self.unit, low=low, high=high, num_samples=len(ratios), details=details
         )

@@ -3,25 +3,27 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Literal, TypeAlias, cast
 
-from paretta.pipelines.artifact import MANIFEST, READINGS, read_readings, require_regular
+from paretta.pipelines.artifact import MANIFEST, MODEL, READINGS, SAMPLE, read_readings, require_regular
 from paretta.pipelines.feeds import load_feeds, save_feeds
 from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.losses.metric_scores import scores_by
 from paretta.pipelines.measuring.artifact_answers import RUN_BATCH, answers_like, feeds_of
+from paretta.pipelines.measuring.witness import agreement
 from paretta.pipelines.meter import Meter
+from paretta.pipelines.runtime import ModelRefused, runtime_of
 from paretta.pipelines.samples import places
 from paretta.pipelines.task import Split, Task
 from paretta.pipelines.trees import TensorTree, tensors
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import DamagedArtifact, TrialFailed, first_line
 from paretta.search_spaces.objectives.reading import Reading
-from paretta.search_spaces.registry import METERS
+from paretta.search_spaces.registry import METERS, RUNTIMES
 
 ISOLATED_CHECK: Final = Path(__file__).with_name("isolated_check.py")
 TIMEOUT_S: Final = 600.0
@@ -56,7 +58,8 @@ def verify_claims(
 
     A fresh, isolated Python process that imports neither torch nor any module of this project checks the SHA-256 of
     every file, measures the model's size and runs it in ONNX Runtime; see `isolated_check`. The task's own metric
-    scores those outputs in this process. Timings and similar readings are not repeatable and are never compared.
+    scores those outputs in this process. Timings and similar readings are not repeatable and are never compared; for a
+    claim on another runtime, such as ``latency@openvino``, its answers to the stored sample are.
 
     Args:
         folder: a delivered folder.
@@ -91,7 +94,7 @@ def verify_claims(
                 findings.append(_compared(name, claim, found, _tolerance(claim, elsewhere)))
             else:
                 findings.append(Finding(name, "not checked", strange or _reason(name, judge, without)))
-        return tuple(findings)
+        return (*findings, *_same_elsewhere(folder, claims))
 
 
 def require_verified(folder: Path, task: Task, names: Sequence[str]) -> None:
@@ -103,6 +106,27 @@ def require_verified(folder: Path, task: Task, names: Sequence[str]) -> None:
         raise TrialFailed(f"verify: {'; '.join(map(str, wrong))}")
     if unseen:
         raise TrialFailed(f"verify: the artifact makes no claim of {', '.join(sorted(unseen))}")
+
+
+def _same_elsewhere(folder: Path, claims: Mapping[str, Reading]) -> Iterator[Finding]:
+    """Compare the answers of each runtime that a claim names with ONNX Runtime's; the folder's code is not loaded."""
+    named = dict.fromkeys(name.partition("@")[2] for name in claims if _meter_called(name.removeprefix(_TEST)))
+    for name in (name for name in named if name in RUNTIMES.names()):
+        runtime, finding = runtime_of(name), f"answers@{name}"
+        if missing := runtime.missing():
+            yield Finding(finding, "not checked", missing)
+        elif not (folder / SAMPLE).is_file():
+            yield Finding(finding, "not checked", "the folder has no stored sample")
+        elif runtime.devices[0] != "cpu":
+            yield Finding(finding, "not checked", f"it computes on {runtime.devices[0]}")
+        else:
+            try:
+                found = agreement(folder / MODEL, runtime, load_feeds(folder / SAMPLE))
+            except ModelRefused as error:
+                yield Finding(finding, "mismatch", str(error))
+                continue
+            words = f"off ONNX Runtime's by {found.gap:.2g} of the largest answer (up to {found.most:.2g} is rounding)"
+            yield Finding(finding, "confirmed" if found.holds else "mismatch", words)
 
 
 def _claims(folder: Path) -> tuple[Mapping[str, Reading], str]:
@@ -189,6 +213,7 @@ def _reason(name: str, task: Task | None, without: str) -> str:
 
 def _meter_called(name: str) -> type[Meter] | None:
     """Return the registered meter of this name, or None for a metric; no code named by a delivered folder is loaded."""
-    if name not in METERS.names() or ":" in name:
+    kind = name.partition("@")[0]  # the rest is the runtime that it was read on
+    if kind not in METERS.names() or ":" in kind:
         return None
-    return METERS.load_class(name, Meter)  # type: ignore[type-abstract]  # it loads a complete one
+    return METERS.load_class(kind, Meter)  # type: ignore[type-abstract]  # it loads a complete one

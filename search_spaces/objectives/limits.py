@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeAlias, cast, get_args
 
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
-from paretta.search_spaces.objectives.objective import Objective
+from paretta.search_spaces.objectives.objective import Objective, meter_label
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.quantities import format_quantity, parse_quantity
 
@@ -61,7 +61,7 @@ class Limit:
         if problems:
             raise WrongInput(*problems)
         side = cast(Side, sides[0])
-        return cls(str(document["meter"]), side, *_bound_of(document[side], f"{where}.{side}"))
+        return cls(meter_label(str(document["meter"])), side, *_bound_of(document[side], f"{where}.{side}"))
 
     def check(self, objectives: Sequence[Objective], where: str = "limit") -> list[Problem]:
         """Return why this limit cannot be evaluated, or makes no sense, in a sweep with these objectives."""
@@ -145,7 +145,7 @@ def wished(at_least: Mapping[str, str | float] | None, at_most: Mapping[str, str
     """
     sides: tuple[tuple[Side, Mapping[str, str | float] | None], ...] = (("at_least", at_least), ("at_most", at_most))
     return [
-        Limit(meter, side, *_quantity(text, f"--{side.replace('_', '-')} {meter}"))
+        Limit(meter_label(meter), side, *_quantity(text, f"--{side.replace('_', '-')} {meter}"))
         for side, given in sides
         for meter, text in (given or {}).items()
     ]

@@ -6,11 +6,23 @@ from typing import Final, Literal, TypeAlias
 
 Goal: TypeAlias = Literal["min", "max"]
 
+REFERENCE_RUNTIME: Final = "onnxruntime"
+"""The runtime whose answers are the delivered file's: metrics are computed from them, other runtimes compared."""
+
 COST_UNITS: Final = ("B", "s", "ratio", "J", "MACs", "BOPs", "samples/s")
 _STRAIGHT: Final = (
     2.0**-10
 )  # share of the baseline below which the scale is linear: halving less than 1/1024 hardly matters
 _TINY: Final = 1e-290
+
+
+def meter_label(name: str) -> str:
+    """Return the name of a meter as readings and objectives have it, which is short on the reference runtime.
+
+    >>> meter_label("latency@onnxruntime"), meter_label("latency@openvino")
+    ('latency', 'latency@openvino')
+    """
+    return name.removesuffix(f"@{REFERENCE_RUNTIME}")
 
 
 @dataclass(frozen=True, slots=True)

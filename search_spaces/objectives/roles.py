@@ -17,10 +17,11 @@ _BEST: Final[Mapping[str, str]] = {
 def best(meter: str) -> str:
     """Return the name of the role of the member that is best by `meter`.
 
-    >>> best("size"), best("nats")
-    ('smallest', 'best nats')
+    >>> best("size"), best("nats"), best("latency@openvino")
+    ('smallest', 'best nats', 'fastest on openvino')
     """
-    return _BEST.get(meter, f"best {meter}")
+    kind, _, runtime = meter.partition("@")
+    return f"{_BEST[kind]} on {runtime}" if runtime and kind in _BEST else _BEST.get(meter, f"best {meter}")
 
 
 def alias(role: str) -> str:

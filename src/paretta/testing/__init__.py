@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from paretta.testing.importances import ImportanceContract
     from paretta.testing.meters import MeterContract
     from paretta.testing.quantizers import QuantizerContract
+    from paretta.testing.runtimes import RuntimeContract
     from paretta.testing.samplers import SamplerContract
     from paretta.testing.sensitivities import SensitivityContract
     from paretta.testing.stages import StageContract
@@ -23,6 +24,7 @@ _HOMES: Final = {
     "ImportanceContract": "importances",
     "MeterContract": "meters",
     "QuantizerContract": "quantizers",
+    "RuntimeContract": "runtimes",
     "SamplerContract": "samplers",
     "SensitivityContract": "sensitivities",
     "StageContract": "stages",
@@ -35,6 +37,7 @@ __all__ = [
     "ImportanceContract",
     "MeterContract",
     "QuantizerContract",
+    "RuntimeContract",
     "SamplerContract",
     "SensitivityContract",
     "StageContract",

@@ -9,6 +9,7 @@ from paretta.orchestrator.cli import main
 from paretta.orchestrator.config import outlook
 from paretta.orchestrator.config.check import MAX_TRIED, check, check_report
 from paretta.orchestrator.config.sweep import Sweep
+from paretta.pipelines.runtime import runtime_of
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.space.space import MAX_OPTIONS
 from paretta.search_spaces.yaml_io import parse_yaml
@@ -43,6 +44,18 @@ def test_every_branch_and_inner_points_of_ranges_are_parsed(stage: str, told: st
     message = refused(SOUND.replace("{kind: train}]", f"{stage}]"))
     assert told in message
     assert "\n" not in message
+
+
+def test_a_runtime_that_is_not_installed_is_told_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(runtime_of("openvino")), "distribution", "no-such-distribution")
+    objectives = "objectives: [size, latency, latency@openvino]\n"
+    assert refused(f"{SOUND}{objectives}") == (
+        "s.yaml:5 objectives[2]: OpenVINO is not installed here; got 'latency@openvino'; pip install "
+        "'paretta[openvino]'; to measure where it is installed, name that node in `measuring`"
+    )
+    elsewhere = f"{SOUND}{objectives}measuring: {{resources: {{edge: 1}}}}\n"
+    checked = check(Sweep.parse(parse_yaml(elsewhere, "s.yaml"), "s", Path()))
+    assert [objective.meter for objective in checked.objectives] == ["size", "latency", "latency@openvino"]
 
 
 @pytest.mark.parametrize("lanes", ["0", "-3", "true", "1.5", "many"])

@@ -1,0 +1,1 @@
+"""Runtimes, which run delivered files, one file each."""
