@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from paretta.dashboards.journal.record import wishes_of
 from paretta.orchestrator.config.carried_task import carried_digest
@@ -35,6 +35,9 @@ from paretta.search_spaces.space.space import MAX_OPTIONS, Knob, Space
 from paretta.search_spaces.space.variation import tried
 from paretta.search_spaces.user_code import look_in
 
+if TYPE_CHECKING:
+    from paretta.pipelines.verification.rehearsal import Rehearsal
+
 MAX_TRIED: Final = 6000  # the most stage settings that are parsed; takes one to two seconds
 
 
@@ -52,6 +55,7 @@ class Checked:
         epochs: the most epochs of a plan's last training stage; 0 if the space trains nothing.
         code: digests of the task's own source files, by name.
         warnings: findings that are not errors.
+        got: where layers will not get the bits or the integer kernel that are asked, in words.
     """
 
     task: Task
@@ -63,6 +67,7 @@ class Checked:
     epochs: int
     code: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    got: tuple[str, ...] = ()
 
 
 def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked:
@@ -101,13 +106,13 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
     problems = [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives), *_variant_problems(sweep)]
     if problems:
         raise WrongInput(*problems)
-    told = _rehearse(sweep, task, corners, tell)
+    found = _rehearse(sweep, task, corners, tell)
     epochs = max(map(_epochs, corners))
     with placed(sweep.source.where("task.use")):
         digest = data_digest(task)
         code = {**code_files(task), **carried_digest(sweep.config.task.use, sweep.code_folder)}
-        warnings = (*_warnings(task), *_advice(corners), *told)
-    return Checked(task, meters, objectives, digest, corners, num_tried, epochs, code, warnings)
+        warnings = (*_warnings(task), *_advice(corners), *found.unchanged)
+    return Checked(task, meters, objectives, digest, corners, num_tried, epochs, code, warnings, found.got)
 
 
 def _warnings(task: Task) -> Iterator[str]:
@@ -144,6 +149,7 @@ def check_report(sweep: Sweep, checked: Checked) -> str:
             f"search: {search.trials} trials by {search.sampler} for {goals}; stopper {search.stopper}",
             *([limits] if sweep.limits else []),
             *(f"warning: {warning}" for warning in checked.warnings),
+            *(f"asked and got: {line}" for line in checked.got),
             f"each trial: {workers.per_trial} workers x {workers.cpus:g} CPU, {workers.gpus:g} GPU",
         ]
     )
@@ -278,8 +284,8 @@ def _task(sweep: Sweep, corners: Sequence[Plan], tell: Callable[[str], None]) ->
     return task
 
 
-def _rehearse(sweep: Sweep, task: Task, corners: Sequence[Plan], tell: Callable[[str], None]) -> tuple[str, ...]:
-    """Return what stages left as it was."""
+def _rehearse(sweep: Sweep, task: Task, corners: Sequence[Plan], tell: Callable[[str], None]) -> "Rehearsal":
+    """Return what stages left as it was, and where layers do not run as asked."""
     from paretta.pipelines.verification.rehearsal import rehearse, require_export  # noqa: PLC0415 - loads the exporter
 
     tell("model: export, at batch 1 and 2")

@@ -16,12 +16,14 @@ def unite_grids(model: ModelProto) -> None:
 
     A second quantiser with the same grid is replaced by the first, and a quantiser of values that are already on its
     grid is removed. An activation that the preceding grid makes redundant is removed too: a ReLU of codes with zero
-    point 0, or a clip at 6 if no code exceeds it. A mean over an image becomes a pool, which has an integer kernel.
+    point 0, or a clip at 6 if no code exceeds it. A mean over an image becomes a pool, which has an integer kernel, and
+    a change from one grid to another gets one too.
     """
     values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-    while _united(model, values):
+    while _united(model, values) or _keep_codes(model):
         pass
     _pool_averages(model, values)
+    _change_grids(model, values)
 
 
 def _united(model: ModelProto, values: Values) -> bool:
@@ -47,6 +49,42 @@ def _united(model: ModelProto, values: Values) -> bool:
     for node in model.graph.node:
         node.input[:] = [_last(instead, name) for name in node.input]
     return bool(instead)
+
+
+def _keep_codes(model: ModelProto) -> bool:
+    """Quantise the results of operators that only move dequantised values; the runtime then moves the integers."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    readers: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    outputs = {item.name for item in model.graph.output}
+    changed = False
+    for place, node in list(enumerate(model.graph.node))[::-1]:
+        source = makers.get(node.input[0]) if _only_moves(node) else None
+        if source is None or source.op_type != "DequantizeLinear" or outputs.intersection(node.output):
+            continue
+        for name in node.output:
+            read = readers.get(name, [])
+            if read and not all(reader.op_type == "QuantizeLinear" for reader in read):
+                changed = True
+                codes, same = f"{name}.codes", f"{name}.same"
+                for reader in read:
+                    reader.input[:] = [same if given == name else given for given in reader.input]
+                made = [
+                    helper.make_node("QuantizeLinear", [name, *source.input[1:]], [codes]),
+                    helper.make_node("DequantizeLinear", [codes, *source.input[1:]], [same]),
+                ]
+                for offset, item in enumerate(made):
+                    model.graph.node.insert(place + 1 + offset, item)
+    return changed
+
+
+def _only_moves(node: NodeProto) -> bool:
+    if node.op_type == "Resize":
+        mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"nearest")
+        return bool(mode == b"nearest")
+    return node.op_type in ("DepthToSpace", "Split")
 
 
 def _last(instead: Mapping[str, str], name: str) -> str:
@@ -105,3 +143,18 @@ def _pool_averages(model: ModelProto, values: Values) -> None:
         del model.graph.node[place]
         for offset, item in enumerate(made):
             model.graph.node.insert(place + offset, item)
+
+
+def _change_grids(model: ModelProto, values: Values) -> None:
+    """Insert ``LeakyRelu(x, 1) = x`` between two grids: the runtime makes one look-up of the three operators.
+
+    In a 1x1 convolution with a hard swish after it this took 0.93 of the time of a conversion to floats and back.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for place, node in list(enumerate(model.graph.node))[::-1]:
+        source = makers.get(node.input[0]) if node.op_type == "QuantizeLinear" else None
+        if source is None or source.op_type != "DequantizeLinear" or source.input[0] in values:
+            continue
+        same = f"{node.output[0]}.same"
+        model.graph.node.insert(place, helper.make_node("LeakyRelu", [node.input[0]], [same], alpha=1.0))
+        node.input[0] = same

@@ -5,15 +5,19 @@ from typing import TypeAlias, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from paretta.pipelines.export.graph_passes import RESTORE_DOMAIN
 from paretta.pipelines.grid import Grid
 from paretta.pipelines.quantization.fake_quantize import (
+    GATE_CENTRE,
+    GATE_STEP,
     ActivationQuantizer,
     make_room_for_bias,
     weight_codes,
     weight_quantizer,
 )
+from paretta.pipelines.quantization.layer_graph import bake_parametrizations
 
 OPSET = 21
 _INT32_LIMIT = 2**31 - 1
@@ -102,6 +106,30 @@ class RestoredLayer(StoredLayer):
         return (rows if self.stored.is_centred else rows - zero) * scale
 
 
+class GivenWeight(nn.Module):
+    """Stands for the parameter that a layer had: a parametrization that returns its weight from stored integers."""
+
+    def __init__(self, stored: StoredWeight, *, at_load: bool) -> None:
+        """Take the integers; `at_load` lets the runtime make floats of them once, otherwise at each call."""
+        super().__init__()
+        self.stored, self.at_load = stored, at_load
+
+    def forward(self, _: Tensor) -> Tensor:
+        """Return the dequantised weight."""
+        return self.stored.restored() if self.at_load else self.stored()
+
+
+def store_transposed(layer: nn.ConvTranspose2d, *, at_load: bool) -> None:
+    """Let a transposed convolution read its weight from integers, in place.
+
+    Between quantised tensors the weight must be dequantised at each call: ONNX Runtime would otherwise round the floats
+    once more, with one step for the whole tensor.
+    """
+    stored = StoredWeight(layer)
+    bake_parametrizations(layer)
+    parametrize.register_parametrization(layer, "weight", GivenWeight(stored, at_load=at_load), unsafe=True)
+
+
 class IntegerLayer(StoredLayer):
     """A quantised Conv2d or Linear with its parameters as stored integers.
 
@@ -156,14 +184,28 @@ class StoredGrid(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return the values on the grid."""
-        codes = torch.onnx.ops.symbolic(
-            "QuantizeLinear",
-            (values, self.scale, self.zero_point),
-            dtype=torch.uint8,
-            shape=values.shape,
-            version=OPSET,
-        )
-        return _dequantize(codes, self.scale, self.zero_point)
+        return _dequantize(_quantize(values, self.scale, self.zero_point), self.scale, self.zero_point)
+
+
+class StoredGate(nn.Module):
+    """A hard sigmoid in integers: quantised as its argument, dequantised as its value."""
+
+    scale: Tensor
+    zero_point: Tensor
+    value_scale: Tensor
+    value_zero: Tensor
+
+    def __init__(self) -> None:
+        """Store both grids."""
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(GATE_STEP))
+        self.register_buffer("zero_point", torch.tensor(GATE_CENTRE, dtype=torch.uint8))
+        self.register_buffer("value_scale", torch.tensor(1 / 255))
+        self.register_buffer("value_zero", torch.tensor(0, dtype=torch.uint8))
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the gate's value."""
+        return _dequantize(_quantize(values, self.scale, self.zero_point), self.value_scale, self.value_zero)
 
 
 def _settings(layer: nn.Conv2d | nn.Linear | nn.Embedding) -> ConvSettings | None:
@@ -192,6 +234,12 @@ def _bias_codes(layer: nn.Conv2d | nn.Linear, bias_scale: Tensor) -> Tensor | No
         return torch.zeros(len(layer.weight), dtype=torch.int32) if isinstance(layer, nn.Linear) else None
     steps = (layer.bias.detach().double() / bias_scale.double()).round()
     return steps.clamp(-_INT32_LIMIT, _INT32_LIMIT).to(torch.int32)
+
+
+def _quantize(values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+    return torch.onnx.ops.symbolic(
+        "QuantizeLinear", (values, scale, zero_point), dtype=torch.uint8, shape=values.shape, version=OPSET
+    )
 
 
 def _dequantize(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None = None) -> Tensor:

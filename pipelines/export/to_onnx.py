@@ -16,9 +16,16 @@ from paretta.pipelines.export.graph_passes import compact, compacted
 from paretta.pipelines.export.interface import FreeAxes, doubled, exported_axes
 from paretta.pipelines.export.origin import Exported, Origin
 from paretta.pipelines.export.recurrent_layers import with_free_steps
-from paretta.pipelines.export.stored_layers import OPSET, IntegerLayer, RestoredLayer, StoredGrid
+from paretta.pipelines.export.stored_layers import (
+    OPSET,
+    IntegerLayer,
+    RestoredLayer,
+    StoredGate,
+    StoredGrid,
+    store_transposed,
+)
 from paretta.pipelines.model.torch_private import exporter_logger, one_registry
-from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, is_quantized, weight_quantizer
+from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, HardGate, is_quantized, weight_quantizer
 from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
 from paretta.pipelines.runtime import WeightStorage
@@ -74,12 +81,17 @@ def delivered_form(model: nn.Module, example_input: TensorTree) -> nn.Module:
     """
     ready = deepcopy(model).cpu().eval()
     fold_batch_norms(ready, moved(example_input, "cpu"))
+    in_integers = any(is_quantized(layer) for layer in ready.modules())
     for name, layer in list(ready.named_modules()):
         if f".{JOINT_QUANTIZERS}." in f".{name}":
             if isinstance(layer, ActivationQuantizer):
                 ready = _replaced(ready, name, StoredGrid(layer))
+            elif isinstance(layer, HardGate):
+                ready = _replaced(ready, name, StoredGate())
         elif is_quantized(layer):
             ready = _replaced(ready, name, IntegerLayer(cast("nn.Conv2d | nn.Linear", layer)))
+        elif isinstance(layer, nn.ConvTranspose2d) and weight_quantizer(layer) is not None:
+            store_transposed(layer, at_load=not in_integers)
         elif weight_quantizer(layer) is not None:
             ready = _replaced(ready, name, RestoredLayer(cast("nn.Conv2d | nn.Linear | nn.Embedding", layer)))
         elif ".parametrizations." not in f".{name}.":

@@ -85,7 +85,7 @@ def layers_that_ran(exported: Exported, layers: Mapping[str, object]) -> dict[st
     The graph is the one that it makes of the file on any machine: operators are fused, and the blocked layout of float
     convolutions, which depends on the processor, is left out.
     """
-    graph = _optimised(exported.content)
+    graph = optimised_graph(exported.content)
     owners = _Owners(exported.origin, layers)
     kinds = {item.name: item for item in graph.initializer}
     sources = {name: name for name in kinds}  # of tensors that are computed from one weight, that weight
@@ -168,7 +168,7 @@ class _Owners:
         return next((self._of_module[name] for name in names if name in self._of_module), [])
 
 
-def _optimised(content: bytes) -> GraphProto:
+def optimised_graph(content: bytes) -> GraphProto:
     """Return the graph that ONNX Runtime runs, with the graphs of its branches in one, without values of weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "optimised.onnx"

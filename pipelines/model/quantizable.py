@@ -9,7 +9,11 @@ from torch.nn.utils import parametrize
 from paretta.pipelines.model.weights import stored_parameter
 from paretta.pipelines.trees import TensorTree, call_model
 
-QUANTIZABLE = (nn.Conv2d, nn.Linear, nn.Embedding)
+_INTEGER = (nn.Conv2d, nn.Linear, nn.Embedding)
+QUANTIZABLE = (
+    *_INTEGER,
+    nn.ConvTranspose2d,
+)  # the weights of the last are stored as integers, and it computes in floats
 
 
 def survey(model: nn.Module, example_input: TensorTree) -> Iterator[tuple[str, str | None]]:
@@ -48,15 +52,17 @@ def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 def _kind_obstacle(module: nn.Module, attribute: str) -> str:
     if type(module).__module__.startswith("torch.nn") or attribute == "weight":
-        known = ", ".join(kind.__name__ for kind in QUANTIZABLE)
+        known = ", ".join(kind.__name__ for kind in _INTEGER)
         return f"{type(module).__name__} layers have no integer form here; {known} do"
     return f"a parameter of {type(module).__name__} itself and no layer's"
 
 
-def _obstacle(module: nn.Conv2d | nn.Linear | nn.Embedding, *, called: bool, shared: bool) -> str | None:
-    forwards = (nn.Conv2d.forward, nn.Linear.forward, nn.Embedding.forward)
+def _obstacle(
+    module: nn.Conv2d | nn.Linear | nn.Embedding | nn.ConvTranspose2d, *, called: bool, shared: bool
+) -> str | None:
+    forwards = [kind.forward for kind in QUANTIZABLE]
     padding = module.padding_mode if isinstance(module, nn.Conv2d) else "zeros"
-    summed = not isinstance(module, nn.Embedding)
+    summed = isinstance(module, nn.Conv2d | nn.Linear)
     obstacles = {
         "it computes in its own way": type(module).forward not in forwards,
         f"only zero padding has an integer form, not {padding!r}": padding != "zeros",

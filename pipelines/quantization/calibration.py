@@ -12,6 +12,7 @@ from paretta.pipelines.grid import Grid
 from paretta.pipelines.quantization.call_graph import Joint
 from paretta.pipelines.quantization.fake_quantize import attach_input_quantizer, attach_output_quantizer, is_quantized
 from paretta.pipelines.quantization.joint_quantizers import (
+    attach_gate,
     attach_joint_quantizer,
     detach_joint_quantizers,
     watch_joints,
@@ -53,6 +54,8 @@ def calibrate(
             attach_joint_quantizer(model, site, grids[site])
         else:
             attach_output_quantizer(model.get_submodule(site), grids[site])
+    for gate in placement.gates:
+        attach_gate(model, gate)
     for name in layers:
         source = placement.shared.get(name)
         grid = rule.fit(torch.cat(seen[name].entered)) if source is None else grids[source]

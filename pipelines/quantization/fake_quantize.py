@@ -1,6 +1,6 @@
 """Fake quantisation in a trainable model: learned weight steps and calibrated activation grids."""
 
-from typing import cast
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from paretta.pipelines.model.weights import weight_learns
 from paretta.pipelines.quantization.call_graph import unseen
 from paretta.pipelines.quantizers import Quantizer
 
+GATE_STEP: Final = 6 / 255
+GATE_CENTRE: Final = 128
 _SMALLEST_STEP = 1e-8
 _BIAS_LIMIT = 2**29  # the bias's part of the int32 range 2**31; the rest is for the sum of products
 
@@ -118,6 +120,21 @@ class ActivationQuantizer(nn.Module):
     def grid(self) -> Grid:
         """Return the grid as a value."""
         return Grid(self.scale, self.zero_point, 0, 255)
+
+
+class HardGate(nn.Module):
+    """A hard sigmoid, ``clip(x / 6 + 1/2, 0, 1)``, whose integers are those of its argument, clipped to -3 .. 3.
+
+    ``q = clip(round(x / s) + 128, 0, 255)`` with ``s = 6 / 255``; the gate is ``q / 255``. It is exact at both ends and
+    at most one step off between them, and takes no computation but the rounding.
+    """
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the gate's value, same shape; gradients are those of the hard sigmoid."""
+        with unseen():
+            codes = (values / GATE_STEP).round().add(GATE_CENTRE).clamp(0, 255)
+            smooth = nn.functional.hardsigmoid(values)
+            return smooth + (codes / 255 - smooth).detach()
 
 
 def attach_weight_quantizer(layer: nn.Module, quantizer: Quantizer) -> None:

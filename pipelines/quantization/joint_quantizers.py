@@ -10,7 +10,7 @@ from torch.utils.hooks import RemovableHandle
 from paretta.pipelines.grid import Grid
 from paretta.pipelines.model.torch_private import remove_hooks
 from paretta.pipelines.quantization.call_graph import CountingMode, Joint
-from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer
+from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, HardGate
 
 JOINT_QUANTIZERS: Final = "joint_quantizers"
 
@@ -27,12 +27,21 @@ _open = _Open()
 
 def attach_joint_quantizer(model: nn.Module, joint: Joint, grid: Grid) -> None:
     """Quantise the result of a call to `grid`, in the module that makes it; a second call replaces the grid."""
+    _attach(model, joint, ActivationQuantizer(grid))
+
+
+def attach_gate(model: nn.Module, joint: Joint) -> None:
+    """Compute a hard sigmoid in integers, in the module that calls it."""
+    _attach(model, joint, HardGate())
+
+
+def _attach(model: nn.Module, joint: Joint, quantizer: nn.Module) -> None:
     owner = model.get_submodule(joint.owner)
     if not hasattr(owner, JOINT_QUANTIZERS):
         owner.add_module(JOINT_QUANTIZERS, nn.ModuleDict())
         owner.register_forward_pre_hook(_enter)
         owner.register_forward_hook(leave_joints, always_call=True)
-    cast(nn.ModuleDict, getattr(owner, JOINT_QUANTIZERS))[joint.key] = ActivationQuantizer(grid)
+    cast(nn.ModuleDict, getattr(owner, JOINT_QUANTIZERS))[joint.key] = quantizer
 
 
 def watch_joints(owner: nn.Module, watchers: Mapping[str, Callable[[Tensor], None]]) -> list[RemovableHandle]:

@@ -88,4 +88,6 @@ def _reason(layer: nn.Module | None) -> str | None:
         return "its weight is not quantized"
     if isinstance(layer, nn.Embedding) or is_quantized(layer):
         return None
+    if isinstance(layer, nn.ConvTranspose2d):
+        return "ONNX Runtime has no integer kernel for it"
     return "its input is not quantized"

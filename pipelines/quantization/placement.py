@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from torch import nn
 
-from paretta.pipelines.quantization.call_graph import FLOAT, FUSED, Call, Joint, calls_of
+from paretta.pipelines.quantization.call_graph import ACTIVATIONS, FLOAT, FUSED, GATE, MOVING, Call, Joint, calls_of
 from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
 from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
 from paretta.pipelines.trees import TensorTree
@@ -23,18 +23,21 @@ class Placement:
     Args:
         results: layers and calls whose results get a grid, with the bounds of an activation that is their only reader.
         shared: for a layer's input, the result whose grid it takes.
+        gates: hard sigmoids that are computed in integers.
     """
 
     results: dict[Site, Bounds | None]
     shared: dict[str, Site]
+    gates: tuple[Joint, ...] = ()
 
 
 def placement_of(model: nn.Module, example_input: TensorTree, quantized: Collection[str]) -> Placement:
     """Return where grids go so that everything between two of the layers `quantized` is computed in integers.
 
-    Sums, concatenations and average pools are computed in integers if they read from quantised layers and a quantised
-    layer reads their result. The result of a convolution or of such a call needs no grid if a quantised layer is its
-    only reader, since that layer's input has one. A linear layer may return floats.
+    Sums, products and concatenations of images, average pools and activations with an integer kernel are computed in
+    integers if they read from quantised layers and a quantised layer reads their result. The result of a convolution or
+    of such a call needs no grid if a quantised layer is its only reader, since that layer's input has one. A linear
+    layer may return floats.
     """
     copy = deepcopy(model).eval()
     detach_joint_quantizers(copy)
@@ -43,19 +46,24 @@ def placement_of(model: nn.Module, example_input: TensorTree, quantized: Collect
     calls = calls_of(copy, example_input)
     joints = _integer_joints(calls, quantized)
     results: dict[Site, Bounds | None] = {}
+    gates = tuple(call.joint for call in calls if call.joint is not None and _is_gate(call, joints))
     for call in calls:
         site = _site(call, quantized, joints)
         if site is not None and _needs_grid(call, quantized, joints):
             bounds = _only_activation(call)
             results[site] = bounds if results.get(site, bounds) == bounds else None
-    return Placement(results, dict(_shared(calls, quantized, joints, results)))
+    return Placement(results, dict(_shared(calls, quantized, joints, results)), gates)
 
 
 def _site(call: Call, quantized: Collection[str], joints: Collection[int]) -> Site | None:
     if call.layer in quantized:
         return call.layer
-    joins = id(call) in joints or (_is_float_joint(call) and not call.passes)
+    joins = id(call) in joints or (_is_float_joint(call, joints) and not call.passes)
     return call.joint if joins else None
+
+
+def _is_gate(call: Call, joints: Collection[int]) -> bool:
+    return id(call) in joints and call.joint is not None and call.joint.kind == GATE
 
 
 def _integer_joints(calls: list[Call], quantized: Collection[str]) -> set[int]:
@@ -65,7 +73,8 @@ def _integer_joints(calls: list[Call], quantized: Collection[str]) -> set[int]:
         sources = [source is not None and id(source) in integer for source in call.sources]
         joins = call.joint is not None and call.joint.kind != FLOAT and any(sources)
         joins = joins and all(
-            is_integer or _is_float_joint(source) for is_integer, source in zip(sources, call.sources, strict=True)
+            is_integer or _is_float_joint(source, integer)
+            for is_integer, source in zip(sources, call.sources, strict=True)
         )
         if call.layer in quantized or joins or (call.passes and sources[:1] == [True]):
             integer.add(id(call))
@@ -76,28 +85,30 @@ def _integer_joints(calls: list[Call], quantized: Collection[str]) -> set[int]:
     return {id(call) for call in calls if call.joint is not None and id(call) in integer & wanted}
 
 
-def _is_float_joint(call: Call | None) -> bool:
+def _is_float_joint(call: Call | None, integer: Collection[int]) -> bool:
     """Return True for a float result that may get a grid, including an activation or reordering after it."""
     while call is not None and call.passes:
         call = call.sources[0]
-    return call is not None and call.joint is not None and call.joint.kind == FLOAT
+    if call is None or call.joint is None or id(call) in integer:
+        return False
+    return call.joint.kind == FLOAT or call.function in ACTIVATIONS
 
 
 def _needs_grid(call: Call, quantized: Collection[str], joints: Collection[int]) -> bool:
-    if _feeds_one_input(call, quantized):
+    if _is_gate(call, joints) or _feeds_one_input(call, quantized, joints):
         return False
-    if call.function == "linear" or (call.joint is not None and call.joint.kind == FLOAT):
+    if call.function == "linear" or _is_float_joint(call, joints):
         return _is_fused(call) or any(id(use) in joints for use in _readers(call))
     return True
 
 
-def _feeds_one_input(call: Call, quantized: Collection[str]) -> bool:
-    """Return True if the result reaches only the input of a single quantised layer."""
+def _feeds_one_input(call: Call, quantized: Collection[str], joints: Collection[int]) -> bool:
+    """Return True if the result reaches only the input of a single quantised layer, or of a gate, which rounds it."""
     while len(call.uses) == 1:
         call = call.uses[0]
-        if call.layer in quantized:
+        if call.layer in quantized or _is_gate(call, joints):
             return True
-        if not call.passes:
+        if not call.passes or call.function in MOVING:
             return False
     return False
 
@@ -113,8 +124,12 @@ def _readers(call: Call) -> Iterator[Call]:
 
 
 def _only_activation(call: Call) -> Bounds | None:
-    """Return the bounds of the activation that is the only reader of the result."""
-    return call.uses[0].bounds if len(call.uses) == 1 else None
+    """Return the bounds of the activation that is the only reader of the result, looking through what moves values."""
+    while len(call.uses) == 1:
+        call = call.uses[0]
+        if call.bounds is not None or not call.passes:
+            return call.bounds
+    return None
 
 
 def _shared(

@@ -40,6 +40,7 @@ class Quantize(Stage):
     statistics would be those of another model (27.7 % instead of 89.7 % on a ResNet-8 at 50 %).
 
     Convolutions, linear layers and attention projections then compute in integers, and embedding tables hold integers.
+    Transposed convolutions hold integers and compute in floats: ONNX Runtime has no integer kernel for them.
     The model stays trainable: a `train` or `distill` stage after this one is quantisation-aware training. With
     `activation_bits: 32` only the weights are stored in few bits; the model computes in floats, as fast as before.
     """
@@ -97,7 +98,7 @@ class Quantize(Stage):
         fold_batch_norms(model, moved(bench.task.example_input, device))
         unfold_attention(model)
         chosen = self._chosen(model, bench)
-        computing = [name for name in chosen if not isinstance(model.get_submodule(name), nn.Embedding)]
+        computing = [name for name in chosen if isinstance(model.get_submodule(name), nn.Conv2d | nn.Linear)]
         detach_joint_quantizers(model)
         reference = plain_copy(model) if self._tunes else model
         for name, bits in chosen.items():

@@ -1,9 +1,9 @@
 """Rehearse a sweep's export and stages on the task once, with a few samples."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, TypeAlias
@@ -16,13 +16,17 @@ from torch.utils.data import Subset, TensorDataset
 
 from paretta.pipelines.artifact import MODEL, session
 from paretta.pipelines.bench import Bench, seeded
-from paretta.pipelines.export.to_onnx import to_bytes
+from paretta.pipelines.export.to_onnx import exported, to_bytes
 from paretta.pipelines.measuring.artifact_answers import feeds_of
+from paretta.pipelines.measuring.float_operators import floats_between
+from paretta.pipelines.measuring.layer_kernels import facts_that_ran
+from paretta.pipelines.quantization.layer_facts import layer_facts
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.stage import Stage, noted, stages_of
 from paretta.pipelines.task import SPLITS, Task
 from paretta.pipelines.trees import call_model, tensors, tree_rows
+from paretta.pipelines.verification.asked_and_got import asked_and_got
 from paretta.search_spaces.canonical import Json, canonical_json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 from paretta.search_spaces.faults import blaming
@@ -34,6 +38,19 @@ MAX_PLANS: Final = 6  # rehearsed at most; none starts after MAX_SECONDS
 MAX_SECONDS: Final = 20.0
 _Answers: TypeAlias = NDArray[np.float64]
 _TOLERANCE: Final = 1e-3  # relative to the largest output
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What came of a rehearsal.
+
+    Args:
+        unchanged: what the stages left unchanged, each once, without stages that were asked to change nothing.
+        got: where layers do not get the bits or the integer kernel that were asked, each line once; see `asked_and_got`.
+    """
+
+    unchanged: tuple[str, ...]
+    got: tuple[str, ...]
 
 
 def require_export(task: Task, *, where: str = "task") -> None:
@@ -70,14 +87,11 @@ def _require_alike(expected: _Answers, found: _Answers, size: int, place: str) -
         raise WrongInput(Problem(place, rule, _gap(found, expected), hint))
 
 
-def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[str], None]) -> tuple[str, ...]:
+def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[str], None]) -> Rehearsal:
     """Apply every kind of stage with every name in its settings to the untrained model, on a few samples.
 
     Of plans that differ only in numbers one is rehearsed, see `varied_plans`. A `TrialFailed` after the baseline, such
     as for a limit that an untrained model cannot meet, is ignored and left to the trials.
-
-    Returns:
-        What the stages left unchanged, each once, without stages that were asked to change nothing.
 
     Raises:
         WrongInput: a stage fails on this model, such as for the name of a layer that does not exist.
@@ -90,16 +104,17 @@ def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[s
         untrained = task.new_model().eval()
     baseline: nn.Module | None = None
     told: dict[str, None] = {}
+    got: dict[str, None] = {}
     for number, plan in enumerate(chosen, start=1):
         if time.monotonic() - begun > MAX_SECONDS:
             break
         tell(f"stages: plan {number} of {len(chosen)} on {FEW} samples")
         stages, split = stages_of(plan), len(plan.baseline)
         if baseline is None:
-            baseline = _carried(untrained, stages[:split], bench, "baseline", told)
+            baseline, _ = _carried(untrained, stages[:split], bench, "baseline", told)
         teacher = deepcopy(baseline).eval().requires_grad_(False)
         try:
-            model = _carried(deepcopy(baseline), stages[split:], replace(bench, teacher=teacher), where, told)
+            model, asked = _carried(deepcopy(baseline), stages[split:], replace(bench, teacher=teacher), where, told)
         except TrialFailed:
             continue
         except WrongInput as error:
@@ -107,8 +122,15 @@ def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[s
                 continue
             raise
         with blaming(f"{where}, {' and '.join(s.kind for s in stages[split:])}", "exporting the model after it"):
-            to_bytes(model, task.example_input, task.free_axes)
-    return tuple(told)
+            got.update(dict.fromkeys(_got(model, task, asked)))
+    return Rehearsal(tuple(told), tuple(got))
+
+
+def _got(model: nn.Module, task: Task, asked: Mapping[str, int]) -> tuple[str, ...]:
+    """Export the model, and return where its layers do not run as asked."""
+    made = exported(model, task.example_input, task.free_axes)
+    layers = facts_that_ran(made, layer_facts(model, task.example_input, asked))
+    return asked_and_got(layers, floats_between(made.content))
 
 
 def worth_telling(stage: Stage, notes: Sequence[Note]) -> list[str]:
@@ -153,19 +175,23 @@ def _without_numbers(value: Json) -> Json:
     return None if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-def _carried(model: nn.Module, stages: Sequence[Stage], bench: Bench, where: str, told: dict[str, None]) -> nn.Module:
-    """Apply the stages in order, and add to `told` what they left unchanged."""
+def _carried(
+    model: nn.Module, stages: Sequence[Stage], bench: Bench, where: str, told: dict[str, None]
+) -> tuple[nn.Module, dict[str, int]]:
+    """Apply the stages in order, add to `told` what they left unchanged, and return the bits asked of such layers."""
+    asked: dict[str, int] = {}
     for index, stage in enumerate(stages):
         place = f"{where}, stage {index + 1} ({stage.kind})"
         try:
             with seeded(index), blaming(place, f"applying it to the untrained model on {FEW} samples"):
                 bench = replace(bench, stage=stage.kind, notes=[])
                 model = noted(stage.rehearsal(), model, bench).eval()
-                told.update(dict.fromkeys(worth_telling(stage, bench.notes)))
+                told.update(dict.fromkeys(worth_telling(stage, [note for note in bench.notes if note.bits is None])))
+                asked.update({layer: note.bits for note in bench.notes if note.bits for layer in note.layers})
         except WrongInput as error:
             moved = (p if p.where == place else replace(p, where=f"{place}: {p.where}") for p in error.problems)
             raise WrongInput(*moved) from error.__cause__
-    return model
+    return model, asked
 
 
 def _few(task: Task) -> Task:

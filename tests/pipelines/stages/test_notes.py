@@ -171,7 +171,7 @@ def test_outcome_words_and_manifest_tell_it_also_of_stages_made_before(tmp_path:
 def test_a_check_tells_it_before_any_trial_and_nothing_of_what_is_not_asked() -> None:
     task = replace(bench_of(Tied(), images(64)).task, model=Tied)
     stages: list[Document] = [{"kind": "prune", "sparsity": 0.5}, {"kind": "sparsify", "sparsity": 0.0}]
-    told = rehearse([Plan((TRAIN,), tuple(stages))], task, where="space", tell=lambda _: None)
+    told = rehearse([Plan((TRAIN,), tuple(stages))], task, where="space", tell=lambda _: None).unchanged
     assert told[0].startswith("layer keep their width: the model's forward depends on their number")
     assert told[1:] == ("prune 50% of channels by l1: changed nothing, no selected layer can lose that many channels",)
 
