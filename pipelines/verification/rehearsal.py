@@ -46,7 +46,7 @@ class Rehearsal:
 
     Args:
         unchanged: what the stages left unchanged, each once, without stages that were asked to change nothing.
-        got: where layers do not get the bits or the integer kernel that were asked, each line once; see `asked_and_got`.
+        got: where layers do not get the bits or the kernel that were asked, each line once, see `asked_and_got`.
     """
 
     unchanged: tuple[str, ...]
