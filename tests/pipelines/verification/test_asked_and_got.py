@@ -17,16 +17,16 @@ from paretta.search_spaces.space.plan import Plan
 
 
 class Mixed(nn.Module):
-    """A recurrent layer among convolutions and linear layers, with a softmax between two of them."""
+    """A layer without an integer form among others, with a softmax between two of them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.steps = nn.Conv2d(1, 8, 3), nn.GRU(8, 8, batch_first=True)
+        self.conv, self.steps = nn.Conv2d(1, 8, 3), nn.Conv1d(8, 8, 1)
         self.hidden, self.head = nn.Linear(8, 32), nn.Linear(32, 10)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        rows = self.conv(inputs).relu().flatten(2).transpose(1, 2)
-        answer: Tensor = self.head(self.hidden(self.steps(rows)[0][:, -1]).softmax(1))
+        rows = self.steps(self.conv(inputs).relu().flatten(2)).mean(2)
+        answer: Tensor = self.head(self.hidden(rows).softmax(1))
         return answer
 
 
@@ -40,9 +40,10 @@ def lines(*stages: Document) -> tuple[str, ...]:
 
 
 def test_what_stays_in_floats_is_told_with_bits_kernel_and_reason() -> None:
-    unknown = "GRU layers have no integer form here; Conv2d, Linear, Embedding do"
-    gates = f"steps.weight_ih_l0, steps.weight_hh_l0: 8 bits asked, 32 stored, GRU: {unknown}"
-    assert lines({"kind": "quantize", "bits": 8}) == (gates, "between integer layers in floats: 1 GRU, 1 Softmax")
+    unknown = "Conv1d layers have no integer form here; Conv2d, Linear, Embedding do"
+    named = f"steps: 8 bits asked, 32 stored, Conv: {unknown}"
+    between = "between integer layers in floats: 1 Conv, 1 ReduceMean, 1 Softmax"
+    assert lines({"kind": "quantize", "bits": 8}) == (named, between)
 
 
 def test_weights_alone_in_few_bits_are_told_to_run_in_floats() -> None:
