@@ -148,7 +148,7 @@ def _pool_averages(model: ModelProto, values: Values) -> None:
 def _change_grids(model: ModelProto, values: Values) -> None:
     """Insert ``LeakyRelu(x, 1) = x`` between two grids: the runtime makes one look-up of the three operators.
 
-    In a 1x1 convolution with a hard swish after it this took 0.93 of the time of a conversion to floats and back.
+    Two 1x1 convolutions with a hard swish between them took 0.95 of their time with a conversion to floats and back.
     """
     makers = {name: node for node in model.graph.node for name in node.output}
     for place, node in list(enumerate(model.graph.node))[::-1]:
