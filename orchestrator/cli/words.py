@@ -20,6 +20,7 @@ _NOUNS = (
     "sensitivities",
     "tweaks",
     "meters",
+    "runtimes",
     "samplers",
     "stoppers",
     "tasks",
@@ -39,8 +40,8 @@ def _nouns(_: click.Context, __: click.Parameter, typed: str) -> list[Completion
 def list_command(noun: str, home: str | None, as_json: bool) -> int:
     """List the sweeps: state, trials, best point, size on disk, last event. Or list what a sweep file may name.
 
-    NOUN is sweeps, stages, importances, quantizers, sensitivities, tweaks, meters, samplers, stoppers, tasks or
-    presets.
+    NOUN is sweeps, stages, importances, quantizers, sensitivities, tweaks, meters, runtimes, samplers, stoppers, tasks
+    or presets.
     """
     if noun == "sweeps":
         return _list_sweeps(home_at(home), as_json=as_json)

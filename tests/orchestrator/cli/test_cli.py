@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from onnx import helper
 
 from paretta.orchestrator.cli import main
+from paretta.orchestrator.config.catalogue import REGISTRIES
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 VERBS = sorted(main.commands)
@@ -86,9 +87,7 @@ def test_listing_an_empty_home_loads_nothing_heavy(tmp_path: Path) -> None:
     assert done.stdout.strip() == f"no sweep is in {tmp_path} []"
 
 
-@pytest.mark.parametrize(
-    "noun", ["stages", "importances", "quantizers", "sensitivities", "tweaks", "meters", "samplers", "tasks", "presets"]
-)
+@pytest.mark.parametrize("noun", [*REGISTRIES, "presets"])
 def test_every_noun_lists_names_with_a_story(noun: str) -> None:
     lines = call("list", noun).output.splitlines()
     assert lines
