@@ -24,7 +24,8 @@ from paretta.pipelines.bench import Bench
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.samples import num_samples
 from paretta.pipelines.tasks.digits import make
-from paretta.pipelines.training.train import TrainSettings, fit
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
 
 EXPECTED = 0.95  # of torchrun's samples a second
 EPOCHS, BATCH, WIDTH = 9, 128, 64

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from paretta.pipelines.batches.loaders import Loaders
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.state.cache import Cache
 from paretta.pipelines.state.checkpoint import Checkpoint
@@ -34,6 +35,13 @@ class TrainingProgress:
         loss: mean over the epoch's global batches.
         seconds: since the stage started training.
         scores: by metric, of the current model on the validation split; only if the bench is `scored`.
+        samples_per_second: of the epoch's training on all ranks together, without scoring.
+        gradient_norm: mean norm of the global gradient before clipping, over every 16th step of the epoch.
+        shares: of the epoch's time on this rank: ``loading`` (waiting for batches), ``computing`` (forward, backward
+            and the optimiser's step, with the communication that overlaps them), ``communication`` (waiting for other
+            ranks) and ``measuring`` (the validation split).
+        loaders: number of processes that read this rank's batches ahead; None if the split is held in tensors, or is
+            streamed.
     """
 
     stage: str
@@ -42,6 +50,10 @@ class TrainingProgress:
     loss: float
     seconds: float
     scores: Mapping[str, float] = field(default_factory=dict)
+    samples_per_second: float = 0.0
+    gradient_norm: float = 0.0
+    shares: Mapping[str, float] = field(default_factory=dict)
+    loaders: int | None = None
 
 
 ProgressReport: TypeAlias = Callable[[TrainingProgress], None]
@@ -68,6 +80,7 @@ class Bench:
         checkpoint: where a training stores its state after each epoch, to continue from it; None: nowhere.
         scored: whether the stage's training reports scores after each epoch.
         passes: reads this rank's share of a streamed training split; None if the task has none.
+        loaders: read the batches of the task's splits, in this process by default.
         notes: what the stage left unchanged, and why; see `note`.
         is_trial: whether notes are also logged; what runs before any trial reports them in other ways.
     """
@@ -83,6 +96,7 @@ class Bench:
     scored: bool = False
     checkpoint: Checkpoint | None = None
     passes: Passes | None = None
+    loaders: Loaders = field(default_factory=Loaders)
     notes: list[Note] = field(default_factory=list)
     is_trial: bool = True
 

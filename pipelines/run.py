@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from paretta.pipelines import artifact
+from paretta.pipelines.batches.loaders import Loaders
 from paretta.pipelines.bench import Bench, ProgressReport, derived_seed, seeded, silent
 from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.outcome import Reused, RunOutcome, StageClock, StageCost
@@ -26,7 +27,7 @@ from paretta.pipelines.state.checkpoint import Checkpoint
 from paretta.pipelines.state.state_file import State
 from paretta.pipelines.stream import Passes
 from paretta.pipelines.task import Task
-from paretta.pipelines.training.train import TrainSettings
+from paretta.pipelines.training.settings import TrainSettings
 from paretta.pipelines.trees import input_names, tensors
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import ParettaError, TrialFailed, WrongInput, out_of_memory
@@ -48,6 +49,7 @@ def run(
     checkpoint: Checkpoint | None = None,
     origin: Document | None = None,
     passes: Passes | None = None,
+    loaders: Loaders | None = None,
     by_products: Sequence[tuple[Plan, Path]] = (),
     name: str = "",
     runtimes: tuple[str, ...] = (),
@@ -69,6 +71,7 @@ def run(
         checkpoint: where the states of trainings are stored; a run with equal arguments continues from them.
         origin: how this run's task is made; stored with the plan in the artifact.
         passes: reads this rank's share of a streamed training split.
+        loaders: read the batches of the task's splits; by default this process does.
         by_products: plans that extend this one, each with its folder. They start from the same trained model and give
             the same result as if run separately. If one fails, the others and this run continue.
         name: of this run, recorded where others reuse its stages.
@@ -82,7 +85,15 @@ def run(
     stages = stages_of(plan)
     if lacking := unmet_needs(plan, stages, task):
         raise WrongInput(*lacking)
-    bench = Bench(task, ranks, cache=cache or Cache(), report=report, checkpoint=checkpoint, passes=passes)
+    bench = Bench(
+        task,
+        ranks,
+        cache=cache or Cache(),
+        report=report,
+        checkpoint=checkpoint,
+        passes=passes,
+        loaders=loaders or Loaders(),
+    )
     origin = {**(origin or {}), "workers": ranks.world_size}
     told = {**origin, "runtimes": list(runtimes)} if runtimes else origin
     job = _Job(plan, stages, seed, bench, name, told, runtimes, shares=cache is not None, scored=scored)

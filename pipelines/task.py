@@ -163,7 +163,7 @@ class Task:
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
     def batch(
-        self, dataset: Samples, indices: Tensor, *, training: bool = False, name: str = "data"
+        self, dataset: Samples, indices: Tensor, *, training: bool = False, name: str = "data", seed: int | None = None
     ) -> tuple[TensorTree, TensorTree]:
         """Return inputs and targets of the samples at `indices` [n].
 
@@ -172,11 +172,12 @@ class Task:
             indices: [n].
             training: whether the batch is for training, so that `training_inputs` are included.
             name: of the dataset, for messages.
+            seed: of the samples' random views, see `paretta.pipelines.samples.take`.
 
         Raises:
             WrongInput: a sample cannot be read, or the samples cannot be collated.
         """
-        return self.parts(take(dataset, indices, self.collate, name=name), training=training)
+        return self.parts(take(dataset, indices, self.collate, name=name, seed=seed), training=training)
 
     def parts(self, batch: TensorTree, *, training: bool = False) -> tuple[TensorTree, TensorTree]:
         """Return inputs and targets of a batch."""

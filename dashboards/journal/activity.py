@@ -7,6 +7,7 @@ from typing import Final, cast
 
 from paretta.dashboards.journal.course import MEASURING
 from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.journal.waiting import waiting_words
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.results.trial import STATUSES, Trial
 
@@ -87,7 +88,7 @@ def activity_words(message: Document) -> str:
     loss = f", loss {message['loss']}" if "loss" in message else ""
     scores = message.get("scores")
     scored = [f", {name} {score}" for name, score in scores.items()] if isinstance(scores, Mapping) else []
-    return " ".join(parts) + loss + "".join(scored)
+    return " ".join(parts) + loss + "".join(scored) + waiting_words(message)
 
 
 def num_ended(record: SweepRecord) -> int:

@@ -32,6 +32,7 @@ from paretta.dashboards.journal.front_growth import GrowthStep
 from paretta.dashboards.journal.liveness import state_words
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import reused_words, roles
+from paretta.dashboards.journal.waiting import time_shares
 from paretta.search_spaces.canonical import Document, Json, canonical_json, digest
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.results.front import Front
@@ -225,13 +226,14 @@ def front_marks(front: Front) -> dict[str, dict[str, str]]:
 
 
 def curve_points(event: Document, seen: int) -> list[Point]:
-    """Return the metrics of one progress event: each number but the epoch, including scores, as ``stage/name``."""
+    """Return the metrics of one progress event as ``stage/name``: each number but the epoch, scores, shares of time."""
     message = cast(Document, event["message"])
     stage, epoch = str(message.get("stage", "progress")), message.get("epoch")
     step = epoch if isinstance(epoch, int) else seen
     time = _milliseconds(cast(float, event["time"]))
     scores = cast(Document, message.get("scores", {}))
-    values = {key: value for key, value in {**message, **scores}.items() if key not in _COUNTERS}
+    shares = {f"share_{name}": share for name, share in time_shares(message).items()}
+    values = {key: value for key, value in {**message, **scores, **shares}.items() if key not in _COUNTERS}
     return [
         Point(allowed_name(f"{stage}/{key}"), float(value), time, step)
         for key, value in values.items()

@@ -38,6 +38,15 @@ def lanes_that_fit(workers: int, resources: Mapping[str, float], at_most: int, *
     return max(1, min(capacity(resources) // workers, room, at_most))
 
 
+def free_cores(groups: int, workers: int, cpus: float, threads: int) -> int:
+    """Return how many cores each worker has for its loaders.
+
+    They are those that it reserves and does not compute with, and its share of those that no worker reserves.
+    """
+    spare = max(_cpus() - groups * workers * cpus, 0.0) / (groups * workers)
+    return max(int(cpus - threads + spare + 1e-9), 0)
+
+
 def _cpus() -> float:
     return sum(node.get("CPU", 0.0) for node in _nodes())
 

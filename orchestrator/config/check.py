@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, get_args
 from paretta.dashboards.journal.record import wishes_of
 from paretta.orchestrator.config.carried_task import carried_digest
 from paretta.orchestrator.config.sweep import Sweep
+from paretta.pipelines.batches.request import is_in_memory
 from paretta.pipelines.loading.check_task import check_task, tell_nobody
 from paretta.pipelines.loading.digests import data_digest, equal_splits
 from paretta.pipelines.loading.load_task import load_task
@@ -20,8 +21,8 @@ from paretta.pipelines.meter import Meter, meter_of
 from paretta.pipelines.reuse.code_digest import code_files
 from paretta.pipelines.run import last_training
 from paretta.pipelines.stage import stage_of, stages_of, unmet_needs
-from paretta.pipelines.task import Task
-from paretta.pipelines.training.train import TrainSettings
+from paretta.pipelines.task import SPLITS, Task
+from paretta.pipelines.training.settings import TrainSettings
 from paretta.search_spaces.canonical import Document, canonical_json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 from paretta.search_spaces.faults import blaming
@@ -111,7 +112,7 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
     with placed(sweep.source.where("task.use")):
         digest = data_digest(task)
         code = {**code_files(task), **carried_digest(sweep.config.task.use, sweep.code_folder)}
-        warnings = (*_warnings(task), *_advice(corners), *found.unchanged)
+        warnings = (*_warnings(task), *loader_warnings(sweep, task), *_advice(corners), *found.unchanged)
     return Checked(task, meters, objectives, digest, corners, num_tried, epochs, code, warnings, found.got)
 
 
@@ -131,6 +132,21 @@ def _advice(corners: Sequence[Plan]) -> Iterable[str]:
             if advice is not None:
                 found[advice] = None
     return found
+
+
+def loader_warnings(sweep: Sweep, task: Task) -> Iterator[str]:
+    """Warn of loaders that would have nothing to do, or no core to do it on."""
+    workers, place = sweep.config.workers, sweep.source.where("workers.loaders")
+    if isinstance(workers.loaders, str) or not workers.loaders:
+        return
+    if all(is_in_memory(task, split) for split in SPLITS):
+        yield f"{place}: every split is held in tensors, which no loader reads faster; leave it at auto, or set 0"
+    elif workers.cpus < workers.threads + workers.loaders:
+        needs = workers.threads + workers.loaders
+        yield (
+            f"{place}: {workers.loaders} loaders and {workers.threads} thread(s) of a worker share {workers.cpus:g} "
+            f"CPU, which is right only where reading waits for a disk or a network; otherwise set cpus: {needs}"
+        )
 
 
 def check_report(sweep: Sweep, checked: Checked) -> str:
@@ -211,11 +227,15 @@ def _takes(function: object, arguments: tuple[str, ...]) -> bool:
 
 def _plan_problems(sweep: Sweep, plan: Plan) -> Iterable[Problem]:
     """Find stages that cannot follow each other, in a corner whose stages are valid one by one."""
+    place = sweep.source.where("space")
     try:
-        stages_of(plan)
+        stages = stages_of(plan)
     except WrongInput as error:
-        place = sweep.source.where("space")
         return [Problem(f"{place}: in a plan of it, {p.where}", p.rule, p.value, p.hint) for p in error.problems]
+    if sweep.config.workers.gpus == 0:
+        rule, hint = "float16 is for GPUs, and the workers have none", "set bfloat16 or float32, or workers.gpus"
+        halves = [stage for stage in stages if isinstance(stage, TrainSettings) and stage.precision == "float16"]
+        return [Problem(f"{place}: in a plan of it, precision", rule, "float16", hint)] if halves else []
     return ()
 
 

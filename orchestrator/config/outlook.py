@@ -16,7 +16,7 @@ from paretta.pipelines.meter import meter_of
 from paretta.pipelines.runtime import storage_for
 from paretta.pipelines.stage import Stage, stages_of
 from paretta.pipelines.training.cost_estimate import training_seconds
-from paretta.pipelines.training.train import TrainSettings
+from paretta.pipelines.training.settings import TrainSettings
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 from paretta.search_spaces.quantities import format_quantity
 from paretta.search_spaces.space.holes import spread

@@ -90,6 +90,10 @@ class WorkersConfig(_Section):
     cpus: float = Field(default=1, gt=0, description="CPUs of one worker")
     gpus: float = Field(default=0, ge=0, description="GPUs of one worker; may be a fraction")
     threads: int = Field(default=1, ge=1, description="torch threads of one worker")
+    loaders: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = Field(
+        default="auto",
+        description="processes per worker that read samples ahead: a whole number from 0, or auto for what pays",
+    )
     lanes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         default="auto",
         description="how many candidates train at once: a whole number of at least 1, or auto for what fits",
@@ -107,6 +111,14 @@ class WorkersConfig(_Section):
     def resources(self) -> dict[str, float]:
         """Return what one worker reserves, by Ray's resource names."""
         return {name: amount for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount}
+
+
+class CheckpointConfig(_Section):
+    """When a training's state is saved, from which it continues if its workers die."""
+
+    every_minutes: float | None = Field(
+        default=None, gt=0, description="minutes after which it is saved within an epoch too, such as 10"
+    )
 
 
 class MeasuringConfig(_Section):
@@ -177,6 +189,7 @@ class SweepConfig(_Section):
     budget: BudgetConfig = Field(default=BudgetConfig(), description="a mapping with hours, cpu_hours, gpu_hours, gain")
     deliver: DeliverConfig = Field(default=DeliverConfig(), description="a mapping with variants and at_most")
     workers: WorkersConfig = Field(default=WorkersConfig(), description="a mapping with per_trial, cpus, gpus")
+    checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="a mapping with every_minutes")
     measuring: MeasuringConfig = Field(
         default=MeasuringConfig(), description="a mapping with resource, resources, labels"
     )

@@ -54,13 +54,12 @@ def passes_of(stream: Stream) -> Passes:
 
 
 def _within(limit_s: float, batches: "Iterator[Mapping[str, object]]") -> "Iterator[Mapping[str, object]]":
-    """Yield the batches; raise `TrialFailed` if the next one does not arrive in time."""
+    """Yield the batches, each read while the one before is used; raise `TrialFailed` if one does not arrive in time."""
     reader = ThreadPoolExecutor(1, thread_name_prefix="paretta-reader")
     try:
-        while True:
-            batch = reader.submit(next, batches, None).result(limit_s)
-            if batch is None:
-                return
+        coming = reader.submit(next, batches, None)
+        while (batch := coming.result(limit_s)) is not None:
+            coming = reader.submit(next, batches, None)
             yield batch
     except TimeoutError:
         raise TrialFailed(f"stream: no batch arrived within {limit_s:g} s") from None

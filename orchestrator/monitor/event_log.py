@@ -1,16 +1,19 @@
 """The driver's event log: each event goes to the journal, the record, the display and monitoring."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from paretta.dashboards.journal.journal import Journal, SweepEnding
 from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.journal.waiting import loading_hint
 from paretta.orchestrator.lanes.log_capture import warnings_in
 from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import TrialFailed
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.results.trial import Trial
+
+_WAITS: Final = "waits for data"  # marks in `warned` that this was said, in whatever figures
 
 
 class Display(Protocol):
@@ -63,10 +66,13 @@ class EventLog:
         self._take(self.journal.trial(trial))
 
     def progress(self, uid: str, message: Document) -> None:
-        """See `Journal.progress`; warnings in the message are shown, each text once."""
+        """See `Journal.progress`; warnings in the message are shown, each text once, and one of waiting for data."""
         for text in [text for text in warnings_in(message) if text not in self.warned]:
             self.warned.add(text)
             self.display.show_line(f"{uid}: {text}")
+        if _WAITS not in self.warned and (hint := loading_hint(message)):
+            self.warned.add(_WAITS)
+            self.display.show_line(f"{uid}: {hint}")
         self._take(self.journal.progress(uid, message))
 
     def front(self, uids: tuple[str, ...]) -> None:

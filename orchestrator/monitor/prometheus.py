@@ -9,7 +9,7 @@ from paretta.dashboards.journal.gauges import GAUGES, samples
 from paretta.dashboards.journal.record import SweepRecord
 
 PERIOD_S: Final = 2.0  # Ray itself exports every few seconds
-_LABELS: Final = {"paretta_trials": ("status",), "paretta_best": ("meter",)}
+_LABELS: Final = {"paretta_trials": ("status",), "paretta_best": ("meter",), "paretta_lane_time_share": ("lane", "of")}
 
 
 class SweepMetrics:

@@ -1,7 +1,7 @@
 """The work that trials share: the stages before a plan's last training are carried out once."""
 
 from paretta.orchestrator.policy.problem import SharedPrefix
-from paretta.pipelines.training.train import TrainSettings
+from paretta.pipelines.training.settings import TrainSettings
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.registry import STAGES
 from paretta.search_spaces.space.plan import Plan

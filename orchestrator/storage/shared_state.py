@@ -27,10 +27,12 @@ def cache_of(files: SweepFiles, name: str) -> Cache:
     return Cache(folder) if files.storage is None else StoredCache(folder, files=files, name=name)
 
 
-def checkpoint_of(files: SweepFiles, name: str) -> Checkpoint:
-    """Return the checkpoint in the folder `name` of the sweep's files."""
+def checkpoint_of(files: SweepFiles, name: str, every_s: float | None = None) -> Checkpoint:
+    """Return the checkpoint in the folder `name` of the sweep's files; see `Checkpoint` for `every_s`."""
     folder = files.path(name)
-    return Checkpoint(folder) if files.storage is None else StoredCheckpoint(folder, files=files, name=name)
+    if files.storage is None:
+        return Checkpoint(folder, every_s)
+    return StoredCheckpoint(folder, every_s, files=files, name=name)
 
 
 @dataclass(frozen=True, kw_only=True)

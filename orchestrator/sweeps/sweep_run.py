@@ -13,6 +13,7 @@ from paretta.dashboards.report.html_report import write_report
 from paretta.dashboards.report.table import write_tables
 from paretta.dashboards.tracking.publisher import Publisher
 from paretta.dashboards.tracking.store import without_password
+from paretta.orchestrator.cluster.capacity import free_cores
 from paretta.orchestrator.cluster.ray_calls import DEATHS
 from paretta.orchestrator.config.task_reference import TaskReference
 from paretta.orchestrator.lanes.pool import LanePool
@@ -139,6 +140,7 @@ def _workers(prepared: PreparedSweep, log: EventLog, stopping: StopRequest) -> I
         f"{prepared.folder.name}: starting {prepared.num_lanes} lane(s) of {workers.per_trial} worker(s)"
     )
     with _lanes(prepared, task) as lanes:
+        minutes = prepared.sweep.config.checkpoint.every_minutes
         measuring = MeasuringClient.start(task, prepared.sweep.config.objectives, prepared.slot, prepared.files)
         trials = TrialContext(
             lanes.client,
@@ -150,6 +152,9 @@ def _workers(prepared: PreparedSweep, log: EventLog, stopping: StopRequest) -> I
             attempts=workers.attempts,
             time_limit_s=workers.time_limit_s,
             runtimes=runtimes_of(prepared.checked.meters),
+            loaders=None if workers.loaders == "auto" else workers.loaders,
+            checkpoint_s=None if minutes is None else 60 * minutes,
+            free_cores=free_cores(prepared.num_lanes, workers.per_trial, workers.cpus, workers.threads),
         )
         try:
             yield SweepContext(prepared, trials, lanes, log, stopping)

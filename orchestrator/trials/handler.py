@@ -2,16 +2,18 @@
 
 import time
 from dataclasses import asdict, replace
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from typing import cast
 
+from paretta.orchestrator.config.task_reference import TaskReference
 from paretta.orchestrator.lanes.log_capture import WarningCapture, captured_warnings, with_warnings
 from paretta.orchestrator.lanes.stream_shards import passes_of
 from paretta.orchestrator.lanes.worker import Payload, RankContext
 from paretta.orchestrator.storage.shared_state import cache_of, checkpoint_of
 from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.orchestrator.trials.request import TrialProduct, TrialRequest
+from paretta.pipelines.batches.loaders import Loaders
 from paretta.pipelines.bench import TrainingProgress
 from paretta.pipelines.outcome import RunOutcome
 from paretta.pipelines.ranks import Ranks
@@ -33,9 +35,16 @@ def _run(request: TrialRequest, rank: RankContext, heard: WarningCapture) -> Tri
     begun = time.perf_counter()
 
     def tell(progress: TrainingProgress) -> None:
-        scores = {name: round(score, 6) for name, score in progress.scores.items()}
         seconds = round(time.perf_counter() - begun, 3)  # CPU and wall time of the whole job
-        told = {**asdict(progress), "loss": round(progress.loss, 6), "seconds": seconds, "scores": scores}
+        told = {
+            **asdict(progress),
+            "loss": round(progress.loss, 6),
+            "seconds": seconds,
+            "scores": {name: round(score, 6) for name, score in progress.scores.items()},
+            "samples_per_second": round(progress.samples_per_second, 1),
+            "gradient_norm": float(f"{progress.gradient_norm:.6g}"),
+            "shares": {name: round(share, 3) for name, share in progress.shares.items()},
+        }
         rank.progress(with_warnings(told, heard.take()))
 
     task = request.task.load()
@@ -48,10 +57,13 @@ def _run(request: TrialRequest, rank: RankContext, heard: WarningCapture) -> Tri
         ranks=ranks,
         folder=files.path(request.folder),
         cache=_cache(files, request.cache),
-        checkpoint=None if request.checkpoint is None else checkpoint_of(files, request.checkpoint),
+        checkpoint=None
+        if request.checkpoint is None
+        else checkpoint_of(files, request.checkpoint, request.checkpoint_s),
         report=tell,
         scored=True,
         passes=None if task.stream is None else passes_of(task.stream),
+        loaders=_loaders(request.task, request.loaders, request.free_cores, pinned=rank.device.startswith("cuda")),
         origin={"task": request.task.document()},
         by_products=more,
         name=request.trial,
@@ -97,3 +109,9 @@ def _reused(outcome: RunOutcome) -> tuple[Document, ...]:
 @cache
 def _cache(files: SweepFiles, name: str) -> Cache:
     return cache_of(files, name)
+
+
+@lru_cache(maxsize=1)
+def _loaders(task: TaskReference, count: int | None, free: int, *, pinned: bool) -> Loaders:
+    """Return the loaders of a worker, which serve all its trials of one task."""
+    return Loaders(task.load, count, free=free, pinned=pinned, preload=("ray",))

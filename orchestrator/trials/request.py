@@ -23,6 +23,9 @@ class TrialRequest:
         by_products: plans that continue this one, each with the folder of its artifact.
         trial: uid of the trial, recorded for trials that reuse its stages.
         runtimes: those that the artifact must run on beside ONNX Runtime.
+        loaders: processes per worker that read samples ahead; None for what pays.
+        free_cores: per worker, that nothing else uses.
+        checkpoint_s: seconds after which a training's state is saved within an epoch too; None: after each epoch only.
     """
 
     task: TaskReference
@@ -35,6 +38,9 @@ class TrialRequest:
     by_products: tuple[tuple[Document, str], ...] = ()
     trial: str = ""
     runtimes: tuple[str, ...] = ()
+    loaders: int | None = None
+    free_cores: int = 0
+    checkpoint_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

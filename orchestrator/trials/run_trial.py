@@ -47,6 +47,9 @@ class TrialContext:
         attempts: how many times a training is started if its workers die.
         time_limit_s: of one attempt; None: no limit.
         runtimes: those that artifacts must run on beside ONNX Runtime.
+        loaders: see `TrialRequest`.
+        free_cores: see `TrialRequest`.
+        checkpoint_s: see `TrialRequest`.
     """
 
     lanes: LaneClient
@@ -58,6 +61,9 @@ class TrialContext:
     attempts: int = 2
     time_limit_s: float | None = None
     runtimes: tuple[str, ...] = ()
+    loaders: int | None = None
+    free_cores: int = 0
+    checkpoint_s: float | None = None
 
 
 def artifact_name(uid: str) -> str:
@@ -95,6 +101,9 @@ def run_trial(trial: Trial, context: TrialContext, *, by_products: Sequence[Plan
         tuple((other.plan.to_document(), artifact_name(other.uid)) for other in more),
         trial.uid,
         context.runtimes,
+        context.loaders,
+        context.free_cores,
+        context.checkpoint_s,
     )
     job = Job(trial.uid, {"request": request}, max_attempts=context.attempts, limit_s=context.time_limit_s)
     context.lanes.submit(job)

@@ -10,6 +10,7 @@ from paretta.pipelines.losses.class_scores import are_labels, counted, num_count
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.task import Task
 from paretta.pipelines.trees import TensorTree, mapped, num_rows, tensors, tree_rows
+from paretta.search_spaces.errors import Problem, WrongInput
 
 Weighing: TypeAlias = Literal["labels", "samples", "whole"]
 
@@ -48,11 +49,19 @@ class GlobalLoss:
     them. Whether the task's loss is one of these is tested on the first global batch. Other losses, such as one with
     class weights or one that compares samples with each other, are computed by each rank from the outputs of all ranks.
     So the number of ranks never changes the loss.
+
+    Args:
+        task: with the loss.
+        ranks: over which a batch is distributed.
+        parts: in which each rank computes its share of a batch, one after the other.
+
+    Raises:
+        WrongInput: on the first call, if a batch in several parts has another loss than the whole one.
     """
 
-    def __init__(self, task: Task, ranks: Ranks) -> None:
-        self._task, self._ranks = task, ranks
-        self._weighing: Weighing | None = None if ranks.world_size > 1 else "labels"
+    def __init__(self, task: Task, ranks: Ranks, parts: int = 1) -> None:
+        self._task, self._ranks, self._parts = task, ranks, parts
+        self._weighing: Weighing | None = None if ranks.world_size * parts > 1 else "labels"
 
     def __call__(self, outputs: TensorTree, targets: TensorTree, shares: Shares) -> Tensor:
         """Return this rank's part of the loss, a differentiable scalar (collective).
@@ -81,6 +90,9 @@ class GlobalLoss:
             agrees = is_mean_over(self._task, outputs, targets, weighing)
             if not self._ranks.any(not agrees):
                 return weighing
+        if self._parts > 1:
+            rule = "the task's loss compares or weighs samples of a whole batch, so a batch cannot be computed in parts"
+            raise WrongInput(Problem("accumulate", rule, self._parts, "set accumulate: 1, and a smaller batch_size"))
         return "whole"
 
 

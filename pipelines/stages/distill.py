@@ -15,8 +15,10 @@ from paretta.pipelines.model.feature_distance import FeaturePairs
 from paretta.pipelines.samples import num_samples
 from paretta.pipelines.stage import Shape, Stage
 from paretta.pipelines.task import Task
+from paretta.pipelines.training.batch import Batch, BatchLoss
 from paretta.pipelines.training.evaluate import split_scores
-from paretta.pipelines.training.train import Batch, BatchLoss, TrainSettings, fit, task_loss
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit, task_loss
 from paretta.pipelines.trees import TensorTree, call_model, moved
 from paretta.search_spaces.errors import Problem, WrongInput
 
@@ -143,11 +145,11 @@ def teacher_scores(bench: Bench) -> Tensor:
     """
     teacher, key = _teacher(bench), f"teacher-{bench.teacher_key}"
     if not bench.teacher_key:
-        return split_scores(teacher, bench.task, bench.task.train, bench.ranks)
+        return split_scores(teacher, bench.task, bench.ranks, "train", bench.loaders)
     with bench.sharing(key) as known:
         if known is not None:
             return cast(Tensor, known["scores"])
-        scores = split_scores(teacher, bench.task, bench.task.train, bench.ranks)
+        scores = split_scores(teacher, bench.task, bench.ranks, "train", bench.loaders)
         bench.cache.store(key, {"scores": scores}, write=bench.ranks.is_first)
         return scores
 

@@ -74,14 +74,14 @@ class Iterate(Stage):
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return the model after the last step kept."""
-        limit = None if self.max_rise is None else mean_loss(model, bench.task, bench.ranks) + self.max_rise
+        limit = None if self.max_rise is None else _loss(model, bench) + self.max_rise
         done, parts, start, outer = 0.0, dict[str, int](), _num_left(model), bench
         bench = replace(bench, notes=[])
         for step in range(1, self.steps + 1):
             before = deepcopy(model) if limit is not None else None
             model = self._take(step, self._pruned(step, done, parts), model, bench)
             if limit is not None and before is not None:
-                loss = mean_loss(model, bench.task, bench.ranks)
+                loss = _loss(model, bench)
                 # one decision for all ranks, whose rounding may differ
                 if bench.ranks.any(not loss <= limit):
                     _log.info("iterate: step %d is rolled back: loss %.4g is above %.4g", step, loss, limit)
@@ -184,3 +184,7 @@ def _scaled(stage: Stage, done: float, share: float) -> Stage:
     sparsity = getattr(stage, "sparsity", 0.0)
     amount = {p: rest(s) for p, s in sparsity.items()} if isinstance(sparsity, Mapping) else rest(sparsity)
     return stage.model_copy(update={"sparsity": amount})
+
+
+def _loss(model: nn.Module, bench: Bench) -> float:
+    return mean_loss(model, bench.task, bench.ranks, loaders=bench.loaders)

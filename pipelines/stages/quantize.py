@@ -24,7 +24,7 @@ from paretta.pipelines.quantizers import Quantizer, RangeRule, known_quantizer, 
 from paretta.pipelines.sensitivities import WIDTHS, Subject
 from paretta.pipelines.stage import Norms, Shape, Stage
 from paretta.pipelines.task import Task
-from paretta.pipelines.training.train import TrainSettings
+from paretta.pipelines.training.settings import TrainSettings
 from paretta.pipelines.trees import moved
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import Note

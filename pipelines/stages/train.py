@@ -6,7 +6,8 @@ from torch import nn
 
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.stage import Shape, Stage
-from paretta.pipelines.training.train import TrainSettings, fit
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
 
 
 class Train(TrainSettings, Stage):

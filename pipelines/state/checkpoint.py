@@ -20,9 +20,11 @@ class Checkpoint:
 
     Args:
         folder: readable by all ranks; created when the first state is saved, and removed by whoever chose it.
+        every_s: seconds after which a training's state is saved within an epoch too; None: after each epoch only.
     """
 
     folder: Path
+    every_s: float | None = None
 
     def save(self, key: str, state: Mapping[str, State]) -> None:
         """Save `state` under `key`, on one rank of a group; readers see either the old file or the complete new one.

@@ -4,30 +4,35 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, TypeAlias, cast
+from itertools import islice
+from typing import Any, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from paretta.pipelines.batches.request import BatchRequest, is_in_memory
 from paretta.pipelines.bench import Bench, TrainingProgress, derived_seed, seeded
+from paretta.pipelines.generators import GeneratorStates
 from paretta.pipelines.loading.check_data import require_sound
 from paretta.pipelines.losses.class_scores import class_axis, counted, masked_mean, smoothing_term
 from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
 from paretta.pipelines.model.torch_private import has_bfloat16_instructions
 from paretta.pipelines.samples import num_samples
 from paretta.pipelines.state.checkpoint import same_structure
-from paretta.pipelines.state.state_file import State
+from paretta.pipelines.state.state_file import State, copied
 from paretta.pipelines.stream import Passes, steps_of
-from paretta.pipelines.training.evaluate import scores
-from paretta.pipelines.training.optimizers import OptimizerName, Schedule, lr_factor, optimizer_for
-from paretta.pipelines.trees import TensorTree, call_model, mapped, moved
-from paretta.pipelines.tweak import Tweak, TweakField
+from paretta.pipelines.training.averages import AveragedWeights
+from paretta.pipelines.training.backward import Backward
+from paretta.pipelines.training.batch import Batch, BatchLoss
+from paretta.pipelines.training.evaluate import mean_loss, scores
+from paretta.pipelines.training.optimizers import ParameterGroup, frozen, groups_by_name, lr_factor, optimizer_for
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.trees import TensorTree
+from paretta.pipelines.tweak import Tweak
 from paretta.search_spaces.canonical import Json, digest
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
-from paretta.search_spaces.faults import blaming
 
 _log = logging.getLogger("paretta")
 
@@ -36,80 +41,6 @@ _log = logging.getLogger("paretta")
 EXPLOSION = 100.0
 # steps between two checks of the loss; each is a collective and makes a GPU wait
 CHECK_EVERY = 16
-
-
-class TrainSettings(BaseModel):
-    """How to train. Shared by every stage that does."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-    epochs: int = Field(default=1, ge=1, description="a number of passes over the training split, such as 5")
-    batch_size: int = Field(
-        default=128, ge=1, description="the samples per step over all workers together, such as 128"
-    )
-    optimizer: OptimizerName = Field(default="adamw", description="sgd, adam, adamw, adagrad or lbfgs")
-    lr: float = Field(default=1e-3, gt=0, description="the highest learning rate of the schedule, such as 0.001")
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum (sgd) or beta 1 (adam, adamw), such as 0.9")
-    weight_decay: float = Field(
-        default=0.0, ge=0, description="decay of weights, such as 0.01; biases and norms are exempt"
-    )
-    schedule: Schedule = Field(default="cosine", description="constant, step, cosine or one-cycle")
-    warmup: float = Field(
-        default=0.0, ge=0, lt=1, description="the share of steps with a rising learning rate, such as 0.05"
-    )
-    gradient_clip: float | None = Field(
-        default=None, gt=0, description="the largest norm of the whole gradient, such as 1.0"
-    )
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=1, description="the share of the uniform class in targets, such as 0.1"
-    )
-    precision: Literal["float32", "bfloat16"] = Field(
-        default="float32", description="float32, or bfloat16 for autocast"
-    )
-    tweaks: tuple[TweakField, ...] = Field(
-        default=(), strict=False, description="what acts meanwhile, such as [{kind: l1_penalty}]"
-    )
-
-    @model_validator(mode="after")
-    def _fit_together(self) -> Self:
-        if self.schedule == "one-cycle" and self.warmup > 0:
-            raise ValueError("one-cycle has its own warm-up; set `warmup` to 0 or choose another `schedule`")
-        if self.optimizer == "lbfgs" and self.weight_decay > 0:
-            raise ValueError("lbfgs has no weight decay; set `weight_decay` to 0 and add the tweak l2_penalty")
-        return self
-
-    @property
-    def holds_values(self) -> bool:
-        """Whether a tweak constrains single weights after the training, see `Tweak.holds_values`."""
-        return any(tweak.holds_values for tweak in self.tweaks)
-
-    def rehearsal(self) -> Self:
-        """Return settings for one epoch with steps so small that values hardly change."""
-        return self.model_copy(update={"epochs": 1, "lr": min(self.lr, 1e-5)})
-
-    def tweaks_in_words(self) -> str:
-        """Describe the tweaks, each after a comma."""
-        return "".join(f", {tweak.words()}" for tweak in self.tweaks)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One rank's part of a global batch.
-
-    Args:
-        inputs: what the model is called with, a tree of [n, ...].
-        targets: what the loss takes after the outputs, a tree of [n, ...].
-        indices: [n], positions in the train split; empty if it is streamed.
-        shares: its weight in the global batch.
-    """
-
-    inputs: TensorTree
-    targets: TensorTree
-    indices: Tensor
-    shares: Shares = field(default_factory=Shares)
-
-
-BatchLoss: TypeAlias = Callable[[TensorTree, Batch], Tensor]
 
 
 def fit(
@@ -126,12 +57,17 @@ def fit(
     Global batch k of an epoch is the same for any number of ranks: a slice of a permutation derived from the bench's
     seed and the epoch. The last, incomplete batch of an epoch is dropped. Each rank computes the weighted loss of its
     shard, and gradients are averaged, so that every step follows the gradient of the global batch's loss, see
-    `paretta.pipelines.losses.global_loss`. Random layers such as dropout draw differently on each rank. If the task
+    `paretta.pipelines.losses.global_loss`. Random views of samples are the same for any number of ranks and loaders;
+    random layers such as dropout draw differently on each rank. If the task
     streams its training split, each rank reads its share as it arrives, so the batches depend on the number of ranks
     and on timing.
 
-    If the bench has a checkpoint, rank 0 saves the state after each epoch, and a training with equal seed and settings
-    continues from there: it repeats at most one epoch and ends with the same result as without the interruption.
+    If the bench has a checkpoint, rank 0 saves the state after each epoch, and within epochs too where the checkpoint
+    has a period. A training with equal seed and settings continues from there, and ends with the same result as without
+    the interruption.
+
+    With `patience`, the training ends once the validation loss has not become smaller for that many epochs, and the
+    model of the best epoch is kept. With `ema`, averaged weights are judged and kept.
 
     Args:
         model: on any device; it is moved to the ranks' device.
@@ -152,17 +88,29 @@ def fit(
     _check_device(bench.ranks.device, settings)
     model.to(bench.ranks.device)
     batch_size = min(settings.batch_size, bench.task.num_train)
-    _check_batch(batch_size, bench)
+    _check_batch(batch_size, settings.accumulate, bench)
     num_steps = settings.epochs * (bench.task.num_train // batch_size)
     active = [*(tweak.start(model, bench, num_steps) for tweak in settings.tweaks), *tweaks]
     trained = nn.ModuleList([model] if beside is None else [model, beside.to(bench.ranks.device)])
-    job = _Job(bench, settings, batch_size, num_steps, loss or task_loss(bench, settings), tuple(active), trained)
+    groups = groups_by_name(model, settings.groups)
+    backward = Backward(
+        model,
+        trained,
+        task=bench.task,
+        ranks=bench.ranks,
+        settings=settings,
+        loss=loss or task_loss(bench, settings),
+        tweaks=active,
+    )
     with (
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-        bench.ranks.wrap(trained),
+        torch.backends.cudnn.flags(
+            enabled=True, benchmark=not settings.deterministic, deterministic=settings.deterministic
+        ),
+        frozen(model, groups),
+        backward.ready(),
     ):
         trained.train()
-        losses = job.run(model)
+        losses = _Job(bench, settings, batch_size, num_steps, tuple(active), trained, groups, backward).run(model)
         trained.eval()
     for tweak in active:
         tweak.finish(model)
@@ -179,7 +127,7 @@ def task_loss(bench: Bench, settings: TrainSettings) -> BatchLoss:
     left out, and so are classes with a score of -inf.
     """
     share, task = settings.label_smoothing, bench.task
-    global_loss = GlobalLoss(task, bench.ranks)
+    global_loss = GlobalLoss(task, bench.ranks, settings.accumulate)
 
     def loss(outputs: TensorTree, batch: Batch) -> Tensor:
         hard = global_loss(outputs, batch.targets, batch.shares)
@@ -193,72 +141,195 @@ def task_loss(bench: Bench, settings: TrainSettings) -> BatchLoss:
     return loss
 
 
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The epoch with the smallest validation loss so far."""
+
+    loss: float
+    epoch: int
+    model: Mapping[str, State]
+
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    """Where a training was interrupted within an epoch: the next step, and of each rank sums and generators."""
+
+    step: int
+    sums: Tensor  # [ranks, 2]
+    generators: Tensor  # [ranks, n]
+
+
 @dataclass(slots=True)
 class _Done:
     """The progress of a training."""
 
     losses: list[float] = field(default_factory=list)
     first_loss: float = math.nan
+    best: _Best | None = None
+    within: _Within | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class _Times:
+    """Seconds of one epoch, by what they were spent on, and what its steps told."""
+
+    begun: float = field(default_factory=time.perf_counter)
+    loading: float = 0.0
+    communication: float = 0.0
+    measuring: float = 0.0
+    num_samples: int = 0
+    norms: list[float] = field(default_factory=list)
+
+    def shares(self) -> dict[str, float]:
+        """Return each part of the time since `begun`; computing is the rest."""
+        whole = max(time.perf_counter() - self.begun, 1e-9)
+        waits = {"loading": self.loading, "communication": self.communication, "measuring": self.measuring}
+        found = {name: seconds / whole for name, seconds in waits.items()}
+        return {**found, "computing": max(1 - sum(found.values()), 0.0)}
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Yield the batches, and count the seconds of waiting for them."""
+        while True:
+            begun = time.perf_counter()
+            batch = next(batches, None)
+            self.loading += time.perf_counter() - begun
+            if batch is None:
+                return
+            yield batch
+
+
+@dataclass(slots=True)
 class _Job:
     bench: Bench
     settings: TrainSettings
     batch_size: int
     num_steps: int
-    loss: BatchLoss
     tweaks: tuple[Tweak, ...]
     trained: nn.ModuleList
+    groups: Mapping[str, ParameterGroup]
+    backward: Backward
+    average: AveragedWeights | None = None
+    saved: float = field(default_factory=time.monotonic)
 
     def run(self, model: nn.Module) -> tuple[float, ...]:
-        parameters = [p for p in self.trained.parameters() if p.requires_grad]
-        chosen = self.settings
-        optimizer = optimizer_for(
-            parameters, chosen.optimizer, lr=chosen.lr, momentum=chosen.momentum, weight_decay=chosen.weight_decay
-        )
+        optimizer = self._optimizer(model)
+        if self.settings.ema is not None:
+            trainable = [p for p in self.trained.parameters() if p.requires_grad]
+            self.average = AveragedWeights(trainable, self.settings.ema)
         done, started = self._resumed(optimizer), time.perf_counter()
-        for epoch in range(len(done.losses), self.settings.epochs):
-            # seeded anew for each epoch, so that checkpoints need no generator states
+        while len(done.losses) < self.settings.epochs and not self._is_over(done):
+            epoch, times = len(done.losses), _Times()
+            # seeded anew for each epoch, so that checkpoints between epochs need no generator states
             with seeded(derived_seed(self.bench.seed, "fit", str(self.bench.ranks.rank), str(epoch))):
-                done.losses.append(self._epoch(model, optimizer, epoch, done))
+                done.losses.append(self._epoch(model, optimizer, epoch, done, times))
+            trained_s = time.perf_counter() - times.begun
+            with self.average.in_place() if self.average is not None else nullcontext():
+                self._judge(model, done)
+                found = self._scores(model) if self.bench.scored else {}
+            times.measuring = time.perf_counter() - times.begun - trained_s
             self._save(optimizer, done)
-            found = scores(model, self.bench.task, self.bench.ranks) if self.bench.scored else {}
-            seconds = time.perf_counter() - started
             self.bench.report(
-                TrainingProgress(self.bench.stage, epoch + 1, chosen.epochs, done.losses[-1], seconds, found)
+                TrainingProgress(
+                    self.bench.stage,
+                    epoch + 1,
+                    self.settings.epochs,
+                    done.losses[-1],
+                    time.perf_counter() - started,
+                    found,
+                    samples_per_second=times.num_samples / max(trained_s, 1e-9),
+                    gradient_norm=sum(times.norms) / max(len(times.norms), 1),
+                    shares=times.shares(),
+                    loaders=None if self._reads_tensors else self.bench.loaders.running,
+                )
             )
+        self._finish(done)
         return tuple(done.losses)
 
-    def _epoch(self, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, done: _Done) -> float:
-        device = self.bench.ranks.device
+    @property
+    def _reads_tensors(self) -> bool:
+        return self.bench.passes is not None or is_in_memory(self.bench.task, "train")
+
+    def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        beside = [] if len(self.trained) == 1 else self.trained[1].named_parameters(prefix="beside")
+        named = {name: p for name, p in [*model.named_parameters(), *beside] if p.requires_grad}
+        chosen = self.settings
+        return optimizer_for(
+            named,
+            chosen.optimizer,
+            lr=chosen.lr,
+            momentum=chosen.momentum,
+            weight_decay=chosen.weight_decay,
+            groups=self.groups,
+            layer_decay=chosen.layer_decay,
+        )
+
+    def _judge(self, model: nn.Module, done: _Done) -> None:
+        """Keep the model if its validation loss is the smallest so far (collective)."""
+        if self.settings.patience is None:
+            return
+        loss = mean_loss(model, self.bench.task, self.bench.ranks, loaders=self.bench.loaders)
+        self.trained.train()
+        if done.best is None or loss < done.best.loss:
+            done.best = _Best(loss, len(done.losses), copied(self.trained.state_dict()))
+
+    def _is_over(self, done: _Done) -> bool:
+        patience = self.settings.patience
+        return patience is not None and done.best is not None and len(done.losses) - done.best.epoch >= patience
+
+    def _finish(self, done: _Done) -> None:
+        if self.average is not None:
+            self.average.copy()
+        if done.best is not None:
+            self.trained.load_state_dict(cast(Mapping[str, Any], done.best.model))
+            _log.info("%s keeps epoch %d of %d", self.bench.stage, done.best.epoch, len(done.losses))
+
+    def _scores(self, model: nn.Module) -> dict[str, float]:
+        return scores(model, self.bench.task, self.bench.ranks, loaders=self.bench.loaders)
+
+    def _epoch(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, done: _Done, times: _Times
+    ) -> float:
+        device, ranks = self.bench.ranks.device, self.bench.ranks
         total, recent = torch.zeros((), device=device), torch.zeros((), device=device)
-        steps = self.num_steps // self.settings.epochs
-        for index, batch in enumerate(self._batches(epoch)):
-            loss = self._step(model, optimizer, batch, epoch * steps + index)
+        steps, start, within = self.num_steps // self.settings.epochs, 0, done.within
+        if within is not None:
+            start, (total, recent) = within.step, within.sums[ranks.rank].to(device)
+            _restore_generators(within.generators[ranks.rank].cpu(), device)
+            done.within = None
+        waited = self.backward.seconds_between_ranks
+        for index, batch in enumerate(times.timed(self._batches(epoch, start)), start=start):
+            checked = index % CHECK_EVERY == 0
+            loss = self._step(model, optimizer, batch, epoch * steps + index, times.norms if checked else None)
             total, recent = total + loss, recent + loss
-            if index % CHECK_EVERY == 0:
+            times.num_samples += self.batch_size
+            if checked:
+                begun = time.perf_counter()
                 mean = self._over_ranks(recent / (CHECK_EVERY if index else 1))
+                times.communication += time.perf_counter() - begun if ranks.world_size > 1 else 0.0
                 done.first_loss = mean if epoch == index == 0 else done.first_loss
                 check_loss(mean, done.first_loss, f"epoch {epoch + 1}, step {index + 1}")
                 recent = torch.zeros_like(recent)
+                if self._is_due():
+                    self._save(optimizer, done, self._place(index + 1, total, recent))
+        times.communication += self.backward.seconds_between_ranks - waited
         mean = self._over_ranks(total / steps)
         check_loss(mean, done.first_loss, f"epoch {epoch + 1}")
         return mean
 
-    def _batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield this rank's part of each global batch."""
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Yield this rank's part of each global batch from step `start` of the epoch on."""
         task, ranks = self.bench.task, self.bench.ranks
         if self.bench.passes is not None:
-            yield from self._streamed(self.bench.passes, epoch)
+            yield from islice(self._streamed(self.bench.passes, epoch), start, None)
             return
-        for places in self._global_batches(epoch):
-            indices = ranks.shard(places)
-            inputs, targets = task.batch(task.train, indices, training=True, name="task.train")
+        views = derived_seed(self.bench.seed, "views", str(epoch))
+        places = islice(self._global_batches(epoch), start, None)
+        requests = (BatchRequest("train", ranks.shard(part), views) for part in places)
+        for request, batch in self.bench.loaders.read(task, requests):
+            inputs, targets = task.parts(batch, training=True)
             if epoch == 0:  # each sample is checked once
-                require_sound(task, inputs, targets, indices.tolist(), "task.train")
-            shares = Shares.of(task, ranks, targets, len(places))
-            yield Batch(moved(inputs, ranks.device), moved(targets, ranks.device), indices, shares)
+                require_sound(task, inputs, targets, request.indices.tolist(), "task.train")
+            yield Batch(inputs, targets, request.indices, Shares.of(task, ranks, targets, self.batch_size))
 
     def _streamed(self, passes: Passes, epoch: int) -> Iterator[Batch]:
         ranks, like = self.bench.ranks, self.bench.task.example_input
@@ -270,7 +341,7 @@ class _Job:
                 looks = f"{list(inputs.shape[1:])} of {inputs.dtype}"
                 raise TrialFailed(f"stream: inputs must look like example_input, and are {looks}")
             shares = Shares.of(self.bench.task, ranks, targets, len(targets) * ranks.world_size)
-            yield Batch(inputs.to(ranks.device), targets.to(ranks.device), nowhere, shares)
+            yield Batch(inputs, targets, nowhere, shares)
 
     def _global_batches(self, epoch: int) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(derived_seed(self.bench.seed, "epoch", str(epoch)))
@@ -278,39 +349,46 @@ class _Job:
         for index in range(self.num_steps // self.settings.epochs):
             yield order[index * self.batch_size : (index + 1) * self.batch_size]
 
-    def _step(self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, step: int) -> Tensor:
-        """Take one step; return this rank's part of the loss, scaled so that the mean over ranks is the global loss."""
-        ranks, settings = self.bench.ranks, self.settings
-        factor = lr_factor(settings.schedule, step, self.num_steps, round(settings.warmup * self.num_steps))
+    def _step(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, step: int, norms: list[float] | None
+    ) -> Tensor:
+        """Take one step; return this rank's part of the loss, scaled so that the mean over ranks is the global loss.
+
+        The gradient's norm is appended to `norms`, unless that is None.
+        """
+        ranks, settings, scaler = self.bench.ranks, self.settings, self.backward.scaler
+        warmup = round(settings.warmup * self.num_steps)
+        factor = lr_factor(settings.schedule, step, self.num_steps, warmup, settings.power)
         for group in optimizer.param_groups:
-            group["lr"] = settings.lr * factor
+            group["lr"] = settings.lr * factor * group.get("lr_factor", 1.0)
         for tweak in self.tweaks:
             tweak.before_step(step + 1, model)
         seen: list[Tensor] = []
 
         def evaluate() -> Tensor:
-            with blaming(lambda: _named(batch), "training on it"):
-                with _autocast(ranks.device, settings):
-                    outputs = call_model(model, batch.inputs)
-                loss = self.loss(mapped(_full_precision, outputs), batch)
-            seen.append(loss.detach())
-            whole = self._penalised(loss, model)
-            optimizer.zero_grad()
-            whole.backward()  # type: ignore[no-untyped-call]
-            ranks.average_gradients(self.trained)
+            loss, whole = self.backward(batch, optimizer)
+            seen.append(loss)
+            scaler.unscale_(optimizer)
             if settings.gradient_clip is not None:
-                nn.utils.clip_grad_norm_(self.trained.parameters(), settings.gradient_clip)
+                norm = nn.utils.clip_grad_norm_(self.trained.parameters(), settings.gradient_clip)
+            elif norms is not None:
+                norm = nn.utils.get_total_norm(p.grad for p in self.trained.parameters() if p.grad is not None)
+            if norms is not None and len(seen) == 1:
+                norms.append(float(norm))
             return ranks.all_reduce_mean(whole) if settings.optimizer == "lbfgs" else whole
 
-        # torch annotates the closure's value as float, but all optimisers accept a tensor
-        optimizer.step(cast(Callable[[], float], evaluate))
+        if scaler.is_enabled():
+            evaluate()
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            # torch annotates the closure's value as float, but all optimisers accept a tensor
+            optimizer.step(cast(Callable[[], float], evaluate))
         for tweak in self.tweaks:
             tweak.after_step(step + 1, model)
+        if self.average is not None:
+            self.average.update()
         return seen[0]
-
-    def _penalised(self, loss: Tensor, model: nn.Module) -> Tensor:
-        penalties = [penalty for tweak in self.tweaks if (penalty := tweak.penalty(model)) is not None]
-        return torch.stack([loss, *penalties]).sum() if penalties else loss
 
     def _over_ranks(self, loss: Tensor) -> float:
         return float(self.bench.ranks.all_reduce_mean(loss))
@@ -322,18 +400,38 @@ class _Job:
         facts: list[Json] = [self.bench.seed, self.settings.model_dump(mode="json"), self.bench.task.num_train]
         return f"{self.bench.stage or 'fit'}-{digest(facts)[:32]}"
 
-    def _save(self, optimizer: torch.optim.Optimizer, done: _Done) -> None:
+    def _is_due(self) -> bool:
+        """Return whether the state shall be saved within the epoch, by rank 0's clock (collective)."""
+        checkpoint = self.bench.checkpoint
+        if checkpoint is None or checkpoint.every_s is None:
+            return False
+        return self.bench.ranks.any(self.bench.ranks.is_first and time.monotonic() - self.saved >= checkpoint.every_s)
+
+    def _place(self, step: int, total: Tensor, recent: Tensor) -> _Within:
+        """Return where the training is within its epoch (collective)."""
+        ranks = self.bench.ranks
+        generators = _packed_generators(ranks.device).to(ranks.device)
+        return _Within(step, ranks.all_rows(torch.stack([total, recent])[None]), ranks.all_rows(generators[None]))
+
+    def _save(self, optimizer: torch.optim.Optimizer, done: _Done, within: _Within | None = None) -> None:
+        self.saved = time.monotonic()
         if self.bench.checkpoint is None or not self.bench.ranks.is_first:
             return
-        self.bench.checkpoint.save(
-            self._key,
-            {
-                "losses": done.losses,
-                "first_loss": done.first_loss,
-                "model": self.trained.state_dict(),
-                "optimizer": cast(State, optimizer.state_dict()),
-            },
-        )
+        state: dict[str, State] = {
+            "losses": done.losses,
+            "first_loss": done.first_loss,
+            "model": self.trained.state_dict(),
+            "optimizer": cast(State, optimizer.state_dict()),
+        }
+        if within is not None:
+            state["within"] = {"step": within.step, "sums": within.sums, "generators": within.generators}
+        if done.best is not None:
+            state["best"] = {"loss": done.best.loss, "epoch": done.best.epoch, "model": done.best.model}
+        if self.average is not None:
+            state["average"] = self.average.values
+        if self.backward.scaler.is_enabled():
+            state["scaler"] = cast(State, self.backward.scaler.state_dict())
+        self.bench.checkpoint.save(self._key, state)
 
     def _resumed(self, optimizer: torch.optim.Optimizer) -> _Done:
         """Load the newest state if all ranks found the same one; otherwise start at the first epoch."""
@@ -343,24 +441,46 @@ class _Job:
         state = checkpoint.load(self._key) or {}
         fits = same_structure(self.trained.state_dict(), state.get("model"))
         losses = cast(list[float], state["losses"]) if fits else []
-        epochs = torch.tensor(float(len(losses)), device=ranks.device)
-        if ranks.any(len(losses) != int(ranks.broadcast(epochs))) or not losses:
+        within = cast(Mapping[str, Any], state.get("within")) if fits else None
+        if within is not None and len(within["sums"]) != ranks.world_size:
+            losses, within = [], None  # another number of workers cannot go on within an epoch
+        place = len(losses) * self.num_steps + (within["step"] if within is not None else 0)
+        found = torch.tensor(float(place), device=ranks.device, dtype=torch.float64)
+        if ranks.any(place != int(ranks.broadcast(found))) or not place:
             return _Done()
         self.trained.load_state_dict(cast(Mapping[str, Any], state["model"]))
         optimizer.load_state_dict(cast(dict[str, Any], state["optimizer"]))
-        _log.info("%s goes on after epoch %d of %d", self.bench.stage, len(losses), self.settings.epochs)
-        return _Done(list(losses), cast(float, state["first_loss"]))
+        if self.average is not None:
+            self.average.values = [tensor.to(ranks.device) for tensor in cast(list[Tensor], state["average"])]
+        if "scaler" in state:
+            self.backward.scaler.load_state_dict(cast(dict[str, Any], state["scaler"]))
+        step = f", step {within['step']}" if within is not None else ""
+        _log.info("%s goes on after epoch %d of %d%s", self.bench.stage, len(losses), self.settings.epochs, step)
+        best = cast(Mapping[str, Any], state.get("best"))
+        return _Done(
+            list(losses),
+            cast(float, state["first_loss"]),
+            _Best(best["loss"], best["epoch"], best["model"]) if best is not None else None,
+            _Within(within["step"], within["sums"], within["generators"]) if within is not None else None,
+        )
 
 
-def _full_precision(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+def _packed_generators(device: torch.device) -> Tensor:
+    """Return the states of all generators that a step draws from, as whole numbers [n]; a GPU's own comes last."""
+    packed = GeneratorStates.now().packed()
+    return torch.cat([packed, torch.cuda.get_rng_state(device).long()]) if device.type == "cuda" else packed
 
 
-def _autocast(device: torch.device, settings: TrainSettings) -> AbstractContextManager[None]:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.precision == "bfloat16")
+def _restore_generators(packed: Tensor, device: torch.device) -> None:
+    size = len(GeneratorStates.now().packed())
+    GeneratorStates.unpacked(packed[:size]).restore()
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(packed[size:].to(torch.uint8), device)
 
 
 def _check_device(device: torch.device, settings: TrainSettings) -> None:
+    if settings.precision == "float16" and device.type == "cpu":
+        _log.warning("float16 is emulated on a CPU, which is slower than float32; use it on a GPU")
     if settings.precision != "bfloat16":
         return
     if device.type == "cuda" and not torch.cuda.is_bf16_supported():
@@ -369,10 +489,16 @@ def _check_device(device: torch.device, settings: TrainSettings) -> None:
         _log.warning("this CPU has no bfloat16 instructions: they are emulated, which is slower than float32")
 
 
-def _check_batch(batch_size: int, bench: Bench) -> None:
+def _check_batch(batch_size: int, parts: int, bench: Bench) -> None:
     if batch_size < bench.ranks.world_size:
         rule = f"a global batch must hold a sample for each of the {bench.ranks.world_size} workers"
         raise WrongInput(Problem("batch_size", rule, batch_size, "raise it or use fewer workers"))
+    if batch_size // bench.ranks.world_size < parts:
+        each = batch_size // bench.ranks.world_size
+        rule = f"each of the {bench.ranks.world_size} workers has {each} of a batch's samples"
+        raise WrongInput(
+            Problem("accumulate", f"{rule}, and a part must have one", parts, "lower it or raise batch_size")
+        )
     if bench.task.stream is None:
         return
     if bench.passes is None:
@@ -380,13 +506,6 @@ def _check_batch(batch_size: int, bench: Bench) -> None:
     if batch_size % bench.ranks.world_size:
         rule = f"a streamed batch is shared equally by the {bench.ranks.world_size} workers"
         raise WrongInput(Problem("batch_size", rule, batch_size, "give a multiple of the number of workers"))
-
-
-def _named(batch: Batch) -> str:
-    """Describe a batch by the indices of its samples."""
-    places = batch.indices.tolist()
-    some = ", ".join(map(str, places[:8]))
-    return f"a batch of task.train, samples {some}{', ...' if len(places) > 8 else ''}" if places else "a batch"
 
 
 def check_loss(loss: float, first_loss: float, place: str) -> None:

@@ -173,7 +173,7 @@ def _judged(folder: Path, task: Task, metric: str, split: Split, scratch: Path) 
     taker = scores_by(task.metrics[metric], task, resamples=False)
     waiting: list[tuple[Path, TensorTree]] = []
     for number, part in enumerate(parts := list(places(task.split(split), RUN_BATCH)), start=1):
-        inputs, targets = task.batch(task.split(split), part)
+        inputs, targets = task.batch(task.split(split), part, seed=0)
         file = scratch / f"{number}.npz"
         given = tensors(inputs)  # in the order of the file's inputs, so names are not needed
         save_feeds(file, feeds_of(inputs, [str(place) for place, _ in enumerate(given)]))

@@ -1,5 +1,6 @@
 """One rank needs no process group, two agree, and batch statistics are those of the global batch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,11 @@ from paretta.pipelines.stages.prune import Prune
 from paretta.pipelines.state.cache import Cache
 from paretta.pipelines.state.checkpoint import Checkpoint
 from paretta.pipelines.tasks.digits import make
-from paretta.pipelines.training.train import Batch, TrainSettings, fit
+from paretta.pipelines.training import backward
+from paretta.pipelines.training.batch import Batch
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
+from paretta.pipelines.tweak import Tweak
 from paretta.search_spaces.errors import TrialFailed
 
 
@@ -44,7 +49,7 @@ def test_shards_are_a_fair_partition(size: int, world_size: int) -> None:
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
 
-CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher", "data_pass", "heads", "resume"]
+CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher", "data_pass", "heads", "resume", "step", "ddp"]
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +183,82 @@ def check_resume(ranks: Ranks, folder: Path) -> bool:
         ranks.barrier()
         return all(map(torch.equal, undisturbed, trained(silent, kept)))
     return False
+
+
+def check_step(ranks: Ranks, folder: Path) -> bool:
+    """A training that is stopped within an epoch continues there on both ranks, with each rank's own dropout."""
+
+    def dropping() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
+
+    task, settings = replace(make(width=2, hidden=4), model=dropping), TrainSettings(batch_size=32)
+
+    class Stopped(Exception):
+        pass
+
+    class Stop(Tweak):
+        def __init__(self, at: int) -> None:
+            self.at, self.steps = at, list[int]()
+
+        def before_step(self, step: int, model: nn.Module) -> None:
+            self.steps.append(step)
+            if step == self.at:
+                raise Stopped
+
+    def trained(stop: Stop, checkpoint: Checkpoint | None) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = task.new_model()
+        fit(model, Bench(task, ranks, checkpoint=checkpoint), settings, tweaks=[stop])
+        return [*model.state_dict().values()]
+
+    undisturbed, kept, last = trained(Stop(0), None), Checkpoint(folder / "steps", every_s=0.0), Stop(0)
+    try:
+        trained(Stop(24), kept)
+    except Stopped:
+        ranks.barrier()
+        return all(map(torch.equal, undisturbed, trained(last, kept))) and last.steps[0] == 18
+    return False
+
+
+def check_ddp(ranks: Ranks, folder: Path) -> bool:
+    """DistributedDataParallel gives what one flat all-reduce gives; with branches, batch norm, parts and penalties."""
+
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.norm = nn.Linear(64, 8), nn.BatchNorm1d(8)
+            self.even, self.odd, self.never = nn.Linear(8, 10), nn.Linear(8, 10), nn.Linear(8, 10)
+            self.calls = 0
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            last = self.even if (self.calls + ranks.rank) % 2 else self.odd  # the ranks use different branches
+            result: torch.Tensor = last(self.norm(self.first(images.flatten(1))))
+            return result
+
+    task = replace(make(width=2, hidden=4), model=Branches)
+
+    def trained(start: int, ranks: Ranks, **settings: object) -> list[torch.Tensor]:
+        backward.DDP_FROM = start
+        torch.manual_seed(0)
+        model = task.new_model()
+        chosen = {"epochs": 2, "batch_size": 128, "optimizer": "sgd", "lr": 0.1, **settings}
+        fit(model, Bench(task, ranks), TrainSettings.model_validate(chosen))
+        return [*model.state_dict().values()]
+
+    def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+        return all(torch.allclose(a, b, atol=1e-5, rtol=1e-4) for a, b in zip(one, other, strict=True))
+
+    tweaks = [{"kind": "l2_penalty", "strength": 0.01}]
+    return all(
+        same(trained(0, ranks, **more), trained(10**9, ranks, **more))
+        for more in (
+            {},
+            {"accumulate": 2},
+            {"tweaks": tweaks, "gradient_clip": 0.5},
+            {"optimizer": "lbfgs", "epochs": 1},
+        )
+    )
 
 
 def work(ranks: Ranks, folder: Path) -> None:

@@ -14,7 +14,8 @@ from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.stream import Stream
 from paretta.pipelines.task import Metric, Task
-from paretta.pipelines.training.train import TrainSettings, fit
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
 from paretta.search_spaces.errors import TrialFailed, WrongInput
 
 WEIGHTS = torch.tensor([1.0, -2.0, 0.5])

@@ -12,7 +12,8 @@ from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.reuse.model_snapshot import restored, snapshot
 from paretta.pipelines.stage import Stage, stage_of
 from paretta.pipelines.state.state_file import read_state, write_state
-from paretta.pipelines.training.train import TrainSettings, fit
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
 from paretta.search_spaces.space.plan import Plan
 from paretta.testing.two_ranks import applied, document_of, images, outputs_on_two_ranks, toy_task
 

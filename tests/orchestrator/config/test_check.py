@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import pytest
+import random_views
 from click.testing import CliRunner
 
 from paretta.orchestrator.cli import main
 from paretta.orchestrator.config import outlook
-from paretta.orchestrator.config.check import MAX_TRIED, check, check_report
+from paretta.orchestrator.config.check import MAX_TRIED, check, check_report, loader_warnings
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.runtime import runtime_of
+from paretta.pipelines.task import Task
+from paretta.pipelines.tasks.digits import make
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.space.space import MAX_OPTIONS
 from paretta.search_spaces.yaml_io import parse_yaml
@@ -231,3 +234,23 @@ def test_sizes_of_few_structures_are_foreseen_whatever_the_space(
     assert ahead.dead == ()
     assert min(ahead.sizes, key=lambda size: size.reading.value or 0) == ahead.sizes[1]  # the last option prunes most
     assert "changed nothing" not in caplog.text  # what stages leave as it was is told in the report
+
+
+def warned_of(loaders: str, cpus: int, task: Task) -> list[str]:
+    text = f"{SOUND}workers: {{loaders: {loaders}, cpus: {cpus}}}\n"
+    return [*loader_warnings(Sweep.parse(parse_yaml(text, "s.yaml"), "s", Path()), task)]
+
+
+def test_loaders_without_work_or_cores_are_told_with_the_mend() -> None:
+    digits, views = make(width=4), random_views.make()
+    (idle,) = warned_of("2", 1, digits)
+    assert idle.startswith("s.yaml:5 workers.loaders: every split is held in tensors")
+    (crowded,) = warned_of("2", 2, views)
+    assert crowded.endswith("otherwise set cpus: 3")
+    assert [*warned_of("2", 3, views), *warned_of("auto", 1, views), *warned_of("0", 1, digits)] == []
+
+
+def test_float16_without_a_gpu_is_told_where_the_file_is_read() -> None:
+    told = refused(SOUND.replace("[{kind: train}]", "[{kind: train, precision: {choice: [float32, float16]}}]"))
+    assert told.startswith("s.yaml:4 space: in a plan of it, precision: float16 is for GPUs, and the workers have none")
+    assert told.endswith("set bfloat16 or float32, or workers.gpus")

@@ -20,7 +20,9 @@ from paretta.pipelines.sensitivities.fisher import squared_gradients
 from paretta.pipelines.sensitivities.kl import Kl
 from paretta.pipelines.stages.distill import Distill, distillation_loss, soft_divergence
 from paretta.pipelines.task import Metric, Task
-from paretta.pipelines.training.train import Batch, TrainSettings, fit, task_loss
+from paretta.pipelines.training.batch import Batch
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit, task_loss
 from paretta.search_spaces.errors import WrongInput
 
 TOKENS, CLASSES = 6, 5

@@ -16,7 +16,8 @@ from paretta.pipelines.pruning.gradient_pass import gradients
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.stages.distill import Distill
 from paretta.pipelines.task import Metric, Task
-from paretta.pipelines.training.train import TrainSettings, fit
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
 
 WEIGHTS = torch.tensor([1.0, 5.0, 50.0])
 SETTINGS = {"epochs": 2, "lr": 0.05, "batch_size": 16, "optimizer": "sgd", "label_smoothing": 0.1}

@@ -18,7 +18,9 @@ from paretta.pipelines.stage import stages_of
 from paretta.pipelines.stages.distill import Distill, distillation_loss, soft_divergence, teacher_scores
 from paretta.pipelines.state.cache import Cache
 from paretta.pipelines.tasks.digits import make
-from paretta.pipelines.training.train import Batch, TrainSettings, fit
+from paretta.pipelines.training.batch import Batch
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.space.plan import Plan
 

@@ -1,9 +1,11 @@
 """An interrupted training continues from its last epoch and ends bit-identical to an undisturbed one."""
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,11 +13,15 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from paretta.pipelines.bench import Bench, TrainingProgress, seeded
+from paretta.pipelines.generators import GeneratorStates
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.state.checkpoint import Checkpoint
+from paretta.pipelines.state.state_file import read_state, write_state
 from paretta.pipelines.task import Metric, Task
 from paretta.pipelines.tasks.digits import correct
-from paretta.pipelines.training.train import TrainSettings, fit
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
+from paretta.pipelines.tweak import Tweak
 
 
 class Interrupted(Exception):
@@ -33,10 +39,10 @@ def task() -> Task:
     return Task(net, data, data, data, functional.cross_entropy, {"accuracy": Metric(correct)}, torch.zeros(1, 6))
 
 
-def trained(bench: Bench, settings: TrainSettings) -> tuple[dict[str, torch.Tensor], tuple[float, ...]]:
+def trained(bench: Bench, settings: TrainSettings, *tweaks: Tweak) -> tuple[dict[str, torch.Tensor], tuple[float, ...]]:
     with seeded(0):
         model = net()
-    losses = fit(model, bench, settings)
+    losses = fit(model, bench, settings, tweaks=tweaks)
     return model.state_dict(), losses
 
 
@@ -71,6 +77,56 @@ def test_it_ends_as_if_nothing_had_happened(
     assert told == [1, 2, 3, 4], "no epoch is trained twice"
     assert losses_again == losses
     assert all(torch.equal(again[name], tensor) for name, tensor in undisturbed.items())
+
+
+class Kill(Tweak):
+    """Interrupts the training once, at a step."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.steps = at, list[int]()
+
+    def before_step(self, step: int, model: nn.Module) -> None:
+        self.steps.append(step)
+        if step == self.at:
+            self.at = 0
+            raise Interrupted
+
+
+@pytest.mark.parametrize("more", [{}, {"ema": 0.9, "patience": 2}, {"optimizer": "lbfgs", "lr": 0.5}])
+def test_it_goes_on_from_the_step(task: Task, tmp_path: Path, more: dict[str, object]) -> None:
+    """Of 24 steps an epoch, steps 17 and 41 are the last ones saved before steps 22 and 46; dropout draws as it did."""
+    chosen = TrainSettings.model_validate({"epochs": 3, "batch_size": 2, "lr": 0.01, **more})
+    bench = Bench(task, Ranks.alone(), seed=3, stage="train")
+    undisturbed, losses = trained(bench, chosen)
+    kept = replace(bench, checkpoint=Checkpoint(tmp_path, every_s=0.0))
+    for at, begins in ((22, 1), (46, 18)):
+        kill = Kill(at)
+        with pytest.raises(Interrupted):
+            trained(kept, chosen, kill)
+        assert kill.steps == list(range(begins, at + 1))
+    last = Kill(0)
+    again, losses_again = trained(kept, chosen, last)
+    assert last.steps[0] == 42
+    assert losses_again == losses
+    assert all(torch.equal(again[name], tensor) for name, tensor in undisturbed.items())
+
+
+def test_generators_survive_a_file(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    random.seed(2)
+    np.random.seed(3)
+    random.gauss(0, 1)
+    np.random.standard_normal()
+    write_state(tmp_path / "g.safetensors", {"all": GeneratorStates.now().packed()})
+
+    def draw() -> list[float]:
+        return [torch.rand(()).item(), random.gauss(0, 1), random.random(), float(np.random.standard_normal())]
+
+    expected = draw()
+    packed = read_state(tmp_path / "g.safetensors")["all"]
+    assert isinstance(packed, torch.Tensor)
+    GeneratorStates.unpacked(packed).restore()
+    assert draw() == expected
 
 
 def test_a_finished_training_is_not_repeated(task: Task, tmp_path: Path) -> None:

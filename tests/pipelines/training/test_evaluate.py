@@ -8,7 +8,8 @@ from paretta.pipelines.bench import Bench, TrainingProgress, seeded
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.tasks.digits import make
 from paretta.pipelines.training.evaluate import scores
-from paretta.pipelines.training.train import TrainSettings, fit
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
 
 
 def test_scores_are_the_metrics_means_and_leave_the_mode() -> None:

@@ -17,8 +17,10 @@ from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.stage import stage_of
 from paretta.pipelines.task import Metric, Task
 from paretta.pipelines.tasks.digits import make
+from paretta.pipelines.training.batch import Batch
 from paretta.pipelines.training.optimizers import lr_factor
-from paretta.pipelines.training.train import Batch, TrainSettings, fit, task_loss
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit, task_loss
 from paretta.pipelines.tweak import Tweak, tweak_of
 from paretta.search_spaces.errors import TrialFailed, WrongInput
 

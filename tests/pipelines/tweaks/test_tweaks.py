@@ -18,7 +18,8 @@ from paretta.pipelines.stage import stages_of
 from paretta.pipelines.state.checkpoint import Checkpoint
 from paretta.pipelines.task import Metric, Task
 from paretta.pipelines.tasks.digits import correct
-from paretta.pipelines.training.train import TrainSettings, fit
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
 from paretta.pipelines.tweak import Tweak, tweak_of
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.space.plan import Plan

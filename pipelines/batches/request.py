@@ -1,0 +1,38 @@
+"""What one batch holds, and how any process reads it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.utils.data import Subset, TensorDataset
+
+from paretta.pipelines.samples import Samples, take
+from paretta.pipelines.task import Split, Task
+from paretta.pipelines.trees import TensorTree
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchRequest:
+    """The samples of one batch.
+
+    Args:
+        split: of the task.
+        indices: [n], positions in the split.
+        seed: of the samples' random views, see `paretta.pipelines.samples.take`.
+    """
+
+    split: Split
+    indices: Tensor
+    seed: int = 0
+
+    def read(self, task: Task) -> TensorTree:
+        """Return the batch, collated. Raises `WrongInput` if a sample cannot be read, with its index."""
+        dataset, name = task.split(self.split), f"task.{self.split}"
+        return take(dataset, self.indices, task.collate, name=name, seed=self.seed)
+
+
+def is_in_memory(task: Task, split: Split) -> bool:
+    """Return whether the split's batches are rows of tensors, which no other process could hand over any faster."""
+    dataset: Samples = task.split(split)
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return task.collate is None and isinstance(dataset, TensorDataset)
