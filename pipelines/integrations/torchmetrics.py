@@ -25,10 +25,11 @@ def collection_metrics(
         collection: a ``torchmetrics.MetricCollection``.
         arguments: ``arguments(outputs, targets)`` returns the arguments of ``update``, see `Metric`.
     """
-    return {str(name): _metric(member, arguments) for name, member in collection.items()}
+    return {str(name): stated_metric(member, arguments) for name, member in collection.items()}
 
 
-def _metric(member: Any, arguments: Callable[[Any, Any], Sequence[Any]] | None) -> Metric:
+def stated_metric(member: Any, arguments: Callable[[Any, Any], Sequence[Any]] | None = None) -> Metric:
+    """Return a metric of torchmetrics with the direction and the unit that it states, see `collection_metrics`."""
     bounds = getattr(member, "plot_lower_bound", None), getattr(member, "plot_upper_bound", None)
     is_share = bool(member.higher_is_better) and bounds == (0.0, 1.0)
     goal = "min" if member.higher_is_better is False else "max"
