@@ -16,6 +16,7 @@ from paretta.orchestrator.config.catalogue import REGISTRIES
 from paretta.pipelines.post_training.equalize import equalized, smoothed
 from paretta.pipelines.post_training.layer_objective import LayerObjective
 from paretta.pipelines.post_training.learned_rounding import learned_rounding
+from paretta.pipelines.post_training.reconstruct import reconstruct
 from paretta.pipelines.post_training.second_order import descended, second_order
 from paretta.pipelines.quantizers import Quantizer
 
@@ -83,9 +84,10 @@ FAMILIES = (
         "single weights to zero, which only saves bytes in the coded file (`coded_size`): no runtime that we measure "
         "skips zeros, so neither `latency` nor `size` improves.",
         "Scores from weights are free; those from gradients or activity take a pass over some training samples. Plan "
-        "for training afterwards.",
+        "for training afterwards, or repair by least squares: a pass over unlabelled samples for each layer.",
         ("prune", "iterate", "sparsify"),
         ("importances",),
+        (("`prune.repair: least_squares`", (reconstruct,)),),
     ),
     Family(
         "distill",

@@ -73,7 +73,6 @@ def gathered(
     num_calls: int = 1,
     frees_bias: bool = True,
     rows: Tensor | None = None,
-    columns: Tensor | None = None,
 ) -> LayerObjective:
     """Return the objective of the layer `name`, with its inputs in `model` and its wanted outputs in `reference`.
 
@@ -83,10 +82,9 @@ def gathered(
         name: of an nn.Conv2d or nn.Linear.
         inputs: calibration inputs in batches, see `batches`.
         num_calls: how often a forward pass calls the layer.
-        frees_bias: whether the layer's bias will be set to the best one, see `LayerObjective.bias_for`; otherwise it
-            stays that of the reference.
-        rows: outputs of the reference's layer that the model's layer still has; None: all.
-        columns: likewise of its inputs per group.
+        frees_bias: whether the layer's bias, or one that is added later, will be set to the best one, see
+            `LayerObjective.bias_for`; otherwise it stays that of the reference.
+        rows: outputs of the reference's layer that the model's layer still has, if it was pruned; None: all.
     """
     layer, source = model.get_submodule(name), reference.get_submodule(name)
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
@@ -99,10 +97,8 @@ def gathered(
         for x, y in zip(read, wanted, strict=True):
             kept = y if rows is None else y[:, rows]
             moments.add(*_thinned(x, kept.view(len(kept), groups, -1).movedim(1, 0)))
-    weight = cast(Tensor, source.weight).detach()
-    weight = weight if rows is None else weight[rows]
-    weight = weight if columns is None else weight[:, columns]
-    return moments.objective(grouped(weight, groups), centred=bias is not None and frees_bias)
+    weight = cast(Tensor, (source if source.weight.shape == layer.weight.shape else layer).weight).detach()
+    return moments.objective(grouped(weight, groups), centred=frees_bias)
 
 
 def patches(layer: nn.Module, values: Tensor) -> Tensor:

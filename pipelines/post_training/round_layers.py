@@ -49,7 +49,9 @@ def round_layers(
     inputs = batches(bench, num_samples, derived_seed(bench.seed, "rounding"))
     for name, num_calls in call_counts(model, list(layers), inputs[0]).items():
         layer = model.get_submodule(name)
-        objective = gathered(model, reference, name, inputs, num_calls=num_calls, frees_bias=bias_correction)
+        objective = gathered(
+            model, reference, name, inputs, num_calls=num_calls, frees_bias=bias_correction and layer.bias is not None
+        )
         if objective.is_degenerate:
             bench.note(Note(bench.stage or "quantize", "keeps its nearest rounding: its inputs never vary", (name,)))
             continue
