@@ -1,4 +1,4 @@
-"""Verbs on sweeps: launch, extend, check, submit, stop, status."""
+"""Verbs on sweeps: launch, extend, check, submit, stop, status, remove."""
 
 import json
 import shlex
@@ -228,6 +228,23 @@ def status_command(sweep: str, *, home: str | None, as_json: bool, address: str 
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(status_lines(document)))
     running = document["status"] == "running"
     tip(f"paretta {'status --follow' if running else 'front'} {shlex.quote(sweep)}{_at_home(home)}")
+    return DONE
+
+
+@click.command()
+@click.argument("sweep", shell_complete=sweep_names)
+@home_option
+@store_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@exits
+def remove_command(sweep: str, home: str | None, tracking_uri: str | None, *, yes: bool) -> int:
+    """Remove a sweep for good: its folder with all artifacts, its runs and models in MLflow."""
+    from paretta.orchestrator.sweeps.remove import remove
+
+    folder = home_at(home).find(sweep)
+    if not (yes or click.confirm(f"remove {folder} and what MLflow has of it?", err=True)):
+        raise WrongInput(Problem("remove", "nothing was removed", sweep, "say yes, or give --yes"))
+    click.echo(remove(folder, tracking_uri))
     return DONE
 
 
