@@ -2,6 +2,7 @@
 
 import os
 import sys
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,6 +19,7 @@ GivenTask: TypeAlias = Union[str, "Callable[..., Task]", "Task"]
 
 CARRIED_FILE: Final = "task.pkl"
 TASK_FOLDER: Final = "task"  # of a sweep, for this file
+_LIBRARIES: Final = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib"))
 CARRIED: Final = f"./{CARRIED_FILE}"
 
 
@@ -69,9 +71,14 @@ def carried_digest(use: str, folder: Path) -> dict[str, str]:
 
 
 def _root(module: ModuleType) -> Path:
-    """Return the folder from which a module is imported."""
+    """Return the folder from which a module of the user is imported; for a library the current one.
+
+    The folder is uploaded if the sweep joins a cluster, whose nodes have the libraries.
+    """
     file = getattr(module, "__file__", None)
     if file is None:
         return Path.cwd()
     path = Path(file).resolve()
-    return (path.parent if path.name == "__init__.py" else path).parents[module.__name__.count(".")]
+    root = (path.parent if path.name == "__init__.py" else path).parents[module.__name__.count(".")]
+    ours = module.__name__.partition(".")[0] == "paretta"
+    return Path.cwd() if ours or any(root == folder or folder in root.parents for folder in _LIBRARIES) else root

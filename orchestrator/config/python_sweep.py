@@ -43,8 +43,8 @@ def as_document(value: object, where: str) -> Json:
         case _ if is_dataclass(value) and not isinstance(value, type):
             found = _mapping({field.name: getattr(value, field.name) for field in fields(value)}, where)
         case _:
-            mend = "give a stage, a hole, text, numbers, true, false, None, or lists and mappings of them"
-            raise WrongInput(Problem(where, "cannot be part of a sweep", repr(value)[:80], mend))
+            hint = "give a stage, a hole, text, numbers, true, false, None, or lists and mappings of them"
+            raise WrongInput(Problem(where, "cannot be part of a sweep", repr(value)[:80], hint))
     return found
 
 
@@ -78,6 +78,6 @@ def _kind_of(part: type, where: str) -> str:
         if default in registry.names() and registry.load(default) is part:
             return str(default)
     if part.__module__ == "__main__":
-        mend = "put the class into a file beside your program and import it from there"
-        raise WrongInput(Problem(where, "only a class of a module reaches the workers", part.__name__, mend))
+        hint = "put the class into a file beside your program and import it from there"
+        raise WrongInput(Problem(where, "only a class of a module reaches the workers", part.__name__, hint))
     return reference_to(part)

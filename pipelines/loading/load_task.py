@@ -44,8 +44,8 @@ def load_task(use: str, options: Mapping[str, object] | None = None, folder: Pat
 def _carried(path: Path, where: str) -> "Make | Task":
     """Read what `paretta.orchestrator.config.carried_task` wrote: import paths, and a task or a function."""
     if not path.is_file():
-        mend = "a task that was launched from Python is kept only in its sweep's folder; name a function of a file"
-        raise WrongInput(Problem(where, "the file must exist", str(path), mend))
+        hint = "a task that was launched from Python is kept only in its sweep's folder; name a function of a file"
+        raise WrongInput(Problem(where, "the file must exist", str(path), hint))
     with blaming(where, "reading it"):
         paths, content = pickle.loads(path.read_bytes())  # noqa: S301 - code of the user, like any task
         sys.path += [folder for folder in paths if folder not in sys.path]

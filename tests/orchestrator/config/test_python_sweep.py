@@ -1,6 +1,7 @@
 """A sweep that Python describes is the one that a sweep file describes, and its task reaches other processes."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from functools import partial
@@ -91,9 +92,23 @@ def test_a_stage_with_a_hole_takes_the_place_of_a_stage() -> None:
 def test_a_function_of_a_module_is_named_and_anything_else_is_carried() -> None:
     named = Sweep(make, [Quantize(bits=8)])
     assert (named.config.task.use, named.carried) == ("paretta.pipelines.tasks.digits:make", None)
+    assert named.folder == Path.cwd()  # the folder of a library is not uploaded to a cluster
     local = Sweep(partial(make), [Quantize(bits=8)])
     assert local.config.task.use == CARRIED
     assert local.carried is not None
+
+
+def test_a_module_is_found_in_the_folder_that_it_was_imported_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_package").mkdir()
+    (tmp_path / "my_package" / "my_tasks.py").write_text(
+        "from paretta.pipelines.tasks.digits import make as _make\n\n\ndef make():\n    return _make()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    tasks = importlib.import_module("my_package.my_tasks")
+    named = Sweep(tasks.make, [Quantize(bits=8)])
+    assert (named.config.task.use, named.folder) == ("my_package.my_tasks:make", tmp_path.resolve())
 
 
 def test_the_file_of_a_carried_task_says_where_to_put_it() -> None:
