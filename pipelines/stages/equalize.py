@@ -31,11 +31,15 @@ class Equalize(Stage):
 
     kind: Literal["equalize"] = "equalize"
     method: Literal["cross_layer", "smooth"] = Field(
-        "cross_layer", description="cross_layer (between weights) or smooth (from activations to weights)"
+        default="cross_layer", description="cross_layer (between weights) or smooth (from activations to weights)"
     )
-    strength: float = Field(0.5, ge=0, le=1, description="the share of an outlier that `smooth` moves, such as 0.5")
+    strength: float = Field(
+        default=0.5, ge=0, le=1, description="the share of an outlier that `smooth` moves, such as 0.5"
+    )
     num_samples: int = Field(
-        NUM_SAMPLES // 8, ge=1, description="the unlabelled samples on which `smooth` sees activations, such as 128"
+        default=NUM_SAMPLES // 8,
+        ge=1,
+        description="the unlabelled samples on which `smooth` sees activations, such as 128",
     )
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
