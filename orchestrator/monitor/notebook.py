@@ -69,11 +69,14 @@ class NotebookDisplay:
         self.output.update(Shown(f"{bar}<p>{escape(told)}</p>{best}{doing}{_paragraphs(lines)}", told))
 
 
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook, and has not merely imported one."""
+    return "ipykernel" in sys.modules and import_module("IPython").get_ipython() is not None
+
+
 def notebook_output() -> Output | None:
     """Return a new output of the cell that runs; None outside notebooks."""
-    if "ipykernel" not in sys.modules:
-        return None
-    if import_module("IPython").get_ipython() is None:  # a process that merely imported the kernel
+    if not in_notebook():
         return None
     output: Output = import_module("IPython.display").display(Shown("", ""), display_id=True)
     return output

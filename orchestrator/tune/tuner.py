@@ -10,6 +10,7 @@ from ray import tune
 from ray.tune import TuneError
 
 from paretta.orchestrator.lanes.pool import LaneClient
+from paretta.orchestrator.monitor.notebook import in_notebook
 from paretta.orchestrator.trials.run_trial import TrialContext
 from paretta.orchestrator.tune.callback import JournalCallback
 from paretta.orchestrator.tune.scheduler import RungScheduler
@@ -61,6 +62,7 @@ def tuned(
             failure_config=tune.FailureConfig(max_failures=context.attempts),
             # the actor only waits for its candidate, so it has no state to save
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            progress_reporter=_Silent() if in_notebook() else None,
             verbose=0,
         ),
     )
@@ -75,6 +77,17 @@ def tuned(
             raise
         return False
     return True
+
+
+class _Silent(tune.ProgressReporter):
+    """Reports nothing: in a notebook, Tune's own reporter clears the cell's output, and ours with it."""
+
+    def should_report(self, *_: object, **__: object) -> bool:
+        """Return False."""
+        return False
+
+    def report(self, *_: object, **__: object) -> None:
+        """Do nothing."""
 
 
 def _cancel(config: TuneConfig, *, lanes: LaneClient) -> None:

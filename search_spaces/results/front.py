@@ -84,7 +84,7 @@ class Front:
         """Say in one line what it is of; its trials are its members."""
         tried = sum(trial.role == "trial" for trial in self.trials)
         knee = f", knee {self.knee().uid}" if self.members else ""
-        return f"<front of {self.sweep or 'a sweep'}: {len(self)} of {tried} trials{knee}>"
+        return f"<front of {self.sweep or 'a sweep'}: {len(self)} points, {tried} trials{knee}>"
 
     def __iter__(self) -> Iterator[Trial]:
         """Iterate over the members."""

@@ -42,7 +42,7 @@ def test_a_front_shows_its_table_and_its_picture(front: SweepFront) -> None:
 
 
 def test_a_front_says_in_one_line_what_it_is(front: SweepFront) -> None:
-    assert repr(front) == f"<front of s: {len(front)} of 16 trials, knee {front.knee().uid}>"
+    assert repr(front) == f"<front of s: {len(front)} points, 16 trials, knee {front.knee().uid}>"
 
 
 def test_the_plot_shows_itself(front: SweepFront, tmp_path: Path) -> None:
