@@ -239,12 +239,12 @@ def status_command(sweep: str, *, home: str | None, as_json: bool, address: str 
 @exits
 def remove_command(sweep: str, home: str | None, tracking_uri: str | None, *, yes: bool) -> int:
     """Remove a sweep for good: its folder with all artifacts, its runs and models in MLflow."""
-    from paretta.orchestrator.sweeps.remove import remove
+    from paretta.orchestrator.sweeps.remove import remove_sweep
 
     folder = home_at(home).find(sweep)
     if not (yes or click.confirm(f"remove {folder} and what MLflow has of it?", err=True)):
         raise WrongInput(Problem("remove", "nothing was removed", sweep, "say yes, or give --yes"))
-    click.echo(remove(folder, tracking_uri))
+    click.echo(remove_sweep(folder, tracking_uri))
     return DONE
 
 

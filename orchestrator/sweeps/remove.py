@@ -9,7 +9,7 @@ from paretta.dashboards.tracking.store import DATABASE_FILE, default_uri
 from paretta.search_spaces.errors import DamagedRecord
 
 
-def remove(folder: Path, tracking_uri: str | None = None) -> str:
+def remove_sweep(folder: Path, tracking_uri: str | None = None) -> str:
     """Remove the sweep in `folder`, first from MLflow, and say in one line what was removed.
 
     Args:

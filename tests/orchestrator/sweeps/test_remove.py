@@ -11,14 +11,14 @@ from paretta.dashboards.journal.journal import Journal
 from paretta.dashboards.tracking.publisher import publish_sweep
 from paretta.dashboards.tracking.store import default_uri
 from paretta.orchestrator.cli import main
-from paretta.orchestrator.sweeps.remove import remove
+from paretta.orchestrator.sweeps.remove import remove_sweep
 from paretta.search_spaces.errors import WrongInput
 
 
 def test_what_is_removed_is_gone_from_the_disk_and_from_mlflow(tmp_path: Path) -> None:
     for name in ("first", "second"):
         publish_sweep(write_sweep(tmp_path / name, trials=4, seed=len(name)))
-    told = remove(tmp_path / "first")
+    told = remove_sweep(tmp_path / "first")
     assert told == "first is removed; 6 runs are in MLflow's trash, its models are deleted"
     client = MlflowClient(default_uri(tmp_path), default_uri(tmp_path))
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -33,7 +33,7 @@ def test_what_is_removed_is_gone_from_the_disk_and_from_mlflow(tmp_path: Path) -
 def test_a_running_sweep_is_not_removed(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", trials=4).folder
     with Journal(folder), pytest.raises(WrongInput, match="another process"):
-        remove(folder)
+        remove_sweep(folder)
     assert (folder / "journal.jsonl").is_file()
 
 
@@ -41,7 +41,7 @@ def test_a_damaged_sweep_can_be_removed(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", trials=4).folder
     (folder / "journal.jsonl").write_text("{}\n")
     (tmp_path / "mlflow.db").touch()
-    assert remove(folder) == "s is removed; MLflow keeps its runs, since its journal cannot be read"
+    assert remove_sweep(folder) == "s is removed; MLflow keeps its runs, since its journal cannot be read"
     assert not folder.exists()
 
 
