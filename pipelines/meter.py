@@ -14,6 +14,7 @@ from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.objectives.objective import Goal
 from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.pydantic_errors import problems_of
 from paretta.search_spaces.registry import METERS
 
 if TYPE_CHECKING:  # the measuring process imports this file and must not import torch
@@ -106,7 +107,10 @@ def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *,
         WrongInput: no such meter, metric or setting exists.
     """
     settings = {"kind": objective} if isinstance(objective, str) else dict(objective)
-    kind = str(settings.pop("kind", ""))
+    kind = settings.pop("kind", None)
+    if not isinstance(kind, str):
+        rule = "an objective needs its `kind`, the name of a meter or of a metric"
+        raise WrongInput(Problem(where, rule, objective, "such as size, latency or accuracy"))
     if kind not in metrics and (at := on_runtime(kind)):
         kind, settings = at[0], {**settings, "runtime": at[1]}
     name = settings.pop("name", None) if kind == "metric" else kind
@@ -120,8 +124,7 @@ def meter_of(objective: str | Document, metrics: Mapping[str, "task.Metric"], *,
         try:
             return meter_class.model_validate(settings)
         except ValidationError as error:
-            findings = ((".".join(map(str, finding["loc"])), finding) for finding in error.errors())
-            raise WrongInput(*(Problem(f"{where}.{path}", f["msg"], f["input"]) for path, f in findings)) from None
+            raise WrongInput(*problems_of(error, meter_class, lambda path: f"{where}.{path}")) from None
 
 
 def on_runtime(name: str) -> tuple[str, str] | None:

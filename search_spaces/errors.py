@@ -14,6 +14,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Final
+
+_MAX_SHOWN: Final = 200  # characters of a value in a message
+_MAX_LINES: Final = 20  # problems in a message
 
 
 class ParettaError(Exception):
@@ -35,9 +39,14 @@ class Problem:
 
     def message(self) -> str:
         """Render without the place: ``rule; got value; hint``."""
-        got = "" if self.value is None else f"; got {self.value!r}"
+        got = "" if self.value is None else f"; got {_shortened(repr(self.value))}"
         hint = f"; {self.hint}" if self.hint else ""
         return f"{self.rule}{got}{hint}"
+
+
+def _shortened(text: str) -> str:
+    """Leave out the middle of a long text, such as of a list with thousands of values."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 20]}...{text[-17:]}"
 
 
 class WrongInput(ParettaError):
@@ -49,9 +58,10 @@ class WrongInput(ParettaError):
     """
 
     def __init__(self, *problems: Problem) -> None:
-        """Store the problems; the message lists one per line."""
+        """Store the problems; the message lists one per line, the first `_MAX_LINES` of them."""
         self.problems: tuple[Problem, ...] = problems
-        super().__init__("\n".join(map(str, problems)))
+        more = [f"and {len(problems) - _MAX_LINES} more problems"] if len(problems) > _MAX_LINES else []
+        super().__init__("\n".join([*map(str, problems[:_MAX_LINES]), *more]))
 
 
 class TrialFailed(ParettaError):
@@ -155,4 +165,4 @@ def did_you_mean(name: str, known: Iterable[str], noun: str) -> str:
     near = get_close_matches(name, known, n=1)
     hint = f" did you mean {near[0]!r}?" if near else ""
     listing = ", ".join(known) if known else "none"
-    return f"no {noun} is called {name!r};{hint} known: {listing}"
+    return f"no {noun} is called {_shortened(repr(name))};{hint} known: {listing}"

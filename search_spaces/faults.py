@@ -63,10 +63,15 @@ def fault_of(error: BaseException) -> str:
     name = type(telling).__name__
     message = name + text.partition(name)[2] if name in text else text
     lines = [line for cause in causes for line in _lines(cause.__traceback__)]
-    own = [line for line in lines if not line.startswith(_FOREIGN)]
+    own = [line for line in lines if not _is_foreign(line)]
     last = [line for line in _lines(error.__traceback__) if not line.startswith("<")]
     place = next(iter(own[-1:] or last[-1:]), None)
     return _shortened(message) + (f" (at {place})" if place else "")
+
+
+def _is_foreign(line: str) -> bool:
+    """Return whether code is not the user's; packages may also lie in a folder per user, or in another environment."""
+    return line.startswith(_FOREIGN) or not {"site-packages", "dist-packages"}.isdisjoint(Path(line).parts)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,13 +1,16 @@
 """Translation of pydantic's validation errors into problems with place, rule, value and fix."""
 
+import re
 from collections.abc import Callable, Mapping
 from types import NoneType, UnionType
-from typing import TypeAlias, Union, get_args, get_origin
+from typing import Final, TypeAlias, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from paretta.search_spaces.errors import Problem, did_you_mean
 
+_HOLES: Final = {"choice", "int", "float"}  # the keys of holes in a space, which lies above
+_INSTANCE: Final = re.compile(r"a valid dictionary( or instance of \w+)?")
 _Location: TypeAlias = tuple[int | str, ...]
 
 
@@ -67,6 +70,9 @@ def _problem(
     if message == "Field required":
         return Problem(place, "this setting is required", hint=hint)
     rule = message.removeprefix("Value error, ").replace("Input should be", "must be").replace("Field", "setting")
+    rule = _INSTANCE.sub("a mapping", rule)
+    if isinstance(value, Mapping) and len(_HOLES & set(value)) == 1:
+        hint = "write one value; only the stages of `space` have holes"
     return Problem(place, rule, value, hint)
 
 

@@ -122,13 +122,19 @@ class Registry:
         return text.partition("\n")[0]
 
     def _files(self) -> Mapping[str, Path]:
-        spec = importlib.util.find_spec(self.package)
-        folders = list(spec.submodule_search_locations or []) if spec else []
-        modules = [module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")]
-        return {name: Path(folder) / f"{name}.py" for folder in folders for name in modules}
+        return _modules_of(self.package, tuple(sys.path))
 
     def _entry_points(self) -> Mapping[str, tuple[EntryPoint, ...]]:
         return _points(self.group, tuple(sys.path))
+
+
+@cache
+def _modules_of(package: str, path: tuple[str, ...]) -> Mapping[str, Path]:
+    """Return a package's files by module name, read once, as a check loads thousands of stages; `path` is its key."""
+    spec = importlib.util.find_spec(package)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    modules = [module.name for module in pkgutil.iter_modules(folders) if not module.name.startswith("_")]
+    return {name: Path(folder) / f"{name}.py" for folder in folders for name in modules}
 
 
 @cache

@@ -111,6 +111,9 @@ def _module_name(path: Path) -> str:
 
 
 def _named_module(place: str, where: str) -> ModuleType:
+    if not all(part.isidentifier() for part in place.split(".")):
+        hint = "write package.module:Thing or ./file.py:Thing"
+        raise WrongInput(Problem(where, "must name a module, or a file that ends in .py", place, hint))
     try:
         with blaming(where, "importing it"):
             return importlib.import_module(place)

@@ -1,6 +1,7 @@
 """Reading YAML 1.2 with the line number of every value, and writing it."""
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -19,6 +20,7 @@ MAX_BYTES: Final = 2**18  # a file of this size takes seconds to parse; a long s
 _MAX_DEPTH: Final = 40
 _SHORT: Final = 96  # characters of a list or mapping, as Python writes it, that is written on one line
 _MAX_VALUES: Final = 100_000  # aliases can multiply a short text into any number of values
+_MAX_WHOLE: Final = 2**63 - 1
 _TAG: Final = "tag:yaml.org,2002:"
 _MERGE: Final = f"{_TAG}merge"
 
@@ -166,15 +168,30 @@ class _Reader:
                 case "bool":
                     return {"true": True, "false": False}[text.lower()]
                 case "int":
-                    return int(_digits(text), 0)
+                    return self._whole(node, path)
                 case "float":
-                    return float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
+                    return self._finite(node, path)
         except (ValueError, KeyError):
             raise self._refused(node, path, "not a readable number", text[:40]) from None
         if node.tag == f"{_TAG}timestamp":
             rule = "only text, numbers, true, false, null, lists and mappings are supported; quote it to make it text"
             raise self._refused(node, path, rule, text)
         raise self._refused(node, path, "YAML tags are not supported", str(node.tag))
+
+    def _whole(self, node: ScalarNode, path: str) -> int:
+        text = str(node.value)
+        number = int(_digits(text), 0)
+        if abs(number) > _MAX_WHOLE:
+            raise self._refused(node, path, "whole numbers must fit into 64 bits", text[:40])
+        return number
+
+    def _finite(self, node: ScalarNode, path: str) -> float:
+        """Read a number. None of our documents has a use for `.inf` and `.nan`, and JSON has no such numbers."""
+        text = str(node.value)
+        number = float(text.lower().replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
+        if not math.isfinite(number):
+            raise self._refused(node, path, "numbers must be finite", text[:40])
+        return number
 
     def _text(self, node: ScalarNode, path: str) -> str:
         text = str(node.value)

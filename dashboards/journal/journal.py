@@ -3,12 +3,13 @@
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self, TypeAlias
+from typing import BinaryIO, Final, Literal, Self, TypeAlias
 
 from paretta.dashboards.journal.event_schema import EXTENDED_SCHEMA, SCHEMA_VERSION, parse_event
 from paretta.dashboards.journal.home_names import JOURNAL_FILE
@@ -135,8 +136,7 @@ def events(folder: Path, start: int = 0) -> Iterator[tuple[Document, int]]:
 
     Raises `DamagedRecord` with file and line if a line is not a valid event.
     """
-    path = folder / JOURNAL_FILE
-    with path.open("rb") as file:
+    with _opened(folder / JOURNAL_FILE) as file:
         file.seek(start)
         for line in file:
             if not line.endswith(b"\n"):
@@ -147,6 +147,15 @@ def events(folder: Path, start: int = 0) -> Iterator[tuple[Document, int]]:
                 raise damaged_at(folder, start, error) from None
             start += len(line)
             yield event, start
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a journal for reading; a pipe, on which a reader would wait without end, is damaged."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115 - returned open
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise DamagedRecord(f"{path}: this sweep's record is damaged: it is not a regular file")
+    return file
 
 
 def damaged_at(folder: Path, position: int, error: Exception) -> DamagedRecord:

@@ -114,7 +114,8 @@ class LivePages:
 
     def _row(self, name: str) -> str:
         sweep = self.sweep(name)
-        assert sweep is not None
+        if sweep is None:  # it was removed a moment ago
+            return ""
         link = f'<a href="/{quote(name, safe="")}/">{html.escape(name)}</a>'
         try:
             cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in sweep.line())

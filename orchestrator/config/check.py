@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 MAX_TRIED: Final = 6000  # the most stage settings that are parsed; takes one to two seconds
 
+MAX_NAMED: Final = 20  # knobs named in the report
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -160,7 +162,7 @@ def check_report(sweep: Sweep, checked: Checked) -> str:
         [
             f"{sweep.source.file} is sound",
             f"task: {sweep.config.task.use}, data {checked.data_digest[:23]}",
-            f"space: {len(knobs)} knobs ({', '.join(knob.name for knob in knobs)}), {count}, "
+            f"space: {len(knobs)} knobs ({_named(knobs)}), {count}, "
             f"{checked.num_tried} settings of stages and {len(checked.corners)} corner plans parsed{_sampled(knobs)}",
             f"search: {search.trials} trials by {search.sampler} for {goals}; stopper {search.stopper}",
             *([limits] if sweep.limits else []),
@@ -169,6 +171,11 @@ def check_report(sweep: Sweep, checked: Checked) -> str:
             f"each trial: {workers.per_trial} workers x {workers.cpus:g} CPU, {workers.gpus:g} GPU",
         ]
     )
+
+
+def _named(knobs: Sequence[Knob]) -> str:
+    more = [f"and {len(knobs) - MAX_NAMED} more"] if len(knobs) > MAX_NAMED else []
+    return ", ".join([*(knob.name for knob in knobs[:MAX_NAMED]), *more])
 
 
 def _sampled(knobs: Iterable[Knob]) -> str:

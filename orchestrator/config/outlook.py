@@ -26,6 +26,7 @@ from paretta.search_spaces.space.variation import varied
 MAX_VARIED = 50  # the most knobs whose plans are compared to see whether the knob has any effect
 MAX_KNOBS = 6  # the most knobs whose two ends are exported and compared
 MAX_STRUCTURES = 12  # the most structures that are exported; an export takes a second or more
+MAX_CHANGES = 24  # the most stages of a plan that change the structure; each is carried out, in 0.1 s or more
 SIZES_SECONDS = 10.0  # after which no structure is exported any more, but for the first and the last
 
 
@@ -34,7 +35,8 @@ class Outlook:
     """Predictions for the corners of a space.
 
     Args:
-        sizes: the model file size of each exported structure, those of the first and the last corner first.
+        sizes: the model file size of each exported structure, those of the first and the last corner first; none if all
+            plans have more than `MAX_CHANGES` stages that change the structure.
         num_structures: the number of different structures; if there are many, only some are exported.
         dead: descriptions of the knobs without any effect, with the reason.
         trial_s: training time of the most expensive corner in seconds, on one core; baseline_s: that of the baseline.
@@ -57,6 +59,8 @@ class Outlook:
         return "\n".join([self._size(), *(f"dead knob: {reason}" for reason in self.dead), cost])
 
     def _size(self) -> str:
+        if not self.sizes:
+            return f"size: not foreseen for plans with more than {MAX_CHANGES} stages that change the structure"
         values = [cast(float, foreseen.reading.value) for foreseen in self.sizes]
         about = "" if all(foreseen.certainty == "exact" for foreseen in self.sizes) else "about "
         some = "" if len(self.sizes) == self.num_structures else f", {len(self.sizes)} of them exported"
@@ -96,7 +100,7 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
         with TemporaryDirectory(prefix="paretta-") as scratch, placed(where, "exporting a corner of the space"):
             reference = Path(scratch) / "baseline"
             sketch(reference, checked.corners[0].baseline_plan(), checked.task, storage=storage)
-            few = _spread(list(structures.values()))
+            few = _spread([plan for plan in structures.values() if _num_changes(plan) <= MAX_CHANGES])
             sizes = tuple(size_of(plan) for place, plan in enumerate(few) if place in (0, 1) or not is_late())
             dead = tuple(_dead_knobs(sweep, lambda plan: size_of(plan).reading.value, is_late))
     except TrialFailed as error:
@@ -117,10 +121,19 @@ def _dead_knobs(sweep: Sweep, size_of: Callable[[Plan], float | None], is_late: 
         plans = _ends_first(varied(sweep.space, knob, options=MAX_STRUCTURES))
         if len({plan.fingerprint for plan in plans}) == 1:
             yield f"{knob.name} has one value"
-        elif looked < MAX_KNOBS and len({structure_key(plan) for plan in plans}) > 1 and not is_late():
+        elif looked < MAX_KNOBS and not is_late() and _may_differ(plans):
             looked += 1
             if not any(size_of(plan) != size_of(plans[0]) for plan in plans[1:]):
                 yield f"{knob.name} changes no byte of the model file between its ends"
+
+
+def _may_differ(plans: Sequence[Plan]) -> bool:
+    """Return whether the plans have different structures, each of which can be exported in a short time."""
+    return max(map(_num_changes, plans)) <= MAX_CHANGES and len({structure_key(plan) for plan in plans}) > 1
+
+
+def _num_changes(plan: Plan) -> int:
+    return sum(stage.shape != "kept" for stage in stages_of(plan))
 
 
 def _longest(plans: Sequence[Sequence[Stage]], split: int) -> Sequence[Stage]:
@@ -145,4 +158,4 @@ def _spread(plans: Sequence[Plan]) -> list[Plan]:
 
 
 def _ends_first(plans: Sequence[Plan]) -> list[Plan]:
-    return [plans[0], *plans[:0:-1]]
+    return [*plans[:1], *plans[:0:-1]]

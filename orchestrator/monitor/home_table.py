@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -90,16 +91,15 @@ def _best(document: Document) -> str:
 
 
 def _disk_bytes(folder: Path) -> int:
-    return sum(entry.stat(follow_symlinks=False).st_size for entry in _files(folder))
+    return sum(_sizes(folder))
 
 
-def _files(folder: Path) -> Iterator["os.DirEntry[str]"]:
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from _files(Path(entry.path))
-                else:
-                    yield entry
-    except FileNotFoundError:
-        return  # a running sweep may have removed the folder
+def _sizes(folder: Path) -> Iterator[int]:
+    """Yield the sizes of all files; a running sweep may remove any, and another user's folder may be closed."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _sizes(Path(entry.path))
+                continue
+            with suppress(OSError):
+                yield entry.stat(follow_symlinks=False).st_size

@@ -127,7 +127,8 @@ def _ending_written(log: EventLog, folder: Path) -> Iterator[EventLog]:
             log.end("failed", first_line(error))
         raise
     except BaseException as error:
-        log.end("failed", str(error).partition("\n")[0] or type(error).__name__)
+        with suppress(OSError):
+            log.end("failed", str(error).partition("\n")[0] or type(error).__name__)
         raise
     log.end("done")
 

@@ -1,6 +1,8 @@
 """Rehearse a sweep's export and stages on the task once, with a few samples."""
 
+import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -35,7 +37,8 @@ from paretta.search_spaces.space.plan import Plan
 
 FEW: Final = 8  # samples of each split
 MAX_PLANS: Final = 6  # rehearsed at most; none starts after MAX_SECONDS
-MAX_SECONDS: Final = 20.0
+MAX_SECONDS: Final = 20.0  # after which no further stage is rehearsed either
+MAX_ALIKE: Final = 3  # of a plan's stages that differ only in numbers
 _Answers: TypeAlias = NDArray[np.float64]
 _TOLERANCE: Final = 1e-3  # relative to the largest output
 
@@ -45,7 +48,8 @@ class Rehearsal:
     """What came of a rehearsal.
 
     Args:
-        unchanged: what the stages left unchanged, each once, without stages that were asked to change nothing.
+        unchanged: what the stages left unchanged, each once, without stages that were asked to change nothing; and
+            which stages there was no time for.
         got: where layers do not get the bits or the kernel that were asked, each line once, see `asked_and_got`.
     """
 
@@ -90,15 +94,16 @@ def _require_alike(expected: _Answers, found: _Answers, size: int, place: str) -
 def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[str], None]) -> Rehearsal:
     """Apply every kind of stage with every name in its settings to the untrained model, on a few samples.
 
-    Of plans that differ only in numbers one is rehearsed, see `varied_plans`. A `TrialFailed` after the baseline, such
-    as for a limit that an untrained model cannot meet, is ignored and left to the trials.
+    Of plans that differ only in numbers one is rehearsed, see `varied_plans`; of such stages within a plan, at most
+    `MAX_ALIKE`. A `TrialFailed` after the baseline, such as for a limit that an untrained model cannot meet, is ignored
+    and left to the trials.
 
     Raises:
         WrongInput: a stage fails on this model, such as for the name of a layer that does not exist.
         TrialFailed: a stage of the baseline fails.
     """
     few = _few(task)
-    chosen, begun = varied_plans(plans), time.monotonic()
+    chosen, until = varied_plans(plans), time.monotonic() + MAX_SECONDS
     bench = Bench(few, Ranks.alone(), is_trial=False)
     with seeded(0), blaming(where, "making the model"):
         untrained = task.new_model().eval()
@@ -106,19 +111,19 @@ def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[s
     told: dict[str, None] = {}
     got: dict[str, None] = {}
     for number, plan in enumerate(chosen, start=1):
-        if time.monotonic() - begun > MAX_SECONDS:
+        if time.monotonic() > until:
             break
         tell(f"stages: plan {number} of {len(chosen)} on {FEW} samples")
         stages, split = stages_of(plan), len(plan.baseline)
         if baseline is None:
-            baseline, _ = _carried(untrained, stages[:split], bench, "baseline", told)
-        teacher = deepcopy(baseline).eval().requires_grad_(False)
+            baseline, _ = _carried(untrained, stages[:split], bench, "baseline", told, until=until)
+        taught = replace(bench, teacher=deepcopy(baseline).eval().requires_grad_(False))
         try:
-            model, asked = _carried(deepcopy(baseline), stages[split:], replace(bench, teacher=teacher), where, told)
+            model, asked = _carried(deepcopy(baseline), stages[split:], taught, where, told, until=until)
         except TrialFailed:
             continue
         except WrongInput as error:
-            if error.__cause__ is None and _fits(plan, plans, baseline, replace(bench, teacher=teacher)):
+            if error.__cause__ is None and _fits(plan, plans, baseline, taught):
                 continue
             raise
         with blaming(f"{where}, {' and '.join(s.kind for s in stages[split:])}", "exporting the model after it"):
@@ -143,7 +148,7 @@ def _fits(plan: Plan, plans: Sequence[Plan], baseline: nn.Module, bench: Bench) 
     """Return whether the last plan that differs from `plan` only in numbers can be applied."""
     other = [candidate for candidate in plans if _shapes(candidate) == _shapes(plan)][-1]
     try:
-        _carried(deepcopy(baseline), stages_of(other)[len(other.baseline) :], bench, "", {})
+        _carried(deepcopy(baseline), stages_of(other)[len(other.baseline) :], bench, "", {}, until=math.inf)
     except TrialFailed:
         return True
     except WrongInput:
@@ -175,13 +180,33 @@ def _without_numbers(value: Json) -> Json:
     return None if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def few_alike(stages: Sequence[Stage]) -> list[int]:
+    """Return the places of the stages to rehearse: of those that differ only in numbers, the first `MAX_ALIKE`."""
+    times = Counter[str]()
+    chosen = []
+    for place, stage in enumerate(stages):
+        form = canonical_json(_without_numbers(stage.model_dump(mode="json")))
+        times[form] += 1
+        if times[form] <= MAX_ALIKE:
+            chosen.append(place)
+    return chosen
+
+
 def _carried(
-    model: nn.Module, stages: Sequence[Stage], bench: Bench, where: str, told: dict[str, None]
+    model: nn.Module, stages: Sequence[Stage], bench: Bench, where: str, told: dict[str, None], *, until: float
 ) -> tuple[nn.Module, dict[str, int]]:
-    """Apply the stages in order, add to `told` what they left unchanged, and return the bits asked of such layers."""
+    """Apply the stages in order, and return the bits asked of layers that they leave unchanged.
+
+    What they left unchanged, and which stages there was no time for, is added to `told`.
+    """
     asked: dict[str, int] = {}
-    for index, stage in enumerate(stages):
-        place = f"{where}, stage {index + 1} ({stage.kind})"
+    places = few_alike(stages)
+    for done, index in enumerate(places):
+        stage, place = stages[index], f"{where}, stage {index + 1} ({stages[index].kind})"
+        if time.monotonic() > until:
+            left = f"{where}: {len(places) - done} of {len(stages)} stages, from stage {index + 1} ({stage.kind})"
+            told[f"{left}, were not tried beforehand: those before took {MAX_SECONDS:g} s"] = None
+            break
         try:
             with seeded(index), blaming(place, f"applying it to the untrained model on {FEW} samples"):
                 bench = replace(bench, stage=stage.kind, notes=[])

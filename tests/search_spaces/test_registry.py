@@ -34,6 +34,12 @@ def test_a_file_offers_its_class_in_camel_case(registry: Registry) -> None:
     assert registry.load("two_words").__name__ == "TwoWords"
 
 
+def test_the_folder_is_read_once_however_often_it_is_asked(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.names()
+    monkeypatch.setattr("pkgutil.iter_modules", None)
+    assert registry.load("two_words") is registry.load("two_words")
+
+
 def test_an_import_error_is_raised_not_hidden(registry: Registry) -> None:
     with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
         registry.load("broken")

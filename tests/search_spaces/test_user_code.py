@@ -46,6 +46,8 @@ def test_a_file_is_run_once_and_anew_when_it_was_edited(tmp_path: Path) -> None:
         ("", "./absent.py:Thing", "the file must exist"),
         ("", "no_such_module:Thing", "No module named 'no_such_module': it is not installed, and not in"),
         ("", "collections.no_such_part:Thing", "No module named 'collections.no_such_part'"),
+        ("", "..:Thing", "must name a module, or a file that ends in .py; got '..'"),
+        ("", "./mine:Thing", "must name a module, or a file that ends in .py; got './mine'"),
         ("import no_such_part\n", "./mine.py:Thing", "No module named 'no_such_part' (at {folder}/mine.py:1)"),
         ("class Thing:\n    pass\n", "./mine.py:Thin", "./mine.py has no 'Thin'; did you mean 'Thing'?"),
         ("\nclass Thing\n", "./mine.py:Thing", "SyntaxError: expected ':' (at {folder}/mine.py:2)"),

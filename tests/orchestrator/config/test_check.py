@@ -96,6 +96,45 @@ def test_an_order_that_loses_is_warned_of(space: str, told: list[str]) -> None:
     assert [text in line for text, line in zip(told, warned, strict=True)] == [True] * len(told)
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("search: {trials: {int: [1, 3]}}", "search.trials: must be a valid integer; got {'int': [1, 3]}; write one"),
+        ("workers: 5", "s.yaml:5 workers: must be a mapping; got 5"),
+        ("objectives: [size, {choice: [accuracy]}]", "objectives[1]: an objective needs its `kind`"),
+        ("objectives: [size, {kind: latency, thread: 1}]", "objectives[1].thread: no setting is called 'thread'"),
+        ("search: {trials: 0, sampler: random, seed: .nan}", "s.yaml:5 search.seed: numbers must be finite"),
+        (f"workers: [{'1, ' * 5000}]", "workers: must be a mapping; got [1, 1, 1"),
+    ],
+)
+def test_a_wrong_setting_is_told_in_one_short_line(more: str, told: str) -> None:
+    message = refused(f"{SOUND}{more}\n")
+    assert told in message
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+def test_of_a_thousand_problems_the_first_are_told() -> None:
+    lines = refused(SOUND.replace("[{kind: train}]", f"[{', '.join(['{kind: trian}'] * 1000)}]")).splitlines()
+    assert len(lines) == 21
+    assert lines[-1] == "and 980 more problems"
+
+
+def test_a_report_names_the_first_of_many_knobs() -> None:
+    steps = ", ".join(["{kind: train, epochs: {choice: [1, 2]}}"] * 60)
+    sweep = Sweep.parse(parse_yaml(SOUND.replace("[{kind: train}]", f"[{steps}]"), "s.yaml"), "s", Path())
+    assert "train@step20.epochs, and 40 more)" in check_report(sweep, check(sweep))
+
+
+def test_sizes_of_plans_with_many_changes_are_not_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outlook, "MAX_CHANGES", 1)
+    space = "[{kind: prune, sparsity: {float: [0, 0.1]}}, {kind: quantize, bits: 8}]"
+    sweep = Sweep.parse(parse_yaml(SOUND.replace("[{kind: train}]", space), "s.yaml"), "s", Path())
+    ahead = outlook.look_ahead(sweep, check(sweep))
+    assert ahead.sizes == ahead.dead == ()
+    assert "size: not foreseen for plans with more than 1 stages that change the structure" in str(ahead)
+
+
 TASK = """
 import sys
 import torch

@@ -1,6 +1,7 @@
 """The list of sweeps: state, trials, best point, size on disk, last event."""
 
 import json
+import os
 from io import StringIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from synthetic_sweep import START, write_sweep
 
 from paretta.orchestrator.cli import main
 from paretta.orchestrator.monitor.home_table import sweep_documents, sweeps_table
+from paretta.orchestrator.storage.home import Home
 
 
 @pytest.fixture
@@ -21,6 +23,15 @@ def home(tmp_path: Path) -> Path:
     (tmp_path / "broken" / "journal.jsonl").write_bytes(b"5\n")
     (tmp_path / "no sweep").mkdir()
     return tmp_path
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_a_journals_place_is_damaged_and_not_waited_for(home: Path) -> None:
+    (home / "pipe").mkdir()
+    os.mkfifo(home / "pipe" / "journal.jsonl")
+    *_, pipe = sorted(sweep_documents([home / name for name in Home(home).sweeps()]), key=lambda one: str(one["sweep"]))
+    assert pipe["status"] == "damaged"
+    assert str(pipe["reason"]).endswith("pipe/journal.jsonl: this sweep's record is damaged: it is not a regular file")
 
 
 def test_each_sweep_is_described_the_latest_first(home: Path) -> None:

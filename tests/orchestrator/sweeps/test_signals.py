@@ -2,6 +2,8 @@
 
 import os
 import signal
+import socket
+import subprocess
 import threading
 from pathlib import Path
 
@@ -60,6 +62,22 @@ def test_only_the_process_that_runs_a_sweep_is_stopped(tmp_path: Path) -> None:
         (tmp_path / "driver").write_text("elsewhere 1\n")
         with pytest.raises(WrongInput, match="run by process 1 of elsewhere"):
             stop_driver(tmp_path)
+        here = socket.gethostname()
+        for found in ("", "x", f"{here} x", f"{here} -1", f"{here} 0", "\0 \0", "a b c"):
+            (tmp_path / "driver").write_text(found)
+            with pytest.raises(WrongInput, match="must name the host and the process that run the sweep"):
+                stop_driver(tmp_path)
+        (tmp_path / "driver").unlink()
+        with pytest.raises(WrongInput, match="must name the host"):
+            stop_driver(tmp_path)
+        with subprocess.Popen(["sleep", "60"]) as stranger:
+            (tmp_path / "driver").write_text(f"{here} {stranger.pid}\n")
+            with pytest.raises(WrongInput, match=f"process {stranger.pid} does not run this sweep, so it is left"):
+                stop_driver(tmp_path)
+            assert stranger.poll() is None
+            stranger.kill()
+        with pytest.raises(WrongInput, match="does not run this sweep"):
+            stop_driver(tmp_path)  # that process has ended
     assert status_document(SweepFiles(tmp_path))["status"] == "died"
     with pytest.raises(WrongInput, match="no process is running this sweep"):
         stop_driver(tmp_path)

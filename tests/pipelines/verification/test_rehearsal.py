@@ -1,6 +1,7 @@
 """A model that will not stand what a sweep does with it is told before the sweep, with the line that is to blame."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,9 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
+from paretta.pipelines.stage import stages_of
 from paretta.pipelines.task import Metric, Task
 from paretta.pipelines.tasks.digits import correct
-from paretta.pipelines.verification.rehearsal import MAX_PLANS, rehearse, require_export, varied_plans
+from paretta.pipelines.verification import rehearsal
+from paretta.pipelines.verification.rehearsal import (
+    MAX_ALIKE,
+    MAX_PLANS,
+    few_alike,
+    rehearse,
+    require_export,
+    varied_plans,
+)
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.space.plan import Plan
 
@@ -159,6 +169,26 @@ def test_plans_that_differ_in_numbers_alone_are_rehearsed_once() -> None:
     pruned = [Plan((), ({"kind": "prune", "sparsity": share},)) for share in (0.1, 0.2, 0.3)]
     named = [Plan((), ({"kind": "prune", "sparsity": {name: 0.5}},)) for name in "abcdefgh"]
     assert varied_plans([*pruned, *named]) == [pruned[0], *named[: MAX_PLANS - 1]]
+
+
+def test_of_many_stages_that_differ_in_numbers_alone_a_few_are_rehearsed() -> None:
+    pruned = [{"kind": "prune", "sparsity": share / 1000} for share in range(200)]
+    plan = Plan((), (*pruned, {"kind": "prune", "sparsity": {"first": 0.5}}, {"kind": "quantize", "bits": 8}))
+    assert few_alike(stages_of(plan)) == [*range(MAX_ALIKE), 200, 201]
+
+
+def test_stages_that_there_was_no_time_for_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+
+    def slow(*_: object) -> nn.Module:
+        clock[0] += 1000.0
+        return Net()
+
+    monkeypatch.setattr(rehearsal, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("paretta.pipelines.stages.transfer.Transfer.apply", slow)
+    plan = Plan((), ({"kind": "transfer"}, {"kind": "quantize", "bits": {"nope": 8}}))
+    *_, told = rehearse([plan], task_of(Net), where="space", tell=lambda _: None).unchanged
+    assert told.startswith("space: 1 of 2 stages, from stage 2 (quantize), were not tried beforehand")
 
 
 def test_the_task_is_left_as_it_was() -> None:
