@@ -93,7 +93,7 @@ def _numbers(artifact: "Artifact", origin: Provenance | None) -> str:
     ]
     tests = _tests(artifact, origin).items()
     rows += [(f"{name} (test)", reading, _test_of(baseline, name)) for name, reading in tests]
-    lines = [(name, _value(reading), "" if other is None else _value(other)) for name, reading, other in rows]
+    lines = [(name, str(reading), "" if other is None else str(other)) for name, reading, other in rows]
     if baseline is None:
         return _table(("reading", "value"), [line[:2] for line in lines])
     return _table(("reading", "this model", "uncompressed"), lines)
@@ -120,11 +120,6 @@ def _reading_of(trial: Trial | None, name: str) -> Reading | None:
 
 def _test_of(trial: Trial | None, name: str) -> Reading | None:
     return None if trial is None else trial.test_readings.get(name)
-
-
-def _value(reading: Reading) -> str:
-    seconds = reading.value_in("s") if reading.unit == "ratio" and reading.value is not None else None
-    return str(reading) if seconds is None else f"{reading}, {format_quantity(seconds, 's')}"
 
 
 def _limits(artifact: "Artifact", origin: Provenance | None) -> Iterator[str]:

@@ -141,8 +141,10 @@ def _cell(reading: Reading) -> str:
 
 
 def _interval(reading: Reading) -> str:
-    if reading.value is None or reading.low is None or reading.high is None:
+    if reading.value is None:
         return str(reading)
+    if reading.low is None or reading.high is None:
+        return format_quantity(reading.value, reading.unit)
     half = (reading.high - reading.low) / 2
     if reading.unit == "share":
         return f"{reading.value * 100:.2f} ±{half * 100:.2f} %"

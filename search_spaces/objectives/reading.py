@@ -24,7 +24,7 @@ class Reading:
         details: additional data. ``seconds`` is the absolute time of a latency ratio.
 
     >>> str(Reading(0.5, "ratio", low=0.49, high=0.51, details={"seconds": 0.002}))
-    '0.500x [0.490x, 0.510x]'
+    '0.500x [0.490x, 0.510x], 2 ms'
     """
 
     value: float | None
@@ -61,18 +61,20 @@ class Reading:
     def with_time(self) -> str:
         """The value as text; a latency ratio includes its absolute time: ``0.360x, 9.8 µs``."""
         assert self.value is not None
+        return format_quantity(self.value, self.unit) + self._beside()
+
+    def _beside(self) -> str:
         seconds = self.value_in("s") if self.unit == "ratio" else None
-        text = format_quantity(self.value, self.unit)
-        return text if seconds is None else f"{text}, {format_quantity(seconds, 's')}"
+        return "" if seconds is None else f", {format_quantity(seconds, 's')}"
 
     def __str__(self) -> str:
-        """Format for people, with the interval if there is one."""
+        """Format for people, with the interval if there is one, and a latency ratio with its absolute time."""
         if self.value is None:
             return f"not measured: {self.reason}"
         text = format_quantity(self.value, self.unit)
-        if self.low is None or self.high is None:
-            return text
-        return f"{text} [{format_quantity(self.low, self.unit)}, {format_quantity(self.high, self.unit)}]"
+        if self.low is not None and self.high is not None:
+            text += f" [{format_quantity(self.low, self.unit)}, {format_quantity(self.high, self.unit)}]"
+        return text + self._beside()
 
     def to_document(self) -> dict[str, Json]:
         """Return plain data for JSON."""
