@@ -55,7 +55,5 @@ def _has_open(process: int, file: Path) -> bool:
         return True
     try:
         return any(link.exists() and link.samefile(file) for link in Path(f"/proc/{process}/fd").iterdir())
-    except PermissionError:
-        return True  # another user's, which the system protects
     except OSError:
-        return False
+        return False  # it has ended, or is another user's
