@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from inspect import Parameter, signature
 from typing import Final
 
 import torch
@@ -11,11 +12,20 @@ from paretta.pipelines.artifact import is_file_name
 from paretta.pipelines.loading.check_data import first_not_finite, first_wrong, split_problems, tensors_of
 from paretta.pipelines.loading.digests import is_repeatable
 from paretta.pipelines.losses.class_scores import are_labels, counted, num_counted, possible_axes
-from paretta.pipelines.losses.metric_scores import scores_by
+from paretta.pipelines.losses.metric_scores import ignores_samples, scores_by
 from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.stream import Stream
 from paretta.pipelines.task import SPLITS, Metric, Split, Task
-from paretta.pipelines.trees import TensorTree, call_model, input_names, leaves, num_rows, tensors, tree_rows
+from paretta.pipelines.trees import (
+    TensorTree,
+    as_inputs,
+    call_model,
+    input_names,
+    leaves,
+    num_rows,
+    tensors,
+    tree_rows,
+)
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.registry import METERS
@@ -120,6 +130,7 @@ def _new_model(task: Task, where: str) -> nn.Module:
     for name, dtype in odd.items():
         rule = "must have parameters of float32, which quantisers and kernels are for"
         raise WrongInput(Problem(f"{where}.model", rule, f"{name} of {dtype}", "make the model with .float()"))
+    _require(_name_problems(task, model, where))
     model.eval()
     with blaming(f"{where}.model", "running the model on example_input"), torch.no_grad():
         outputs: object = call_model(model, task.example_input)
@@ -127,6 +138,20 @@ def _new_model(task: Task, where: str) -> nn.Module:
         rule = "must answer a tensor [n, ...] for n inputs, or a tuple, mapping or dataclass of such"
         raise WrongInput(Problem(f"{where}.model", rule, _shape(outputs)))
     return model
+
+
+def _name_problems(task: Task, model: nn.Module, where: str) -> Iterator[Problem]:
+    """Find inputs that are not parameters of the model's forward; torch's own message does not list those."""
+    parameters = signature(model.forward).parameters.values()
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    by_name = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    known = [parameter.name for parameter in parameters if parameter.kind in by_name]
+    named = {"example_input": as_inputs(task.example_input).kwargs, "training_inputs": task.training_inputs}
+    for field, names in named.items():
+        if wrong := [name for name in names if name not in known]:
+            rule = f"must name parameters of {type(model).__name__}.forward, which are {', '.join(known)}"
+            yield Problem(f"{where}.{field}", rule, ", ".join(wrong), "rename them")
 
 
 def _is_answer(outputs: object, count: int) -> bool:
@@ -232,6 +257,13 @@ def _score_problems(task: Task, outputs: TensorTree, targets: TensorTree, where:
 def _metric_problems(task: Task, name: str, outputs: TensorTree, targets: TensorTree, where: str) -> Iterator[Problem]:
     """Score batches of two sizes, since eight scores could belong to eight samples or to eight classes."""
     size = num_rows(outputs)
+    with blaming(where, f"metric {name} on outputs {_shape(outputs)}, targets {_shape(targets)}"):
+        ignores = ignores_samples(task.metrics[name], task, outputs, targets)
+    if ignores:
+        rule = f"update must change what {type(task.metrics[name].score).__name__} keeps"
+        hint = "add to its state in update, and give it what it needs by Metric(..., arguments=...)"
+        yield Problem(f"{where} metric {name}", rule, f"the same as after reset, after {size} samples", hint)
+        return
     for count in (size, max(size - 3, 1)):
         given, wanted = tree_rows(outputs, slice(0, count)), tree_rows(targets, slice(0, count))
         with blaming(where, f"metric {name} on outputs {_shape(given)}, targets {_shape(wanted)}"):

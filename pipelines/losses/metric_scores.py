@@ -177,6 +177,51 @@ def one_number(found: object) -> Tensor:
     return number.reshape(())
 
 
+def ignores_samples(metric: Metric, task: Task, outputs: TensorTree, targets: TensorTree) -> bool:
+    """Return whether a metric with ``update`` is the same after some samples as after its ``reset``.
+
+    One that counts errors may be so after correct answers; so those of other samples and other classes are tried too.
+    """
+    if not (hasattr(metric.score, "update") and hasattr(metric.score, "compute")):
+        return False
+    arguments = metric.arguments or (lambda found, wanted: _default_arguments(task, found, wanted))
+    tried = cast(Any, deepcopy(metric.score))
+    tried.reset()
+    empty = deepcopy(tried)
+    for change in (Tensor.clone, _next_sample, _last_class_first):
+        tried.update(*_copied(tuple(arguments(mapped(change, outputs), targets))))
+        if not _is_same(_state_of(tried), _state_of(empty)):
+            return False
+    return bool(_state_of(empty))
+
+
+def _next_sample(output: Tensor) -> Tensor:
+    return output.roll(1, 0) if output.dim() else output
+
+
+def _last_class_first(output: Tensor) -> Tensor:
+    return output.flip(-1) if output.dim() > 1 else output
+
+
+def _state_of(metric: object) -> Mapping[str, object]:
+    """Return what a metric keeps: the declared states of one of torchmetrics, otherwise its attributes."""
+    declared = getattr(metric, "metric_state", None)
+    return declared if isinstance(declared, Mapping) and declared else getattr(metric, "__dict__", {})
+
+
+def _is_same(one: object, other: object) -> bool:
+    """Compare two states by value; objects that cannot be compared differ."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_is_same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return bool(one == other)
+
+
 def _keeps_samples(metric: object) -> bool:
     """Return whether a metric collects its arguments in lists, judged after its first update."""
     return any(isinstance(state, list) and state for state in vars(metric).values())

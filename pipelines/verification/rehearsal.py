@@ -18,6 +18,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from paretta.pipelines.artifact import MODEL, session
 from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.export.interface import shortened
 from paretta.pipelines.export.to_onnx import exported, to_bytes
 from paretta.pipelines.measuring.artifact_answers import feeds_of
 from paretta.pipelines.measuring.float_operators import floats_between
@@ -27,7 +28,7 @@ from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.stage import Stage, noted, stages_of
 from paretta.pipelines.task import SPLITS, Task
-from paretta.pipelines.trees import call_model, tensors, tree_rows
+from paretta.pipelines.trees import call_model, num_rows, tensors, tree_rows
 from paretta.pipelines.verification.asked_and_got import asked_and_got
 from paretta.search_spaces.canonical import Json, canonical_json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
@@ -60,6 +61,8 @@ class Rehearsal:
 def require_export(task: Task, *, where: str = "task") -> None:
     """Export the untrained model, and compare the file's outputs at batch sizes 1 and 2 with the model's.
 
+    If axes besides the first are free, outputs at half their length are compared too.
+
     Raises:
         WrongInput: the model cannot be exported or run, or the file's outputs differ.
     """
@@ -71,22 +74,28 @@ def require_export(task: Task, *, where: str = "task") -> None:
         with blaming(place, "exporting it to ONNX"):
             model = task.new_model().eval()
             path.write_bytes(to_bytes(model, task.example_input, task.free_axes))
-        for size in (1, 2):
-            batch = tree_rows(inputs, slice(0, size))
-            with blaming(place, f"answering a batch of {size}"), torch.no_grad():
+        cases = {f"a batch of {size}": tree_rows(inputs, slice(0, size)) for size in (1, 2)}
+        if task.free_axes:
+            cases["a batch at half the length of its free axes"] = shortened(model, inputs, task.free_axes)
+        for words, batch in cases.items():
+            with blaming(place, f"answering {words}"), torch.no_grad():
                 expected = [tensor.double().numpy() for tensor in tensors(call_model(model, batch))]
-            with blaming(place, f"running its exported file on a batch of {size}"):
+            if all(right.shape[:1] != (num_rows(batch),) for right in expected):
+                rule = f"it must answer {words} with one row for each sample, here {num_rows(batch)}"
+                found = [list(right.shape) for right in expected]
+                raise WrongInput(Problem(place, rule, found, "leave the axis out of free_axes"))
+            with blaming(place, f"running its exported file on {words}"):
                 opened = session(path)
                 names = [given.name for given in opened.get_inputs()]
                 answers = opened.run(None, dict(feeds_of(batch, names)))
             for right, found in zip(expected, answers, strict=True):
-                _require_alike(right, np.asarray(found, dtype=np.float64), size, place)
+                _require_alike(right, np.asarray(found, dtype=np.float64), words, place)
 
 
-def _require_alike(expected: _Answers, found: _Answers, size: int, place: str) -> None:
+def _require_alike(expected: _Answers, found: _Answers, words: str, place: str) -> None:
     allowed = _TOLERANCE * max(np.abs(expected[np.isfinite(expected)]), default=0.0) + 1e-6
     if found.shape != expected.shape or not np.allclose(found, expected, 0, allowed, equal_nan=True):
-        rule = f"its exported file must answer a batch of {size} as it does"
+        rule = f"its exported file must answer {words} as it does"
         hint = "let the model keep no count, draw nothing at random and not branch on values in evaluation mode"
         raise WrongInput(Problem(place, rule, _gap(found, expected), hint))
 

@@ -74,7 +74,8 @@ def images() -> dict[str, list[dict[str, Any]]]:
 
 
 def bert(kind: str = "ForSequenceClassification", **settings: Any) -> nn.Module:
-    config = transformers.BertConfig(vocab_size=NUM_WORDS, max_position_embeddings=32, **SMALL | settings)
+    shape = {"max_position_embeddings": 32, **SMALL, **settings}
+    config = transformers.BertConfig(vocab_size=NUM_WORDS, **shape)
     return getattr(transformers, f"Bert{kind}")(config)
 
 

@@ -1,6 +1,7 @@
 """A model of transformers made ready for compression, and the files that are delivered beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from functools import wraps
 from inspect import Parameter, signature
@@ -96,10 +97,24 @@ def processor_for(given: object, source: ModelSource, auto_class: str, noun: str
 
 def _loaded(loader: Any, place: str | Path, noun: str, hint: str) -> Any:
     try:
-        return loader.from_pretrained(str(place))
+        with _without_progress_bar():
+            return loader.from_pretrained(str(place))
     except (OSError, ValueError, KeyError, ImportError, TypeError, AttributeError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise WrongInput(Problem(noun, f"cannot be loaded: {reason:.160}", str(place), hint)) from None
+
+
+@contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Let transformers draw no progress bar inside the block: workers load models too, beside a live display."""
+    settings = library().utils.logging
+    shown = settings.is_progress_bar_enabled()
+    settings.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            settings.enable_progress_bar()
 
 
 def accepted_inputs(model: nn.Module, offered: Sequence[str], required: str) -> tuple[str, ...]:
