@@ -79,7 +79,8 @@ def test_a_transposed_convolution_computes_with_the_integers_that_it_was_trained
     session = onnxruntime.InferenceSession(delivered.content, providers=["CPUExecutionProvider"])
     found = torch.from_numpy(session.run(None, {"input": inputs.numpy()})[0])
     off = (found - model(inputs).detach()).abs()
-    assert float((off > 1e-4).float().mean()) < 0.01, "a second rounding would change every eighth value"
+    # steps of the last layer that fall the other way: 1.8 % at 4 bits, and every eighth where weights are rounded twice
+    assert float((off > 1e-4).float().mean()) < 0.04
 
 
 def test_rows_that_are_looked_up_are_no_floats_and_a_marked_layer_that_runs_in_floats_is() -> None:
