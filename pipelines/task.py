@@ -55,16 +55,25 @@ class Metric:
             raise WrongInput(Problem("answers", rule, f"nan or inf for {wrong} of {count} samples"))
         found = self.score(_copied(outputs), _copied(targets))
         try:
-            scores = torch.as_tensor(found).detach().double()
+            scores = torch.as_tensor(found).detach()
         except (TypeError, ValueError, RuntimeError):
             rule = f"must give {count} scores or one number"
             raise WrongInput(Problem("scores", rule, type(found).__name__)) from None
+        if scores.is_complex():
+            raise WrongInput(Problem("scores", "must be real numbers", str(scores.dtype)))
+        scores = scores.double()
         if scores.dim() > 0 and scores.shape != (count,):
             raise WrongInput(Problem("scores", f"must give {count} scores or one number", str(list(scores.shape))))
         return self.checked(scores)
 
     def checked(self, scores: Tensor) -> Tensor:
-        """Return `scores`. Raises `WrongInput` if the unit is a share and a score is not between 0 and 1."""
+        """Return `scores`.
+
+        Raises `WrongInput` if the score of a sample is NaN, or the unit is a share and a score is not between 0 and 1.
+        One number for many samples may be NaN, such as a rate of a class that is not among them.
+        """
+        if scores.dim() > 0 and (unknown := int(scores.isnan().sum())):
+            raise WrongInput(Problem("scores", "the score of a sample must not be NaN", f"nan for {unknown} samples"))
         if self.unit == "share" and bool(((scores < -_ROUNDING) | (scores > 1 + _ROUNDING)).any()):
             ends = f"{float(scores.min()):.4g} to {float(scores.max()):.4g}"
             hint = "divide it by its largest value, or give the metric its own unit: Metric(score, unit='points')"

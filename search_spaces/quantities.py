@@ -1,5 +1,6 @@
 """Quantities with units, as people write them: ``50kB``, ``2ms``, ``97%``."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -37,6 +38,8 @@ def parse_quantity(text: str | float) -> tuple[float, str | None]:
     if match is None or isinstance(text, bool):
         raise ValueError(f"{text!r} is not a number with an optional unit; known units: {', '.join(_UNITS)}")
     number, unit = match.groups()
+    if not math.isfinite(float(number)):
+        raise ValueError(f"{text!r} is not a finite number")
     if not unit:
         return float(number), None
     if unit not in _UNITS:

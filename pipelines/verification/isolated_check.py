@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 _MANIFEST, _MODEL = "manifest.json", "model.onnx"
+_CARD = "README.md"  # written when the folder was pulled, and free to be edited
 _OURS = ("torch", "onnx", "ray", "mlflow", "optuna", "paretta")
 
 
@@ -48,7 +49,7 @@ def _faults(folder: Path) -> list[str]:
         expected = {str(name): str(digest) for name, digest in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return [f"{_MANIFEST} cannot be read: {type(error).__name__}: {error}"]
-    faults = [f"{name} is not in the manifest" for name in present if name not in {*expected, _MANIFEST}]
+    faults = [f"{name} is not in the manifest" for name in present if name not in {*expected, _MANIFEST, _CARD}]
     faults += [f"{name} is not in the folder's manifest" for name in (_MODEL,) if name not in expected]
     for name, digest in sorted(expected.items()):
         path = folder / name

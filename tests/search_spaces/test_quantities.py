@@ -33,3 +33,9 @@ def test_anything_else_is_refused(text: str) -> None:
 @pytest.mark.parametrize(("value", "unit"), [(123456.0, "B"), (0.0021, "s"), (0.974, "share"), (0.333, "ratio")])
 def test_what_is_written_can_be_read(value: float, unit: str) -> None:
     assert parse_quantity(format_quantity(value, unit)) == (pytest.approx(value, rel=5e-3), unit)
+
+
+@pytest.mark.parametrize("text", ["1e400kB", "1e999", float("inf")])
+def test_an_infinite_quantity_is_refused(text: str | float) -> None:
+    with pytest.raises(ValueError, match="is not a"):
+        parse_quantity(text)

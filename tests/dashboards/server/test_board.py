@@ -70,7 +70,7 @@ def test_live_page_follows_the_journal_without_mlflow(tmp_path: Path) -> None:
     journal.write_bytes(b"")
     with open_board(tmp_path / "home", port=0) as board:
         assert json.loads(_get(f"{board.url}/live/data.json")[2])["objectives"] == []
-        journal.write_bytes(b"".join(lines[:12]))
+        journal.write_bytes(b"".join(lines[:13]))
         driver = journal.open("rb")
         fcntl.flock(driver, fcntl.LOCK_EX)
         assert ">live</a></td><td>running</td><td>1 of 8</td><td>0</td>" in _get(f"{board.url}/")[2]

@@ -1,6 +1,6 @@
 """Metrics with a state: what they collect is kept once, resamples are fair, and several numbers are refused."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -141,3 +141,20 @@ def test_check_refuses_files_that_cannot_be_delivered(files: dict[str, bytes], t
     object.__setattr__(task, "files", files)
     with pytest.raises(WrongInput, match=told):
         check_task(task, trains=False)
+
+
+@pytest.mark.parametrize(
+    ("score", "told"),
+    [
+        (lambda outputs, targets: torch.where(targets == 0, torch.nan, 1.0), "nan for 2 samples"),
+        (lambda outputs, targets: torch.ones(len(targets), dtype=torch.complex64), "must be real numbers"),
+    ],
+)
+def test_scores_of_samples_are_real_numbers(score: Callable[[Tensor, Tensor], Tensor], told: str) -> None:
+    with pytest.raises(WrongInput, match=told):
+        Metric(score, unit="points").scores(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]))
+
+
+def test_a_rate_without_samples_may_be_undefined_in_one_batch() -> None:
+    undefined = Metric(lambda outputs, targets: torch.tensor(torch.nan), unit="points")
+    assert bool(undefined.scores(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)).isnan())

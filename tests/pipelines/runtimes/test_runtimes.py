@@ -24,6 +24,7 @@ from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.objectives.limits import Limit
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.space.plan import Plan
+from paretta.search_spaces.user_code import look_in
 from paretta.testing.runtimes import digits_feeds, written
 
 INPUT = {"x": np.abs(np.random.default_rng(0).normal(size=(3, 16, 8, 8))).astype(np.float32)}
@@ -156,6 +157,7 @@ def test_a_runtime_of_the_user_s_is_measured_in_the_measuring_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    look_in(Path())
     (tmp_path / "mine.py").write_text(MINE)
     task = make(width=4, hidden=8)
     artifact.write(
@@ -219,7 +221,7 @@ def test_a_label_names_the_runtime_unless_it_is_the_reference() -> None:
 def test_a_runtime_that_does_not_exist_or_fit_is_told() -> None:
     for objective, told in (
         ("latency@openvio", "did you mean 'openvino'"),
-        ("size@openvino", "Extra inputs are not permitted"),
+        ("size@openvino", "no setting is called 'runtime'"),
         ({"kind": "latency", "runtime": "openvino", "device": "cuda"}, "openvino computes on cpu only, not on cuda"),
     ):
         with pytest.raises(WrongInput, match=told):

@@ -142,6 +142,14 @@ def test_without_a_task_the_reason_is_said(task: Task, tmp_path: Path) -> None:
     assert any("because" in str(finding) for finding in found)
 
 
+def test_the_card_of_a_pulled_folder_may_be_edited(task: Task, tmp_path: Path) -> None:
+    folder = delivered(tmp_path / "a", task, accuracy=0.25)
+    (folder / "README.md").write_text("my own words")
+    assert outcomes(verify_claims(folder, task, elsewhere=True))["manifest"] == "confirmed"
+    (folder / "notes.md").write_text("not delivered")
+    assert outcomes(verify_claims(folder, task, elsewhere=True))["manifest"] == "mismatch"
+
+
 def test_elsewhere_one_sample_may_flip_and_no_more(task: Task, tmp_path: Path) -> None:
     folder = delivered(tmp_path / "a", task, accuracy=0.5)  # one of four samples off
     assert outcomes(verify_claims(folder, task))["accuracy"] == "mismatch"
