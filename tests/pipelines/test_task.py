@@ -190,7 +190,7 @@ def regression(task: Task, loss: Callable[[Tensor, Tensor], Tensor]) -> Task:
 
 
 def absolute(outputs: Tensor, targets: Tensor) -> Tensor:
-    return (outputs - targets).abs().mean(1)
+    return torch.where(targets.isnan(), 0.0, (outputs - targets).abs()).mean(1)
 
 
 def masked(outputs: Tensor, targets: Tensor) -> Tensor:
