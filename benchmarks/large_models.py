@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import TensorDataset
 
+from benchmarks.networks import resnet_18
 from paretta.pipelines import artifact
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.export.to_onnx import to_bytes
@@ -43,34 +43,6 @@ LAST = "structured 50 % + int8"
 EXPECTED = {"resnet": (6.0, 10.0), "transformer": (4.0, 10.0)}
 
 
-class Block(nn.Module):
-    """Two convolutions and a way around them (He et al., 2016)."""
-
-    def __init__(self, width: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, out, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(out)
-        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out)
-        self.around: nn.Module = nn.Identity()
-        if stride > 1 or width != out:
-            self.around = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return maps of `out` channels."""
-        inner = functional.relu(self.norm1(self.conv1(images)))
-        return functional.relu(self.norm2(self.conv2(inner)) + self.around(images))
-
-
-def resnet() -> nn.Module:
-    """Return a ResNet-18, 11.7 M parameters."""
-    widths = [(64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1)]
-    widths += [(256, 512, 2), (512, 512, 1)]
-    stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000)]
-    return nn.Sequential(*stem, *(Block(*width) for width in widths), *head)
-
-
 class Encoder(nn.Module):
     """Six transformer layers of width 384 over tokens, 11.5 M parameters."""
 
@@ -91,7 +63,7 @@ def tasks() -> dict[str, Task]:
     """Return both models with a handful of random inputs."""
     torch.manual_seed(0)
     inputs = {"resnet": torch.randn(16, 3, 224, 224), "transformer": torch.randint(0, 2000, (16, 128))}
-    models = {"resnet": resnet(), "transformer": Encoder()}
+    models = {"resnet": resnet_18(), "transformer": Encoder()}
     return {name: _task(models[name], batch) for name, batch in inputs.items()}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
+from benchmarks.networks import resnet_8
 from paretta import Task
 from paretta.pipelines.bench import seeded
 
@@ -18,32 +19,6 @@ from fetch import fetch
 from task import make
 
 TRAINED, EPOCHS = 8_000, 2
-
-
-class Block(nn.Module):
-    """Two convolutions and a way around them (He et al., 2016)."""
-
-    def __init__(self, width: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, out, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(out)
-        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(out)
-        self.around: nn.Module = nn.Identity()
-        if stride > 1 or width != out:
-            self.around = nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return maps of `out` channels."""
-        inner = functional.relu(self.norm1(self.conv1(images)))
-        return functional.relu(self.norm2(self.conv2(inner)) + self.around(images))
-
-
-def resnet_8(width: int = 16) -> nn.Module:
-    """Return three blocks after a convolution, about 78,000 parameters."""
-    stem = (nn.Conv2d(1, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-    blocks = (Block(width, width, 1), Block(width, 2 * width, 2), Block(2 * width, 4 * width, 2))
-    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10))
 
 
 def mlp(width: int = 1024) -> nn.Module:
