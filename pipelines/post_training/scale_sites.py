@@ -1,6 +1,5 @@
 """Places where a scale can move from the channels of one layer to the layers that read them."""
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, cast
@@ -10,8 +9,8 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from paretta.pipelines.model.weights import shared_weights
-from paretta.pipelines.quantization.layer_graph import plain_copy
-from paretta.pipelines.trees import FlatModel, TensorTree, tensors
+from paretta.pipelines.quantization.layer_graph import plain_program
+from paretta.pipelines.trees import TensorTree
 
 _aten = torch.ops.aten
 _CONVOLUTIONS: Final = (_aten.conv2d.default, _aten.conv2d.padding)
@@ -75,10 +74,7 @@ class _Graph:
 
     @classmethod
     def of(cls, model: nn.Module, example_input: TensorTree) -> "_Graph":
-        flat = FlatModel(plain_copy(model), example_input)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export", UserWarning)
-            program = torch.export.export(flat, tuple(tensors(example_input)), strict=False)
+        program = plain_program(model, example_input)
         parameters = {
             node: name.removeprefix("model.") for node, name in program.graph_signature.inputs_to_parameters.items()
         }

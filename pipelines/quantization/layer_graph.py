@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.nn.utils import parametrize
 
@@ -30,11 +31,7 @@ class LayerGraph:
     @classmethod
     def of(cls, model: nn.Module, example_input: TensorTree) -> "LayerGraph":
         """Trace `model` in evaluation mode on `example_input`, a tree of [n, ...]; the model is not changed."""
-        flat = FlatModel(plain_copy(model), example_input)
-        with warnings.catch_warnings():
-            # caused by recurrent layers of the copy
-            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export", UserWarning)
-            program = torch.export.export(flat, tuple(tensors(example_input)), strict=False)
+        program = plain_program(model, example_input)
         states = {**program.graph_signature.inputs_to_parameters, **program.graph_signature.inputs_to_buffers}
         nodes: dict[str, list[Node]] = {}
         norms: dict[str, list[Node]] = {}
@@ -122,6 +119,15 @@ def _set_weight(layer: nn.Module, weight: Tensor, folded: Tensor) -> bool:
         if not same:
             source.copy_(before)
     return same
+
+
+def plain_program(model: nn.Module, example_input: TensorTree) -> ExportedProgram:
+    """Return the exported graph of a `plain_copy`, whose parameters are called ``model.<name>``; the model is kept."""
+    flat = FlatModel(plain_copy(model), example_input)
+    with warnings.catch_warnings():
+        # caused by recurrent layers of the copy
+        warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export", UserWarning)
+        return torch.export.export(flat, tuple(tensors(example_input)), strict=False)
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
