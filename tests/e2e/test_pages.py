@@ -101,6 +101,12 @@ def test_any_trial_is_found_pulled_and_compared(browser: Chrome, tmp_path: Path)
     heads = browser.find_element(By.CSS_SELECTOR, "#compare thead").text
     assert dominated.uid in heads
     assert "baseline" in heads
+    search.send_keys(Keys.CONTROL, "a")
+    search.send_keys(Keys.DELETE)
+    for meter in ("size", "latency"):  # each column begins with its smallest value, whatever was sorted before
+        browser.find_element(By.XPATH, f"//table[@id='trials']//th/button[text()='{meter}']").click()
+        first = browser.find_element(By.CSS_SELECTOR, "#trials tbody tr").text
+        assert min(record.trials.values(), key=lambda t: t.value(meter) or float("inf")).uid in first
     stopped = [trial for trial in record.trials.values() if trial.status == "stopped early"]
     groups = [summary.text for summary in browser.find_elements(By.CSS_SELECTOR, "#failures .calm summary")]
     assert [f"{len(stopped)} trial" in text for text in groups] == [True]

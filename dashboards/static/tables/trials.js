@@ -25,13 +25,13 @@ class TrialTable {
   }
 
   heading(column) {
-    const inside = column.by ? element("button", { type: "button", class: "quiet", onclick: () => this.sort(column.by) }, column.name)
+    const inside = column.by ? element("button", { type: "button", class: "quiet", onclick: () => this.sort(column) }, column.name)
       : element("span", { title: "side by side" }, "⇆");
     return element("th", { scope: "col", class: column.number ? "number" : null }, inside);
   }
 
-  sort(by) {
-    this.sorted = { by, sign: this.sorted.name === String(by) ? -this.sorted.sign : 1, name: String(by) };
+  sort({ name, by }) {
+    this.sorted = { by, sign: this.sorted.name === name ? -this.sorted.sign : 1, name };
     this.fill();
   }
 
