@@ -14,11 +14,9 @@ from torch import Tensor, nn
 
 from paretta.pipelines.batches.request import BatchRequest, is_in_memory
 from paretta.pipelines.bench import Bench, TrainingProgress, derived_seed, seeded
-from paretta.pipelines.generators import GeneratorStates
 from paretta.pipelines.loading.check_data import require_sound
 from paretta.pipelines.losses.class_scores import class_axis, counted, masked_mean, smoothing_term
 from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
-from paretta.pipelines.model.torch_private import has_bfloat16_instructions
 from paretta.pipelines.samples import num_samples
 from paretta.pipelines.state.checkpoint import same_structure
 from paretta.pipelines.state.state_file import State, copied
@@ -26,13 +24,22 @@ from paretta.pipelines.stream import Passes, steps_of
 from paretta.pipelines.training.averages import AveragedWeights
 from paretta.pipelines.training.backward import Backward
 from paretta.pipelines.training.batch import Batch, BatchLoss
+from paretta.pipelines.training.epoch_times import EpochTimes
+from paretta.pipelines.training.epochs_done import (
+    BestEpoch,
+    EpochsDone,
+    WithinEpoch,
+    packed_generators,
+    restore_generators,
+)
 from paretta.pipelines.training.evaluate import mean_loss, scores
 from paretta.pipelines.training.optimizers import ParameterGroup, frozen, groups_by_name, lr_factor, optimizer_for
+from paretta.pipelines.training.requirements import require_batch, require_precision
 from paretta.pipelines.training.settings import TrainSettings
 from paretta.pipelines.trees import TensorTree
 from paretta.pipelines.tweak import Tweak
 from paretta.search_spaces.canonical import Json, digest
-from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
+from paretta.search_spaces.errors import TrialFailed
 
 _log = logging.getLogger("paretta")
 
@@ -85,10 +92,10 @@ def fit(
         TrialFailed: the loss is nan or inf or explodes; on all ranks at the same step.
         WrongInput: the device does not support the settings.
     """
-    _check_device(bench.ranks.device, settings)
+    require_precision(bench.ranks.device, settings)
     model.to(bench.ranks.device)
     batch_size = min(settings.batch_size, bench.task.num_train)
-    _check_batch(batch_size, settings.accumulate, bench)
+    require_batch(batch_size, settings.accumulate, bench)
     num_steps = settings.epochs * (bench.task.num_train // batch_size)
     active = [*(tweak.start(model, bench, num_steps) for tweak in settings.tweaks), *tweaks]
     trained = nn.ModuleList([model] if beside is None else [model, beside.to(bench.ranks.device)])
@@ -141,63 +148,6 @@ def task_loss(bench: Bench, settings: TrainSettings) -> BatchLoss:
     return loss
 
 
-@dataclass(frozen=True, slots=True)
-class _Best:
-    """The epoch with the smallest validation loss so far."""
-
-    loss: float
-    epoch: int
-    model: Mapping[str, State]
-
-
-@dataclass(frozen=True, slots=True)
-class _Within:
-    """Where a training was interrupted within an epoch: the next step, and of each rank sums and generators."""
-
-    step: int
-    sums: Tensor  # [ranks, 2]
-    generators: Tensor  # [ranks, n]
-
-
-@dataclass(slots=True)
-class _Done:
-    """The progress of a training."""
-
-    losses: list[float] = field(default_factory=list)
-    first_loss: float = math.nan
-    best: _Best | None = None
-    within: _Within | None = None
-
-
-@dataclass(slots=True)
-class _Times:
-    """Seconds of one epoch, by what they were spent on, and what its steps told."""
-
-    begun: float = field(default_factory=time.perf_counter)
-    loading: float = 0.0
-    communication: float = 0.0
-    measuring: float = 0.0
-    num_samples: int = 0
-    norms: list[float] = field(default_factory=list)
-
-    def shares(self) -> dict[str, float]:
-        """Return each part of the time since `begun`; computing is the rest."""
-        whole = max(time.perf_counter() - self.begun, 1e-9)
-        waits = {"loading": self.loading, "communication": self.communication, "measuring": self.measuring}
-        found = {name: seconds / whole for name, seconds in waits.items()}
-        return {**found, "computing": max(1 - sum(found.values()), 0.0)}
-
-    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Yield the batches, and count the seconds of waiting for them."""
-        while True:
-            begun = time.perf_counter()
-            batch = next(batches, None)
-            self.loading += time.perf_counter() - begun
-            if batch is None:
-                return
-            yield batch
-
-
 @dataclass(slots=True)
 class _Job:
     bench: Bench
@@ -218,7 +168,7 @@ class _Job:
             self.average = AveragedWeights(trainable, self.settings.ema)
         done, started = self._resumed(optimizer), time.perf_counter()
         while len(done.losses) < self.settings.epochs and not self._is_over(done):
-            epoch, times = len(done.losses), _Times()
+            epoch, times = len(done.losses), EpochTimes()
             # seeded anew for each epoch, so that checkpoints between epochs need no generator states
             with seeded(derived_seed(self.bench.seed, "fit", str(self.bench.ranks.rank), str(epoch))):
                 done.losses.append(self._epoch(model, optimizer, epoch, done, times))
@@ -263,20 +213,20 @@ class _Job:
             layer_decay=chosen.layer_decay,
         )
 
-    def _judge(self, model: nn.Module, done: _Done) -> None:
+    def _judge(self, model: nn.Module, done: EpochsDone) -> None:
         """Keep the model if its validation loss is the smallest so far (collective)."""
         if self.settings.patience is None:
             return
         loss = mean_loss(model, self.bench.task, self.bench.ranks, loaders=self.bench.loaders)
         self.trained.train()
         if done.best is None or loss < done.best.loss:
-            done.best = _Best(loss, len(done.losses), copied(self.trained.state_dict()))
+            done.best = BestEpoch(loss, len(done.losses), copied(self.trained.state_dict()))
 
-    def _is_over(self, done: _Done) -> bool:
+    def _is_over(self, done: EpochsDone) -> bool:
         patience = self.settings.patience
         return patience is not None and done.best is not None and len(done.losses) - done.best.epoch >= patience
 
-    def _finish(self, done: _Done) -> None:
+    def _finish(self, done: EpochsDone) -> None:
         if self.average is not None:
             self.average.copy()
         if done.best is not None:
@@ -287,14 +237,14 @@ class _Job:
         return scores(model, self.bench.task, self.bench.ranks, loaders=self.bench.loaders)
 
     def _epoch(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, done: _Done, times: _Times
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, done: EpochsDone, times: EpochTimes
     ) -> float:
         device, ranks = self.bench.ranks.device, self.bench.ranks
         total, recent = torch.zeros((), device=device), torch.zeros((), device=device)
         steps, start, within = self.num_steps // self.settings.epochs, 0, done.within
         if within is not None:
             start, (total, recent) = within.step, within.sums[ranks.rank].to(device)
-            _restore_generators(within.generators[ranks.rank].cpu(), device)
+            restore_generators(within.generators[ranks.rank].cpu(), device)
             done.within = None
         waited = self.backward.seconds_between_ranks
         for index, batch in enumerate(times.timed(self._batches(epoch, start)), start=start):
@@ -407,37 +357,32 @@ class _Job:
             return False
         return self.bench.ranks.any(self.bench.ranks.is_first and time.monotonic() - self.saved >= checkpoint.every_s)
 
-    def _place(self, step: int, total: Tensor, recent: Tensor) -> _Within:
+    def _place(self, step: int, total: Tensor, recent: Tensor) -> WithinEpoch:
         """Return where the training is within its epoch (collective)."""
         ranks = self.bench.ranks
-        generators = _packed_generators(ranks.device).to(ranks.device)
-        return _Within(step, ranks.all_rows(torch.stack([total, recent])[None]), ranks.all_rows(generators[None]))
+        generators = packed_generators(ranks.device).to(ranks.device)
+        return WithinEpoch(step, ranks.all_rows(torch.stack([total, recent])[None]), ranks.all_rows(generators[None]))
 
-    def _save(self, optimizer: torch.optim.Optimizer, done: _Done, within: _Within | None = None) -> None:
+    def _save(self, optimizer: torch.optim.Optimizer, done: EpochsDone, within: WithinEpoch | None = None) -> None:
         self.saved = time.monotonic()
         if self.bench.checkpoint is None or not self.bench.ranks.is_first:
             return
         state: dict[str, State] = {
-            "losses": done.losses,
-            "first_loss": done.first_loss,
+            **done.state(within),
             "model": self.trained.state_dict(),
             "optimizer": cast(State, optimizer.state_dict()),
         }
-        if within is not None:
-            state["within"] = {"step": within.step, "sums": within.sums, "generators": within.generators}
-        if done.best is not None:
-            state["best"] = {"loss": done.best.loss, "epoch": done.best.epoch, "model": done.best.model}
         if self.average is not None:
             state["average"] = self.average.values
         if self.backward.scaler.is_enabled():
             state["scaler"] = cast(State, self.backward.scaler.state_dict())
         self.bench.checkpoint.save(self._key, state)
 
-    def _resumed(self, optimizer: torch.optim.Optimizer) -> _Done:
+    def _resumed(self, optimizer: torch.optim.Optimizer) -> EpochsDone:
         """Load the newest state if all ranks found the same one; otherwise start at the first epoch."""
         checkpoint, ranks = self.bench.checkpoint, self.bench.ranks
         if checkpoint is None:
-            return _Done()
+            return EpochsDone()
         state = checkpoint.load(self._key) or {}
         fits = same_structure(self.trained.state_dict(), state.get("model"))
         losses = cast(list[float], state["losses"]) if fits else []
@@ -447,7 +392,7 @@ class _Job:
         place = len(losses) * self.num_steps + (within["step"] if within is not None else 0)
         found = torch.tensor(float(place), device=ranks.device, dtype=torch.float64)
         if ranks.any(place != int(ranks.broadcast(found))) or not place:
-            return _Done()
+            return EpochsDone()
         self.trained.load_state_dict(cast(Mapping[str, Any], state["model"]))
         optimizer.load_state_dict(cast(dict[str, Any], state["optimizer"]))
         if self.average is not None:
@@ -456,56 +401,7 @@ class _Job:
             self.backward.scaler.load_state_dict(cast(dict[str, Any], state["scaler"]))
         step = f", step {within['step']}" if within is not None else ""
         _log.info("%s goes on after epoch %d of %d%s", self.bench.stage, len(losses), self.settings.epochs, step)
-        best = cast(Mapping[str, Any], state.get("best"))
-        return _Done(
-            list(losses),
-            cast(float, state["first_loss"]),
-            _Best(best["loss"], best["epoch"], best["model"]) if best is not None else None,
-            _Within(within["step"], within["sums"], within["generators"]) if within is not None else None,
-        )
-
-
-def _packed_generators(device: torch.device) -> Tensor:
-    """Return the states of all generators that a step draws from, as whole numbers [n]; a GPU's own comes last."""
-    packed = GeneratorStates.now().packed()
-    return torch.cat([packed, torch.cuda.get_rng_state(device).long()]) if device.type == "cuda" else packed
-
-
-def _restore_generators(packed: Tensor, device: torch.device) -> None:
-    size = len(GeneratorStates.now().packed())
-    GeneratorStates.unpacked(packed[:size]).restore()
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(packed[size:].to(torch.uint8), device)
-
-
-def _check_device(device: torch.device, settings: TrainSettings) -> None:
-    if settings.precision == "float16" and device.type == "cpu":
-        _log.warning("float16 is emulated on a CPU, which is slower than float32; use it on a GPU")
-    if settings.precision != "bfloat16":
-        return
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
-        raise WrongInput(Problem("precision", "the device must support bfloat16", str(device), "use float32"))
-    if device.type == "cpu" and not has_bfloat16_instructions():
-        _log.warning("this CPU has no bfloat16 instructions: they are emulated, which is slower than float32")
-
-
-def _check_batch(batch_size: int, parts: int, bench: Bench) -> None:
-    if batch_size < bench.ranks.world_size:
-        rule = f"a global batch must hold a sample for each of the {bench.ranks.world_size} workers"
-        raise WrongInput(Problem("batch_size", rule, batch_size, "raise it or use fewer workers"))
-    if batch_size // bench.ranks.world_size < parts:
-        each = batch_size // bench.ranks.world_size
-        rule = f"each of the {bench.ranks.world_size} workers has {each} of a batch's samples"
-        raise WrongInput(
-            Problem("accumulate", f"{rule}, and a part must have one", parts, "lower it or raise batch_size")
-        )
-    if bench.task.stream is None:
-        return
-    if bench.passes is None:
-        raise TrialFailed("stream: a streamed training split can be read only by the workers of a cluster")
-    if batch_size % bench.ranks.world_size:
-        rule = f"a streamed batch is shared equally by the {bench.ranks.world_size} workers"
-        raise WrongInput(Problem("batch_size", rule, batch_size, "give a multiple of the number of workers"))
+        return EpochsDone.restored(state)
 
 
 def check_loss(loss: float, first_loss: float, place: str) -> None:
