@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from docs.command_line import command_line_pages
 from docs.method_pages import method_pages
 from paretta.orchestrator.config.catalogue import REGISTRIES, entries
-from paretta.orchestrator.config.sweep import (
+from paretta.orchestrator.config.sections import (
     BudgetConfig,
     DeliverConfig,
     GainConfig,

@@ -1,6 +1,7 @@
 """List what a sweep file may name, by kind, with one line about each, without heavy imports."""
 
-from paretta.orchestrator.config.sweep import SearchConfig, presets
+from paretta.orchestrator.config.sections import SearchConfig
+from paretta.orchestrator.config.sweep import presets
 from paretta.search_spaces import registry
 
 REGISTRIES = {

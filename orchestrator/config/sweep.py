@@ -5,12 +5,22 @@ from copy import copy
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from paretta.orchestrator.config.carried_task import TASK_FOLDER, CarriedTask, GivenTask, reference_of
 from paretta.orchestrator.config.python_sweep import as_document
+from paretta.orchestrator.config.sections import (
+    SWEEP_VERSION,
+    BudgetConfig,
+    CheckpointConfig,
+    DeliverConfig,
+    MeasuringConfig,
+    SearchConfig,
+    SweepConfig,
+    WorkersConfig,
+)
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 from paretta.search_spaces.objectives.limits import Limit, parse_limits
@@ -24,175 +34,8 @@ if TYPE_CHECKING:
     from paretta.pipelines.stage import Stage
     from paretta.search_spaces.objectives.wish import Wish
 
-SWEEP_VERSION: Final = 1  # version of the sweep file's format; a file without `version` has version 1
 PRESETS = "paretta.search_spaces.presets"
 SCHEMA_LINE: Final = "# yaml-language-server: $schema=sweep.schema.json"  # made by `paretta schema`
-
-
-class _Section(BaseModel):
-    """Base of the sweep file's sections: rejects unknown keys and is immutable."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-
-class TaskConfig(_Section):
-    """Which task is compressed."""
-
-    use: str = Field(min_length=1, description="a task's name, `module:function` or `./file.py:function`")
-    options: dict[str, Any] = Field(default={}, description="keyword arguments of that function")
-
-
-class SearchConfig(_Section):
-    """How candidates are suggested, and how many of them."""
-
-    sampler: str = Field(default="grey_box", description="one of `paretta list samplers`")
-    stopper: str = Field(default="none", description="one of `paretta list stoppers`")
-    trials: int = Field(default=16, ge=1, description="a whole number of at least 1")
-    seed: int = Field(default=0, ge=0, lt=2**32, description="a whole number from 0")
-    confirm: int = Field(default=0, ge=0, description="how many further seeds the front is trained with again; 0: none")
-    good_plans: bool = Field(
-        default=True, description="true to try first what the field knows to be good: int8, half the channels, both"
-    )
-    warm_start: list[str] = Field(
-        default=[], description="a list of earlier sweeps of the same task and baseline whose points are taken over"
-    )
-
-
-class GainConfig(_Section):
-    """The least improvement a search must make to go on."""
-
-    under: float = Field(gt=0, lt=1, description="the least share of the hypervolume that must be gained, such as 0.01")
-    over: int = Field(ge=1, description="the number of last trials that must gain it, such as 10")
-
-
-class BudgetConfig(_Section):
-    """Limits that end the search before its number of trials is reached; running trials are completed."""
-
-    hours: float | None = Field(default=None, gt=0, description="the hours of wall time of the search")
-    cpu_hours: float | None = Field(default=None, gt=0, description="the hours of all CPUs that its workers hold")
-    gpu_hours: float | None = Field(default=None, gt=0, description="the hours of all GPUs that its workers hold")
-    gain: GainConfig | None = Field(default=None, description="a mapping such as {under: 0.01, over: 10}")
-
-
-class DeliverConfig(_Section):
-    """By-products made from every trained candidate."""
-
-    variants: list[list[dict[str, Any]]] = Field(
-        default=[], description="a list of lists of stages, such as [[{kind: quantize, bits: 8}]]"
-    )
-    at_most: int = Field(default=4, ge=1, description="the most by-products of one trial")
-
-
-class WorkersConfig(_Section):
-    """The workers that one trial runs on."""
-
-    per_trial: int = Field(default=1, ge=1, description="how many data-parallel workers train one candidate")
-    cpus: float = Field(default=1, gt=0, description="CPUs of one worker")
-    gpus: float = Field(default=0, ge=0, description="GPUs of one worker; may be a fraction")
-    threads: int = Field(default=1, ge=1, description="torch threads of one worker")
-    loaders: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = Field(
-        default="auto",
-        description="processes per worker that read samples ahead: a whole number from 0, or auto for what pays",
-    )
-    lanes: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        default="auto",
-        description="how many candidates train at once: a whole number of at least 1, or auto for what fits",
-    )
-
-    time_limit_s: float | None = Field(
-        default=None, gt=0, description="wall-clock seconds that one candidate may train; none by default"
-    )
-    attempts: int = Field(default=3, ge=1, description="how many times a candidate is started if its workers die")
-    start_timeout_s: float = Field(default=60, gt=0, description="seconds that a lane waits for its workers to start")
-    hung_after_s: float = Field(
-        default=60, gt=0, description="seconds without a heartbeat after which a worker counts as dead"
-    )
-
-    def resources(self) -> dict[str, float]:
-        """Return what one worker reserves, by Ray's resource names."""
-        return {name: amount for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount}
-
-
-class CheckpointConfig(_Section):
-    """When a training's state is saved, from which it continues if its workers die."""
-
-    every_minutes: float | None = Field(
-        default=None, gt=0, description="minutes after which it is saved within an epoch too, such as 10"
-    )
-
-
-class MeasuringConfig(_Section):
-    """Where artifacts are measured: on one node, one at a time."""
-
-    resource: str = Field(
-        default="latency_slot",
-        min_length=1,
-        description="the Ray resource that keeps measurements apart; each node that may measure has 1 of it",
-    )
-    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(
-        default={}, description="resources that only the target node has, such as {jetson: 1}"
-    )
-    labels: dict[str, str] = Field(
-        default={}, description="Ray labels that only the target node has, such as {board: jetson}"
-    )
-
-    @property
-    def is_elsewhere(self) -> bool:
-        """Whether it names a node, whose libraries may be others than this one's."""
-        return bool(self.resources or self.labels)
-
-
-class WishConfig(_Section):
-    """What a user asks of the front, in the terms of `paretta pull`."""
-
-    prefer: str = Field(default="knee", description="knee, an objective's name, or its role: size or smallest")
-    at_least: dict[str, str | float] = Field(default={}, description="limits from below, such as {accuracy: 97%}")
-    at_most: dict[str, str | float] = Field(default={}, description="limits from above, such as {size: 50kB}")
-
-
-def _as_document(item: object) -> object:
-    """Expand the shorthand ``latency`` to ``{kind: latency}``."""
-    return {"kind": item} if isinstance(item, str) else item
-
-
-class SweepConfig(_Section):
-    """One sweep: a task, the plan of its baseline, the space of plans to search, and the rules of the search."""
-
-    version: int = Field(default=SWEEP_VERSION, description="the version of this format, which is 1")
-    task: TaskConfig = Field(description="a mapping with `use`")
-    baseline: list[dict[str, Any]] = Field(
-        default=[], description="the stages that train the uncompressed model; none if it comes trained"
-    )
-    space: list[Any] = Field(min_length=1, description="a list of stages with holes")
-    objectives: list[Annotated[dict[str, Any], BeforeValidator(_as_document)]] = Field(
-        default=[{"kind": "size"}, {"kind": "latency"}, {"kind": "accuracy"}],
-        min_length=1,
-        description="a list of meters or metrics of the task, such as [size, latency, accuracy]",
-    )
-    limits: list[dict[str, Any]] = Field(
-        default=[],
-        description="a list of limits such as {meter: size, at_most: 50kB}, {meter: latency, at_most: "
-        "{of_baseline: 0.5}} or {meter: accuracy, at_least: {below_baseline: 1%}}",
-    )
-    wishes: dict[str, WishConfig] = Field(
-        default={},
-        description="whom `paretta pull SWEEP@NAME` gets, such as phone: {prefer: accuracy, at_most: {size: 50kB}}",
-    )
-    reference: list[dict[str, Any]] = Field(
-        default=[],
-        description="a list like `limits`: from where hypervolume is measured; by default the baseline, ten points "
-        "less accurate",
-    )
-    search: SearchConfig = Field(
-        default=SearchConfig(), description="a mapping with sampler, stopper, trials, seed, confirm"
-    )
-    budget: BudgetConfig = Field(default=BudgetConfig(), description="a mapping with hours, cpu_hours, gpu_hours, gain")
-    deliver: DeliverConfig = Field(default=DeliverConfig(), description="a mapping with variants and at_most")
-    workers: WorkersConfig = Field(default=WorkersConfig(), description="a mapping with per_trial, cpus, gpus")
-    checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="a mapping with every_minutes")
-    measuring: MeasuringConfig = Field(
-        default=MeasuringConfig(), description="a mapping with resource, resources, labels"
-    )
 
 
 @dataclass(frozen=True, init=False)
@@ -241,6 +84,7 @@ class Sweep:
         budget: BudgetConfig | Mapping[str, object] | None = None,
         deliver: DeliverConfig | Mapping[str, object] | None = None,
         workers: WorkersConfig | Mapping[str, object] | None = None,
+        checkpoint: CheckpointConfig | Mapping[str, object] | None = None,
         measuring: MeasuringConfig | Mapping[str, object] | None = None,
         name: str = "sweep",
     ) -> None:
@@ -267,6 +111,7 @@ class Sweep:
             budget: such as ``{"hours": 2}``.
             deliver: by-products of every candidate.
             workers: such as ``{"per_trial": 2, "gpus": 1}``.
+            checkpoint: when states are saved within an epoch, such as ``{"every_minutes": 10}``.
             measuring: where artifacts are measured.
             name: of the sweep's folder.
 
@@ -285,7 +130,13 @@ class Sweep:
             "reference": reference,
             "search": {**search, "good_plans": good_plans, "warm_start": warm_start},
         }
-        parts = {"budget": budget, "deliver": deliver, "workers": workers, "measuring": measuring}
+        parts = {
+            "budget": budget,
+            "deliver": deliver,
+            "workers": workers,
+            "checkpoint": checkpoint,
+            "measuring": measuring,
+        }
         given |= {part: value for part, value in parts.items() if value is not None}
         document = {part: as_document(value, part) for part, value in given.items()}
         read = self.parse(Located(document, "Sweep(...)", {}), name, folder)

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias, cast
 
 from pydantic import BaseModel
 
-from paretta.orchestrator.config.sweep import SweepConfig
+from paretta.orchestrator.config.sections import SweepConfig
 from paretta.pipelines.meter import Meter
 from paretta.pipelines.stage import Stage
 from paretta.pipelines.tweak import TweakSettings

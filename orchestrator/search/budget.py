@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from paretta.dashboards.journal.activity import held_resources
 from paretta.dashboards.journal.record import SweepRecord
-from paretta.orchestrator.config.sweep import BudgetConfig
+from paretta.orchestrator.config.sections import BudgetConfig
 
 _HOUR = 3600.0
 

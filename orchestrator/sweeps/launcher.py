@@ -13,7 +13,8 @@ from paretta.orchestrator.cluster.connect import connect
 from paretta.orchestrator.cluster.measuring_slot import choose_slot
 from paretta.orchestrator.config.carried_task import CARRIED_FILE, TASK_FOLDER
 from paretta.orchestrator.config.check import Checked, check
-from paretta.orchestrator.config.sweep import BudgetConfig, Sweep
+from paretta.orchestrator.config.sections import BudgetConfig
+from paretta.orchestrator.config.sweep import Sweep
 from paretta.orchestrator.lanes.stream_shards import cpus_beside
 from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.storage.mirror import taken_home

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from synthetic_sweep import write_sweep
 
 from paretta.orchestrator.cli import main
-from paretta.orchestrator.config.sweep import SearchConfig
+from paretta.orchestrator.config.sections import SearchConfig
 
 
 @pytest.fixture

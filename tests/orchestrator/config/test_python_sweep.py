@@ -5,12 +5,14 @@ import importlib
 import subprocess
 import sys
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from paretta import Choice, Distill, Float, Int, Iterate, Prune, Quantize, Sweep, Task, Train, WrongInput
 from paretta.orchestrator.config.carried_task import CARRIED, TASK_FOLDER
+from paretta.orchestrator.config.sections import SearchConfig, SweepConfig, TaskConfig
 from paretta.pipelines.loading.load_task import load_task
 from paretta.pipelines.stage import Stage
 from paretta.pipelines.tasks.digits import make
@@ -184,3 +186,10 @@ def test_the_types_of_stages_know_each_default() -> None:
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Field" and call.args
     ]
     assert positional == []
+
+
+def test_every_section_of_a_sweep_file_is_an_argument() -> None:
+    sections = SweepConfig.model_fields.keys() - {"version"}
+    settings = (SearchConfig.model_fields | TaskConfig.model_fields).keys() - {"use"}
+    assert {*sections - {"search"}, *settings, "name"} == signature(Sweep).parameters.keys()
+    assert Sweep("digits", [Quantize(bits=8)], checkpoint={"every_minutes": 10}).config.checkpoint.every_minutes == 10

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from paretta.orchestrator.config.sweep import BudgetConfig, GainConfig
+from paretta.orchestrator.config.sections import BudgetConfig, GainConfig
 from paretta.orchestrator.policy.candidate_table import CandidateTable
 from paretta.orchestrator.policy.encoding import Coordinates
 from paretta.orchestrator.policy.problem import Rungs
