@@ -31,8 +31,8 @@ bench: setup
 	$(BIN)/python -m benchmarks.record
 
 docs: setup
-	$(BIN)/python -m docs.build
+	$(BIN)/python -m docs.generate
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 pictures: setup
-	$(BIN)/python -m docs.pictures
+	$(BIN)/python -m docs.generate.pictures

@@ -24,9 +24,9 @@ from typing import Final
 import numpy as np
 
 from benchmarks.latency_noise import burners
-from paretta.pipelines.feeds import Feeds, feed_batch
+from paretta.pipelines.data.feeds import Feeds, feed_batch
+from paretta.pipelines.kernels.ort_session import open_call
 from paretta.pipelines.measuring.intervals import bootstrap_interval
-from paretta.pipelines.measuring.ort_session import open_call
 from paretta.pipelines.meter import MeterBench
 from paretta.pipelines.meters.latency import Latency
 

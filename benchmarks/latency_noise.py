@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from paretta.pipelines.feeds import Feeds, feed_batch
-from paretta.pipelines.measuring.ort_session import open_call
+from paretta.pipelines.data.feeds import Feeds, feed_batch
+from paretta.pipelines.kernels.ort_session import open_call
 from paretta.pipelines.measuring.timing import NUM_WARM_UPS
 from paretta.pipelines.meter import MeterBench
 from paretta.pipelines.meters.latency import Latency

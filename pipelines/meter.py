@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from paretta.pipelines.feeds import Feeds
+from paretta.pipelines.data.feeds import Feeds
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 from paretta.search_spaces.faults import blaming

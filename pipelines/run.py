@@ -15,6 +15,7 @@ from torch import nn
 from paretta.pipelines import artifact
 from paretta.pipelines.batches.loaders import Loaders
 from paretta.pipelines.bench import Bench, ProgressReport, derived_seed, seeded, silent
+from paretta.pipelines.data.trees import input_names, tensors
 from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.outcome import Reused, RunOutcome, StageClock, StageCost
 from paretta.pipelines.quantization.layer_facts import LayerFacts, layer_facts
@@ -28,7 +29,6 @@ from paretta.pipelines.state.state_file import State
 from paretta.pipelines.stream import Passes
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.settings import TrainSettings
-from paretta.pipelines.trees import input_names, tensors
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import ParettaError, TrialFailed, WrongInput, out_of_memory
 from paretta.search_spaces.space.plan import Plan
@@ -228,7 +228,7 @@ class _Job:
     def _write(self, model: nn.Module, layers: dict[str, LayerFacts], folder: Path) -> None:
         """Write the artifact, and add to `layers` how ONNX Runtime runs them."""
         from paretta.pipelines.export.agreement import checked_export  # noqa: PLC0415 - a second of CPU, on the first rank alone and at the end
-        from paretta.pipelines.measuring.layer_kernels import facts_that_ran  # noqa: PLC0415 - likewise
+        from paretta.pipelines.kernels.layer_kernels import facts_that_ran  # noqa: PLC0415 - likewise
 
         task = self.bench.task
         with _naming("export"):

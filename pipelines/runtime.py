@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from paretta.pipelines.feeds import Feeds
+from paretta.pipelines.data.feeds import Feeds
 from paretta.search_spaces.objectives.reading import Detail
 from paretta.search_spaces.registry import RUNTIMES
 

@@ -8,9 +8,9 @@ from typing import Any, Final, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from paretta.pipelines.samples import Collate, Samples, num_samples, take
+from paretta.pipelines.data.samples import Collate, Samples, num_samples, take
+from paretta.pipelines.data.trees import TensorTree, as_inputs, mapped, num_rows, tensors
 from paretta.pipelines.stream import Stream
-from paretta.pipelines.trees import TensorTree, as_inputs, mapped, num_rows, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.objectives.objective import Goal
 
@@ -181,7 +181,7 @@ class Task:
             indices: [n].
             training: whether the batch is for training, so that `training_inputs` are included.
             name: of the dataset, for messages.
-            seed: of the samples' random views, see `paretta.pipelines.samples.take`.
+            seed: of the samples' random views, see `paretta.pipelines.data.samples.take`.
 
         Raises:
             WrongInput: a sample cannot be read, or the samples cannot be collated.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.build import pages
+from docs.generate.__main__ import pages
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.search_spaces import registry
 from paretta.search_spaces.yaml_io import parse_yaml

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from paretta.pipelines.feeds import Feeds, feed_batch
+from paretta.pipelines.data.feeds import Feeds, feed_batch
 from paretta.pipelines.measuring.intervals import bootstrap_interval, wilson_interval
 from paretta.pipelines.measuring.timing import Opener, Rounds, TimingProtocol, interleave, usable_cores
 from paretta.pipelines.measuring.witness import agreement

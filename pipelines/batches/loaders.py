@@ -17,15 +17,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from paretta.pipelines.batches.request import BatchRequest, is_in_memory
+from paretta.pipelines.data.trees import TensorTree
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import TensorTree
 from paretta.search_spaces.errors import Problem, WrongInput, first_line
 from paretta.search_spaces.faults import blaming
 
 _log = logging.getLogger("paretta")
 
 # `auto` starts loaders once reading has cost as much as their start does, so that it never costs more than twice the
-# best choice; four loaders started within 2 to 6 s on two cores (benchmarks/loading.py)
+# best choice; four loaders started within 2 to 6 s on two cores (benchmarks/training/loading.py)
 START_S: Final = 4.0
 WAITING_LOADERS: Final = 8  # loaders of `auto` where reading mostly waits, which takes no core
 MOST_LOADERS: Final = 16  # of `auto`, per worker

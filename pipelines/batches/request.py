@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from paretta.pipelines.samples import Samples, take
+from paretta.pipelines.data.samples import Samples, take
+from paretta.pipelines.data.trees import TensorTree
 from paretta.pipelines.task import Split, Task
-from paretta.pipelines.trees import TensorTree
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,7 +17,7 @@ class BatchRequest:
     Args:
         split: of the task.
         indices: [n], positions in the split.
-        seed: of the samples' random views, see `paretta.pipelines.samples.take`.
+        seed: of the samples' random views, see `paretta.pipelines.data.samples.take`.
     """
 
     split: Split

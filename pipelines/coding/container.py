@@ -18,7 +18,7 @@ from paretta.pipelines.coding.tensors import code_tensor, is_streamed, part_of
 from paretta.pipelines.coding.text import code_text
 from paretta.pipelines.coding.typical import TYPICAL
 from paretta.pipelines.export.graph_passes import tighten
-from paretta.pipelines.measuring.ort_session import REFUSALS
+from paretta.pipelines.kernels.ort_session import REFUSALS
 from paretta.pipelines.runtime import WeightStorage
 from paretta.search_spaces.errors import DamagedArtifact
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from torch import Tensor, nn
 
+from paretta.pipelines.data.samples import num_samples
+from paretta.pipelines.data.trees import TensorTree, call_model, moved, tensors
 from paretta.pipelines.export.graph_passes import compact
 from paretta.pipelines.export.interface import shortened
 from paretta.pipelines.export.origin import Exported
@@ -19,9 +21,7 @@ from paretta.pipelines.model.equivalence import compare_answers
 from paretta.pipelines.quantization.fake_quantize import is_quantized
 from paretta.pipelines.quantization.layer_graph import folded_layers
 from paretta.pipelines.runtime import WeightStorage
-from paretta.pipelines.samples import num_samples
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import TensorTree, call_model, moved, tensors
 from paretta.search_spaces.errors import TrialFailed
 
 Answers: TypeAlias = list[NDArray[Any]]

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from paretta.pipelines.trees import TensorTree, input_names, mapped, tensors
+from paretta.pipelines.data.trees import TensorTree, input_names, mapped, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 
 # by input and axis: a name, or a name with the minimum and maximum length

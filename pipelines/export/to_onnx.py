@@ -12,6 +12,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from paretta.pipelines.data.trees import FlatModel, TensorTree, call_model, input_names, moved, output_names, tensors
 from paretta.pipelines.export.graph_passes import compact, compacted
 from paretta.pipelines.export.interface import FreeAxes, doubled, exported_axes
 from paretta.pipelines.export.origin import Exported, Origin
@@ -29,7 +30,6 @@ from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, Ha
 from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
 from paretta.pipelines.runtime import WeightStorage
-from paretta.pipelines.trees import FlatModel, TensorTree, call_model, input_names, moved, output_names, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 
 
@@ -37,7 +37,7 @@ def to_onnx(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | N
     """Return `model` in evaluation mode as ONNX, with the names of its inputs and outputs and a free batch axis.
 
     A single tensor is called ``input``, a single answer ``output``; see `input_names` and `output_names` in
-    `paretta.pipelines.trees` for others.
+    `paretta.pipelines.data.trees` for others.
 
     Batch norms are folded. A quantised layer becomes integer weights with QuantizeLinear and DequantizeLinear around
     it, which ONNX Runtime fuses into QLinearConv or QGemm; if only its weights are quantised they become floats at load

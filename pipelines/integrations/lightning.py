@@ -9,10 +9,10 @@ from typing import Any, Final, cast
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
+from paretta.pipelines.data.samples import Collate
+from paretta.pipelines.data.trees import TensorTree
 from paretta.pipelines.integrations.torchmetrics import stated_metric
-from paretta.pipelines.samples import Collate
 from paretta.pipelines.task import Metric, Task
-from paretta.pipelines.trees import TensorTree
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 

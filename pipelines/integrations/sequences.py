@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from paretta.pipelines.samples import Samples, num_samples
+from paretta.pipelines.data.samples import Samples, num_samples
 from paretta.pipelines.task import SPLITS, Metric, Split, Task
 from paretta.search_spaces.errors import Problem, WrongInput
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from paretta.pipelines.samples import Samples, as_plain_sample, draw, num_samples, read_samples, take
+from paretta.pipelines.data.samples import Samples, as_plain_sample, draw, num_samples, read_samples, take
+from paretta.pipelines.data.trees import TensorTree, as_inputs, leaves, tensors
 from paretta.pipelines.task import Split, Task
-from paretta.pipelines.trees import TensorTree, as_inputs, leaves, tensors
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 

@@ -9,14 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from paretta.pipelines.artifact import is_file_name
-from paretta.pipelines.loading.check_data import first_not_finite, first_wrong, split_problems, tensors_of
-from paretta.pipelines.loading.digests import is_repeatable
-from paretta.pipelines.losses.class_scores import are_labels, counted, num_counted, possible_axes
-from paretta.pipelines.losses.metric_scores import ignores_samples, scores_by
-from paretta.pipelines.samples import Samples, num_samples
-from paretta.pipelines.stream import Stream
-from paretta.pipelines.task import SPLITS, Metric, Split, Task
-from paretta.pipelines.trees import (
+from paretta.pipelines.data.samples import Samples, num_samples
+from paretta.pipelines.data.trees import (
     TensorTree,
     as_inputs,
     call_model,
@@ -26,6 +20,12 @@ from paretta.pipelines.trees import (
     tensors,
     tree_rows,
 )
+from paretta.pipelines.loading.check_data import first_not_finite, first_wrong, split_problems, tensors_of
+from paretta.pipelines.loading.digests import is_repeatable
+from paretta.pipelines.losses.class_scores import are_labels, counted, num_counted, possible_axes
+from paretta.pipelines.losses.metric_scores import ignores_samples, scores_by
+from paretta.pipelines.stream import Stream
+from paretta.pipelines.task import SPLITS, Metric, Split, Task
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.registry import METERS

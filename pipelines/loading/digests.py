@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from paretta.pipelines.bench import seeded
-from paretta.pipelines.samples import Collate, Samples, num_samples, take
+from paretta.pipelines.data.samples import Collate, Samples, num_samples, take
+from paretta.pipelines.data.trees import tensors
 from paretta.pipelines.task import SPLITS, Split, Task
-from paretta.pipelines.trees import tensors
 from paretta.search_spaces.canonical import canonical_json
 
 DIGEST_SAMPLES = 256

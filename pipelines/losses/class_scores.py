@@ -6,8 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from paretta.pipelines.data.trees import TensorTree, num_rows
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import TensorTree, num_rows
 from paretta.search_spaces.errors import Problem, WrongInput
 
 

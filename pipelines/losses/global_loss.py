@@ -6,10 +6,10 @@ from typing import Literal, Self, TypeAlias
 import torch
 from torch import Tensor
 
+from paretta.pipelines.data.trees import TensorTree, mapped, num_rows, tensors, tree_rows
 from paretta.pipelines.losses.class_scores import are_labels, counted, num_counted
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import TensorTree, mapped, num_rows, tensors, tree_rows
 from paretta.search_spaces.errors import Problem, WrongInput
 
 Weighing: TypeAlias = Literal["labels", "samples", "whole"]

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paretta.pipelines.data.trees import TensorTree, joined, mapped, num_rows, tree_rows
 from paretta.pipelines.task import Metric, Task
-from paretta.pipelines.trees import TensorTree, joined, mapped, num_rows, tree_rows
 from paretta.search_spaces.errors import Problem, WrongInput
 
 _RESAMPLES = 100  # resamples of the bootstrap over samples

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paretta.pipelines.artifact import MODEL, session
-from paretta.pipelines.feeds import Feeds
+from paretta.pipelines.data.feeds import Feeds
+from paretta.pipelines.data.samples import num_samples, places
+from paretta.pipelines.data.trees import TensorTree, call_model, mapped, output_names, tensors
 from paretta.pipelines.losses.metric_scores import MetricScores, SplitScore, scores_by
-from paretta.pipelines.samples import num_samples, places
 from paretta.pipelines.task import Split, Task
-from paretta.pipelines.trees import TensorTree, call_model, mapped, output_names, tensors
 from paretta.search_spaces.errors import TrialFailed, WrongInput, first_line
 
 RUN_BATCH = 256

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from paretta.pipelines.feeds import load_feeds
+from paretta.pipelines.data.feeds import load_feeds
 from paretta.pipelines.runtime import runtime_of
 from paretta.search_spaces.objectives.objective import REFERENCE_RUNTIME
 

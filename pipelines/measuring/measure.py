@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from paretta.pipelines.feeds import save_feeds
+from paretta.pipelines.data.feeds import save_feeds
+from paretta.pipelines.kernels.ort_session import REFUSALS
 from paretta.pipelines.measuring.artifact_answers import first_feeds, judged
-from paretta.pipelines.measuring.ort_session import REFUSALS
 from paretta.pipelines.measuring.probe_process import ProbeRequest
 from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter, MeterBench

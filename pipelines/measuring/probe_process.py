@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from paretta.pipelines.feeds import load_feeds
+from paretta.pipelines.data.feeds import load_feeds
 from paretta.pipelines.meter import MeterBench, meter_of
 from paretta.search_spaces.canonical import Json
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
 
 from paretta.pipelines.artifact import MODEL
-from paretta.pipelines.feeds import Feeds, feed_batch, save_feeds
+from paretta.pipelines.data.feeds import Feeds, feed_batch, save_feeds
 from paretta.pipelines.measuring.intervals import median_interval
 from paretta.pipelines.measuring.timing import Clock, Opener
 from paretta.pipelines.measuring.witness import agreement

@@ -12,10 +12,10 @@ from torch import nn
 from paretta.pipelines import artifact
 from paretta.pipelines.bench import Bench, derived_seed, seeded
 from paretta.pipelines.export.agreement import checked_export
+from paretta.pipelines.kernels.layer_kernels import facts_that_ran
+from paretta.pipelines.kernels.ort_kernels import kernels_digest
 from paretta.pipelines.loading.digests import data_digest
-from paretta.pipelines.measuring.layer_kernels import facts_that_ran
 from paretta.pipelines.measuring.measure import measure
-from paretta.pipelines.measuring.ort_kernels import kernels_digest
 from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter
 from paretta.pipelines.quantization.layer_facts import layer_facts

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from paretta.pipelines.feeds import Feeds, feed_batch
+from paretta.pipelines.data.feeds import Feeds, feed_batch
 from paretta.pipelines.runtime import Device, Runtime, runtime_of
 from paretta.search_spaces.objectives.objective import REFERENCE_RUNTIME
 

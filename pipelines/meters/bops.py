@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from paretta.pipelines.measuring.mac_count import LayerWork, WorkMeter
+from paretta.pipelines.kernels.mac_count import LayerWork, WorkMeter
 from paretta.search_spaces.objectives.reading import Detail
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from paretta.pipelines.artifact import MODEL
-from paretta.pipelines.measuring.mac_count import LayerWork, WorkMeter
-from paretta.pipelines.measuring.ort_kernels import integer_kernels
+from paretta.pipelines.kernels.mac_count import LayerWork, WorkMeter
+from paretta.pipelines.kernels.ort_kernels import integer_kernels
 from paretta.pipelines.meter import MeterBench
 from paretta.search_spaces.objectives.reading import Detail, Reading
 

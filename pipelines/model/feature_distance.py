@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from paretta.pipelines.bench import Bench, seeded
-from paretta.pipelines.trees import call_model, moved
+from paretta.pipelines.data.trees import call_model, moved
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
 _CHANNELS_FIRST = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.modules.batchnorm._BatchNorm)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from paretta.pipelines.data.trees import TensorTree, call_model
 from paretta.pipelines.model.weights import stored_parameter
-from paretta.pipelines.trees import TensorTree, call_model
 
 _INTEGER = (nn.Conv2d, nn.Linear, nn.Embedding)
 QUANTIZABLE = (

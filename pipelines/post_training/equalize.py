@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from paretta.pipelines.data.trees import TensorTree, call_model
 from paretta.pipelines.model.masks import Mask
 from paretta.pipelines.model.weights import stored_parameter
 from paretta.pipelines.post_training.scale_sites import ScaleSite
-from paretta.pipelines.trees import TensorTree, call_model
 
 _ROUNDS = 20
 _FURTHEST = 20  # scales are 2**-20 to 2**20

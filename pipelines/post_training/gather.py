@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.data.samples import draw, num_samples
+from paretta.pipelines.data.trees import TensorTree, call_model, moved
 from paretta.pipelines.post_training.layer_objective import LayerObjective, grouped
-from paretta.pipelines.samples import draw, num_samples
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import TensorTree, call_model, moved
 
 LEAST_SAMPLES = 32  # fewer fit a layer to their own noise
 _BATCH = 64

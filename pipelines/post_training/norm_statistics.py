@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paretta.pipelines.bench import Bench, derived_seed
-from paretta.pipelines.samples import draw
-from paretta.pipelines.trees import call_model, moved
+from paretta.pipelines.data.samples import draw
+from paretta.pipelines.data.trees import call_model, moved
 
 BATCH = 128
 NUM_SAMPLES = 1024

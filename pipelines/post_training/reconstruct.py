@@ -9,10 +9,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.data.trees import moved
 from paretta.pipelines.post_training.gather import batches, call_counts, gathered
 from paretta.pipelines.post_training.layer_objective import LayerObjective
 from paretta.pipelines.quantization.layer_graph import LayerGraph
-from paretta.pipelines.trees import moved
 from paretta.search_spaces.results.note import Note
 
 

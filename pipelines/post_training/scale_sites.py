@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx import Node
 
+from paretta.pipelines.data.trees import TensorTree
 from paretta.pipelines.model.weights import shared_weights
 from paretta.pipelines.quantization.layer_graph import plain_program
-from paretta.pipelines.trees import TensorTree
 
 _aten = torch.ops.aten
 _CONVOLUTIONS: Final = (_aten.conv2d.default, _aten.conv2d.padding)

@@ -13,9 +13,9 @@ from torch.nn.utils import parametrize
 from torch.utils import _pytree
 from torch_pruning import ops
 
+from paretta.pipelines.data.trees import TensorTree, call_model, tensors
 from paretta.pipelines.model.weights import LAYERS
 from paretta.pipelines.pruning.channel_groups import ChannelGroup, Member, MemberRole, PartPositions
-from paretta.pipelines.trees import TensorTree, call_model, tensors
 
 _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 _MAX_VISITS = 10  # the most visits of a node in the search of one group

@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.data.samples import draw
+from paretta.pipelines.data.trees import call_model, moved
 from paretta.pipelines.losses.class_scores import num_counted
 from paretta.pipelines.model.weights import LAYERS
-from paretta.pipelines.samples import draw
-from paretta.pipelines.trees import call_model, moved
 
 _BATCH = 64
 

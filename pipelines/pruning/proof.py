@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.rnn import PackedSequence
 
+from paretta.pipelines.data.trees import TensorTree, call_model, mapped
 from paretta.pipelines.model.equivalence import compare_answers
 from paretta.pipelines.pruning.channel_groups import Cut, Member, positions_of, remove
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.trees import TensorTree, call_model, mapped
 
 _log = logging.getLogger("paretta")
 # exceptions of a forward that depends on the original width

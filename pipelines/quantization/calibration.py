@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.data.samples import draw
+from paretta.pipelines.data.trees import call_model, moved
 from paretta.pipelines.grid import Grid
 from paretta.pipelines.quantization.call_graph import Joint
 from paretta.pipelines.quantization.fake_quantize import attach_input_quantizer, attach_output_quantizer, is_quantized
@@ -20,8 +22,6 @@ from paretta.pipelines.quantization.joint_quantizers import (
 from paretta.pipelines.quantization.placement import Bounds, Site, placement_of
 from paretta.pipelines.quantizers import RangeRule
 from paretta.pipelines.quantizers.affine import Affine
-from paretta.pipelines.samples import draw
-from paretta.pipelines.trees import call_model, moved
 
 _BATCH = 64
 _VALUES_PER_BATCH = 2**15

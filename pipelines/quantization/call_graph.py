@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from paretta.pipelines.trees import TensorTree, call_model
+from paretta.pipelines.data.trees import TensorTree, call_model
 
 # functions by what they compute; in-place and method forms are called alike
 ADD, MULTIPLY, CONCATENATE, POOL, CURVE, GATE, FLOAT = "add", "mul", "cat", "pool", "curve", "gate", "float"

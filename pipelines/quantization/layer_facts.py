@@ -6,9 +6,9 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from paretta.pipelines.data.trees import TensorTree, moved
 from paretta.pipelines.model.quantizable import survey
 from paretta.pipelines.quantization.fake_quantize import is_quantized, weight_quantizer
-from paretta.pipelines.trees import TensorTree, moved
 from paretta.search_spaces.canonical import Json
 
 

@@ -11,10 +11,10 @@ from torch.export import ExportedProgram
 from torch.fx import Node
 from torch.nn.utils import parametrize
 
+from paretta.pipelines.data.trees import FlatModel, TensorTree, tensors
 from paretta.pipelines.model.weights import stored_parameter
 from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
 from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
-from paretta.pipelines.trees import FlatModel, TensorTree, tensors
 
 aten = torch.ops.aten
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default)

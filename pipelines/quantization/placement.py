@@ -7,10 +7,10 @@ from typing import TypeAlias
 
 from torch import nn
 
+from paretta.pipelines.data.trees import TensorTree
 from paretta.pipelines.quantization.call_graph import ACTIVATIONS, FLOAT, FUSED, GATE, MOVING, Call, Joint, calls_of
 from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
 from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
-from paretta.pipelines.trees import TensorTree
 
 Site: TypeAlias = str | Joint  # a layer's name, or a call between layers
 Bounds: TypeAlias = tuple[float, float | None]

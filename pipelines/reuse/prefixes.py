@@ -7,13 +7,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from paretta.pipelines.data.trees import call_model, moved
 from paretta.pipelines.loading.digests import data_digest, model_digest, samples_digest
 from paretta.pipelines.outcome import StageCost
 from paretta.pipelines.reuse.code_digest import code_digest, named_digest
 from paretta.pipelines.reuse.model_snapshot import NotWritable, restored, snapshot
 from paretta.pipelines.state.state_file import State
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import call_model, moved
 from paretta.search_spaces.canonical import Document, Json, digest
 from paretta.search_spaces.results.note import Note
 from paretta.search_spaces.space.plan import Plan

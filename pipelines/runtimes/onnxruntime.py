@@ -8,8 +8,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from paretta.pipelines.feeds import Feeds
-from paretta.pipelines.measuring.ort_session import PROVIDERS, REFUSALS, open_session, session_call
+from paretta.pipelines.data.feeds import Feeds
+from paretta.pipelines.kernels.ort_session import PROVIDERS, REFUSALS, open_session, session_call
 from paretta.pipelines.runtime import Device, ModelRefused, Opened, Runtime, RuntimeCall, WeightStorage
 from paretta.search_spaces.errors import first_line
 from paretta.search_spaces.objectives.reading import Detail
@@ -46,13 +46,13 @@ class Onnxruntime(Runtime):
 
     def kernels(self, model_path: Path, inputs: Feeds) -> Mapping[str, Detail]:
         """Return how many integer kernels ran, on zeros, and their shares of multiplications and weights."""
-        from paretta.pipelines.measuring.ort_kernels import integer_kernels  # noqa: PLC0415 - loads onnx
+        from paretta.pipelines.kernels.ort_kernels import integer_kernels  # noqa: PLC0415 - loads onnx
 
         return integer_kernels(model_path).details()
 
     def digest(self, model_path: Path) -> str:
         """Return a digest of the kernels that run and their shapes, which do not follow from the widths of weights."""
-        from paretta.pipelines.measuring.ort_kernels import kernels_digest  # noqa: PLC0415 - loads onnx
+        from paretta.pipelines.kernels.ort_kernels import kernels_digest  # noqa: PLC0415 - loads onnx
 
         return kernels_digest(model_path)
 

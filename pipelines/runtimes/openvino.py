@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from paretta.pipelines.feeds import Feeds, feed_batch
+from paretta.pipelines.data.feeds import Feeds, feed_batch
 from paretta.pipelines.runtime import Device, ModelRefused, Opened, Runtime, RuntimeCall
 from paretta.search_spaces.errors import first_line
 from paretta.search_spaces.objectives.reading import Detail

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.data.samples import draw
+from paretta.pipelines.data.trees import TensorTree, moved, num_rows, tree_rows
 from paretta.pipelines.losses.class_scores import counted
-from paretta.pipelines.samples import draw
-from paretta.pipelines.trees import TensorTree, moved, num_rows, tree_rows
 from paretta.search_spaces.errors import Problem, WrongInput
 
 WIDTHS: Final = tuple(range(2, 9))

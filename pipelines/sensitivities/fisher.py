@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.data.trees import call_model, num_rows, tree_rows
 from paretta.pipelines.sensitivities import Sensitivity, Subject
-from paretta.pipelines.trees import call_model, num_rows, tree_rows
 
 
 class Fisher(Sensitivity):

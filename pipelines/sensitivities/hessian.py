@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.data.trees import call_model
 from paretta.pipelines.sensitivities import Sensitivity, Subject
-from paretta.pipelines.trees import call_model
 
 PROBES = 8
 

@@ -5,9 +5,9 @@ from torch import Tensor
 from torch.func import functional_call
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.data.trees import as_inputs
 from paretta.pipelines.losses.class_scores import class_axis, counted, divergence, masked_mean
 from paretta.pipelines.sensitivities import WIDTHS, Sensitivity, Subject
-from paretta.pipelines.trees import as_inputs
 
 
 class Kl(Sensitivity):

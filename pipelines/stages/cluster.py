@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.data.trees import moved
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.name_patterns import by_pattern
 from paretta.pipelines.model.quantizable import survey
@@ -15,7 +16,6 @@ from paretta.pipelines.post_training.norm_statistics import NUM_SAMPLES, refresh
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms
 from paretta.pipelines.quantization.weight_sharing import attach_shared_values, centroids_of, nearest_places
 from paretta.pipelines.stage import Norms, Shape, Stage
-from paretta.pipelines.trees import moved
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import Note
 

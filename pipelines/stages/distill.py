@@ -10,16 +10,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.data.samples import num_samples
+from paretta.pipelines.data.trees import TensorTree, call_model, moved
 from paretta.pipelines.losses.class_scores import class_axis, counted, divergence, masked_mean
 from paretta.pipelines.model.feature_distance import FeaturePairs
-from paretta.pipelines.samples import num_samples
 from paretta.pipelines.stage import Shape, Stage
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.batch import Batch, BatchLoss
 from paretta.pipelines.training.evaluate import split_scores
 from paretta.pipelines.training.settings import TrainSettings
 from paretta.pipelines.training.train import fit, task_loss
-from paretta.pipelines.trees import TensorTree, call_model, moved
 from paretta.search_spaces.errors import Problem, WrongInput
 
 Ask: TypeAlias = Callable[[Batch], Tensor]

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import nn
 
 from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.data.trees import moved
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.post_training.equalize import equalized, smoothed
 from paretta.pipelines.post_training.gather import batches, too_few
@@ -15,7 +16,6 @@ from paretta.pipelines.post_training.scale_sites import scale_sites
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms
 from paretta.pipelines.stage import Norms, Shape, Stage
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import moved
 from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
 
 

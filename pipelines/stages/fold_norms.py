@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.data.trees import moved
 from paretta.pipelines.post_training.norm_statistics import NUM_SAMPLES, refresh
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms
 from paretta.pipelines.stage import Norms, Shape, Stage
-from paretta.pipelines.trees import moved
 from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
 
 

@@ -12,6 +12,8 @@ from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.data.samples import draw
+from paretta.pipelines.data.trees import TensorTree, moved
 from paretta.pipelines.importance import importance_of, known_importance
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.masks import num_dropped
@@ -26,10 +28,8 @@ from paretta.pipelines.pruning.layouts import settled
 from paretta.pipelines.pruning.proof import Proof
 from paretta.pipelines.pruning.scores import scored
 from paretta.pipelines.pruning.sparsity import Scope
-from paretta.pipelines.samples import draw
 from paretta.pipelines.stage import Norms, Shape, Stage
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import TensorTree, moved
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import CHANGED_NOTHING, NOT_ASKED, Note
 

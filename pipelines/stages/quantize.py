@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.data.trees import moved
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.name_patterns import by_pattern
 from paretta.pipelines.model.quantizable import survey
@@ -25,7 +26,6 @@ from paretta.pipelines.sensitivities import WIDTHS, Subject
 from paretta.pipelines.stage import Norms, Shape, Stage
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.settings import TrainSettings
-from paretta.pipelines.trees import moved
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import Note
 

@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from paretta.pipelines.data.trees import TensorTree, call_model, mapped
 from paretta.pipelines.model.name_patterns import by_pattern
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.batch import Batch, BatchLoss
 from paretta.pipelines.training.settings import Precision, TrainSettings
-from paretta.pipelines.trees import TensorTree, call_model, mapped
 from paretta.pipelines.tweak import Tweak
 from paretta.search_spaces.errors import ParettaError, Problem, WrongInput
 from paretta.search_spaces.faults import blaming, fault_of
 
 # parameters from which torch's DistributedDataParallel takes the place of one flat all-reduce after the backward pass;
-# a guess that keeps small networks as they were, to be settled by benchmarks/gradients.py
+# a guess that keeps small networks as they were, to be settled by benchmarks/training/gradients.py
 DDP_FROM: Final = 1_000_000
 
 _TYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}

@@ -7,10 +7,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from paretta.pipelines.data.trees import TensorTree, mapped, moved, num_rows, tree_rows
 from paretta.pipelines.losses.class_scores import num_counted
 from paretta.pipelines.losses.global_loss import Shares
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import TensorTree, mapped, moved, num_rows, tree_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 
 from paretta.pipelines.bench import seeded
-from paretta.pipelines.samples import num_samples
+from paretta.pipelines.data.samples import num_samples
+from paretta.pipelines.data.trees import call_model
 from paretta.pipelines.stage import Stage
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.settings import TrainSettings
-from paretta.pipelines.trees import call_model
 
 _BATCHES = 3  # number of timed batches; the fastest counts, the first one warms up
 

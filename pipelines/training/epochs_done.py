@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor
 
-from paretta.pipelines.generators import GeneratorStates
+from paretta.pipelines.data.generators import GeneratorStates
 from paretta.pipelines.state.state_file import State
 
 

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from paretta.pipelines.batches.loaders import Loaders
 from paretta.pipelines.batches.request import BatchRequest
+from paretta.pipelines.data.samples import num_samples
+from paretta.pipelines.data.trees import TensorTree, call_model, moved, num_rows
 from paretta.pipelines.losses.class_scores import num_counted
 from paretta.pipelines.losses.metric_scores import scores_by
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.samples import num_samples
 from paretta.pipelines.task import Split, Task
-from paretta.pipelines.trees import TensorTree, call_model, moved, num_rows
 
 EVALUATION_BATCH = 256
 

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from paretta.pipelines.batches.request import BatchRequest, is_in_memory
 from paretta.pipelines.bench import Bench, TrainingProgress, derived_seed, seeded
+from paretta.pipelines.data.samples import num_samples
+from paretta.pipelines.data.trees import TensorTree
 from paretta.pipelines.loading.check_data import require_sound
 from paretta.pipelines.losses.class_scores import class_axis, counted, masked_mean, smoothing_term
 from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
-from paretta.pipelines.samples import num_samples
 from paretta.pipelines.state.checkpoint import same_structure
 from paretta.pipelines.state.state_file import State, copied
 from paretta.pipelines.stream import Passes, steps_of
@@ -36,7 +37,6 @@ from paretta.pipelines.training.evaluate import mean_loss, scores
 from paretta.pipelines.training.optimizers import ParameterGroup, frozen, groups_by_name, lr_factor, optimizer_for
 from paretta.pipelines.training.requirements import require_batch, require_precision
 from paretta.pipelines.training.settings import TrainSettings
-from paretta.pipelines.trees import TensorTree
 from paretta.pipelines.tweak import Tweak
 from paretta.search_spaces.canonical import Json, digest
 from paretta.search_spaces.errors import TrialFailed

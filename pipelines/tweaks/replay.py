@@ -7,9 +7,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.data.samples import Samples, num_samples
+from paretta.pipelines.data.trees import call_model, moved
 from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
-from paretta.pipelines.samples import Samples, num_samples
-from paretta.pipelines.trees import call_model, moved
 from paretta.pipelines.tweak import Tweak, TweakSettings
 from paretta.search_spaces.errors import Problem, WrongInput
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from paretta.pipelines.measuring.float_operators import words_of
+from paretta.pipelines.kernels.float_operators import words_of
 from paretta.pipelines.quantization.layer_facts import LayerFacts
 
 _NAMED: Final = 3  # layers of a group that are named

@@ -18,17 +18,17 @@ from torch.utils.data import Subset, TensorDataset
 
 from paretta.pipelines.artifact import MODEL, session
 from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.data.samples import Samples, num_samples
+from paretta.pipelines.data.trees import call_model, num_rows, tensors, tree_rows
 from paretta.pipelines.export.interface import shortened
 from paretta.pipelines.export.to_onnx import exported, to_bytes
+from paretta.pipelines.kernels.float_operators import floats_between
+from paretta.pipelines.kernels.layer_kernels import facts_that_ran
 from paretta.pipelines.measuring.artifact_answers import feeds_of
-from paretta.pipelines.measuring.float_operators import floats_between
-from paretta.pipelines.measuring.layer_kernels import facts_that_ran
 from paretta.pipelines.quantization.layer_facts import layer_facts
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.samples import Samples, num_samples
 from paretta.pipelines.stage import Stage, noted, stages_of
 from paretta.pipelines.task import SPLITS, Task
-from paretta.pipelines.trees import call_model, num_rows, tensors, tree_rows
 from paretta.pipelines.verification.asked_and_got import asked_and_got
 from paretta.search_spaces.canonical import Json, canonical_json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput

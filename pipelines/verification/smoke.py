@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretta.pipelines.artifact import MODEL, SAMPLE, session
-from paretta.pipelines.feeds import load_feeds
+from paretta.pipelines.data.feeds import load_feeds
 from paretta.search_spaces.errors import DamagedArtifact, first_line
 
 _TYPES = {"float": "float32", "double": "float64"}
@@ -21,7 +21,7 @@ def require_answer(folder: Path) -> None:
 
     Raises `DamagedArtifact` if the model cannot be loaded or run, or returns nan or inf.
     """
-    from paretta.pipelines.measuring.ort_session import REFUSALS  # noqa: PLC0415 - only this needs the runtime
+    from paretta.pipelines.kernels.ort_session import REFUSALS  # noqa: PLC0415 - only this needs the runtime
 
     path = folder / MODEL
     try:

@@ -10,16 +10,16 @@ from tempfile import TemporaryDirectory
 from typing import Final, Literal, TypeAlias, cast
 
 from paretta.pipelines.artifact import MANIFEST, MODEL, READINGS, SAMPLE, read_readings, require_regular
-from paretta.pipelines.feeds import load_feeds, save_feeds
+from paretta.pipelines.data.feeds import load_feeds, save_feeds
+from paretta.pipelines.data.samples import places
+from paretta.pipelines.data.trees import TensorTree, tensors
 from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.losses.metric_scores import scores_by
 from paretta.pipelines.measuring.artifact_answers import RUN_BATCH, answers_like, feeds_of
 from paretta.pipelines.measuring.witness import agreement
 from paretta.pipelines.meter import Meter
 from paretta.pipelines.runtime import ModelRefused, runtime_of
-from paretta.pipelines.samples import places
 from paretta.pipelines.task import Split, Task
-from paretta.pipelines.trees import TensorTree, tensors
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import DamagedArtifact, TrialFailed, first_line
 from paretta.search_spaces.objectives.reading import Reading

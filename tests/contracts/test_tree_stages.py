@@ -14,10 +14,10 @@ from tree_tasks import text_task
 from two_ranks import be_a_rank, run_on_two_ranks
 
 from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.data.trees import call_model
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.stage import Stage, stage_of
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import call_model
 from paretta.pipelines.tweak import TweakSettings
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.registry import STAGES, TWEAKS

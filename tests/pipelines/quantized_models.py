@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.data.samples import Samples
 from paretta.pipelines.quantization.fake_quantize import weight_quantizer
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.samples import Samples
 from paretta.pipelines.stages.quantize import Quantize
 from paretta.pipelines.task import Metric, Task
 

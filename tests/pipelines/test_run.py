@@ -12,7 +12,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from paretta.pipelines.artifact import open_artifact, verify_files
 from paretta.pipelines.bench import TrainingProgress
-from paretta.pipelines.feeds import load_feeds
+from paretta.pipelines.data.feeds import load_feeds
 from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.measuring.artifact_answers import artifact_answers
 from paretta.pipelines.outcome import RunOutcome

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, Subset, TensorDataset
 
+from paretta.pipelines.data.samples import places, take
 from paretta.pipelines.loading.check_task import check_task
 from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.loading.load_task import load_task
-from paretta.pipelines.samples import places, take
 from paretta.pipelines.task import Metric, Task
 from paretta.pipelines.tasks.digits import correct, make
 from paretta.search_spaces.errors import WrongInput

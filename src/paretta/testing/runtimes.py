@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.data.feeds import Feeds
 from paretta.pipelines.export.agreement import checked_export
-from paretta.pipelines.feeds import Feeds
 from paretta.pipelines.measuring.witness import agreement
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.runtime import ModelRefused, Runtime, WeightStorage

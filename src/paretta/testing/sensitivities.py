@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.data.samples import Samples
 from paretta.pipelines.quantizers.symmetric import Symmetric
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.samples import Samples
 from paretta.pipelines.sensitivities import WIDTHS, Sensitivity, Subject
 from paretta.pipelines.task import Metric, Task
 

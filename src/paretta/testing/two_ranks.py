@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.data.samples import take
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.samples import take
 from paretta.pipelines.stage import Stage, stage_of
 from paretta.pipelines.task import Task
 from paretta.pipelines.tasks.digits import make

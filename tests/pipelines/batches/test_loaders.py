@@ -19,8 +19,8 @@ from paretta.pipelines.batches import loaders as loaders_module
 from paretta.pipelines.batches.loaders import Loaders, LoaderTrace
 from paretta.pipelines.batches.request import BatchRequest, is_in_memory
 from paretta.pipelines.bench import Bench, seeded
+from paretta.pipelines.data.samples import take
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.samples import take
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.settings import TrainSettings
 from paretta.pipelines.training.train import fit

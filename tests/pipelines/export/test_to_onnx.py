@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from paretta.pipelines.export.to_onnx import to_bytes, to_onnx
-from paretta.pipelines.measuring.ort_kernels import integer_kernels
+from paretta.pipelines.kernels.ort_kernels import integer_kernels
 from paretta.pipelines.stages.prune import Prune
 from paretta.pipelines.stages.quantize import Quantize
 from paretta.search_spaces.registry import QUANTIZERS

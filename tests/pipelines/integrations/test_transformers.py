@@ -27,6 +27,7 @@ from paretta.integrations.transformers import (
 )
 from paretta.pipelines.artifact import MODEL, verify_files
 from paretta.pipelines.bench import Bench
+from paretta.pipelines.data.trees import call_model, tensors
 from paretta.pipelines.loading.check_task import check_task
 from paretta.pipelines.losses.metric_scores import scores_by
 from paretta.pipelines.model.equivalence import compare_answers
@@ -35,7 +36,6 @@ from paretta.pipelines.run import run
 from paretta.pipelines.stages.prune import Prune
 from paretta.pipelines.stages.quantize import Quantize
 from paretta.pipelines.task import Task
-from paretta.pipelines.trees import call_model, tensors
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.space.plan import Plan
 

@@ -13,9 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 
-from paretta.pipelines.feeds import save_feeds
+from paretta.pipelines.data.feeds import save_feeds
+from paretta.pipelines.kernels.ort_session import bound_call, open_call
 from paretta.pipelines.measuring.cold_start import memory_bytes
-from paretta.pipelines.measuring.ort_session import bound_call, open_call
 from paretta.pipelines.measuring.served_meter import ServedMeter, machine
 from paretta.pipelines.meter import Meter, MeterBench
 from paretta.pipelines.meters import energy, peak_memory

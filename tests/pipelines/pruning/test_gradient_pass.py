@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.data.samples import draw, take
 from paretta.pipelines.pruning.gradient_pass import gradients
 from paretta.pipelines.ranks import Ranks
-from paretta.pipelines.samples import draw, take
 from paretta.pipelines.tasks.digits import make
 
 

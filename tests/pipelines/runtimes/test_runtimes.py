@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from paretta.pipelines import artifact
+from paretta.pipelines.data.feeds import save_feeds
 from paretta.pipelines.export.integer_packing import Packed, encodings, pack_integers
 from paretta.pipelines.export.to_onnx import to_bytes
-from paretta.pipelines.feeds import save_feeds
 from paretta.pipelines.measuring.measure import measure
 from paretta.pipelines.measuring.served_meter import ServedMeter, runtimes_of
 from paretta.pipelines.measuring.witness import agreement

@@ -12,7 +12,7 @@ from torch import nn
 
 from paretta.pipelines.coding.container import decode_model, encode_model
 from paretta.pipelines.export.to_onnx import to_bytes
-from paretta.pipelines.measuring.ort_kernels import integer_kernels
+from paretta.pipelines.kernels.ort_kernels import integer_kernels
 from paretta.pipelines.model.masks import mask_of
 from paretta.pipelines.quantization.weight_sharing import centroids_of, nearest_places, shared_values
 from paretta.pipelines.stage import stage_of, stages_of

@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from paretta.pipelines.bench import Bench, TrainingProgress, seeded
-from paretta.pipelines.generators import GeneratorStates
+from paretta.pipelines.data.generators import GeneratorStates
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.state.checkpoint import Checkpoint
 from paretta.pipelines.state.state_file import read_state, write_state

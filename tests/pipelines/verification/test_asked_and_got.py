@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
+from paretta.pipelines.data.samples import Samples
 from paretta.pipelines.quantization.layer_facts import LayerFacts
-from paretta.pipelines.samples import Samples
 from paretta.pipelines.task import Metric, Task
 from paretta.pipelines.verification.asked_and_got import asked_and_got
 from paretta.pipelines.verification.rehearsal import rehearse

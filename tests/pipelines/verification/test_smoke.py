@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from paretta.pipelines.feeds import save_feeds
+from paretta.pipelines.data.feeds import save_feeds
 from paretta.pipelines.verification.smoke import require_answer
 from paretta.search_spaces.errors import DamagedArtifact
 

@@ -1,0 +1,1 @@
+"""The search on tables of finished trainings, and against real sweeps: ``python -m benchmarks.search``."""

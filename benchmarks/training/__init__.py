@@ -1,0 +1,1 @@
+"""What training and reading cost: samples a second, gradients over ranks, memory."""

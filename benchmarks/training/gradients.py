@@ -1,0 +1,140 @@
+"""Samples a second of `fit` on two ranks, by one flat all-reduce and by DistributedDataParallel, against a plain loop.
+
+One pair of processes trains networks of several sizes in each way, in turn, round by round, so that ratios are paired.
+The plain loop is torch's tutorial: DistributedDataParallel, forward, backward, step. It decides `DDP_FROM`.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import TensorDataset
+
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.task import Task
+from paretta.pipelines.training import backward
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
+
+EXPECTED: Final = {"large": 0.97, "small": 0.97}  # of the plain loop; of the flat all-reduce
+WIDTHS: Final = {"9 k": 64, "0.5 M": 680, "1.6 M": 1240, "10 M": 3140}  # of two hidden layers, by parameters
+BATCH, STEPS = 64, 24
+WAYS: Final = ("flat", "ddp", "plain ddp", "as chosen")
+
+
+def task_of(width: int) -> Task:
+    """Return a task with a dense network of `width`, which has about ``width^2 + 80 width`` parameters."""
+    inputs = torch.randn(BATCH * STEPS, 64, generator=torch.Generator().manual_seed(0))
+    data = TensorDataset(inputs, torch.arange(len(inputs)) % 10)
+    few = TensorDataset(inputs[:8], torch.arange(8))
+
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))
+
+    return Task(network, data, few, few, functional.cross_entropy, {}, inputs[:1])
+
+
+def by_fit(width: int, ranks: Ranks, start: int) -> float:
+    """Train by `fit` for one epoch that warms up and one that counts; return its samples a second."""
+    backward.DDP_FROM = start  # type: ignore[misc]
+    task, stamps = task_of(width), list[float]()
+    bench = Bench(task, ranks, report=lambda progress: stamps.append(progress.samples_per_second))
+    fit(task.new_model(), bench, TrainSettings(epochs=2, batch_size=BATCH))
+    return stamps[-1]
+
+
+def by_plain_loop(width: int, ranks: Ranks) -> float:
+    """Train by torch's tutorial."""
+    task = task_of(width)
+    model = DistributedDataParallel(task.new_model())
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    inputs, targets = task.train.tensors  # type: ignore[attr-defined]
+    for epoch in range(2):
+        begun = time.perf_counter() if epoch else 0.0
+        for places in torch.randperm(len(inputs), generator=torch.Generator().manual_seed(epoch)).split(BATCH):
+            mine = ranks.shard(places)
+            loss = functional.cross_entropy(model(inputs[mine]), targets[mine])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return len(inputs) / (time.perf_counter() - begun)
+
+
+def be_a_rank(rank: int, folder: Path, rounds: int) -> None:
+    """Train in every way as one of two ranks; rank 0 writes the figures."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    ranks, chosen = Ranks.joined(), backward.DDP_FROM
+    found: dict[str, dict[str, list[float]]] = {size: {way: [] for way in WAYS} for size in WIDTHS}
+    for _ in range(rounds):
+        for size, width in WIDTHS.items():
+            found[size]["flat"].append(by_fit(width, ranks, 10**12))
+            found[size]["ddp"].append(by_fit(width, ranks, 0))
+            found[size]["plain ddp"].append(by_plain_loop(width, ranks))
+            found[size]["as chosen"].append(by_fit(width, ranks, chosen))
+    if rank == 0:
+        (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
+    dist.barrier()
+    os._exit(0)  # a gloo thread that frees its last tensor while the interpreter ends would abort it
+
+
+def main() -> int:
+    """Measure, print the table and say whether the expectations were met."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.rank is not None:
+        be_a_rank(arguments.rank, arguments.folder, arguments.rounds)
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as name:
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.training.gradients",
+            "--folder",
+            name,
+            "--rounds",
+            str(arguments.rounds),
+        ]
+        ranks = [subprocess.Popen([*command, "--rank", str(rank)]) for rank in range(2)]
+        if [rank.wait() for rank in ranks] != [0, 0]:
+            return 1
+        found = json.loads((Path(name) / "found.json").read_text(encoding="utf-8"))
+    print(f"samples a second on two ranks, {arguments.rounds} rounds in turn; load before {load:.1f}")
+    ratios = {}
+    for size, ways in found.items():
+        print(f"{size:6}", *(f"{way} {statistics.median(rates):8.0f}" for way, rates in ways.items()))
+        for name, (one, other) in {
+            "ddp / flat": ("ddp", "flat"),
+            "as chosen / flat": ("as chosen", "flat"),
+            "as chosen / plain": ("as chosen", "plain ddp"),
+        }.items():
+            pairs = [a / b for a, b in zip(ways[one], ways[other], strict=True)]
+            ratios[size, name] = statistics.median(pairs)
+            print(f"       {name}: median {statistics.median(pairs):.2f}, {min(pairs):.2f} to {max(pairs):.2f}")
+    hits = {
+        "large": ratios["10 M", "as chosen / plain"] >= EXPECTED["large"],
+        "small": ratios["9 k", "as chosen / flat"] >= EXPECTED["small"],
+    }
+    for network, hit in hits.items():
+        print(f"{network}: expected at least {EXPECTED[network]:g}: {'hit' if hit else 'miss'}")
+    return 0 if all(hits.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

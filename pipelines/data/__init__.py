@@ -1,0 +1,1 @@
+"""Trees of tensors, the samples and inputs made of them, and the generators they draw from."""

@@ -1,0 +1,1 @@
+"""What ONNX Runtime runs of a graph: its sessions, kernels, layers and multiplications."""
