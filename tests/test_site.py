@@ -43,7 +43,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     from mkdocs.config import load_config
 
     build(load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path / "site"), strict=True))
-    python = (tmp_path / "site" / "python" / "index.html").read_text(encoding="utf-8")
+    python = (tmp_path / "site" / "reference" / "python" / "index.html").read_text(encoding="utf-8")
     assert "Run a sweep and return its front." in python  # what the docstrings say has been read
 
 
