@@ -9,6 +9,8 @@ from torch.nn.utils import parametrize
 
 from paretta.pipelines.export.graph_passes import RESTORE_DOMAIN
 from paretta.pipelines.grid import Grid
+from paretta.pipelines.model.padded_convolution import CONVOLUTIONS, Convolution
+from paretta.pipelines.model.quantizable import TRANSPOSED
 from paretta.pipelines.quantization.fake_quantize import (
     GATE_CENTRE,
     GATE_STEP,
@@ -82,7 +84,7 @@ class StoredLayer(nn.Module):
 class RestoredLayer(StoredLayer):
     """A layer that computes in floats with its quantised weight, or an embedding that looks up rows of integers."""
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear | nn.Embedding) -> None:
+    def __init__(self, layer: Convolution | nn.Linear | nn.Embedding) -> None:
         """Read the weight from the trained layer."""
         super().__init__(layer)
         self.bias = None if isinstance(layer, nn.Embedding) else layer.bias
@@ -119,19 +121,56 @@ class GivenWeight(nn.Module):
         return self.stored.restored() if self.at_load else self.stored()
 
 
-def store_transposed(layer: nn.ConvTranspose2d, *, at_load: bool) -> None:
-    """Let a transposed convolution read its weight from integers, in place.
+class GivenBias(nn.Module):
+    """Stands for the parameter that an integer layer's bias was."""
+
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, codes: Tensor, scale: Tensor, axis: int | None) -> None:
+        """Store the bias in steps of `scale`."""
+        super().__init__()
+        self.axis = axis
+        self.register_buffer("codes", codes)
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero_point", torch.zeros_like(scale, dtype=torch.int32))
+
+    def forward(self, _: Tensor) -> Tensor:
+        """Return the dequantised bias."""
+        return _dequantize(self.codes, self.scale, self.zero_point, self.axis)
+
+
+def keeps_forward(layer: nn.Module) -> bool:
+    """Return True for a layer that is exported by its own forward: transposed, or a convolution that pads first."""
+    own = isinstance(layer, CONVOLUTIONS) and type(layer).forward not in [kind.forward for kind in CONVOLUTIONS]
+    return own or isinstance(layer, TRANSPOSED)
+
+
+def store_in_place(layer: nn.Module, *, at_load: bool) -> None:
+    """Let a layer that `keeps_forward` read its weight, bias and grids from integers, in place.
 
     Between quantised tensors the weight must be dequantised at each call: ONNX Runtime would otherwise round the floats
-    once more, with one step for the whole tensor.
+    of a transposed convolution once more, with one step for the whole tensor.
     """
-    stored = StoredWeight(layer)
+    stored, entering = StoredWeight(layer), getattr(layer, "input_quantizer", None)
+    grids = {name: getattr(layer, name, None) for name in ("input_quantizer", "output_quantizer")}
+    bias = None
+    if isinstance(entering, ActivationQuantizer) and layer.bias is not None:
+        bias_scale = entering.scale.detach() * stored.scale
+        codes = _bias_codes(cast("Convolution", layer), bias_scale)
+        bias = GivenBias(cast(Tensor, codes), bias_scale, stored.axis)
     bake_parametrizations(layer)
     parametrize.register_parametrization(layer, "weight", GivenWeight(stored, at_load=at_load), unsafe=True)
+    if bias is not None:
+        parametrize.register_parametrization(layer, "bias", bias, unsafe=True)
+    for name, grid in grids.items():
+        if isinstance(grid, ActivationQuantizer):
+            setattr(layer, name, StoredGrid(grid))
 
 
 class IntegerLayer(StoredLayer):
-    """A quantised Conv2d or Linear with its parameters as stored integers.
+    """A quantised convolution or linear layer with its parameters as stored integers.
 
     ``y = s_x * s_w * (sum (q_x - z_x) * (q_w - z_w) + q_b)`` with the bias in steps of ``s_x * s_w``; with an output
     quantiser ``y`` is quantised again.
@@ -141,7 +180,7 @@ class IntegerLayer(StoredLayer):
     bias_scale: Tensor
     bias_zeros: Tensor
 
-    def __init__(self, layer: nn.Conv2d | nn.Linear) -> None:
+    def __init__(self, layer: Convolution | nn.Linear) -> None:
         """Read weight, bias and grids from the trained layer."""
         super().__init__(layer)
         self.input = StoredGrid(cast(ActivationQuantizer, layer.input_quantizer))
@@ -208,14 +247,15 @@ class StoredGate(nn.Module):
         return _dequantize(_quantize(values, self.scale, self.zero_point), self.value_scale, self.value_zero)
 
 
-def _settings(layer: nn.Conv2d | nn.Linear | nn.Embedding) -> ConvSettings | None:
+def _settings(layer: Convolution | nn.Linear | nn.Embedding) -> ConvSettings | None:
     """Return stride, padding, dilation and groups of a convolution."""
-    return (layer.stride, layer.padding, layer.dilation, layer.groups) if isinstance(layer, nn.Conv2d) else None
+    return (layer.stride, layer.padding, layer.dilation, layer.groups) if isinstance(layer, CONVOLUTIONS) else None
 
 
 def _convolved(values: Tensor, weight: Tensor, bias: Tensor | None, settings: ConvSettings) -> Tensor:
     stride, padding, dilation, groups = settings
-    return F.conv2d(values, weight, bias, stride, padding, dilation, groups)
+    convolve = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[weight.dim()]
+    return convolve(values, weight, bias, stride, padding, dilation, groups)
 
 
 def _steps(grid: Grid, codes: Tensor, floor: Tensor) -> Tensor:
@@ -228,7 +268,7 @@ def _steps(grid: Grid, codes: Tensor, floor: Tensor) -> Tensor:
     )
 
 
-def _bias_codes(layer: nn.Conv2d | nn.Linear, bias_scale: Tensor) -> Tensor | None:
+def _bias_codes(layer: Convolution | nn.Linear, bias_scale: Tensor) -> Tensor | None:
     """Return the bias in steps of `bias_scale`, int32; a Linear layer always has one, as QGemm is fused only then."""
     if layer.bias is None:
         return torch.zeros(len(layer.weight), dtype=torch.int32) if isinstance(layer, nn.Linear) else None

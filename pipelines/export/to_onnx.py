@@ -23,8 +23,10 @@ from paretta.pipelines.export.stored_layers import (
     RestoredLayer,
     StoredGate,
     StoredGrid,
-    store_transposed,
+    keeps_forward,
+    store_in_place,
 )
+from paretta.pipelines.model.padded_convolution import Convolution
 from paretta.pipelines.model.torch_private import exporter_logger, one_registry
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, HardGate, is_quantized, weight_quantizer
 from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
@@ -88,12 +90,12 @@ def delivered_form(model: nn.Module, example_input: TensorTree) -> nn.Module:
                 ready = _replaced(ready, name, StoredGrid(layer))
             elif isinstance(layer, HardGate):
                 ready = _replaced(ready, name, StoredGate())
+        elif weight_quantizer(layer) is not None and keeps_forward(layer):
+            store_in_place(layer, at_load=not in_integers)
         elif is_quantized(layer):
-            ready = _replaced(ready, name, IntegerLayer(cast("nn.Conv2d | nn.Linear", layer)))
-        elif isinstance(layer, nn.ConvTranspose2d) and weight_quantizer(layer) is not None:
-            store_transposed(layer, at_load=not in_integers)
+            ready = _replaced(ready, name, IntegerLayer(cast("Convolution | nn.Linear", layer)))
         elif weight_quantizer(layer) is not None:
-            ready = _replaced(ready, name, RestoredLayer(cast("nn.Conv2d | nn.Linear | nn.Embedding", layer)))
+            ready = _replaced(ready, name, RestoredLayer(cast("Convolution | nn.Linear | nn.Embedding", layer)))
         elif ".parametrizations." not in f".{name}.":
             bake_parametrizations(layer)
     return ready

@@ -1,19 +1,20 @@
 """Find the layers of a model that can be quantised, and why the others cannot."""
 
 from collections.abc import Collection, Iterator
+from typing import Final, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from paretta.pipelines.data.trees import TensorTree, call_model
+from paretta.pipelines.model.padded_convolution import CONVOLUTIONS, framed
 from paretta.pipelines.model.weights import stored_parameter
 
-_INTEGER = (nn.Conv2d, nn.Linear, nn.Embedding)
-QUANTIZABLE = (
-    *_INTEGER,
-    nn.ConvTranspose2d,
-)  # the weights of the last are stored as integers, and it computes in floats
+COMPUTING: Final = (*CONVOLUTIONS, nn.Linear)  # they have integer kernels
+TRANSPOSED: Final = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # they are stored in integers only
+_INTEGER: Final = (*COMPUTING, nn.Embedding)
+QUANTIZABLE: Final = (*_INTEGER, *TRANSPOSED)
 
 
 def survey(model: nn.Module, example_input: TensorTree) -> Iterator[tuple[str, str | None]]:
@@ -25,7 +26,8 @@ def survey(model: nn.Module, example_input: TensorTree) -> Iterator[tuple[str, s
     for name, matrices in owners.items():
         module = model.get_submodule(name)
         if isinstance(module, QUANTIZABLE):
-            yield name, _obstacle(module, called=name in called, shared=uses.count(id(stored_parameter(module))) > 1)
+            shared = uses.count(id(stored_parameter(module))) > 1
+            yield name, _obstacle(module, called=name in called, given=called.get(name), shared=shared)
             continue
         for attribute, _ in matrices:
             yield (
@@ -57,28 +59,37 @@ def _kind_obstacle(module: nn.Module, attribute: str) -> str:
     return f"a parameter of {type(module).__name__} itself and no layer's"
 
 
-def _obstacle(
-    module: nn.Conv2d | nn.Linear | nn.Embedding | nn.ConvTranspose2d, *, called: bool, shared: bool
-) -> str | None:
-    forwards = [kind.forward for kind in QUANTIZABLE]
-    padding = module.padding_mode if isinstance(module, nn.Conv2d) else "zeros"
-    summed = isinstance(module, nn.Conv2d | nn.Linear)
+def _obstacle(module: nn.Module, *, called: bool, given: Tensor | None, shared: bool) -> str | None:
+    padding = module.padding_mode if isinstance(module, CONVOLUTIONS) else "zeros"
+    weight = cast(Tensor, module.weight)
     obstacles = {
-        "it computes in its own way": type(module).forward not in forwards,
+        "it computes in its own way": called and not _is_known(module, given),
         f"only zero padding has an integer form, not {padding!r}": padding != "zeros",
         "its rows are scaled while they are read": isinstance(module, nn.Embedding) and module.max_norm is not None,
         "its weight is shared with another layer": shared,
         "the model uses its weight without calling the layer": not called,
-        "its sums could overflow 32 bits": summed and module.weight[0].numel() * 255 * 255 >= 2**31,
+        "its sums could overflow 32 bits": isinstance(module, COMPUTING) and weight[0].numel() * 255 * 255 >= 2**31,
     }
     return next((words for words, applies in obstacles.items() if applies), None)
 
 
-def _called(model: nn.Module, example_input: TensorTree, names: Collection[str]) -> set[str]:
-    """Name the modules that are called in evaluation mode."""
-    called: set[str] = set()
+def _is_known(module: nn.Module, given: Tensor | None) -> bool:
+    """Return True if the layer computes as torch's does, or pads what it is `given` with zeros first."""
+    if type(module).forward in [kind.forward for kind in QUANTIZABLE]:
+        return True
+    return isinstance(module, CONVOLUTIONS) and given is not None and framed(module, given) is not None
+
+
+def _called(model: nn.Module, example_input: TensorTree, names: Collection[str]) -> dict[str, Tensor | None]:
+    """Return what each of the modules that are called in evaluation mode reads; None if that is no tensor."""
+    called: dict[str, Tensor | None] = {}
+
+    def note(name: str, given: tuple[object, ...]) -> None:
+        called[name] = given[0] if given and isinstance(given[0], Tensor) else None
+
     handles = [
-        model.get_submodule(name).register_forward_pre_hook(lambda _, __, name=name: called.add(name)) for name in names
+        model.get_submodule(name).register_forward_pre_hook(lambda _, given, name=name: note(name, given))
+        for name in names
     ]
     training = {module: module.training for module in model.modules()}
     model.eval()

@@ -12,6 +12,7 @@ from torch.nn import functional
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.data.samples import draw, num_samples
 from paretta.pipelines.data.trees import TensorTree, call_model, moved
+from paretta.pipelines.model.padded_convolution import CONVOLUTIONS, Convolution, Framed, framed
 from paretta.pipelines.post_training.layer_objective import LayerObjective, grouped
 from paretta.pipelines.task import Task
 
@@ -79,7 +80,7 @@ def gathered(
     Args:
         model: the compressed model, in evaluation mode.
         reference: the uncompressed model, with a layer of the same name.
-        name: of an nn.Conv2d or nn.Linear.
+        name: of a convolution or nn.Linear.
         inputs: calibration inputs in batches, see `batches`.
         num_calls: how often a forward pass calls the layer.
         frees_bias: whether the layer's bias, or one that is added later, will be set to the best one, see
@@ -87,7 +88,7 @@ def gathered(
         rows: outputs of the reference's layer that the model's layer still has, if it was pruned; None: all.
     """
     layer, source = model.get_submodule(name), reference.get_submodule(name)
-    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    groups = layer.groups if isinstance(layer, CONVOLUTIONS) else 1
     bias = cast("Tensor | None", source.bias)
     fixed = 0.0 if bias is None or frees_bias else bias.detach()
     moments = _Moments()
@@ -107,26 +108,31 @@ def patches(layer: nn.Module, values: Tensor) -> Tensor:
     >>> patches(nn.Conv2d(2, 4, 3, groups=2), torch.zeros(1, 2, 5, 5)).shape
     torch.Size([2, 9, 9])
     """
-    if not isinstance(layer, nn.Conv2d):
+    if not isinstance(layer, CONVOLUTIONS):
         return values.reshape(1, -1, values.shape[-1])
-    framed = functional.pad(values, _frame(layer))
-    columns = functional.unfold(framed, layer.kernel_size, dilation=layer.dilation, stride=layer.stride)
-    rows = columns.movedim(2, 1).flatten(0, 1)
-    return rows.view(len(rows), layer.groups, -1).movedim(1, 0)
+    columns, sides = _padded(layer, values), range(2, values.dim())
+    for axis, size, step, stride in zip(sides, layer.kernel_size, layer.dilation, layer.stride, strict=True):
+        columns = columns.unfold(axis, step * (size - 1) + 1, stride)[..., ::step]
+    # [n, in, positions of each axis, values of each axis] -> [positions, groups, in / groups * values]
+    rows = columns.movedim(1, values.dim() - 1).flatten(0, values.dim() - 2)
+    return rows.reshape(len(rows), layer.groups, -1).movedim(1, 0)
 
 
-def _frame(layer: nn.Conv2d) -> list[int]:
-    """Return the zeros left, right, above and below of an image, as torch's pad takes them."""
-    if layer.padding == "same":
+def _padded(layer: Convolution, values: Tensor) -> Tensor:
+    """Return the values with the zeros around them that the layer, or its own forward, adds."""
+    found = framed(layer, values) or Framed(values, layer.padding)
+    padding = found.padding
+    if padding == "same":
         totals = [step * (size - 1) for step, size in zip(layer.dilation, layer.kernel_size, strict=True)]
-        return [totals[1] // 2, totals[1] - totals[1] // 2, totals[0] // 2, totals[0] - totals[0] // 2]
-    rows, columns = (0, 0) if isinstance(layer.padding, str) else layer.padding
-    return [columns, columns, rows, rows]
+        both = [(total // 2, total - total // 2) for total in totals]
+    else:
+        both = [(0, 0)] * len(layer.kernel_size) if isinstance(padding, str) else [(side, side) for side in padding]
+    return functional.pad(found.values, [side for axis in reversed(both) for side in axis])
 
 
 def answers(layer: nn.Module, outputs: Tensor) -> Tensor:
     """Return the outputs of a convolution or linear layer, [positions, out], in the order of `patches`."""
-    return outputs.flatten(2).movedim(2, 1).flatten(0, 1) if isinstance(layer, nn.Conv2d) else outputs.flatten(0, -2)
+    return outputs.flatten(2).movedim(2, 1).flatten(0, 1) if isinstance(layer, CONVOLUTIONS) else outputs.flatten(0, -2)
 
 
 def _thinned(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

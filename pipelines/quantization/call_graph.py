@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from paretta.pipelines.data.trees import TensorTree, call_model
+from paretta.pipelines.model.padded_convolution import CONVOLUTIONS, pads_with_zeros
 
 # functions by what they compute; in-place and method forms are called alike
 ADD, MULTIPLY, CONCATENATE, POOL, CURVE, GATE, FLOAT = "add", "mul", "cat", "pool", "curve", "gate", "float"
@@ -32,7 +33,9 @@ _KINDS: Final = {
     "adaptive_avg_pool2d": POOL,
     "mean": POOL,
     # computed in floats, with results that may be quantised
+    "conv_transpose1d": FLOAT,
     "conv_transpose2d": FLOAT,
+    "conv_transpose3d": FLOAT,
     "interpolate": FLOAT,
     "gelu": FLOAT,
     "elu": FLOAT,
@@ -52,7 +55,9 @@ _PASSING: Final = (
     *MOVING[:-1],
     *_RELU,
     *_RELU6,
+    "max_pool1d",
     "max_pool2d",
+    "max_pool3d",
     "flatten",
     "view",
     "reshape",
@@ -65,7 +70,7 @@ _PASSING: Final = (
 )
 # ONNX Runtime fuses a linear layer with one of these, in floats, unless the layer's result is quantised
 FUSED: Final = (*_RELU, "leaky_relu", "leaky_relu_", "sigmoid", "sigmoid_", "tanh", "tanh_", "elu", "selu", "softplus")
-_LAYERS: Final = ("conv2d", "linear")
+_LAYERS: Final = ("conv1d", "conv2d", "conv3d", "linear")
 _IMAGE_AXES: Final = ({2, 3}, {-1, -2})
 _IMAGE_DIMS: Final = 4
 _SIGMOID_BOUNDS: Final = (-8.0, 8.0)  # beyond them a sigmoid changes by less than a tenth of a step of 8 bits
@@ -221,9 +226,14 @@ class _Recorder(TorchFunctionMode):
         if function in _GATED:
             gate = self._call("sigmoid" if kind == CURVE else "hardsigmoid", joint, sources, bounds=None)
             return self._call(function, self._joint(MULTIPLY), [*sources, gate], bounds=None)
-        passes = _passes(function, args, kwargs)
+        passes = _passes(function, args, kwargs) or self._is_own_padding(function, args, kwargs)
         bounds = _bounds(function, args, kwargs)
         return self._call(function, joint if plain else None, sources, bounds=bounds, passes=passes)
+
+    def _is_own_padding(self, function: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+        """Return True for a convolution that adds zeros itself, which the runtime merges with it."""
+        inside = (self._model.get_submodule(name) for name, _ in self._at_work)
+        return pads_with_zeros(function, args, kwargs) and any(isinstance(module, CONVOLUTIONS) for module in inside)
 
     def _joint(self, kind: str) -> Joint:
         for _, counts in self._at_work:

@@ -7,7 +7,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from paretta.pipelines.data.trees import TensorTree, moved
-from paretta.pipelines.model.quantizable import survey
+from paretta.pipelines.model.quantizable import TRANSPOSED, survey
 from paretta.pipelines.quantization.fake_quantize import is_quantized, weight_quantizer
 from paretta.search_spaces.canonical import Json
 
@@ -88,6 +88,6 @@ def _reason(layer: nn.Module | None) -> str | None:
         return "its weight is not quantized"
     if isinstance(layer, nn.Embedding) or is_quantized(layer):
         return None
-    if isinstance(layer, nn.ConvTranspose2d):
+    if isinstance(layer, TRANSPOSED):
         return "ONNX Runtime has no integer kernel for it"
     return "its input is not quantized"

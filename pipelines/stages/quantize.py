@@ -12,7 +12,7 @@ from paretta.pipelines.bench import Bench
 from paretta.pipelines.data.trees import moved
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.name_patterns import by_pattern
-from paretta.pipelines.model.quantizable import survey
+from paretta.pipelines.model.quantizable import COMPUTING, survey
 from paretta.pipelines.post_training.gather import LEAST_SAMPLES, too_few
 from paretta.pipelines.post_training.norm_statistics import refresh
 from paretta.pipelines.post_training.round_layers import Rounding, round_layers
@@ -98,7 +98,7 @@ class Quantize(Stage):
         fold_batch_norms(model, moved(bench.task.example_input, device))
         unfold_attention(model)
         chosen = self._chosen(model, bench)
-        computing = [name for name in chosen if isinstance(model.get_submodule(name), nn.Conv2d | nn.Linear)]
+        computing = [name for name in chosen if isinstance(model.get_submodule(name), COMPUTING)]
         detach_joint_quantizers(model)
         reference = plain_copy(model) if self._tunes else model
         for name, bits in chosen.items():

@@ -59,9 +59,11 @@ def _accumulate(layer: nn.Module, codes: Array, step: np.float32, zero: int) -> 
     offsets, steps = _weight(layer)
     scale = np.broadcast_to(np.float32(step) * steps, len(offsets)).astype(np.float32)
     centred = torch.from_numpy(codes.astype(np.float64) - zero)
-    if isinstance(layer, nn.Conv2d):
-        total = F.conv2d(centred, offsets, None, layer.stride, layer.padding, layer.dilation, layer.groups)
-        scale = scale.reshape(-1, 1, 1)
+    if offsets.dim() > 2:
+        convolve = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[offsets.dim()]
+        centred = F.pad(centred, layer.frame(centred)) if hasattr(layer, "frame") else centred
+        total = convolve(centred, offsets, None, layer.stride, layer.padding, layer.dilation, layer.groups)
+        scale = scale.reshape(-1, *[1] * (offsets.dim() - 2))
     else:
         total = F.linear(centred, offsets)
     if layer.bias is not None:

@@ -36,7 +36,7 @@ def test_what_stays_in_floats_is_named_with_its_reason() -> None:
     reasons = {name: facts.in_floats for name, facts in layer_facts(quantized(Mixed(), inputs, 8), inputs[:1]).items()}
     assert reasons == {
         "conv": None,
-        "gate": "Bilinear layers have no integer form here; Conv2d, Linear, Embedding do",
+        "gate": "Bilinear layers have no integer form here; Conv1d, Conv2d, Conv3d, Linear, Embedding do",
         "table": "a parameter of Mixed itself and no layer's",
         "head": None,
     }

@@ -21,7 +21,7 @@ class Mixed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.steps = nn.Conv2d(1, 8, 3), nn.Conv1d(8, 8, 1)
+        self.conv, self.steps = nn.Conv2d(1, 8, 3), nn.Conv1d(8, 8, 1, padding_mode="circular")
         self.hidden, self.head = nn.Linear(8, 32), nn.Linear(32, 10)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -40,7 +40,7 @@ def lines(*stages: Document) -> tuple[str, ...]:
 
 
 def test_what_stays_in_floats_is_told_with_bits_kernel_and_reason() -> None:
-    unknown = "Conv1d layers have no integer form here; Conv2d, Linear, Embedding do"
+    unknown = "only zero padding has an integer form, not 'circular'"
     named = f"steps: 8 bits asked, 32 stored, Conv: {unknown}"
     between = "between integer layers in floats: 1 Conv, 1 ReduceMean, 1 Softmax"
     assert lines({"kind": "quantize", "bits": 8}) == (named, between)
