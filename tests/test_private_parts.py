@@ -18,6 +18,8 @@ PARTS = [
     ("torch", "torch.onnx._internal.exporter._registration", "ONNXRegistry.from_torchlib", "export in short time"),
     ("torch", "torch.cpu", "_is_avx512_bf16_supported", "the warning that bfloat16 is emulated"),
     ("torch", "torch.nn", "MultiheadAttention._reset_parameters", "transfer that starts attention anew"),
+    ("torch", "torch.nn", "GRU._init_flat_weights", "recurrent layers of few bits"),
+    ("torch", "torch.nn", "GRU._update_flat_weights", "recurrent layers of few bits"),
     ("ray", "ray._raylet", "AuthenticationTokenLoader.instance", "clusters with a token"),
     ("ray", "ray._raylet", "AuthenticationTokenLoader.has_token", "clusters with a token"),
     ("ray", "ray._raylet", "AuthenticationTokenLoader.reset_cache", "a second cluster in one process"),

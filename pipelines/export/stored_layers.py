@@ -50,6 +50,12 @@ class StoredWeight(nn.Module):
         """Return the dequantised weight, in a form that an integer kernel recognises."""
         return _dequantize(self.codes, self.scale, self.zero_point, self.axis)
 
+    def reorder(self, rows: Tensor) -> None:
+        """Take rows in another order, by their present places."""
+        self.codes = self.codes[rows]
+        if self.axis is not None:
+            self.scale, self.zero_point = self.scale[rows], self.zero_point[rows]
+
     def restored(self) -> Tensor:
         """Return the dequantised weight as floats that are computed once at load time."""
         return torch.onnx.ops.symbolic(

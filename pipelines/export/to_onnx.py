@@ -23,10 +23,12 @@ from paretta.pipelines.export.stored_layers import (
     RestoredLayer,
     StoredGate,
     StoredGrid,
+    StoredWeight,
     keeps_forward,
     store_in_place,
 )
 from paretta.pipelines.model.padded_convolution import Convolution
+from paretta.pipelines.model.recurrent import RecurrentWeight
 from paretta.pipelines.model.torch_private import exporter_logger, one_registry
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, HardGate, is_quantized, weight_quantizer
 from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
@@ -92,6 +94,8 @@ def delivered_form(model: nn.Module, example_input: TensorTree) -> nn.Module:
                 ready = _replaced(ready, name, StoredGate())
         elif weight_quantizer(layer) is not None and keeps_forward(layer):
             store_in_place(layer, at_load=not in_integers)
+        elif isinstance(layer, RecurrentWeight) and weight_quantizer(layer) is not None:
+            ready = _replaced(ready, name, StoredWeight(layer))
         elif is_quantized(layer):
             ready = _replaced(ready, name, IntegerLayer(cast("Convolution | nn.Linear", layer)))
         elif weight_quantizer(layer) is not None:
@@ -124,7 +128,7 @@ def traced(
         outputs: names for its outputs; by default their own.
     """
     several = doubled(moved(example_input, "cpu"))
-    model = with_free_steps(model) if free_axes else model
+    model = with_free_steps(model, plain=bool(free_axes))
     axes = exported_axes(model, several, free_axes or {})
     with torch.no_grad():
         answers = call_model(model, several)

@@ -16,6 +16,7 @@ from paretta.pipelines.quantization.layer_facts import LayerFacts
 
 _WRAPPED = "model."
 _LOOK_UPS = frozenset({"Gather", "GatherND", "GatherBlockQuantized"})
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN", "DynamicQuantizeLSTM"})
 _Use: TypeAlias = tuple[str, int | None, float | None]  # kernel, bits, bits in the file
 _BITS: Mapping[int, int] = {
     TensorProto.INT8: 8,
@@ -93,7 +94,8 @@ def layers_that_ran(exported: Exported, layers: Mapping[str, object]) -> dict[st
     beside: dict[str, _Use] = {}  # equal weights of several layers are stored once, under the name of one of them
     for node in graph.node:
         given = [sources[name] for name in node.input if name in sources]
-        weights = sorted((name for name in given if len(kinds[name].dims) > 1), key=lambda name: -len(kinds[name].dims))
+        weights = [name for name in given if len(kinds[name].dims) > 1 and _is_weight(node, name, sources)]
+        weights.sort(key=lambda name: -len(kinds[name].dims))
         if len(given) == sum(bool(name) for name in node.input) and given:
             sources.update(dict.fromkeys(node.output, (weights or given)[0]))
             continue
@@ -111,6 +113,11 @@ def _together(uses: list[_Use]) -> Ran:
     kernels = tuple(dict.fromkeys(kernel for kernel, _, _ in uses))
     stored = [bits for _, _, bits in uses if bits is not None]
     return Ran(kernels, max((bits for _, bits, _ in uses if bits), default=None), max(stored, default=None))
+
+
+def _is_weight(node: NodeProto, name: str, sources: Mapping[str, str]) -> bool:
+    """Return whether the node multiplies by a tensor of two or more dimensions; a recurrent layer's bias has two."""
+    return node.op_type not in _RECURRENT or name in [sources.get(given) for given in node.input[1:3]]
 
 
 def _bits(node: NodeProto, weight: TensorProto) -> int | None:
@@ -154,7 +161,7 @@ class _Owners:
 
     def stored_bits(self, layer: str, weight: str) -> float | None:
         """Return the bits that each number of the layer's weight takes in the file."""
-        return self._origin.stored_bits.get(weight, self._stored.get(layer))
+        return self._stored.get(layer, self._origin.stored_bits.get(weight))
 
     def _named(self, tensor: str) -> list[str]:
         """Return the layer whose weight had the tensor's name, or a name of its parts."""

@@ -9,16 +9,20 @@ from torch.nn.utils import parametrize
 
 from paretta.pipelines.data.trees import TensorTree, call_model
 from paretta.pipelines.model.padded_convolution import CONVOLUTIONS, framed
+from paretta.pipelines.model.recurrent import RecurrentWeight, can_unfold_recurrent
 from paretta.pipelines.model.weights import stored_parameter
 
 COMPUTING: Final = (*CONVOLUTIONS, nn.Linear)  # they have integer kernels
 TRANSPOSED: Final = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # they are stored in integers only
 _INTEGER: Final = (*COMPUTING, nn.Embedding)
-QUANTIZABLE: Final = (*_INTEGER, *TRANSPOSED)
+QUANTIZABLE: Final = (*_INTEGER, *TRANSPOSED, RecurrentWeight)
 
 
 def survey(model: nn.Module, example_input: TensorTree) -> Iterator[tuple[str, str | None]]:
-    """Yield whatever owns a parameter of two or more dimensions, and why it cannot be quantised (None: it can)."""
+    """Yield whatever owns a parameter of two or more dimensions, and why it cannot be quantised (None: it can).
+
+    The weights of GRU and LSTM layers can be once they are modules of their own, see `unfold_recurrent`.
+    """
     owners = {name: list(_matrices(module)) for name, module in model.named_modules()}
     owners = {name: matrices for name, matrices in owners.items() if matrices}
     called = _called(model, example_input, owners)
@@ -32,7 +36,7 @@ def survey(model: nn.Module, example_input: TensorTree) -> Iterator[tuple[str, s
         for attribute, _ in matrices:
             yield (
                 name if attribute == "weight" else f"{name}.{attribute}".lstrip("."),
-                _kind_obstacle(module, attribute),
+                None if can_unfold_recurrent(module) else _kind_obstacle(module, attribute),
             )
 
 

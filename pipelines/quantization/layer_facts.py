@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from paretta.pipelines.data.trees import TensorTree, moved
 from paretta.pipelines.model.quantizable import TRANSPOSED, survey
+from paretta.pipelines.model.recurrent import RecurrentWeight
 from paretta.pipelines.quantization.fake_quantize import is_quantized, weight_quantizer
 from paretta.search_spaces.canonical import Json
 
@@ -88,6 +89,8 @@ def _reason(layer: nn.Module | None) -> str | None:
         return "its weight is not quantized"
     if isinstance(layer, nn.Embedding) or is_quantized(layer):
         return None
+    if isinstance(layer, RecurrentWeight):
+        return "recurrent layers compute in floats"
     if isinstance(layer, TRANSPOSED):
         return "ONNX Runtime has no integer kernel for it"
     return "its input is not quantized"

@@ -12,6 +12,7 @@ from paretta.pipelines.data.trees import moved
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.name_patterns import by_pattern
 from paretta.pipelines.model.quantizable import survey
+from paretta.pipelines.model.recurrent import unfold_recurrent
 from paretta.pipelines.post_training.norm_statistics import NUM_SAMPLES, refresh
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms
 from paretta.pipelines.quantization.weight_sharing import attach_shared_values, centroids_of, nearest_places
@@ -76,7 +77,7 @@ class Cluster(Stage):
         model.to(device).eval()
         refresh(model, bench, num_samples=NUM_SAMPLES)
         fold_batch_norms(model, moved(bench.task.example_input, device))
-        unfold_attention(model)
+        unfold_recurrent(unfold_attention(model))
         chosen = self._chosen(model, bench)
         weights = {name: cast(Tensor, model.get_submodule(name).weight).detach() for name in chosen}
         tables = self._tables(weights, chosen, bench)

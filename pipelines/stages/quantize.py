@@ -13,6 +13,7 @@ from paretta.pipelines.data.trees import moved
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.name_patterns import by_pattern
 from paretta.pipelines.model.quantizable import COMPUTING, survey
+from paretta.pipelines.model.recurrent import unfold_recurrent
 from paretta.pipelines.post_training.gather import LEAST_SAMPLES, too_few
 from paretta.pipelines.post_training.norm_statistics import refresh
 from paretta.pipelines.post_training.round_layers import Rounding, round_layers
@@ -39,8 +40,9 @@ class Quantize(Stage):
     Batch norms that have seen no batch since `prune` removed channels are recalibrated first: folded as they are, their
     statistics would be those of another model (27.7 % instead of 89.7 % on a ResNet-8 at 50 %).
 
-    Convolutions, linear layers and attention projections then compute in integers, and embedding tables hold integers.
-    Transposed convolutions hold integers and compute in floats: ONNX Runtime has no integer kernel for them.
+    Convolutions, also those that pad with zeros themselves, linear layers and attention projections then compute in
+    integers, and embedding tables hold integers. Transposed convolutions and the weights of GRU and LSTM layers hold
+    integers and compute in floats: ONNX Runtime has no integer kernels that compute what they were trained to.
     The model stays trainable: a `train` or `distill` stage after this one is quantisation-aware training. With
     `activation_bits: 32` only the weights are stored in few bits; the model computes in floats, as fast as before.
     """
@@ -96,7 +98,7 @@ class Quantize(Stage):
         model.to(device).eval()
         refresh(model, bench, num_samples=self.calibration_samples)
         fold_batch_norms(model, moved(bench.task.example_input, device))
-        unfold_attention(model)
+        unfold_recurrent(unfold_attention(model))
         chosen = self._chosen(model, bench)
         computing = [name for name in chosen if isinstance(model.get_submodule(name), COMPUTING)]
         detach_joint_quantizers(model)

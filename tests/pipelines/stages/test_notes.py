@@ -28,7 +28,7 @@ class Tied(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer, self.steps, self.relu = nn.Linear(12, 12), nn.GRU(12, 4, batch_first=True), nn.ReLU()
+        self.layer, self.steps, self.relu = nn.Linear(12, 12), nn.RNN(12, 4, batch_first=True), nn.ReLU()
         self.head = nn.Linear(4, 10)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def test_a_stage_that_changes_something_gives_no_verdict(document: Document) -> 
 
 
 def test_layers_that_stay_are_named_with_the_reason_and_what_was_asked() -> None:
-    reason = "stays in float: GRU layers have no integer form here; Conv1d, Conv2d, Conv3d, Linear, Embedding do"
+    reason = "stays in float: RNN layers have no integer form here; Conv1d, Conv2d, Conv3d, Linear, Embedding do"
     found = notes_of(stage_of({"kind": "quantize", "bits": 4}), Tied())
     assert Note("quantize", reason, ("steps.weight_hh_l0",), bits=4) in found
     (kept,) = [note for note in notes_of(stage_of({"kind": "prune", "sparsity": 0.5}), Tied()) if note.layers]
