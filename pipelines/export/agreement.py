@@ -18,6 +18,7 @@ from paretta.pipelines.export.interface import shortened
 from paretta.pipelines.export.origin import Exported
 from paretta.pipelines.export.to_onnx import delivered_form, exported, traced
 from paretta.pipelines.model.equivalence import compare_answers
+from paretta.pipelines.model.recurrent import RecurrentWeight
 from paretta.pipelines.quantization.fake_quantize import is_quantized
 from paretta.pipelines.quantization.layer_graph import folded_layers
 from paretta.pipelines.runtime import WeightStorage
@@ -182,7 +183,7 @@ def _layers_called(model: nn.Module, inputs: TensorTree) -> list[str]:
     handles = [
         module.register_forward_hook(lambda _, __, output, name=name: note(name, output))
         for name, module in model.named_modules()
-        if name and _is_layer(name, module)
+        if name and _is_layer(name, module) and not isinstance(module, RecurrentWeight)  # it answers the same always
     ]
     with torch.no_grad():
         call_model(model, inputs)
