@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from paretta.pipelines.export.agreement import checked_export, require_same_answers
 from paretta.pipelines.export.to_onnx import to_onnx
-from paretta.pipelines.measuring.layer_kernels import facts_that_ran
+from paretta.pipelines.kernels.layer_kernels import facts_that_ran
 from paretta.pipelines.model.recurrent import RecurrentWeight, unfold_recurrent
 from paretta.pipelines.quantization.layer_facts import layer_facts
 from paretta.pipelines.reuse.model_snapshot import restored, snapshot
@@ -100,9 +100,7 @@ def test_a_layer_whose_weights_are_only_partly_quantised_is_told_as_it_is() -> N
 
 def test_a_file_that_answers_otherwise_is_refused() -> None:
     model, other = (quantized(gru(), STEPS, bits) for bits in (8, 2))
-    with pytest.raises(
-        TrialFailed, match=r"does not answer as the trained one.*no single layer differs"
-    ):
+    with pytest.raises(TrialFailed, match=r"does not answer as the trained one.*no single layer differs"):
         require_same_answers(checked_export(model, task_of(STEPS)).content, other, task_of(STEPS))
 
 
