@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 
 from paretta.pipelines.export.graph_passes import RESTORE_DOMAIN
 from paretta.pipelines.grid import Grid
-from paretta.pipelines.model.padded_convolution import CONVOLUTIONS, Convolution
+from paretta.pipelines.model.padded_convolution import CONV_LAYERS, Convolution
 from paretta.pipelines.model.quantizable import TRANSPOSED
 from paretta.pipelines.quantization.fake_quantize import (
     GATE_CENTRE,
@@ -149,7 +149,7 @@ class GivenBias(nn.Module):
 
 def keeps_forward(layer: nn.Module) -> bool:
     """Return True for a layer that is exported by its own forward: transposed, or a convolution that pads first."""
-    own = isinstance(layer, CONVOLUTIONS) and type(layer).forward not in [kind.forward for kind in CONVOLUTIONS]
+    own = isinstance(layer, CONV_LAYERS) and type(layer).forward not in [kind.forward for kind in CONV_LAYERS]
     return own or isinstance(layer, TRANSPOSED)
 
 
@@ -255,7 +255,7 @@ class StoredGate(nn.Module):
 
 def _settings(layer: Convolution | nn.Linear | nn.Embedding) -> ConvSettings | None:
     """Return stride, padding, dilation and groups of a convolution."""
-    return (layer.stride, layer.padding, layer.dilation, layer.groups) if isinstance(layer, CONVOLUTIONS) else None
+    return (layer.stride, layer.padding, layer.dilation, layer.groups) if isinstance(layer, CONV_LAYERS) else None
 
 
 def _convolved(values: Tensor, weight: Tensor, bias: Tensor | None, settings: ConvSettings) -> Tensor:

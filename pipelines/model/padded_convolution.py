@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 Convolution: TypeAlias = nn.Conv1d | nn.Conv2d | nn.Conv3d
-CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONV_LAYERS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _FUNCTIONS: Final = ("conv1d", "conv2d", "conv3d")
 _ARGUMENTS: Final = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _PAD_ARGUMENTS: Final = ("input", "pad", "mode", "value")
@@ -30,7 +30,7 @@ class Framed:
 
 def framed(layer: Convolution, values: Tensor) -> Framed | None:
     """Return what `layer` convolves for its input `values`; None if its forward does more than pad with zeros first."""
-    if type(layer).forward in [kind.forward for kind in CONVOLUTIONS]:
+    if type(layer).forward in [kind.forward for kind in CONV_LAYERS]:
         return Framed(values, layer.padding) if layer.padding_mode == "zeros" else None
     recorder = _Recorder(values)
     with torch.no_grad(), recorder:

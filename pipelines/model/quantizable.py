@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from paretta.pipelines.data.trees import TensorTree, call_model
-from paretta.pipelines.model.padded_convolution import CONVOLUTIONS, framed
+from paretta.pipelines.model.padded_convolution import CONV_LAYERS, framed
 from paretta.pipelines.model.recurrent import RecurrentWeight, can_unfold_recurrent
 from paretta.pipelines.model.weights import stored_parameter
 
-COMPUTING: Final = (*CONVOLUTIONS, nn.Linear)  # they have integer kernels
+COMPUTING: Final = (*CONV_LAYERS, nn.Linear)  # they have integer kernels
 TRANSPOSED: Final = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # they are stored in integers only
 _INTEGER: Final = (*COMPUTING, nn.Embedding)
 QUANTIZABLE: Final = (*_INTEGER, *TRANSPOSED, RecurrentWeight)
@@ -64,7 +64,7 @@ def _kind_obstacle(module: nn.Module, attribute: str) -> str:
 
 
 def _obstacle(module: nn.Module, *, called: bool, given: Tensor | None, shared: bool) -> str | None:
-    padding = module.padding_mode if isinstance(module, CONVOLUTIONS) else "zeros"
+    padding = module.padding_mode if isinstance(module, CONV_LAYERS) else "zeros"
     weight = cast(Tensor, module.weight)
     obstacles = {
         "it computes in its own way": called and not _is_known(module, given),
@@ -81,7 +81,7 @@ def _is_known(module: nn.Module, given: Tensor | None) -> bool:
     """Return True if the layer computes as torch's does, or pads what it is `given` with zeros first."""
     if type(module).forward in [kind.forward for kind in QUANTIZABLE]:
         return True
-    return isinstance(module, CONVOLUTIONS) and given is not None and framed(module, given) is not None
+    return isinstance(module, CONV_LAYERS) and given is not None and framed(module, given) is not None
 
 
 def _called(model: nn.Module, example_input: TensorTree, names: Collection[str]) -> dict[str, Tensor | None]:

@@ -12,7 +12,7 @@ from torch.nn import functional
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.data.samples import draw, num_samples
 from paretta.pipelines.data.trees import TensorTree, call_model, moved
-from paretta.pipelines.model.padded_convolution import CONVOLUTIONS, Convolution, Framed, framed
+from paretta.pipelines.model.padded_convolution import CONV_LAYERS, Convolution, Framed, framed
 from paretta.pipelines.post_training.layer_objective import LayerObjective, grouped
 from paretta.pipelines.task import Task
 
@@ -88,7 +88,7 @@ def gathered(
         rows: outputs of the reference's layer that the model's layer still has, if it was pruned; None: all.
     """
     layer, source = model.get_submodule(name), reference.get_submodule(name)
-    groups = layer.groups if isinstance(layer, CONVOLUTIONS) else 1
+    groups = layer.groups if isinstance(layer, CONV_LAYERS) else 1
     bias = cast("Tensor | None", source.bias)
     fixed = 0.0 if bias is None or frees_bias else bias.detach()
     moments = _Moments()
@@ -108,7 +108,7 @@ def patches(layer: nn.Module, values: Tensor) -> Tensor:
     >>> patches(nn.Conv2d(2, 4, 3, groups=2), torch.zeros(1, 2, 5, 5)).shape
     torch.Size([2, 9, 9])
     """
-    if not isinstance(layer, CONVOLUTIONS):
+    if not isinstance(layer, CONV_LAYERS):
         return values.reshape(1, -1, values.shape[-1])
     columns, sides = _padded(layer, values), range(2, values.dim())
     for axis, size, step, stride in zip(sides, layer.kernel_size, layer.dilation, layer.stride, strict=True):
@@ -132,7 +132,7 @@ def _padded(layer: Convolution, values: Tensor) -> Tensor:
 
 def answers(layer: nn.Module, outputs: Tensor) -> Tensor:
     """Return the outputs of a convolution or linear layer, [positions, out], in the order of `patches`."""
-    return outputs.flatten(2).movedim(2, 1).flatten(0, 1) if isinstance(layer, CONVOLUTIONS) else outputs.flatten(0, -2)
+    return outputs.flatten(2).movedim(2, 1).flatten(0, 1) if isinstance(layer, CONV_LAYERS) else outputs.flatten(0, -2)
 
 
 def _thinned(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

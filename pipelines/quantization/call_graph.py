@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from paretta.pipelines.data.trees import TensorTree, call_model
-from paretta.pipelines.model.padded_convolution import CONVOLUTIONS, pads_with_zeros
+from paretta.pipelines.model.padded_convolution import CONV_LAYERS, pads_with_zeros
 
 # functions by what they compute; in-place and method forms are called alike
 ADD, MULTIPLY, CONCATENATE, POOL, CURVE, GATE, FLOAT = "add", "mul", "cat", "pool", "curve", "gate", "float"
@@ -233,7 +233,7 @@ class _Recorder(TorchFunctionMode):
     def _is_own_padding(self, function: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
         """Return True for a convolution that adds zeros itself, which the runtime merges with it."""
         inside = (self._model.get_submodule(name) for name, _ in self._at_work)
-        return pads_with_zeros(function, args, kwargs) and any(isinstance(module, CONVOLUTIONS) for module in inside)
+        return pads_with_zeros(function, args, kwargs) and any(isinstance(module, CONV_LAYERS) for module in inside)
 
     def _joint(self, kind: str) -> Joint:
         for _, counts in self._at_work:
