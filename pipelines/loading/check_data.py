@@ -1,11 +1,11 @@
 """Check a task's splits, without a model, for samples that cannot be trained on."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from paretta.pipelines.data.samples import Samples, as_plain_sample, draw, num_samples, read_samples, take
 from paretta.pipelines.data.trees import TensorTree, as_inputs, leaves, tensors
@@ -30,8 +30,7 @@ def split_problems(task: Task, split: Split, where: str) -> Iterator[Problem]:
     """Yield problems of a split's form and samples; tensors are checked completely, other datasets in part."""
     dataset = task.split(split)
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        hint = "give a dataset with __len__ and __getitem__"
-        yield Problem(where, "must be a map-style dataset", type(dataset).__name__, hint)
+        yield Problem(where, "must be a map-style dataset", type(dataset).__name__, _as_map_style(dataset))
         return
     with blaming(where, "asking for its length"):
         length = num_samples(dataset)
@@ -45,6 +44,14 @@ def split_problems(task: Task, split: Split, where: str) -> Iterator[Problem]:
     else:
         found = list(_sample_problems(task, dataset, where))
         yield from found or _own_problems(dataset, where)
+
+
+def _as_map_style(dataset: object) -> str:
+    if isinstance(dataset, DataLoader):
+        return "give the loader's parts: loader.dataset, and to the task collate=loader.collate_fn"
+    if isinstance(dataset, Iterable):
+        return "give list(dataset), or, of more than fits into memory, a few thousand samples and Task(stream=...)"
+    return "give a dataset with __len__ and __getitem__"
 
 
 def _own_problems(dataset: Samples, where: str) -> Iterator[Problem]:

@@ -92,7 +92,14 @@ def processor_for(given: object, source: ModelSource, auto_class: str, noun: str
     if not place:
         hint = f"give {noun}=..., or the model as a folder that holds one"
         raise WrongInput(Problem(noun, "there must be one for a model that does not come from a folder", hint=hint))
-    return _loaded(getattr(library(), auto_class), place, noun, f"give {noun}=..., or save one in this folder")
+    hint = f"give {noun}=..., or save one in this folder"
+    made = _loaded(getattr(library(), auto_class), place, noun, hint)
+    if hasattr(made, "get_vocab") and set(made.get_vocab()) <= set(made.all_special_tokens):
+        rule = (
+            f"there must be one in the folder; without its files transformers makes a {type(made).__name__} of no words"
+        )
+        raise WrongInput(Problem(noun, rule, str(place), hint))
+    return made
 
 
 def _loaded(loader: Any, place: str | Path, noun: str, hint: str) -> Any:

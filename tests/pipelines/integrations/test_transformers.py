@@ -223,6 +223,14 @@ def test_what_does_not_fit_is_told(told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_without_a_tokenizer_is_told_and_not_given_one_of_no_words(tmp_path: Path) -> None:
+    trained_encoder().save_pretrained(tmp_path)
+    with pytest.raises(
+        WrongInput, match=r"tokenizer: there must be one in the folder; .* a BertTokenizer of no words; got"
+    ):
+        sentence_encoder(tmp_path, **splits())
+
+
 def test_without_the_library_it_is_told_how_to_install_it() -> None:
     code = (
         "import sys; sys.modules['transformers'] = None\n"

@@ -1,13 +1,13 @@
 """Names, lengths, a collate, free axes and metrics that do not fit are told by check: what was seen and expected."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 from tree_tasks import sound_task, text_task
 
 from paretta.pipelines.loading.check_task import check_task
@@ -49,6 +49,13 @@ def with_length(length: int) -> Task:
     longer = lengths.clone()
     longer[4] = length
     return replace(task, validation=TensorDataset(sound, longer, labels))
+
+
+class OneByOne(IterableDataset[dict[str, Tensor]]):
+    """Sentences one after the other."""
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        yield from iter(text_task().train)
 
 
 class Forgetful:
@@ -98,6 +105,10 @@ BROKEN: dict[str, Callable[[], Task]] = {
     "task.train metric m: update must change what Forgetful keeps; got 'the same as after reset, after 8 samples'": (
         lambda: replace(text_task(), metrics={"m": Metric(Forgetful())})
     ),
+    "task.train: must be a map-style dataset; got 'DataLoader'; give the loader's parts: loader.dataset, and to the "
+    "task collate=loader.collate_fn": lambda: replace(text_task(), train=DataLoader(text_task().train)),
+    "task.train: must be a map-style dataset; got 'OneByOne'; give list(dataset), or, of more than fits into memory, "
+    "a few thousand samples and Task(stream=...)": lambda: replace(text_task(), train=OneByOne()),
     "task.train metric m: scores: must be one number": lambda: replace(text_task(), metrics={"m": Metric(Torn())}),
 }
 
@@ -112,6 +123,12 @@ def test_what_does_not_fit_is_told_with_what_was_seen(told: str) -> None:
     with pytest.raises(WrongInput) as caught:
         check_task(BROKEN[told]())
     assert told in str(caught.value)
+
+
+def test_what_the_hints_make_of_loaders_and_streams_of_samples_passes_the_check() -> None:
+    task = text_task()
+    loader = DataLoader(task.train, batch_size=4)
+    check_task(replace(task, train=loader.dataset, collate=loader.collate_fn, test=list(task.test)))  # type: ignore[arg-type]
 
 
 def test_the_longest_length_is_no_problem() -> None:
