@@ -14,7 +14,6 @@ from torch.utils.data import Dataset
 
 from paretta import Metric, Task
 
-FOLDER = Path(__file__).with_name("data")
 VOCABULARY, LENGTH = 8192, 96  # words share 8,191 ids by a hash; 0 pads
 _WORD = re.compile(r"[a-z$!']+|\d+")
 
@@ -68,9 +67,13 @@ def right(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
     return (outputs["logits"].argmax(1) == batch["labels"]).float()
 
 
-def make() -> Task:
-    """Return the task; e-mails of equal words are kept once, and a hash of the words decides the split."""
-    ids, labels, place = _emails()
+def make(folder: str = "data") -> Task:
+    """Return the task; e-mails of equal words are kept once, and a hash of the words decides the split.
+
+    Args:
+        folder: with the archive of e-mails, relative to this file, as ``fetch.py`` makes it.
+    """
+    ids, labels, place = _emails(Path(__file__).parent / folder)
     train, validation, test = (Emails(ids[part], labels[part]) for part in (place < 6, place // 2 == 3, place >= 8))
     example = {name: train[0][name][None] for name in ("input_ids", "attention_mask")}
     free = {"input_ids": {1: "tokens"}, "attention_mask": {1: "tokens"}}
@@ -78,12 +81,12 @@ def make() -> Task:
 
 
 @cache
-def _emails() -> tuple[Tensor, Tensor, Tensor]:
+def _emails(folder: Path) -> tuple[Tensor, Tensor, Tensor]:
     """Return ids [n, tokens], labels [n] (1: spam) and a place from 0 to 9 that the words decide, [n]."""
     try:
-        archive = next(FOLDER.glob("*.tgz"))
+        archive = next(folder.glob("*.tgz"))
     except StopIteration:
-        raise FileNotFoundError(f"no e-mails in {FOLDER}; run: python {FOLDER.with_name('fetch.py')}") from None
+        raise FileNotFoundError(f"no e-mails in {folder}; run: python {Path(__file__).with_name('fetch.py')}") from None
     found: dict[tuple[int, ...], int] = {}
     with tarfile.open(archive) as packed:
         for member in packed:
