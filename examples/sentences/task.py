@@ -10,7 +10,7 @@ from torch import Tensor
 
 from paretta import Metric, Task
 from paretta.integrations.transformers import sentence_encoder
-from paretta.pipelines.samples import Samples
+from paretta.pipelines.data.samples import Samples
 
 SHARES = {"train": (0, 6), "validation": (6, 8), "test": (8, 10)}  # of ten, by a digest of the article's number
 LEAST_WORDS = 4

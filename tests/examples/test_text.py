@@ -11,7 +11,7 @@ import torch
 from paretta.pipelines.loading.check_task import check_task
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.training.evaluate import scores
-from paretta.pipelines.trees import call_model
+from paretta.pipelines.data.trees import call_model
 
 pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
