@@ -34,7 +34,7 @@ class SameNeighbor:
         return (found == (batch["reference"] @ self.index.T).argmax(1)).float()
 
 
-def make(folder: str = "data", train: int = 512, validation: int = 400) -> Task:
+def make(folder: str = "data", train: int = 256, validation: int = 300) -> Task:
     """Return the task; sentences of one article or review are in one split.
 
     Args:

@@ -19,7 +19,8 @@ from paretta.pipelines.export.origin import Exported
 from paretta.pipelines.export.to_onnx import delivered_form, exported, traced
 from paretta.pipelines.model.equivalence import compare_answers
 from paretta.pipelines.model.recurrent import RecurrentWeight
-from paretta.pipelines.quantization.fake_quantize import is_quantized
+from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers, is_quantized
+from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
 from paretta.pipelines.quantization.layer_graph import folded_layers
 from paretta.pipelines.runtime import WeightStorage
 from paretta.pipelines.task import Task
@@ -32,6 +33,7 @@ FLOAT_TOLERANCE = 1e-3
 # An 8-bit grid has 255 steps. The two models may round a value near the middle of a step differently, which shifts
 # later values by a step; an output may accumulate a few such steps.
 INTEGER_TOLERANCE = 16 / 255
+_MOST_NOISE = 1.0  # beyond that the answers are noise themselves
 _BATCHES = (1, 4)
 _REFUSALS = (
     failures.Fail,
@@ -71,15 +73,40 @@ def checked_bytes(model: nn.Module, task: Task) -> bytes:
 def require_same_answers(content: bytes, model: nn.Module, task: Task) -> None:
     """Raise `TrialFailed` if the outputs of the serialised model `content` differ from those of `model`."""
     trained = deepcopy(model).cpu().eval()
-    batches = list(_batches(trained, task))
-    tolerance = _tolerance(trained)
-    compared = compare_answers(
-        lambda inputs: tensors(call_model(trained, inputs)), _session(content), batches, tolerance=tolerance
-    )
-    if not compared.alike:
-        layer = _first_difference(trained, task.example_input, batches)
+    batches, found = list(_batches(trained, task)), _session(content)
+    compared = compare_answers(_answers_of(trained), found, batches, tolerance=_tolerance(trained))
+    if not (compared.alike or _is_rounding(trained, found, batches)):
+        layer = _first_difference(trained, task, batches)
         place = "no single layer differs" if layer is None else f"the first layer that differs is {layer!r}"
         raise TrialFailed(f"the exported model does not answer as the trained one: {compared.words()}; {place}")
+
+
+def _answers_of(model: nn.Module) -> Callable[[TensorTree], Sequence[Tensor]]:
+    return lambda inputs: tensors(call_model(model, inputs))
+
+
+def _is_rounding(trained: nn.Module, found: Callable[[TensorTree], Answers], batches: Sequence[TensorTree]) -> bool:
+    """Return whether every output differs by no more than twice what the rounding of activations changes it by.
+
+    A value in the middle between two steps may be rounded to either. In a deep network each such choice changes the
+    roundings after it, until the two models differ as two draws of the rounding noise do: after the first of MiniLM's
+    six layers by 0.001 of the largest value, after the last by up to 0.39, where the rounding changes up to 0.91.
+    """
+    if not any(is_quantized(module) for module in trained.modules()):
+        return False
+    smooth = deepcopy(trained)
+    detach_joint_quantizers(smooth)
+    for layer in smooth.modules():
+        detach_activation_quantizers(layer)
+
+    def largest(other: Callable[[TensorTree], Sequence[object]], place: int) -> float:
+        known = _answers_of(trained)
+        return compare_answers(
+            lambda inputs: known(inputs)[place], lambda inputs: other(inputs)[place], batches
+        ).largest
+
+    places = range(len(found(batches[0])))
+    return all(largest(found, place) <= min(2 * largest(_answers_of(smooth), place), _MOST_NOISE) for place in places)
 
 
 def _tolerance(model: nn.Module) -> float:
@@ -121,18 +148,19 @@ def _first_line(error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def _first_difference(trained: nn.Module, example: TensorTree, batches: Sequence[TensorTree]) -> str | None:
+def _first_difference(trained: nn.Module, task: Task, batches: Sequence[TensorTree]) -> str | None:
     """Return the first layer, in order of computation, whose outputs differ, or None if all agree.
 
     A layer before a folded norm is omitted: the norm represents both.
     """
+    example = task.example_input
     folded = folded_layers(trained, example)
     names = [name for name in _layers_called(trained, batches[0]) if name not in folded]
     if not names:
         return None
     outputs = [f"output{place}" for place, _ in enumerate(names)]
-    seen = compact(traced(_Watched(delivered_form(trained, example), names), example, outputs=outputs))
-    watched, session = _Watched(trained, names), _session(seen.SerializeToString())
+    graph = traced(_Watched(delivered_form(trained, example), names), example, task.free_axes, outputs=outputs)
+    watched, session = _Watched(trained, names), _session(compact(graph).SerializeToString())
     with torch.no_grad():
         expected = [call_model(watched, batch) for batch in batches]
     found = [session(batch) for batch in batches]

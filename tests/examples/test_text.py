@@ -8,10 +8,10 @@ from types import ModuleType
 import pytest
 import torch
 
+from paretta.pipelines.data.trees import call_model
 from paretta.pipelines.loading.check_task import check_task
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.training.evaluate import scores
-from paretta.pipelines.data.trees import call_model
 
 pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")

@@ -1,15 +1,23 @@
 """An export whose outputs differ from its model's fails with the layer's name; one that agrees is delivered."""
 
+from copy import deepcopy
+
 import onnx
 import pytest
 import torch
 from onnx import numpy_helper
 from quantized_models import chain, images, quantized, residual, task_of
 from torch import nn
+from tree_tasks import text_task
 
+from paretta.pipelines.bench import Bench
 from paretta.pipelines.export import stored_layers
 from paretta.pipelines.export.agreement import checked_bytes, require_same_answers
 from paretta.pipelines.export.to_onnx import to_bytes
+from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
+from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.stages.quantize import Quantize
 from paretta.search_spaces.errors import TrialFailed
 
 
@@ -47,6 +55,37 @@ def test_the_first_layer_that_differs_is_named(damaged: int, monkeypatch: pytest
     monkeypatch.setattr(stored_layers, "_bias_codes", wrong)
     with pytest.raises(TrialFailed, match=f"the first layer that differs is '{damaged}'"):
         checked_bytes(model, task_of(inputs))
+
+
+def test_a_layer_that_differs_is_named_where_another_axis_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = text_task()
+    model = Quantize(bits=8, calibration_samples=16).apply(task.new_model().eval(), Bench(task, Ranks.alone()))
+    monkeypatch.setattr(stored_layers, "_bias_codes", lambda layer, _scale: torch.full_like(layer.bias, 2e6).int())
+    with pytest.raises(TrialFailed, match="the first layer that differs is 'mix'"):
+        checked_bytes(model, task)
+
+
+@pytest.mark.parametrize(("fault", "is_refused"), [(0.0, False), (0.5, True)])
+def test_answers_that_differ_as_by_rounding_alone_are_taken(
+    fault: float, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paretta.pipelines.export.agreement.INTEGER_TOLERANCE", 0.0)
+    torch.manual_seed(1)
+    inputs = images(64)
+    rounding = quantized(chain(), inputs, 8)
+    other = deepcopy(rounding)  # in floats where the model rounds
+    for layer in other.modules():
+        detach_activation_quantizers(layer)
+    detach_joint_quantizers(other)
+    with torch.no_grad():
+        *_, last = (layer for layer in other.modules() if isinstance(layer, nn.Linear))
+        last.bias += fault * other(inputs).abs().max()
+    content = to_bytes(other, inputs[:1])
+    if not is_refused:
+        require_same_answers(content, rounding, task_of(inputs))
+        return
+    with pytest.raises(TrialFailed, match="does not answer as the trained one: its answers differ by 0\\."):
+        require_same_answers(content, rounding, task_of(inputs))
 
 
 def test_a_float_layer_before_a_folded_norm_is_named_by_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
