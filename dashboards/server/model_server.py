@@ -1,4 +1,4 @@
-"""MLflow's model server for a delivered folder, on loopback."""
+"""The model server for a delivered folder, on loopback: MLflow's, or a small one where MLflow is not installed."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from paretta.dashboards.server.json_server import Answer, open_json_server
 from paretta.dashboards.server.server_process import (
     LOOPBACK,
     address,
@@ -29,13 +30,30 @@ _ENVIRONMENT: Final = {**ENVIRONMENT, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "fa
 
 
 def serve_model(
-    folder: Path, *, host: str = LOOPBACK, port: int = SERVING_PORT, say: Callable[[str], object] = print
+    folder: Path,
+    *,
+    host: str = LOOPBACK,
+    port: int = SERVING_PORT,
+    say: Callable[[str], object] = print,
+    answer: Answer | None = None,
 ) -> None:
-    """Serve the model in `folder` at ``/invocations`` until interrupted. Raises as `open_model_server` does."""
+    """Serve the model in `folder` at ``/invocations`` until interrupted. Raises as `open_model_server` does.
+
+    Args:
+        folder: folder of delivered files.
+        host: a loopback address.
+        port: port to listen on; 0 picks a free one.
+        say: called with each line to show to the user.
+        answer: answers requests in this process; None starts MLflow's server.
+    """
     with (
         ended_by_any_signal(),
         TemporaryDirectory(prefix="paretta-request-") as scratch,
-        open_model_server(folder, host=host, port=port) as url,
+        (
+            open_model_server(folder, host=host, port=port)
+            if answer is None
+            else open_json_server(answer, host=host, port=port)
+        ) as url,
     ):
         say(f"{url}/invocations")
         say("try:")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from paretta.orchestrator.delivery.pull import check_free
+from paretta.orchestrator.delivery.free_folder import check_free
 from paretta.search_spaces.errors import Problem, WrongInput
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import holders
+from paretta.orchestrator.delivery.free_folder import check_free
 from paretta.orchestrator.delivery.model_card import Provenance, write_card
 from paretta.orchestrator.monitor.front_text import limits_note
 from paretta.orchestrator.storage.home import Home
@@ -149,10 +150,3 @@ def delivered_folder(files: SweepFiles, trial: Trial) -> Path:
         hint = "choose another trial, or pull from the MLflow store with --tracking-uri"
         raise WrongInput(Problem(f"trial {trial.uid}", "its files are gone from the sweep's folder", str(folder), hint))
     return folder
-
-
-def check_free(to: Path) -> None:
-    """Raise `WrongInput` unless `to` is missing or an empty folder."""
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        rule = "an artifact is pulled into a new or an empty folder"
-        raise WrongInput(Problem("--to", rule, str(to), "name a folder that does not exist"))

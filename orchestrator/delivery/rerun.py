@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 from paretta.orchestrator.cluster.connect import connect
 from paretta.orchestrator.config.task_reference import TaskReference
-from paretta.orchestrator.delivery.pull import check_free, fetch
+from paretta.orchestrator.delivery.free_folder import check_free
+from paretta.orchestrator.delivery.pull import fetch
 from paretta.orchestrator.lanes.pool import Job, LanePool
 from paretta.orchestrator.lanes.stream_shards import source_of
 from paretta.orchestrator.lanes.worker import RankContext

@@ -1,6 +1,7 @@
 """Verify a pulled artifact: its files, its size and, if the task can be loaded, its answers."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,10 @@ def verify_folder(folder: Path, *, task: str | None = None) -> "tuple[Finding, .
             not checked, which the findings say.
 
     Raises:
-        WrongInput: the folder does not exist, or the given `task` cannot be loaded.
+        WrongInput: the folder does not exist, or the given `task` cannot be loaded, as where torch is not installed.
         TrialFailed: the model does not run.
     """
-    from paretta.pipelines.verification.verify import verify_claims  # noqa: PLC0415 - torch is loaded only to judge answers
+    from paretta.pipelines.verification.verify import verify_claims  # noqa: PLC0415 - the runtime is loaded only where it is used
 
     if not folder.is_dir():
         raise WrongInput(Problem("folder", "there is no such folder", str(folder), "name a pulled artifact's folder"))
@@ -35,6 +36,11 @@ def verify_folder(folder: Path, *, task: str | None = None) -> "tuple[Finding, .
     if task is None and (chosen is None or ":" in chosen):
         words = f"its task is {chosen}, which is code: name it with --task if you trust it" if chosen else "no task"
         return verify_claims(folder, None, without=words, elsewhere=True)
+    if find_spec("torch") is None:
+        if task is not None:
+            hint = "install paretta with all that it needs, or leave --task out"
+            raise WrongInput(Problem("--task", "a task needs torch, which is not installed here", task, hint))
+        return verify_claims(folder, None, without="torch is not installed here", elsewhere=True)
     made = TaskReference.of(str(chosen), options, Path.cwd()).load()
     return verify_claims(folder, made, elsewhere=True)
 

@@ -37,11 +37,20 @@ def require_answer(folder: Path) -> None:
             raise DamagedArtifact(f"{path}: expected a finite answer to {kind}, found one that is not")
 
 
+def element_type(tensor_type: str) -> np.dtype[np.generic]:
+    """Return the NumPy type of the elements of an ONNX Runtime input.
+
+    >>> element_type("tensor(float)"), element_type("tensor(int64)")
+    (dtype('float32'), dtype('int64'))
+    """
+    element = tensor_type.removeprefix("tensor(").removesuffix(")")
+    return np.dtype(_TYPES.get(element, element))
+
+
 def _input(
     sample: NDArray[np.generic] | None, tensor_type: str, shape: Sequence[int | str | None]
 ) -> NDArray[np.generic]:
-    element = tensor_type.removeprefix("tensor(").removesuffix(")")
-    dtype = np.dtype(_TYPES.get(element, element))
+    dtype = element_type(tensor_type)
     if sample is not None:
         return sample.astype(dtype, copy=False)
     sizes = [size if isinstance(size, int) else 1 for size in shape]

@@ -7,27 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
-from paretta.pipelines.artifact import MANIFEST, MODEL, READINGS, SAMPLE, read_readings, require_regular
-from paretta.pipelines.data.feeds import load_feeds, save_feeds
-from paretta.pipelines.data.samples import places
-from paretta.pipelines.data.trees import TensorTree, tensors
-from paretta.pipelines.loading.digests import data_digest
-from paretta.pipelines.losses.metric_scores import scores_by
-from paretta.pipelines.measuring.artifact_answers import RUN_BATCH, answers_like, feeds_of
+from paretta.pipelines.artifact import MODEL, READINGS, SAMPLE, read_readings, require_regular
+from paretta.pipelines.data.feeds import load_feeds
 from paretta.pipelines.measuring.witness import agreement
 from paretta.pipelines.meter import Meter
 from paretta.pipelines.runtime import ModelRefused, runtime_of
-from paretta.pipelines.task import Split, Task
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import DamagedArtifact, TrialFailed, first_line
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.registry import METERS, RUNTIMES
 
+if TYPE_CHECKING:  # torch is needed to judge answers, not to look at files
+    from paretta.pipelines.task import Split, Task
+
 ISOLATED_CHECK: Final = Path(__file__).with_name("isolated_check.py")
 TIMEOUT_S: Final = 600.0
-GROUP_BYTES: Final = 2**28  # maximum size of the inputs on disk at a time
 _TEST: Final = "test_"
 FindingStatus: TypeAlias = Literal["confirmed", "mismatch", "not checked"]
 
@@ -52,7 +48,7 @@ class Finding:
 
 
 def verify_claims(
-    folder: Path, task: Task | None, *, without: str = "no task", elsewhere: bool = False
+    folder: Path, task: "Task | None", *, without: str = "no task", elsewhere: bool = False
 ) -> tuple[Finding, ...]:
     """Verify the artifact in `folder`: first the manifest, then each claimed reading.
 
@@ -76,9 +72,13 @@ def verify_claims(
         return (Finding("manifest", "mismatch", "; ".join(str(error).splitlines())),)
     with TemporaryDirectory(prefix="paretta-") as scratch:
         claims, unreadable = _claims(folder)
-        strange = None if task is None else _strange_data(folder, task)
-        judge = None if strange else task
-        report = _look(folder.absolute(), [], Path(scratch))
+        strange, judge = None, task
+        if task is not None:
+            from paretta.pipelines.verification.judging import isolated_score, strange_data  # noqa: PLC0415 - loads torch
+
+            strange = strange_data(folder, task)
+            judge = None if strange else task
+        report = isolated_report(folder.absolute(), [], Path(scratch))
         if faults := cast(list[str], report["faults"]):
             return (Finding("manifest", "mismatch", "; ".join(faults)),)
         findings = [Finding("manifest", "confirmed", "every file is what its manifest says")]
@@ -90,14 +90,14 @@ def verify_claims(
                 findings.append(_compared(name, claim, found, 0.0))
             elif judge is not None and name.removeprefix(_TEST) in judge.metrics:
                 metric, split = name.removeprefix(_TEST), _split(name)
-                found = _judged(folder.absolute(), judge, metric, split, Path(scratch))
+                found = isolated_score(folder.absolute(), judge, metric, split, Path(scratch))
                 findings.append(_compared(name, claim, found, _tolerance(claim, elsewhere)))
             else:
                 findings.append(Finding(name, "not checked", strange or _reason(name, judge, without)))
         return (*findings, *_same_elsewhere(folder, claims))
 
 
-def require_verified(folder: Path, task: Task, names: Sequence[str]) -> None:
+def require_verified(folder: Path, task: "Task", names: Sequence[str]) -> None:
     """Raise `TrialFailed` with both numbers unless every claim holds and each of `names` was among those checked."""
     findings = verify_claims(folder, task)
     wrong = [finding for finding in findings if finding.outcome == "mismatch"]
@@ -137,20 +137,20 @@ def _claims(folder: Path) -> tuple[Mapping[str, Reading], str]:
         return {}, first_line(error)
 
 
-def _strange_data(folder: Path, task: Task) -> str | None:
-    try:
-        written: Json = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["data"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    here = data_digest(task)
-    return None if written == here else f"the task's data here is {here}, the artifact's was {written}"
-
-
-def _split(name: str) -> Split:
+def _split(name: str) -> "Split":
     return "test" if name.startswith(_TEST) else "validation"
 
 
-def _look(folder: Path, runs: Sequence[Mapping[str, str]], scratch: Path) -> Mapping[str, Json]:
+def isolated_report(folder: Path, runs: Sequence[Mapping[str, str]], scratch: Path) -> Mapping[str, Json]:
+    """Let an isolated process look at `folder` and run its model, and return its report; see `isolated_check`.
+
+    Args:
+        folder: absolute path of a delivered folder.
+        runs: files of ``inputs`` to run the model on, and of its ``outputs``.
+        scratch: folder for the request and the report.
+
+    Raises `TrialFailed` if the model does not run, or the process loaded more than it may.
+    """
     request, report = scratch / "request.json", scratch / "report.json"
     request.write_text(json.dumps({"folder": str(folder), "runs": [*runs], "report": str(report)}), encoding="utf-8")
     command = [sys.executable, "-I", str(ISOLATED_CHECK), str(request)]
@@ -166,26 +166,6 @@ def _look(folder: Path, runs: Sequence[Mapping[str, str]], scratch: Path) -> Map
     if found["foreign"]:
         raise TrialFailed(f"verify: the checking process is not independent, it loaded {found['foreign']}")
     return found
-
-
-def _judged(folder: Path, task: Task, metric: str, split: Split, scratch: Path) -> float:
-    """Run the isolated process on the split, a few batches at a time, and score the outputs by the task's metric."""
-    taker = scores_by(task.metrics[metric], task, resamples=False)
-    waiting: list[tuple[Path, TensorTree]] = []
-    for number, part in enumerate(parts := list(places(task.split(split), RUN_BATCH)), start=1):
-        inputs, targets = task.batch(task.split(split), part, seed=0)
-        file = scratch / f"{number}.npz"
-        given = tensors(inputs)  # in the order of the file's inputs, so names are not needed
-        save_feeds(file, feeds_of(inputs, [str(place) for place, _ in enumerate(given)]))
-        waiting.append((file, targets))
-        if number == len(parts) or sum(file.stat().st_size for file, _ in waiting) > GROUP_BYTES:
-            _look(folder, [{"inputs": str(file), "outputs": f"{file}.out"} for file, _ in waiting], scratch)
-            for done, told in waiting:
-                taker.update(answers_like(task, load_feeds(Path(f"{done}.out")).values()), told)
-                done.unlink()
-                Path(f"{done}.out").unlink()
-            waiting.clear()
-    return taker.scored().value
 
 
 def _tolerance(claim: Reading, elsewhere: bool) -> float:
@@ -204,7 +184,7 @@ def _compared(name: str, claim: Reading, found: float, tolerance: float) -> Find
     return Finding(name, "confirmed" if holds else "mismatch", words)
 
 
-def _reason(name: str, task: Task | None, without: str) -> str:
+def _reason(name: str, task: "Task | None", without: str) -> str:
     meter = _meter_called(name.removeprefix(_TEST))
     if meter is not None:
         return meter.unchecked
