@@ -30,8 +30,9 @@ _STATES: Final[Mapping[str, TrialState]] = {
 def export_optuna(record: SweepRecord, path: Path) -> None:
     """Write the sweep to the new SQLite file `path`, atomically.
 
-    Values are readings in base units, knobs are parameters, and everything else is in user attributes. A failed trial
-    stays failed and has its reason. The baseline, which no sampler asked for, is a user attribute of the study.
+    Values are readings in base units, which the objectives' names tell; knobs are parameters, and everything else is in
+    user attributes. Trials keep their numbers, of which the baseline, which no sampler asked for, has 0. A failed trial
+    stays failed and has its reason.
     """
     handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".db")
     os.close(handle)
@@ -51,7 +52,7 @@ def _write(record: SweepRecord, url: str) -> None:
         study = optuna.create_study(storage=url, study_name=record.name, directions=directions)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # the storage format of Optuna since 3.2
-            study.set_metric_names([objective.meter for objective in record.objectives])
+            study.set_metric_names([f"{o.meter} [{o.unit}]" if o.unit else o.meter for o in record.objectives])
         _describe(study, record)
         study.add_trials(_frozen_trials(record))
     finally:
@@ -68,11 +69,18 @@ def _describe(study: Study, record: SweepRecord) -> None:
 
 
 def _frozen_trials(record: SweepRecord) -> list[FrozenTrial]:
-    trials = sorted((t for t in record.trials.values() if t.role == "trial"), key=lambda trial: trial.number)
+    """Return the trials in the order of their numbers, as Optuna numbers them by their order; gaps are filled."""
+    numbered = {t.number: t for t in record.trials.values() if t.role in ("trial", "baseline")}
+    trials = list(numbered.values())
     names = dict.fromkeys(name for trial in trials for name in trial.knobs)
     distributions = {name: _distribution([t.knobs[name] for t in trials if name in t.knobs]) for name in names}
     members = {trial.uid for trial in record.front()}
-    return [_frozen(record, trial, distributions, on_front=trial.uid in members) for trial in trials]
+    return [
+        _frozen(record, numbered[number], distributions, on_front=numbered[number].uid in members)
+        if number in numbered
+        else create_trial(state=TrialState.FAIL, user_attrs={"reason": "the sweep has no trial of this number"})
+        for number in range(max(numbered, default=-1) + 1)
+    ]
 
 
 def _frozen(

@@ -31,17 +31,18 @@ def study(record: SweepRecord, tmp_path: Path) -> optuna.Study:
 
 
 def test_optuna_finds_the_same_front(record: SweepRecord, study: optuna.Study) -> None:
-    assert study.metric_names == ["size", "latency", "accuracy"]
+    assert study.metric_names == ["size [B]", "latency [ratio]", "accuracy [share]"]
     best = {trial.user_attrs["uid"] for trial in study.best_trials}
-    assert best == {trial.uid for trial in record.front() if trial.role == "trial"}
+    assert best == {trial.uid for trial in record.front()}
     assert study.user_attrs["baseline"]["size"] == record.trials["baseline"].value("size")
 
 
 def test_optuna_has_every_trial_with_its_knobs_and_state(record: SweepRecord, study: optuna.Study) -> None:
     by_uid = {trial.user_attrs["uid"]: trial for trial in study.trials}
-    assert by_uid.keys() == record.trials.keys() - {"baseline"}
+    assert by_uid.keys() == record.trials.keys()
     for uid, exported in by_uid.items():
         trial = record.trials[uid]
+        assert exported.number == trial.number
         assert exported.params == trial.knobs
         assert exported.user_attrs.get("reason") == trial.reason
         if trial.status == "complete":
@@ -49,6 +50,17 @@ def test_optuna_has_every_trial_with_its_knobs_and_state(record: SweepRecord, st
         else:
             assert exported.state.name in ("FAIL", "PRUNED")
             assert exported.values is None
+
+
+def test_a_number_without_a_trial_is_filled_so_that_later_ones_keep_theirs(tmp_path: Path) -> None:
+    record = write_sweep(tmp_path / "s", trials=4, artifacts=False)
+    lines = (tmp_path / "s" / "journal.jsonl").read_text().splitlines(keepends=True)
+    (lost,) = [uid for uid, trial in record.trials.items() if trial.number == 2]
+    (tmp_path / "s" / "journal.jsonl").write_text("".join(line for line in lines if lost not in line))
+    export_sweep(record.folder, {"optuna": tmp_path / "study.db"})
+    trials = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study.db'}").trials
+    assert [trial.user_attrs.get("uid", "")[:4] for trial in trials] == ["base", "0001", "", "0003", "0004"]
+    assert trials[2].state.name == "FAIL"
 
 
 def test_optuna_dashboard_shows_every_trial_when_it_ran(record: SweepRecord, study: optuna.Study) -> None:
@@ -62,7 +74,7 @@ def test_optuna_dashboard_shows_every_trial_when_it_ran(record: SweepRecord, stu
 
     (summary,) = ask("/api/studies")["study_summaries"]
     shown = ask(f"/api/studies/{summary['study_id']}")
-    assert (shown["name"], shown["objective_names"]) == ("s", ["size", "latency", "accuracy"])
+    assert (shown["name"], shown["objective_names"]) == ("s", ["size [B]", "latency [ratio]", "accuracy [share]"])
     for told in shown["trials"]:
         trial = record.trials[next(a["value"] for a in told["user_attrs"] if a["key"] == "uid")]
         began = datetime.fromisoformat(told["datetime_start"]).timestamp()
@@ -70,7 +82,7 @@ def test_optuna_dashboard_shows_every_trial_when_it_ran(record: SweepRecord, stu
         assert {p["name"]: p["param_external_value"] for p in told["params"]} == {
             name: str(answer) for name, answer in trial.knobs.items()
         }
-    assert len(shown["trials"]) == 60
+    assert len(shown["trials"]) == 61  # with the baseline
 
 
 def test_tables_hold_every_trial(record: SweepRecord, tmp_path: Path) -> None:
@@ -108,7 +120,7 @@ def test_files_are_replaced_by_force_whole_and_folders_never(record: SweepRecord
     export_sweep(record.folder, files, force=True)
     assert list(pd.read_csv(files["csv"])["uid"]) == list(record.trials)
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{files['optuna']}")
-    assert len(study.trials) == 60
+    assert len(study.trials) == 61
     assert files["picture"].read_text().startswith("<?xml")
     assert {path.name for path in tmp_path.iterdir()} == {"t.csv", "s.db", "p.svg"}
     (tmp_path / "folder").mkdir()
@@ -124,5 +136,5 @@ def test_every_file_is_written_into_a_folder_of_any_name(record: SweepRecord, tm
     assert {path.name for path in folder.iterdir()} == set(written.values())
     shutil.copy(folder / "s.db", tmp_path / "study.db")
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study.db'}")
-    assert len(study.trials) == 60
+    assert len(study.trials) == 61
     assert {path.name for path in tmp_path.iterdir()} == {folder.name, "study.db"}
