@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, 
 
 from paretta.search_spaces.canonical import Document
 
+ANNOTATED_SCHEMA: Final = 4  # of the event that notes something, which earlier versions cannot read
 EXTENDED_SCHEMA: Final = 3  # of the event that extends a sweep, which earlier versions cannot read
 SCHEMA_VERSION: Final = 2  # schema 1 called trials that were stopped early `pruned`
 _MAX_DEPTH: Final = 64
@@ -147,6 +148,13 @@ class _FrontEvent(_Event):
     members: list[_Name]
 
 
+class _AnnotatedEvent(_Event):
+    event: Literal["annotated"]
+    uid: _Name | None = None
+    note: str | None = None
+    tags: dict[str, str | None] = {}
+
+
 class _EndEvent(_Event):
     event: Literal["end"]
     status: Literal["done", "stopped", "failed"]
@@ -155,7 +163,14 @@ class _EndEvent(_Event):
 
 _EVENTS: Final[TypeAdapter[object]] = TypeAdapter(
     Annotated[
-        _SweepEvent | _ResumedEvent | _ExtendedEvent | _TrialEvent | _ProgressEvent | _FrontEvent | _EndEvent,
+        _SweepEvent
+        | _ResumedEvent
+        | _ExtendedEvent
+        | _TrialEvent
+        | _ProgressEvent
+        | _FrontEvent
+        | _AnnotatedEvent
+        | _EndEvent,
         Field(discriminator="event"),
     ]
 )
@@ -194,9 +209,9 @@ def parse_event(line: bytes) -> Document:
 def _require_known_schema(event: object) -> None:
     schema = event.get("schema", SCHEMA_VERSION) if isinstance(event, dict) else SCHEMA_VERSION
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
-        raise ValueError(f"schema: must be a whole number from 1 to {EXTENDED_SCHEMA}")
-    if schema > EXTENDED_SCHEMA:
-        rule = f"written in schema {schema} by a later paretta; this one reads schemas up to {EXTENDED_SCHEMA}"
+        raise ValueError(f"schema: must be a whole number from 1 to {ANNOTATED_SCHEMA}")
+    if schema > ANNOTATED_SCHEMA:
+        rule = f"written in schema {schema} by a later paretta; this one reads schemas up to {ANNOTATED_SCHEMA}"
         raise ValueError(f"{rule}; read it with that version")
 
 

@@ -5,19 +5,21 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Literal, Self, TypeAlias
 
-from paretta.dashboards.journal.event_schema import EXTENDED_SCHEMA, SCHEMA_VERSION, parse_event
+from paretta.dashboards.journal.event_schema import ANNOTATED_SCHEMA, EXTENDED_SCHEMA, SCHEMA_VERSION, parse_event
 from paretta.dashboards.journal.home_names import JOURNAL_FILE
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.errors import DamagedRecord, Problem, WrongInput, first_line
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.results.trial import Trial
 
+APPEND_LOCK: Final = ".journal.lock"
 _PROBES_S: Final = 0.5  # how long to wait for callers of `is_written`, which hold the lock for a moment
 SweepEnding: TypeAlias = Literal["done", "stopped", "failed"]
 
@@ -25,8 +27,9 @@ SweepEnding: TypeAlias = Literal["done", "stopped", "failed"]
 class Journal:
     """Appends events to a sweep's journal; an event is on disk when the call that returns it is done.
 
-    A call that raises `OSError`, such as on a full disk, has written nothing. Only one process at a time can write a
-    journal. A line that a crash cut short is dropped when the journal is opened again.
+    A call that raises `OSError`, such as on a full disk, has written nothing. Only one process at a time can run a
+    sweep and so open its journal; beside it, `annotate` adds single lines. A line that a crash cut short is dropped
+    when the journal is opened again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -39,7 +42,9 @@ class Journal:
         if not _locked(self._file):
             self._file.close()
             raise written_elsewhere(folder)
-        _drop_torn_line(path)
+        self._folder = folder
+        with _appending(folder):
+            _drop_torn_line(path)
 
     def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> Document:
         """Record the start: the resolved sweep document, the objectives, and facts such as digests and versions."""
@@ -72,19 +77,9 @@ class Journal:
 
     def _append(self, event: str, **fields: Json) -> Document:
         entry: Document = {"event": event, "time": time.time(), **fields}
-        self._write(json.dumps(entry, allow_nan=False).encode() + b"\n")
+        with _appending(self._folder):
+            _write(self._file, json.dumps(entry, allow_nan=False).encode() + b"\n")
         return entry
-
-    def _write(self, line: bytes) -> None:
-        """Append the whole line or nothing: part of a line, as on a full disk, would corrupt the next one."""
-        size = os.fstat(self._file.fileno()).st_size
-        try:
-            while line:
-                line = line[self._file.write(line) :]
-            os.fsync(self._file.fileno())
-        except OSError:
-            self._file.truncate(size)
-            raise
 
     def __enter__(self) -> Self:
         """Use as a context manager: closes the file at the end."""
@@ -93,6 +88,43 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Close the file."""
         self._file.close()
+
+
+def annotate(folder: Path, uid: str | None, note: str | None, tags: Mapping[str, str | None]) -> None:
+    """Add a user's note or tags on a trial, or without `uid` on the sweep, also while another process runs the sweep.
+
+    Args:
+        folder: of the sweep; its journal exists and has the trial.
+        uid: of the trial.
+        note: replaces the former one; an empty one removes it, None keeps it.
+        tags: values by key; None removes a tag.
+    """
+    entry: Document = {"event": "annotated", "time": time.time(), "uid": uid, "note": note, "tags": dict(tags)}
+    line = json.dumps({**entry, "schema": ANNOTATED_SCHEMA}, allow_nan=False).encode() + b"\n"
+    path = folder / JOURNAL_FILE
+    with _appending(folder), path.open("ab", buffering=0) as file:
+        _drop_torn_line(path)  # nobody is within a line now, so it is that of a process that crashed
+        _write(file, line)
+
+
+@contextmanager
+def _appending(folder: Path) -> Iterator[None]:
+    """Hold the lock under which lines are appended, for moments only: a running sweep holds the journal's own."""
+    with (folder / APPEND_LOCK).open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _write(file: FileIO, line: bytes) -> None:
+    """Append the whole line or nothing: part of a line, as on a full disk, would corrupt the next one."""
+    size = os.fstat(file.fileno()).st_size
+    try:
+        while line:
+            line = line[file.write(line) :]
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(size)
+        raise
 
 
 def _locked(file: FileIO) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast, get_args
 
+from paretta.dashboards.journal.annotation import Annotation
 from paretta.dashboards.journal.course import Course
 from paretta.dashboards.journal.front_growth import Growth, GrowthStep
 from paretta.dashboards.journal.journal import SweepEnding, damaged_at, events
@@ -23,6 +24,7 @@ class SweepRecord:
     """The state of a sweep, rebuilt from its journal.
 
     Args:
+        name: of the sweep, which is that of its folder.
         config: the resolved sweep document.
         facts: digests, versions and settings found at the start.
         limits: the limits that members of the front must meet.
@@ -38,6 +40,8 @@ class SweepRecord:
         began: Unix time at which the first trial of the search started; None before that.
         extended: Unix time at which the search was last extended by further trials; 0 if it never was.
         idle_s: seconds since `began` during which no process ran the sweep, before it was resumed or extended.
+        first_name: the name under which the sweep was started; another than `name` once it has been renamed.
+        annotations: what a user has noted of each trial by uid, and of the sweep itself under an empty uid.
     """
 
     name: str = ""
@@ -59,6 +63,8 @@ class SweepRecord:
     began: float | None = None
     extended: float = 0.0
     idle_s: float = 0.0
+    first_name: str = ""
+    annotations: dict[str, Annotation] = field(default_factory=dict)
     _growth: Growth | None = field(default=None, init=False, repr=False, compare=False)
     _states: Counter[str] = field(default_factory=Counter, init=False, repr=False, compare=False)
 
@@ -92,6 +98,9 @@ class SweepRecord:
 
     def apply(self, event: Document) -> None:
         """Update the state with one event."""
+        if event["event"] == "annotated":  # says nothing of the sweep's course
+            self._annotate(event)
+            return
         if event["event"] == "resumed" and self.began is not None:
             self.idle_s += max(cast(float, event["time"]) - self.updated, 0.0)
         self.updated = cast(float, event["time"])
@@ -117,6 +126,17 @@ class SweepRecord:
                 self.status = cast(SweepEnding, event["status"])
                 self.reason = cast(str | None, event["reason"])
                 self.interrupt()
+
+    def _annotate(self, event: Document) -> None:
+        uid = cast("str | None", event.get("uid"))
+        if uid is not None and uid not in self.trials:
+            raise ValueError(f"uid: the sweep has no trial {uid!r} before this line")
+        note, tags = cast("str | None", event.get("note")), cast("dict[str, str | None]", event.get("tags", {}))
+        self.annotations[uid or ""] = self.annotation(uid or "").changed(note, tags)
+
+    def annotation(self, uid: str = "") -> Annotation:
+        """Return what a user has noted of a trial, or without `uid` of the sweep itself."""
+        return self.annotations.get(uid, Annotation())
 
     def interrupt(self) -> bool:
         """Mark running trials as interrupted, because no process runs the sweep any more; return whether any ran."""
@@ -164,6 +184,7 @@ class SweepRecord:
 
     def _open(self, event: Document) -> None:
         self.started = self.started or self.updated
+        self.first_name = str(event["name"])
         self._growth = None  # any growth computed before the objectives were known is void
         self.config, self.facts = cast(Document, event["config"]), cast(Document, event["facts"])
         self.limits, self.reference = limits_of(self.config), limits_of(self.config, "reference")

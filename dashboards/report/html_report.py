@@ -97,6 +97,7 @@ def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json
     return {
         "sweep": record.name,
         "at": home if at is None else at,
+        "note": str(record.annotation()),
         "story": record.config.get("story", record.facts.get("story")),
         "status": status,
         "reason": reason,
@@ -108,6 +109,7 @@ def report_data(record: SweepRecord, *, at: str | None = None) -> dict[str, Json
         "trials": [
             _trial(trial, front, knobs, held.get(trial.uid, ()), on_front=trial.uid in members)
             | ({"undecided": True, **_times(trial, front)} if trial.uid in undecided else {})
+            | ({"noted": str(about)} if (about := record.annotation(trial.uid)) else {})
             for trial in trials
         ],
         "limits": [_limit(limit, front) for limit in front.limits],

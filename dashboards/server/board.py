@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from paretta.dashboards.journal.home_names import JOURNAL_FILE
+from paretta.dashboards.journal.home_names import sweep_folders
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.server.live import open_live
 from paretta.dashboards.server.server_process import (
@@ -132,14 +132,14 @@ def open_mlflow(home: Path, tracking_uri: str | None = None) -> Iterator[str]:
 def links(home: Path, server: str) -> list[str]:
     """Return two lines per sweep that MLflow has, the latest first: links to its front and to its run.
 
-    A sweep with a damaged journal gets one line that says so.
+    Archived sweeps are left out. A sweep with a damaged journal gets one line that says so.
     """
     records, damaged = [], []
-    for path in sorted(home.glob(f"*/{JOURNAL_FILE}")):
+    for folder in sweep_folders(home, archived=False):
         try:
-            records.append(SweepRecord.read(path.parent))
+            records.append(SweepRecord.read(folder))
         except (ParettaError, OSError) as error:
-            damaged.append(f"{path.parent.name}: {first_line(error)}")
+            damaged.append(f"{folder.name}: {first_line(error)}")
     recorded = [(record, at) for record in records if (at := read_sync_status(record.folder)).run_id]
     recorded.sort(key=lambda pair: pair[0].started, reverse=True)
     lines = damaged

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from paretta.dashboards.journal.activity import asked, now_document, num_ended
-from paretta.dashboards.journal.home_names import JOURNAL_FILE
+from paretta.dashboards.journal.home_names import JOURNAL_FILE, is_archived, sweep_folders
 from paretta.dashboards.journal.liveness import has_died, state_words
 from paretta.dashboards.report.html_report import STATIC, live_page, report_data
 from paretta.dashboards.server.server_process import address, is_loopback
@@ -42,7 +42,7 @@ class LiveSweep:
     def __init__(self, folder: Path, at: str | None) -> None:
         """Remember the folder; the journal is read by the first request."""
         self._folder, self._at = folder, at
-        self._tail, self._lock = Tail.of(folder), threading.Lock()
+        self._tail, self._lock, self._inode = Tail.of(folder), threading.Lock(), 0
         self._data: dict[str, Json] = {}
 
     def line(self) -> tuple[str, ...]:
@@ -54,9 +54,19 @@ class LiveSweep:
             began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.started)) if record.started else "not yet"
             status, reason = state_words(record)
             state = f"{status}, {reason}" if status == "died" else status
+            state = f"archived, {state}" if is_archived(self._folder) else state
             return state, ended, str(record.count("failed")), str(len(record.front())), began
 
+    def note(self) -> str:
+        """Return what the user has noted of the sweep, on one line."""
+        with self._lock:
+            self._update()
+            return str(self._tail.record.annotation())
+
     def _update(self) -> None:
+        found = (self._folder / JOURNAL_FILE).stat()
+        if found.st_ino != self._inode or found.st_size < self._tail.position:  # another sweep has taken the name
+            self._inode, self._tail, self._data = found.st_ino, Tail.of(self._folder), {}
         if self._tail.read() or (has_died(self._tail.record) and self._tail.record.interrupt()):
             self._data = {}
 
@@ -98,17 +108,22 @@ class LivePages:
             return self._sweeps.get(name)
 
     def names(self) -> list[str]:
-        """List the sweeps, the most recently updated one first."""
+        """List the sweeps, archived ones too, the most recently updated one first."""
         found = []
-        for path in self._home.glob(f"*/{JOURNAL_FILE}"):
+        for folder in sweep_folders(self._home):
             with suppress(OSError):  # it was removed a moment ago
-                found.append((path.stat().st_mtime, path.parent.name))
+                found.append(((folder / JOURNAL_FILE).stat().st_mtime, folder.name))
         return [name for _, name in sorted(found, reverse=True)]
 
-    def index(self) -> str:
-        """Return the page that lists the sweeps."""
-        rows = "".join(map(self._row, self.names())) or '<tr><td colspan="6">No sweep was started here yet.</td></tr>'
-        links = "".join(f'<a href="{html.escape(url)}">{html.escape(text)}</a>' for text, url in self.links.items())
+    def index(self, *, archived: bool = False) -> str:
+        """Return the page that lists the sweeps, without the archived ones unless `archived`."""
+        names = self.names()
+        hidden = [] if archived else [name for name in names if is_archived(self._home / name)]
+        shown = [name for name in names if name not in hidden]
+        rows = "".join(map(self._row, shown)) or '<tr><td colspan="6">No sweep was started here yet.</td></tr>'
+        more = {f"{len(hidden)} archived": "/?archived=1"} if hidden else {}
+        pages = {**self.links, **more}
+        links = "".join(f'<a href="{html.escape(url)}">{html.escape(text)}</a>' for text, url in pages.items())
         style = (STATIC / "report.css").read_text(encoding="utf-8")
         return (STATIC / "sweeps.html").read_text(encoding="utf-8").format(style=style, rows=rows, links=links)
 
@@ -119,9 +134,11 @@ class LivePages:
         link = f'<a href="/{quote(name, safe="")}/">{html.escape(name)}</a>'
         try:
             cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in sweep.line())
+            note = html.escape(sweep.note())
         except UNREADABLE as error:
-            cells = f'<td>damaged</td><td colspan="4">{html.escape(first_line(error))}</td>'
-        return f"<tr><td>{link}</td>{cells}</tr>"
+            cells, note = f'<td>damaged</td><td colspan="4">{html.escape(first_line(error))}</td>', ""
+        noted = f'<br><small class="noted">{note}</small>' if note else ""
+        return f"<tr><td>{link}{noted}</td>{cells}</tr>"
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -143,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         name = unquote(name)
         sweep = self.server.pages.sweep(name) if name else None
         if not name:
-            self._send(HTTPStatus.OK, "text/html", self.server.pages.index().encode(errors="replace"))
+            self._send(HTTPStatus.OK, "text/html", self._index(url.query))
         elif sweep is None:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", b"no such sweep\n")
         else:
@@ -151,6 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send_sweep(sweep, url, rest)
             except UNREADABLE as error:
                 self._send(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain", f"{first_line(error)}\n".encode())
+
+    def _index(self, query: str) -> bytes:
+        return self.server.pages.index(archived="archived" in parse_qs(query)).encode(errors="replace")
 
     def _send_sweep(self, sweep: LiveSweep, url: SplitResult, rest: str) -> None:
         if rest == "data.json":

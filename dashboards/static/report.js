@@ -73,6 +73,7 @@ const app = {
     const others = ["infeasible", "stopped early", "failed", "interrupted", "running"].filter(count);
     document.getElementById("name").textContent = data.sweep;
     document.getElementById("story").textContent = data.story || "";
+    document.getElementById("noted").textContent = data.note;
     const ended = data.status === "running" ? "running since" : `${data.status} on`;
     const day = new Date((data.status === "running" ? data.started : data.updated) * 1000).toISOString().slice(0, 16).replace("T", " ");
     const tiles = [[count("complete"), "trials complete"], ...others.map(name => [count(name), name]),
@@ -161,7 +162,7 @@ const app = {
       element("p", { class: "words" }, this.members.length ? "Loosen one of them." : ""));
     else output.replaceChildren(
       element("p", { class: "answer" }, trial.baseline ? "The baseline itself" : `Trial ${trial.uid}`, " ", ...(trial.roles || []).map(role => element("span", { class: "role" }, role))),
-      element("p", { class: "words" }, trial.words),
+      element("p", { class: "words" }, trial.words, noted(trial)),
       element("dl", { class: "readings" }, ...this.objectives.flatMap((o, i) => [element("dt", {}, o.meter),
         element("dd", {}, quantity(trial.v[i], o.unit), element("small", {}, beside(trial, i, o.unit))),
         element("dd", { class: "gain" }, gain(trial.v[i], o))])),

@@ -3,6 +3,7 @@
 import argparse
 import fcntl
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from paretta.dashboards.journal.home_names import is_archived
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.journal_tail import Tail
 from paretta.dashboards.tracking.store import (
@@ -50,10 +52,14 @@ def publish_sweep(
         patience: seconds to keep trying while no write succeeds.
 
     Raises:
-        WrongInput: the store cannot be reached at the start, or another process is publishing the sweep.
+        WrongInput: the store cannot be reached at the start, another process is publishing the sweep, or it is
+            archived.
         StoreUnavailable: the store was unavailable for longer than `patience`.
     """
     folder = source.folder if isinstance(source, SweepRecord) else source
+    if is_archived(folder):
+        hint = f"bring it back with `paretta archive --undo {shlex.quote(folder.name)}`"
+        raise WrongInput(Problem(str(folder), "an archived sweep is not published", hint=hint))
     uri = tracking_uri or default_uri(folder.parent)
     probe(uri)
     with publisher_lock(folder):

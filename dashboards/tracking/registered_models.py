@@ -16,6 +16,7 @@ from paretta.dashboards.tracking.schema import (
     objective_points,
     sweep_id,
     task_name,
+    trial_note,
 )
 from paretta.search_spaces.canonical import canonical_json
 from paretta.search_spaces.errors import DamagedArtifact
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _Given = ParamSpec("_Given")
 _Result = TypeVar("_Result")
+_DESCRIPTION: Final = "Members of the front of a sweep. Each alias names the member that has this role now."
 _TAKEN: Final = "RESOURCE_ALREADY_EXISTS"
 _MISSING: Final = "RESOURCE_DOES_NOT_EXIST"
 
@@ -78,6 +80,7 @@ class Models:
     _logged: dict[str, _Logged] = field(default_factory=dict)
     _versions: dict[str, str] = field(default_factory=dict)
     _version_tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    _descriptions: dict[str, str] = field(default_factory=dict)
     _aliases: dict[str, str] = field(default_factory=dict)
     _doubtful: set[str] = field(default_factory=set)
     _uploaded: dict[str, Trial] = field(default_factory=dict)
@@ -115,6 +118,7 @@ class Models:
             if uid := known.tags.get("trial.uid"):
                 self._versions.setdefault(uid, str(known.version))
                 self._version_tags[str(known.version)] = dict(known.tags)
+                self._descriptions[str(known.version)] = known.description or ""
         self._aliases = dict(self.client.get_registered_model(name).aliases)
 
     def sync(self, record: SweepRecord, front: Front, experiment_id: str, run_ids: Mapping[str, str]) -> None:
@@ -135,6 +139,23 @@ class Models:
         if wanted:
             self._register(record, wanted)
         self._mark_versions(members, roles)
+        self._describe_versions(record, members)
+
+    def rename(self, before: str, name: str) -> None:
+        """Rename the models of a sweep that was called `before`; a registered model with another name keeps it."""
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+        for model in self._logged.values():
+            self._tag(model, {"sweep.name": name})
+        if self.name != before:
+            return
+        try:
+            self.write(self.client.rename_registered_model, before, name)
+        except MlflowException as error:
+            if error.error_code != _TAKEN:
+                raise
+        else:
+            self.name = name
 
     def _is_complete(self, uid: str) -> bool:
         return uid in self._logged and ARTIFACT_TAG in self._logged[uid].tags
@@ -221,7 +242,7 @@ class Models:
         mine = sweep_id(record)
         for name in (record.name, mine):
             try:
-                self.write(self.client.create_registered_model, name, {"sweep.id": mine})
+                self.write(self.client.create_registered_model, name, {"sweep.id": mine}, _DESCRIPTION)
             except MlflowException as error:
                 if error.error_code != _TAKEN:
                     raise
@@ -257,3 +278,12 @@ class Models:
                 if known.get(key) != value:
                     self.write(self.client.set_model_version_tag, self.name, number, key, value)
                     known[key] = value
+
+    def _describe_versions(self, record: SweepRecord, members: Mapping[str, Trial]) -> None:
+        """Describe each version of a member by its plan, its readings with units, and what the user has noted of it."""
+        for uid, number in self._versions.items():
+            if uid in members:
+                text = trial_note(members[uid], record.annotation(uid).note)
+                if self._descriptions.get(number) != text:
+                    self.write(self.client.update_model_version, self.name, number, text)
+                    self._descriptions[number] = text

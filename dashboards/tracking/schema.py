@@ -4,16 +4,17 @@
                       sweep (parent run)                         trial or baseline (child run)
 ====================  =========================================  ===================================================
 tags                  sweep.id, sweep.name, sweep.kind=sweep,    sweep.id, sweep.name, sweep.kind=trial|baseline,
-                      sweep.status, sweep.spec.sha256, fact.*    trial.uid, trial.number, trial.status, trial.reason,
-                                                                 plan.words, plan.fingerprint, plan.notes,
+                      sweep.status, sweep.spec.sha256, fact.*,   trial.uid, trial.number, trial.status, trial.reason,
+                      the user's own tags                        plan.words, plan.fingerprint, plan.notes,
                                                                  lineage.baseline,
                                                                  lineage.trial, lineage.reused (stages of other trials),
-                                                                 pareto=true|false, pareto.role
+                                                                 pareto=true|false, pareto.role, pareto.chart (the
+                                                                 front and the baseline), the user's own tags
 params                the resolved sweep document, flattened     the knobs, and the seed
 dataset input         the task's data, by its digest
-metrics               front/hypervolume, front/size,             <meter>, <meter>_low, <meter>_high, <meter>_<detail>,
-                      best/<meter>; step = trials ended          test_<meter> ..., hp/<knob>, cost/<name>; all at step
-                                                                 0, and curves <stage>/<name> by epoch
+metrics               front/hypervolume, front/size,             <meter>; interval/<meter>_low and _high; test/<meter>;
+                      best/<meter>; step = trials ended          detail/<meter>_<detail>; hp/<knob>; cost/<name>; all at
+                                                                 step 0, and curves <stage>/<name> by epoch
 artifacts             report/                                    a logged model of each member of the front, as output
 ====================  =========================================  ===================================================
 
@@ -73,8 +74,8 @@ _STATUS: Final[Mapping[str, str]] = {
     "stopped": "KILLED",
     "died": "KILLED",
 }
-# red and grey also differ in lightness, so the front is recognisable in print and with colour blindness
-_ON_FRONT, _OFF_FRONT = "#c1272d", "#b3b3b3"
+# colours of Okabe and Ito, which people with colour blindness tell apart; they also differ in lightness
+_KNEE, _WITH_ROLE, _ON_FRONT, _BASELINE, _OFF_FRONT = "#d55e00", "#e69f00", "#0072b2", "#000000", "#b3b3b3"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +112,9 @@ class RunContent:
 
 
 def sweep_id(record: SweepRecord) -> str:
-    """Return an id of the sweep that is unique in a shared store, from its name and its start."""
-    return f"{record.name}-{digest([record.name, record.started])[:8]}"
+    """Return an id of the sweep that is unique in a shared store, from its first name and its start."""
+    name = record.first_name or record.name
+    return f"{name}-{digest([name, record.started])[:8]}"
 
 
 def task_name(record: SweepRecord) -> str:
@@ -134,7 +136,7 @@ def dataset_digest(record: SweepRecord) -> str:
 
 def trial_run(record: SweepRecord, trial: Trial, curve: Sequence[Point] = ()) -> RunContent:
     """Return the content of the run of `trial`; `curve` is its training curve."""
-    time = _milliseconds(trial.finished or trial.started)
+    time, about = _milliseconds(trial.finished or trial.started), record.annotation(trial.uid)
     tags = {
         "sweep.id": sweep_id(record),
         "sweep.name": record.name,
@@ -145,11 +147,12 @@ def trial_run(record: SweepRecord, trial: Trial, curve: Sequence[Point] = ()) ->
         "plan.words": trial.words,
         "plan.fingerprint": trial.plan.fingerprint,
         "mlflow.source.name": "paretta",
-        "mlflow.note.content": _trial_note(trial),
+        "mlflow.note.content": trial_note(trial, about.note),
         **({"trial.reason": trial.reason} if trial.reason else {}),
         **{f"unmeasured.{meter}": r.reason or "" for meter, r in trial.readings.items() if r.value is None},
         **({"plan.notes": "\n".join(map(str, trial.notes))} if trial.notes else {}),
         **_lineage(record, trial),
+        **about.tags,
         **split_document(TRIAL_TAG, trial.to_document()),
     }
     params = {**{name: _text(value) for name, value in trial.knobs.items()}, "seed": str(trial.seed)}
@@ -178,6 +181,7 @@ def sweep_run(record: SweepRecord, note: str) -> RunContent:
         "mlflow.note.content": note[:_LONGEST_TAG],
         **({"sweep.reason": reason} if reason else {}),
         **{f"fact.{name}": _text(value) for name, value in flatten(record.facts)},
+        **record.annotation().tags,
         **split_document(SWEEP_TAG, _sweep_document(record)),
     }
     params = {name: _text(value) for name, value in flatten(record.config)}
@@ -213,16 +217,25 @@ def metrics_of(points: Sequence[Point], *, model_id: str | None = None) -> "list
 
 
 def front_marks(front: Front) -> dict[str, dict[str, str]]:
-    """Return, by uid, the tags for whether a trial is on the front and in which roles."""
+    """Return, by uid, the tags for whether a trial is on the front, in which roles and colour, and on its charts."""
     held, members = roles(front), {trial.uid for trial in front}
     return {
         trial.uid: {
             "pareto": "true" if trial.uid in members else "false",
             "pareto.role": ", ".join(held.get(trial.uid, ())),
-            "mlflow.runColor": _ON_FRONT if trial.uid in members else _OFF_FRONT,
+            "pareto.chart": "true" if trial.uid in members or trial.role == "baseline" else "false",
+            "mlflow.runColor": _colour(trial, held.get(trial.uid, ()), on_front=trial.uid in members),
         }
         for trial in front.trials
     }
+
+
+def _colour(trial: Trial, held: Sequence[str], *, on_front: bool) -> str:
+    if trial.role == "baseline":
+        return _BASELINE
+    if not on_front:
+        return _OFF_FRONT
+    return _KNEE if "knee" in held else _WITH_ROLE if held else _ON_FRONT
 
 
 def curve_points(event: Document, seen: int) -> list[Point]:
@@ -292,9 +305,10 @@ def _named(values: Mapping[str, str], longest: int) -> dict[str, str]:
 
 def _final_points(trial: Trial, time: int) -> list[Point]:
     values: dict[str, float] = {}
-    for prefix, readings in (("", trial.readings), ("test_", trial.test_readings)):
-        for meter, reading in readings.items():
-            values |= _reading_values(f"{prefix}{meter}", reading)
+    for name, reading in trial.readings.items():
+        values |= _reading_values(name, name, reading)
+    for name, reading in trial.test_readings.items():
+        values |= _reading_values(f"test/{name}", f"test_{name}", reading)
     again = [float(r.details["read_at"]) for r in trial.readings.values() if "read_at" in r.details]
     time = max([time, *map(_milliseconds, again)])  # for equal times the store would keep the larger value
     values |= {f"hp/{knob}": float(value) for knob, value in trial.knobs.items() if _is_number(value)}
@@ -302,11 +316,12 @@ def _final_points(trial: Trial, time: int) -> list[Point]:
     return [Point(allowed_name(key), value, time) for key, value in values.items()]
 
 
-def _reading_values(name: str, reading: Reading) -> dict[str, float]:
-    values = {name: reading.value, f"{name}_low": reading.low, f"{name}_high": reading.high}
-    numbers = {key: value for key, value in reading.details.items() if not isinstance(value, str)}
-    details = {f"{name}_{key}": float(value) for key, value in numbers.items()}
-    return {key: value for key, value in values.items() if value is not None} | details
+def _reading_values(key: str, name: str, reading: Reading) -> dict[str, float]:
+    """Return the value under `key`, and the rest under groups of their own, which MLflow's pages fold."""
+    values = {key: reading.value, f"interval/{name}_low": reading.low, f"interval/{name}_high": reading.high}
+    numbers = {detail: value for detail, value in reading.details.items() if not isinstance(value, str)}
+    details = {f"detail/{name}_{detail}": float(value) for detail, value in numbers.items()}
+    return {found: value for found, value in values.items() if value is not None} | details
 
 
 def _lineage(record: SweepRecord, trial: Trial) -> dict[str, str]:
@@ -318,13 +333,15 @@ def _lineage(record: SweepRecord, trial: Trial) -> dict[str, str]:
     return tags | ({"lineage.trial": trial.of} if trial.of else {})
 
 
-def _trial_note(trial: Trial) -> str:
+def trial_note(trial: Trial, noted: str) -> str:
+    """Return the description of a trial (Markdown): what the user has noted of it, its plan, and its readings."""
     rows = [f"- {meter}: {reading}" for meter, reading in trial.readings.items()]
     tested = [f"- {meter} on the test split: {reading}" for meter, reading in trial.test_readings.items()]
     reason = [f"**{trial.status}**: {trial.reason}", ""] if trial.reason else []
     detail = ["", "```", trial.detail[:2_000], "```"] if trial.detail else []
     left = [f"- {note}" for note in trial.notes]
-    return "\n".join([trial.words, "", *reason, *rows, *tested, *left, *detail])
+    first = [noted, ""] if noted else []
+    return "\n".join([*first, trial.words, "", *reason, *rows, *tested, *left, *detail])
 
 
 def _sweep_document(record: SweepRecord) -> dict[str, Json]:

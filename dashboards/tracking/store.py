@@ -124,14 +124,16 @@ def _create_once(tracking_uri: str, database: Path) -> None:
         create_tables(tracking_uri, (database.parent / ARTIFACT_FOLDER).as_uri())
 
 
-def search_runs(client: "MlflowClient", experiment_ids: Sequence[str], filter_string: str) -> "Iterator[Run]":
-    """Yield the active runs that match, oldest first.
+def search_runs(
+    client: "MlflowClient", experiment_ids: Sequence[str], filter_string: str, stage: int = 1
+) -> "Iterator[Run]":
+    """Yield the runs that match, oldest first: the active ones, or with `stage` 2 those in MLflow's trash.
 
     The order is by an attribute, because ordering by a metric makes the store sort all runs again for each page.
     """
     token: str | None = None
     while True:
-        found = client.search_runs(list(experiment_ids), filter_string, 1, 1000, _OLDEST_FIRST, token)
+        found = client.search_runs(list(experiment_ids), filter_string, stage, 1000, _OLDEST_FIRST, token)
         yield from found
         token = found.token
         if not token:

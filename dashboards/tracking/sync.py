@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
+from paretta.dashboards.journal.annotation import Annotation
 from paretta.dashboards.report.html_report import write_report
 from paretta.dashboards.report.table import write_tables
 from paretta.dashboards.tracking.journal_tail import Tail
@@ -90,7 +91,7 @@ class Publication:
         self._experiment_tags: dict[str, str] = {}
         self._known: dict[str, _Known] = {}
         self._doubtful: set[str] = set()
-        self._written: dict[str, Trial] = {}
+        self._written: dict[str, tuple[Trial, Annotation]] = {}
         self._refused: dict[str, str] = {}
         self._models = Models(client, self._write, served=is_server(client.tracking_uri))
 
@@ -119,6 +120,7 @@ class Publication:
                 self._sync_trial(trial, marks[trial.uid])
             self._sync_steps()
             runs = {uid: run.run_id for uid, run in self._known.items()}
+            self._rename()
             self._models.sync(record, front, self.experiment_id, runs)
             self._sync_sweep(front)
 
@@ -135,6 +137,18 @@ class Publication:
                 known[uid] = _known(run)
         self._models.find_existing(self._tail.record, experiment_id)
         self._known, self.experiment_id = known, experiment_id
+
+    def _rename(self) -> None:
+        """Give the parent run and the registered model the name of a sweep that was renamed.
+
+        The parent's tag with the former name is replaced last, with its content, so that a broken attempt is repeated.
+        A registered model with a name of its own keeps it.
+        """
+        parent, name = self._known[_SWEEP], self._tail.record.name
+        before = parent.tags.get("sweep.name", name)
+        if before != name:
+            self._write(self._client.update_run, parent.run_id, name=name)
+            self._models.rename(before, name)
 
     def _find_experiment(self) -> str:
         name = self._experiment or experiment_name(self._tail.record)
@@ -166,14 +180,17 @@ class Publication:
         return result
 
     def _sync_trial(self, trial: Trial, marks: Mapping[str, str]) -> None:
-        run = self._known.get(trial.uid)
-        if run is not None and self._written.get(trial.uid) is trial:
+        run, about = self._known.get(trial.uid), self._tail.record.annotation(trial.uid)
+        before = self._written.get(trial.uid)
+        if run is not None and before is not None and before[0] is trial and before[1] == about:
             self._tag(run, marks)
             return
         content = trial_run(self._tail.record, trial, self._tail.curves.get(trial.uid, ()))
         tags = {**content.tags, **marks, "mlflow.parentRunId": self._known[_SWEEP].run_id}
-        self._sync_run(run or self._create(trial.uid, content, tags), content, tags)
-        self._written[trial.uid] = trial
+        run = run or self._create(trial.uid, content, tags)
+        self._sync_run(run, content, tags)
+        self._untag(run, about)
+        self._written[trial.uid] = trial, about
 
     def _sync_run(self, run: _Known, content: RunContent, tags: Mapping[str, str]) -> None:
         """Write a run's content unless the store has it; the last request contains the digest."""
@@ -216,6 +233,12 @@ class Publication:
             self._write(self._client.log_batch, run.run_id, metrics, params, tags_of_run)
             run.tags |= new
 
+    def _untag(self, run: _Known, about: Annotation) -> None:
+        """Delete the tags that a user has removed; those that were set in MLflow by hand stay."""
+        for key in about.removed & run.tags.keys():
+            self._write(self._client.delete_tag, run.run_id, key)
+            del run.tags[key]
+
     def _sync_steps(self) -> None:
         record, parent = self._tail.record, self._known[_SWEEP]
         steps = record.history()
@@ -248,3 +271,4 @@ class Publication:
                 self._write(self._client.log_artifacts, run.run_id, folder, REPORT_PATH)
             self._tag(run, {REPORT_TAG: content.digest})
         self._sync_run(run, content, content.tags)
+        self._untag(run, record.annotation())

@@ -61,11 +61,20 @@ def read_sync_status(folder: Path) -> SyncStatus:
 
     The file is derived from the journal, so a damaged one is treated as missing.
     """
-    try:
-        stored = _Stored.model_validate_json((folder / SYNC_STATUS_FILE).read_bytes())
-    except (FileNotFoundError, ValidationError):
-        stored = _Stored()
+    stored = _stored(folder)
     return SyncStatus(**stored.model_dump(), behind=len(_changed_trials(folder, stored.position)))
+
+
+def recorded_in(folder: Path) -> str:
+    """Return the store in which the sweep in `folder` was last recorded, without its password; empty if in none."""
+    return _stored(folder).tracking_uri
+
+
+def _stored(folder: Path) -> _Stored:
+    try:
+        return _Stored.model_validate_json((folder / SYNC_STATUS_FILE).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return _Stored()
 
 
 def _changed_trials(folder: Path, position: int) -> set[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # The format of MLflow's saved views is undocumented, so all code that depends on it is in this module.
 _WORKFLOW: Final = "machine_learning"  # without this, MLflow opens its pages for language models
 _VIEW_TAG: Final = "mlflow.sharedViewState"
+_UNITS: Final = {"share": "shares of 1", "ratio": "parts of the baseline's time", "B": "bytes", "s": "seconds"}
 _VIEWS: Final[Mapping[str, str]] = {"front": "front", "trials": "all trials", "failures": "failures"}
 
 
@@ -68,13 +69,17 @@ def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: 
     counts = f"{record.count('complete')} complete, {record.count('failed')} failed of {num_ended(record)} trials"
     status, reason = state_words(record)
     state = f"{status}, {reason}" if status == "died" else status
+    noted = record.annotation().note
     lines = [
+        *([noted, ""] if noted else []),
         " · ".join(links),
         "",
         f"Sweep **{record.name}**, {state}: {counts}, {len(front)} on the front. "
         f"If a view shows nothing, use the plain lists: {', '.join(plain)}.",
         "",
     ]
+    units = [f"{o.meter} in {_UNITS.get(o.unit, o.unit)}" for o in front.objectives]
+    lines += [f"Charts and columns show base units: {', '.join(units)}. Black is the baseline.", ""] if units else []
     held = roles(front)
     if held:
         lines += ["| role | trial | " + " | ".join(o.meter for o in front.objectives) + " | plan |"]
@@ -112,7 +117,7 @@ def _filter(record: SweepRecord, view: str) -> str:
     sweep = f"tags.`sweep.id` = '{sweep_id(record)}' and tags.`sweep.kind` != 'sweep'"
     match view:
         case "front":
-            return f"{sweep} and tags.pareto = 'true'"
+            return f"{sweep} and tags.`pareto.chart` = 'true'"
         case "failures":
             return f"{sweep} and tags.`trial.status` != 'complete'"
         case _:

@@ -23,6 +23,13 @@ def sweep_names(context: click.Context, _: click.Parameter, typed: str) -> list[
     return [CompletionItem(item) for item in found if item.startswith(typed)]
 
 
+def archivable(context: click.Context, _: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Complete a sweep that is not archived; with --undo, one that is."""
+    home = home_at(context.params.get("home"))
+    found = home.archived() if context.params.get("undo") else home.sweeps()
+    return [CompletionItem(item) for item in found if item.startswith(typed)]
+
+
 def launchable(context: click.Context, parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Complete a preset or a file; with --resume, a sweep of the home."""
     if context.params.get("again"):

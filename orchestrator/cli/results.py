@@ -22,7 +22,7 @@ from paretta.orchestrator.cli.shared import (
 from paretta.search_spaces.errors import Problem, WrongInput
 
 if TYPE_CHECKING:
-    from paretta.search_spaces.results.front import Front
+    from paretta.dashboards.journal.record import SweepRecord
 
 
 @click.command()
@@ -46,7 +46,7 @@ def front_command(sweep: str, home: str | None, *, as_json: bool, watch: bool) -
         with watching(files, "--watch"):
             watch_front(files.root)
     else:
-        _show_front(SweepRecord.read(files.root).front(), as_json=as_json)
+        _show_front(SweepRecord.read(files.root), as_json=as_json)
     record = SweepRecord.read(files.root)
     if files.storage is None and has_died(record):
         _, how = state_words(record)
@@ -56,7 +56,8 @@ def front_command(sweep: str, home: str | None, *, as_json: bool, watch: bool) -
     return DONE
 
 
-def _show_front(front: "Front", *, as_json: bool) -> None:
+def _show_front(record: "SweepRecord", *, as_json: bool) -> None:
+    front = record.front()
     if as_json:
         from paretta.dashboards.report.table import front_document
 
@@ -65,6 +66,10 @@ def _show_front(front: "Front", *, as_json: bool) -> None:
         from paretta.orchestrator.monitor.front_table import print_front
 
         print_front(front)
+        shown = {"", *(trial.uid for trial in (*front, *front.undecided))}
+        for uid, about in sorted(record.annotations.items()):
+            if about and uid in shown:
+                click.echo(f"noted {uid or record.name}: {about}")
 
 
 @click.command()
@@ -75,7 +80,7 @@ def _show_front(front: "Front", *, as_json: bool) -> None:
 def compare_command(sweeps: tuple[str, ...], home: str | None, *, as_json: bool) -> int:
     """Compare sweeps: their joint front, hypervolume from one reference point, the knobs of their fronts."""
     from paretta.dashboards.journal.record import SweepRecord
-    from paretta.orchestrator.monitor.front_table import printer
+    from paretta.orchestrator.monitor.console import printer
     from paretta.orchestrator.monitor.side_by_side import SideBySide, print_side_by_side
     from paretta.orchestrator.storage.mirror import found
 

@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -57,6 +58,11 @@ def home_at(path: str | None) -> "Home":
     from paretta.orchestrator.storage.home import Home
 
     return Home.at(path)
+
+
+def at_home(home: str | None) -> str:
+    """Return the option that names `home` again in a suggested command; empty if none was given."""
+    return f" --home {shlex.quote(home)}" if home else ""
 
 
 def tell(step: str) -> None:

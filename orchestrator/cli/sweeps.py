@@ -1,4 +1,4 @@
-"""Verbs on sweeps: launch, extend, check, submit, stop, status, remove."""
+"""Verbs on sweeps: launch, extend, check, submit, stop, status."""
 
 import json
 import shlex
@@ -11,6 +11,7 @@ from paretta.orchestrator.cli.completion import launchable, names, sweep_names
 from paretta.orchestrator.cli.shared import (
     DONE,
     FAILED,
+    at_home,
     exits,
     home_at,
     home_option,
@@ -195,7 +196,7 @@ def stop_command(sweep: str, home: str | None, address: str | None, now: bool) -
 
         stop_driver(home_at(home).find(sweep), now=now)
         click.echo(f"{sweep}: {'stops now' if now else 'what runs comes to its end first'}")
-        tip(f"paretta launch --resume {shlex.quote(sweep)}{_at_home(home)}")
+        tip(f"paretta launch --resume {shlex.quote(sweep)}{at_home(home)}")
     return DONE
 
 
@@ -227,29 +228,8 @@ def status_command(sweep: str, *, home: str | None, as_json: bool, address: str 
     document = status_document(files)
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(status_lines(document)))
     running = document["status"] == "running"
-    tip(f"paretta {'status --follow' if running else 'front'} {shlex.quote(sweep)}{_at_home(home)}")
+    tip(f"paretta {'status --follow' if running else 'front'} {shlex.quote(sweep)}{at_home(home)}")
     return DONE
-
-
-@click.command()
-@click.argument("sweep", shell_complete=sweep_names)
-@home_option
-@store_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@exits
-def remove_command(sweep: str, home: str | None, tracking_uri: str | None, *, yes: bool) -> int:
-    """Remove a sweep for good: its folder with all artifacts, its runs and models in MLflow."""
-    from paretta.orchestrator.sweeps.remove import remove_sweep
-
-    folder = home_at(home).find(sweep)
-    if not (yes or click.confirm(f"remove {folder} and what MLflow has of it?", err=True)):
-        raise WrongInput(Problem("remove", "nothing was removed", sweep, "say yes, or give --yes"))
-    click.echo(remove_sweep(folder, tracking_uri))
-    return DONE
-
-
-def _at_home(home: str | None) -> str:
-    return f" --home {shlex.quote(home)}" if home else ""
 
 
 def _follow_here(files: "SweepFiles") -> None:

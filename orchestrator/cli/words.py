@@ -36,15 +36,16 @@ def _nouns(_: click.Context, __: click.Parameter, typed: str) -> list[Completion
 @click.argument("noun", metavar="[NOUN]", default="sweeps", shell_complete=_nouns)
 @home_option
 @json_option
+@click.option("--archived", is_flag=True, help="List the archived sweeps too.")
 @exits
-def list_command(noun: str, home: str | None, as_json: bool) -> int:
+def list_command(noun: str, home: str | None, *, as_json: bool, archived: bool) -> int:
     """List the sweeps: state, trials, best point, size on disk, last event. Or list what a sweep file may name.
 
     NOUN is sweeps, stages, importances, quantizers, sensitivities, tweaks, meters, runtimes, samplers, stoppers, tasks
     or presets.
     """
     if noun == "sweeps":
-        return _list_sweeps(home_at(home), as_json=as_json)
+        return _list_sweeps(home_at(home), as_json=as_json, archived=archived)
     if noun not in _NOUNS:
         raise WrongInput(Problem("list", did_you_mean(noun, ("sweeps", *_NOUNS), "list")))
     from paretta.orchestrator.config.catalogue import default_name, entries, origins
@@ -61,10 +62,11 @@ def list_command(noun: str, home: str | None, as_json: bool) -> int:
     return DONE
 
 
-def _list_sweeps(home: "Home", *, as_json: bool) -> int:
-    names = home.sweeps()
+def _list_sweeps(home: "Home", *, as_json: bool, archived: bool) -> int:
+    names, hidden = home.sweeps(archived=archived), 0 if archived else len(home.archived())
+    left_out = f"{hidden} archived: paretta list --archived" if hidden else ""
     if not names:
-        click.echo("[]" if as_json else f"no sweep is in {home.path}")
+        click.echo("[]" if as_json else f"no sweep is in {home.path}{f' ({left_out})' if left_out else ''}")
         tip("paretta launch digits")
         return DONE
     from paretta.orchestrator.monitor.home_table import sweep_documents
@@ -73,10 +75,12 @@ def _list_sweeps(home: "Home", *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(documents, indent=2))
         return DONE
-    from paretta.orchestrator.monitor.front_table import printer
+    from paretta.orchestrator.monitor.console import printer
     from paretta.orchestrator.monitor.home_table import sweeps_table
 
     printer().print(sweeps_table(documents))
+    if left_out:
+        click.echo(left_out, err=True)
     tip(f"paretta front {shlex.quote(str(documents[0]['sweep']))}")
     return DONE
 

@@ -1,6 +1,5 @@
 """The table of a front, drawn to fit the width of the terminal: numbers first, plans beside or below them."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +9,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from paretta.orchestrator.monitor.console import UNBOUNDED, printer
 from paretta.orchestrator.monitor.front_text import confirmation_table, curse_notes, limits_note, machine_note
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.quantities import format_quantity
@@ -18,13 +18,6 @@ from paretta.search_spaces.results.trial import Trial
 
 DISTURBED: Final = " !"
 _PLAN_WIDTH: Final = 40  # if fewer characters are left for the plans, they are listed below the table
-_UNBOUNDED: Final = 10_000  # in a pipe or a file, each trial is one line
-
-
-def printer() -> Console:
-    """Return a console for standard output, as wide as the terminal or `$COLUMNS`, otherwise as the table."""
-    bounded = Console().is_terminal or os.environ.get("COLUMNS", "").isdigit()
-    return Console(width=None if bounded else _UNBOUNDED, highlight=False)
 
 
 def print_front(front: Front) -> None:
@@ -51,7 +44,7 @@ class FrontTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Choose the layout that fits."""
         numbers = self._table(plans=False)
-        needed = console.measure(numbers, options=options.update_width(_UNBOUNDED)).maximum
+        needed = console.measure(numbers, options=options.update_width(UNBOUNDED)).maximum
         if needed + _PLAN_WIDTH <= options.max_width:
             yield self._table(plans=True)
         elif needed <= options.max_width:

@@ -1,5 +1,9 @@
-"""The sweeps of a home at a glance: state, trials, best point, size on disk, last event."""
+"""The sweeps of a home at a glance: state, trials, best point, size on disk, last event.
 
+Nothing heavy is imported here: what is told of a sweep that has ended is kept in a file beside its journal.
+"""
+
+import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -11,49 +15,72 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from paretta.dashboards.journal.activity import asked, num_ended
-from paretta.dashboards.journal.liveness import has_died, state_words
-from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.journal.annotation import Annotation
+from paretta.dashboards.journal.home_names import JOURNAL_FILE, is_archived
 from paretta.search_spaces.canonical import Document
-from paretta.search_spaces.errors import ParettaError, first_line
 from paretta.search_spaces.quantities import format_quantity
 
 SWEEPS_SCHEMA: Final = 1
+KEPT_FILE: Final = ".summary.json"
+_KEPT_FORMAT: Final = 1  # raise it when `describe` changes
+_ENDED: Final = ("done", "stopped", "failed")
+_TOLD: Final = {"status", "reason", "ended", "asked", "best", "updated", "note", "tags"}
 _AGES: Final = (("day", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def sweep_documents(folders: Sequence[Path]) -> list[Document]:
     """Describe each sweep, the one with the latest event first; one that cannot be read is ``damaged``.
 
-    Schema 1: ``schema``, ``sweep``, ``status`` (as of `paretta status`, or damaged), ``reason``, ``ended`` and
-    ``asked`` (trials), ``best`` (the knee: ``uid`` and ``readings`` as text by meter; None before there is one),
-    ``disk_bytes``, ``updated`` (Unix time of the last event).
+    Schema 1: ``schema``, ``sweep``, ``archived``, ``status`` (as of `paretta status`, or damaged), ``reason``,
+    ``ended`` and ``asked`` (trials), ``best`` (the knee: ``uid`` and ``readings`` as text by meter; None before there
+    is one), ``disk_bytes``, ``updated`` (Unix time of the last event), ``note``, ``tags``.
     """
-    documents = [_described(folder) for folder in folders]
+    documents = [_document(folder) for folder in folders]
     return sorted(documents, key=lambda document: -float(str(document["updated"])))
 
 
-def _described(folder: Path) -> Document:
-    about: Document = {"schema": SWEEPS_SCHEMA, "sweep": folder.name, "disk_bytes": _disk_bytes(folder)}
-    try:
-        record = SweepRecord.read(folder)
-    except (ParettaError, OSError) as error:
-        nothing = {"ended": 0, "asked": None, "best": None, "updated": 0.0}
-        return {**about, "status": "damaged", "reason": first_line(error), **nothing}
-    if has_died(record):
-        record.interrupt()
-    status, reason = state_words(record)
-    front = record.front()
-    readings = {o.meter: front.knee().readings[o.meter].with_time for o in front.objectives} if len(front) else {}
-    return {
-        **about,
-        "status": status,
-        "reason": reason,
-        "ended": num_ended(record),
-        "asked": asked(record),
-        "best": {"uid": front.knee().uid, "readings": readings} if len(front) else None,
-        "updated": record.updated,
+def _document(folder: Path) -> Document:
+    about: Document = {
+        "schema": SWEEPS_SCHEMA,
+        "sweep": folder.name,
+        "archived": is_archived(folder),
+        "disk_bytes": _disk_bytes(folder),
     }
+    state = _state(folder)
+    if (kept := _kept(folder, state)) is not None:
+        return {**about, **kept}
+    from paretta.orchestrator.monitor.home_summary import describe  # noqa: PLC0415 - loads NumPy and pydantic
+
+    described = describe(folder)
+    if described["status"] in _ENDED:
+        _keep(folder, {"of": state, "described": described})
+    return {**about, **described}
+
+
+def _state(folder: Path) -> list[int]:
+    """Return what changes whenever the journal does."""
+    try:
+        found = (folder / JOURNAL_FILE).stat()
+    except OSError:
+        return []
+    return [_KEPT_FORMAT, found.st_size, found.st_mtime_ns, found.st_ino]
+
+
+def _kept(folder: Path, state: list[int]) -> Document | None:
+    """Return what was told of the sweep when its journal was as it is now; None if that is not known."""
+    try:
+        kept = json.loads((folder / KEPT_FILE).read_bytes())
+        described = kept["described"] if state and kept["of"] == state else None
+        return described if isinstance(described, dict) and described.keys() == _TOLD else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _keep(folder: Path, document: Document) -> None:
+    part = folder / f"{KEPT_FILE}.{os.getpid()}"
+    with suppress(OSError):  # a full or foreign disk costs only the time to read the journal again
+        part.write_text(json.dumps(document), encoding="utf-8")
+        part.replace(folder / KEPT_FILE)
 
 
 def sweeps_table(documents: Sequence[Document], now: float | None = None) -> Table:
@@ -65,7 +92,8 @@ def sweeps_table(documents: Sequence[Document], now: float | None = None) -> Tab
     for document in documents:
         trials = f"{document['ended']}/{document['asked'] or '?'}"
         disk, updated = float(str(document["disk_bytes"])), float(str(document["updated"]))
-        cells = (document["sweep"], document["status"], trials, _best(document), format_quantity(disk, "B"))
+        state = f"archived, {document['status']}" if document["archived"] else document["status"]
+        cells = (document["sweep"], state, trials, _best(document), format_quantity(disk, "B"))
         table.add_row(*(Text(str(cell)) for cell in (*cells, age(present - updated) if updated else "")))
     return table
 
@@ -84,10 +112,14 @@ def age(seconds: float) -> str:
 
 
 def _best(document: Document) -> str:
-    best = document["best"]
-    if not isinstance(best, dict):
-        return str(document["reason"] or "") if document["status"] == "damaged" else ""
-    return ", ".join(map(str, best["readings"].values()))
+    """Return the readings of the best point, and below them what the user has noted of the sweep."""
+    best, note, tags = document["best"], document["note"], document["tags"]
+    assert isinstance(note, str)
+    assert isinstance(tags, dict)
+    about = str(Annotation(note, tags))
+    shown = ", ".join(map(str, best["readings"].values())) if isinstance(best, dict) else ""
+    why = str(document["reason"] or "") if document["status"] == "damaged" else ""
+    return "\n".join(filter(None, (shown or why, about)))
 
 
 def _disk_bytes(folder: Path) -> int:
@@ -98,6 +130,8 @@ def _sizes(folder: Path) -> Iterator[int]:
     """Yield the sizes of all files; a running sweep may remove any, and another user's folder may be closed."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
+            if entry.name == KEPT_FILE:
+                continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _sizes(Path(entry.path))
                 continue

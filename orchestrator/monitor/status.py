@@ -3,6 +3,7 @@
 import time
 
 from paretta.dashboards.journal.activity import asked, trial_activities
+from paretta.dashboards.journal.annotation import Annotation
 from paretta.dashboards.journal.liveness import has_died, state_words
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.sync_status import read_sync_status
@@ -20,6 +21,7 @@ def status_document(files: SweepFiles) -> dict[str, Json]:
     ``trials`` (count by state: running, complete, stopped early, failed, infeasible, interrupted; the
     baseline left out), ``asked`` (trials asked for), ``front`` (members),
     ``hypervolume``, ``silent_s`` (seconds since the last event), ``failures`` (list of ``uid`` and ``reason``),
+    ``note`` and ``tags`` (of the sweep), ``noted`` (list of ``uid``, ``note`` and ``tags`` of trials),
     ``running`` (list of ``uid``, the last ``progress``, and ``doing`` in words), ``record`` (how far MLflow is behind,
     in words).
     """
@@ -42,12 +44,30 @@ def status_document(files: SweepFiles) -> dict[str, Json]:
         "hypervolume": front.hypervolume,
         "silent_s": round(time.time() - record.updated, 1),
         "failures": [{"uid": t.uid, "reason": t.reason} for t in record.trials.values() if t.status == "failed"],
+        "note": record.annotation().note,
+        "tags": dict(record.annotation().tags),
+        "noted": noted_trials(record),
         "running": [
             {"uid": said.trial.uid, "progress": record.progress.get(said.trial.uid, {}), "doing": said.words}
             for said in trial_activities(record)
         ],
         "record": str(read_sync_status(folder)),
     }
+
+
+def noted_trials(record: SweepRecord) -> list[Document]:
+    """Return ``uid``, ``note`` and ``tags`` of each trial that a user has noted anything of."""
+    noted = {uid: about for uid, about in sorted(record.annotations.items()) if uid and about}
+    return [{"uid": uid, "note": about.note, "tags": dict(about.tags)} for uid, about in noted.items()]
+
+
+def noted_lines(document: Document) -> list[str]:
+    """Format the notes and tags in what `status_document` returns, the sweep's own first."""
+    noted = document["noted"]
+    assert isinstance(noted, list)
+    own = {"uid": document["sweep"], "note": document["note"], "tags": document["tags"]}
+    lines = ((entry["uid"], Annotation(entry["note"], entry["tags"])) for entry in (own, *noted))
+    return [f"noted {name}: {about}" for name, about in lines if about]
 
 
 def status_lines(document: Document) -> list[str]:
@@ -65,6 +85,7 @@ def status_lines(document: Document) -> list[str]:
         f"trials: {counts} of {document['asked']} asked",
         f"front: {document['front']} points, hypervolume {document['hypervolume']:.3f}",
         *(f"failed {failure['uid']}: {failure['reason']}" for failure in failures),
+        *noted_lines(document),
         str(document["record"]),
         *(f"running {trial['uid']}: {trial['doing']}" for trial in running),
     ]

@@ -10,7 +10,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
-from paretta.dashboards.journal.home_names import HOME_VARIABLE, JOURNAL_FILE
+from paretta.dashboards.journal.home_names import HOME_VARIABLE, JOURNAL_FILE, is_archived, sweep_folders
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
 _NAME: Final = re.compile(r"[^\W_][\w -]*")
@@ -35,16 +35,20 @@ class Home:
 
         return default_uri(self.path)
 
-    def sweeps(self) -> tuple[str, ...]:
-        """Return the names of all sweeps, sorted."""
-        return tuple(sorted(journal.parent.name for journal in self.path.glob(f"*/{JOURNAL_FILE}")))
+    def sweeps(self, *, archived: bool = False) -> tuple[str, ...]:
+        """Return the names of the sweeps, sorted; with `archived`, the archived ones too."""
+        return tuple(folder.name for folder in sweep_folders(self.path, archived=archived))
+
+    def archived(self) -> tuple[str, ...]:
+        """Return the names of the archived sweeps, sorted."""
+        return tuple(folder.name for folder in sweep_folders(self.path) if is_archived(folder))
 
     def find(self, sweep: str) -> Path:
         """Return the folder of a sweep, given by name or folder. Raises `WrongInput` if there is none."""
         for folder in (self.path / sweep, Path(sweep)):
             if (folder / JOURNAL_FILE).is_file():
                 return folder.resolve()
-        rule = did_you_mean(sweep, self.sweeps(), "sweep")
+        rule = did_you_mean(sweep, self.sweeps(archived=True), "sweep")
         raise WrongInput(Problem(f"sweep in {self.path}", rule, hint="look with --home DIR in another folder"))
 
     def free_name(self, name: str) -> str:
@@ -57,18 +61,18 @@ class Home:
         numbered = (f"{usable}-{number}" for number in count(2))
         return (name for name in chain([usable], numbered) if name not in taken)
 
-    def check_name(self, name: str) -> None:
-        """Raise `WrongInput` if `name` is not allowed or already taken."""
+    def check_name(self, name: str, where: str = "--name") -> None:
+        """Raise `WrongInput` if `name`, which was given at `where`, is not allowed or already taken."""
         if not _NAME.fullmatch(name) or len(name) > _LONGEST or name.endswith(" "):
             rule = f"a sweep's name is 1 to {_LONGEST} letters, digits, spaces, - and _"
             rule += ", and starts with a letter or digit"
-            raise WrongInput(Problem("--name", rule, name))
+            raise WrongInput(Problem(where, rule, name))
         if (self.path / name).exists():
-            raise self._taken(name)
+            raise self._taken(name, where)
 
-    def _taken(self, name: str) -> WrongInput:
+    def _taken(self, name: str, where: str = "--name") -> WrongInput:
         rule = f"{self.path} already has a sweep of this name"
-        return WrongInput(Problem("--name", rule, name, f"choose another, such as {self.free_name(name)}"))
+        return WrongInput(Problem(where, rule, name, f"choose another, such as {self.free_name(name)}"))
 
     @contextmanager
     def claimed(self, name: str | None, file_name: str) -> Iterator[Path]:

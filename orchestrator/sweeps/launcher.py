@@ -1,10 +1,12 @@
 """Run a sweep from its file to its front, or resume an interrupted one."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+from paretta.dashboards.journal.home_names import is_archived
 from paretta.dashboards.journal.journal import is_written, written_elsewhere
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.store import probe
@@ -152,6 +154,9 @@ def _go_on(
 ) -> SweepFront:
     place = Home.at(home)
     folder = taken_home(place, sweep) if is_uri(sweep) else place.find(sweep)
+    if is_archived(folder):
+        hint = f"bring it back with `paretta archive --undo {shlex.quote(folder.name)}`"
+        raise WrongInput(Problem(str(folder), "this sweep is archived", hint=hint))
     record = SweepRecord.read(folder)
     if record.status == "done" and not more:
         return SweepFront.read(folder)

@@ -1,5 +1,7 @@
 """The example notebook is executed as a user would: its function travels, its front shows itself."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,14 @@ import pytest
 from paretta.orchestrator.sweeps.result import SweepFront
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "notebook" / "digits.ipynb"
+
+
+def test_the_tutorial_shows_what_the_notebook_runs() -> None:
+    page = (NOTEBOOK.parents[2] / "docs" / "tutorials" / "notebook.md").read_text(encoding="utf-8")
+    shown = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    cells = "\n".join("".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"])
+    assert len(shown) == 3
+    assert [block for block in shown if block.strip() not in cells] == []
 
 
 @pytest.mark.slow

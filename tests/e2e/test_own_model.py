@@ -166,7 +166,7 @@ def test_every_trial_is_a_child_run_of_the_sweep(folder: Path, launched: str) ->
     assert {run.data.tags["trial.uid"] for run in children} == set(record.trials)
     members = {trial.uid for trial in record.front()}
     assert {run.data.tags["trial.uid"] for run in children if run.data.tags["pareto"] == "true"} == members
-    assert all("test_accuracy" in run.data.metrics for run in children if run.data.tags["pareto"] == "true")
+    assert all("test/accuracy" in run.data.metrics for run in children if run.data.tags["pareto"] == "true")
 
 
 def test_a_sweep_with_failing_trials_ends_with_its_front(folder: Path, launched: str) -> None:

@@ -21,6 +21,7 @@ function fillCompare(app) {
     ...(chosen.some(t => app.data.layers[t.uid]) ? [row("layers, asked against got", chosen.map(t => layerTable(app.data.layers[t.uid] || {})))] : []),
     ...(chosen.some(t => t.notes) ? [row("left as it was", chosen.map(t => element("ul", {}, ...(t.notes || ["nothing"]).map(note => element("li", {}, note)))))] : []),
     ...(chosen.some(t => t.reused) ? [row("carried out before", chosen.map(t => t.reused || "nothing"))] : []),
+    ...(chosen.some(t => t.noted) ? [row("noted", chosen.map(t => t.noted || "nothing"))] : []),
     row("plan", chosen.map(t => element("pre", {}, app.data.plans[t.uid] || t.words)))));
 }
 

@@ -31,15 +31,18 @@ function frontRow(app, trial) {
     element("td", {}, element("button", { type: "button", class: "quiet", onclick: () => app.select(trial) }, trial.uid), element("br"), ...roles),
     ...app.objectives.map((o, i) => element("td", { class: "number" }, quantity(trial.v[i], o.unit), element("small", {}, beside(trial, i, o.unit)))),
     ...app.tested.map(i => testCell(app.objectives[i], trial.t[i])),
-    element("td", {}, trial.words));
+    element("td", {}, trial.words, noted(trial)));
 }
 
 // An undecided trial: off the front, but not dominated beyond the intervals. No wish selects it, so it has no button.
 function undecidedRow(app, trial) {
   return element("tr", {}, element("td", { title: "off the front, but not distinguishable from it" }, "≈"), element("td", {}, trial.uid),
     ...app.objectives.map((o, i) => element("td", { class: "number" }, quantity(trial.v[i], o.unit), element("small", {}, beside(trial, i, o.unit)))),
-    ...app.tested.map(() => element("td", { class: "number" }, "–")), element("td", {}, trial.words));
+    ...app.tested.map(() => element("td", { class: "number" }, "–")), element("td", {}, trial.words, noted(trial)));
 }
+
+// What the user has noted of a trial.
+function noted(trial) { return trial.noted ? element("small", { class: "noted" }, trial.noted) : null; }
 
 function testCell(objective, reading) {
   if (!reading) return element("td", { class: "number" }, "–");

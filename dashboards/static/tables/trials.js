@@ -5,7 +5,7 @@ class TrialTable {
   constructor(app, where) {
     this.app = app; this.sorted = { by: t => t.n, sign: 1 };
     const states = [...new Set(app.data.trials.map(t => this.state(t)))];
-    this.search = element("input", { type: "search", placeholder: "plan, knob or name", "aria-label": "search the trials", oninput: () => this.fill() });
+    this.search = element("input", { type: "search", placeholder: "plan, knob, name or note", "aria-label": "search the trials", oninput: () => this.fill() });
     this.state_ = element("select", { "aria-label": "state of the trials", onchange: () => this.fill() },
       element("option", { value: "" }, "all states"), ...states.map(name => element("option", { value: name }, name)));
     this.count = element("span", { class: "hint", "aria-live": "polite" });
@@ -37,7 +37,7 @@ class TrialTable {
 
   fill() {
     const { by, sign } = this.sorted, words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean), state = this.state_.value;
-    const text = t => `${t.uid} ${t.words} ${t.why || ""} ${this.app.data.knobs.map((name, k) => `${name}=${t.k[k]}`).join(" ")}`.toLowerCase();
+    const text = t => `${t.uid} ${t.words} ${t.why || ""} ${t.noted || ""} ${this.app.data.knobs.map((name, k) => `${name}=${t.k[k]}`).join(" ")}`.toLowerCase();
     const kept = this.app.data.trials.filter(t => (!state || this.state(t) === state) && words.every(word => text(t).includes(word)));
     const missing = value => value === null || value === undefined;
     kept.sort((a, b) => missing(by(a)) - missing(by(b)) || sign * (by(a) > by(b) ? 1 : by(a) < by(b) ? -1 : 0));
@@ -51,7 +51,7 @@ class TrialTable {
     const name = whole ? element("button", { type: "button", class: "quiet", onclick: () => app.select(trial) }, trial.uid) : trial.uid;
     return element("tr", {}, element("td", {}, tick || ""), element("td", {}, name), element("td", {}, this.state(trial), trial.why ? element("small", {}, trial.why) : null),
       ...app.objectives.map((o, i) => element("td", { class: "number" }, trial.v[i] === null ? "–" : quantity(trial.v[i], o.unit), whole ? element("small", {}, gain(trial.v[i], o)) : null)),
-      element("td", { class: "number" }, duration(trial.wall)), element("td", { class: "plan" }, trial.words));
+      element("td", { class: "number" }, duration(trial.wall)), element("td", { class: "plan" }, trial.words, noted(trial)));
   }
 
   ticks() { for (const tick of this.body.querySelectorAll("input[data-uid]")) tick.checked = [...this.app.pinned].some(t => t.uid === tick.dataset.uid); }

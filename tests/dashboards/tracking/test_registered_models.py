@@ -84,6 +84,11 @@ def test_roles_and_wishes_are_aliases_of_registered_versions(published: Path) ->
     expected = _expected_aliases(front)
     assert _aliases(client, "invented") == expected
     assert {"knee", "smallest", "fastest", "most-accurate", "phone"} == expected.keys()
+    for version in client.search_model_versions("name = 'invented'"):
+        trial = next(trial for trial in front if trial.uid == version.tags["trial.uid"])
+        assert version.description.splitlines()[0] == trial.words
+        assert f"- size: {trial.readings['size']}" in version.description
+    assert client.get_registered_model("invented").description.startswith("Members of the front of a sweep.")
 
 
 @pytest.mark.parametrize("word", ["knee", "phone"])

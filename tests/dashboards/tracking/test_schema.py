@@ -50,7 +50,7 @@ def test_what_is_read_again_later_counts_for_the_store_which_keeps_the_larger_of
     points = [{point.key: point for point in run.points} for run in (first, last)]
     assert [found["latency"].value for found in points] == [0.6, 0.5]
     assert [found["latency"].time for found in points] == [1_790_000_002_500, 1_790_000_100_000]
-    assert [found["latency_contended"].value for found in points] == [1.0, 0.0]
+    assert [found["detail/latency_contended"].value for found in points] == [1.0, 0.0]
     assert "latency_cpu" not in points[0]
 
 

@@ -74,14 +74,15 @@ def test_run_of_a_trial_holds_its_readings_knobs_and_costs(home: Path, sweep: Ma
     assert run.data.params["prune.sparsity"] == str(trial.knobs["prune.sparsity"])
     assert run.data.metrics["hp/prune.sparsity"] == trial.knobs["prune.sparsity"]
     assert run.data.metrics["accuracy"] == accuracy.value
-    assert run.data.metrics["accuracy_low"] == accuracy.low
-    assert run.data.metrics["accuracy_high"] == accuracy.high
-    assert run.data.metrics["test_accuracy"] == trial.test_readings["accuracy"].value
-    assert run.data.metrics["latency_seconds"] == trial.readings["latency"].details["seconds"]
-    assert run.data.metrics["latency_contended"] == float(trial.readings["latency"].details["contended"])
+    assert run.data.metrics["interval/accuracy_low"] == accuracy.low
+    assert run.data.metrics["interval/accuracy_high"] == accuracy.high
+    assert run.data.metrics["test/accuracy"] == trial.test_readings["accuracy"].value
+    assert run.data.metrics["detail/latency_seconds"] == trial.readings["latency"].details["seconds"]
+    assert run.data.metrics["detail/latency_contended"] == float(trial.readings["latency"].details["contended"])
     assert run.data.metrics["cost/wall_s"] == trial.cost["wall_s"]
     assert run.info.end_time == round(trial.finished * 1000)
-    assert "size_low" not in run.data.metrics
+    assert "interval/size_low" not in run.data.metrics
+    assert {key for key in run.data.metrics if "/" not in key} == {"size", "latency", "accuracy"}
     curve = open_store(default_uri(home)).get_metric_history(run.info.run_id, "train/loss")
     assert [(point.step, point.value) for point in curve] == [(1, 1.5), (2, 0.75), (3, 0.5)]
 
@@ -105,6 +106,16 @@ def test_front_is_tagged_with_its_roles(home: Path, sweep: Make) -> None:
     marked = {run.data.tags["trial.uid"]: run for run in _runs(home) if run.data.tags.get("pareto") == "true"}
     assert marked.keys() == {trial.uid for trial in front}
     assert marked[front.knee().uid].data.tags["pareto.role"].startswith("knee")
+    colours = {
+        run.data.tags["trial.uid"]: run.data.tags["mlflow.runColor"]
+        for run in _runs(home)
+        if run.data.tags.get("trial.uid")
+    }
+    assert colours["baseline"] == "#000000"
+    assert colours[front.knee().uid] == "#d55e00"
+    assert {colours[uid] for uid in colours.keys() - marked.keys() - {"baseline"}} == {"#b3b3b3"}
+    charted = {run.data.tags["trial.uid"] for run in _runs(home) if run.data.tags.get("pareto.chart") == "true"}
+    assert charted == marked.keys() | {"baseline"}
     assert marked[front.pick(prefer="size").uid].data.tags["pareto.role"].endswith("smallest") or len(front) == 1
 
 

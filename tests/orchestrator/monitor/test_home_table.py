@@ -2,6 +2,9 @@
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -10,8 +13,9 @@ from click.testing import CliRunner
 from rich.console import Console
 from synthetic_sweep import START, write_sweep
 
+from paretta.dashboards.journal.journal import annotate
 from paretta.orchestrator.cli import main
-from paretta.orchestrator.monitor.home_table import sweep_documents, sweeps_table
+from paretta.orchestrator.monitor.home_table import KEPT_FILE, sweep_documents, sweeps_table
 from paretta.orchestrator.storage.home import Home
 
 
@@ -39,7 +43,9 @@ def test_each_sweep_is_described_the_latest_first(home: Path) -> None:
     assert (killed["sweep"], killed["status"], killed["ended"], killed["asked"]) == ("killed one", "died", 2, 4)
     assert str(killed["reason"]).startswith("resume with: paretta launch --resume 'killed one'")
     assert (done["sweep"], done["status"], done["ended"], done["asked"]) == ("done", "done", 6, 6)
-    assert done["disk_bytes"] == sum(path.stat().st_size for path in (home / "done").rglob("*") if path.is_file())
+    assert done["disk_bytes"] == sum(
+        path.stat().st_size for path in (home / "done").rglob("*") if path.is_file() and path.name != KEPT_FILE
+    )
     best = done["best"]
     assert isinstance(best, dict)
     assert set(best["readings"]) == {"size", "latency", "accuracy"}
@@ -68,3 +74,32 @@ def test_list_without_a_noun_lists_the_sweeps(home: Path) -> None:
     assert [document["sweep"] for document in json.loads(as_json.output)] == ["killed one", "done", "broken"]
     empty = CliRunner().invoke(main, ["list", "--home", str(home / "no sweep")])
     assert empty.output == f"no sweep is in {home / 'no sweep'}\n"
+
+
+def test_what_is_told_of_an_ended_sweep_is_kept_until_its_journal_changes(home: Path) -> None:
+    fresh = sweep_documents([home / "done"])
+    kept = home / "done" / KEPT_FILE
+    told = kept.read_text()
+    assert sweep_documents([home / "done"]) == fresh
+    for damage in ("", "{}", "[]", '{"of": 1}', told.replace("done", "gone").replace('"of": [1', '"of": [0')):
+        kept.write_text(damage)
+        (again,) = sweep_documents([home / "done"])
+        assert (again["status"], again["best"]) == ("done", fresh[0]["best"])
+    annotate(home / "done", None, "new", {})
+    (noted,) = sweep_documents([home / "done"])
+    assert (noted["note"], noted["best"]) == ("new", fresh[0]["best"])
+    sweep_documents([home / "killed one"])
+    assert not (home / "killed one" / KEPT_FILE).exists()
+
+
+def test_a_list_that_is_kept_loads_neither_numpy_nor_pydantic(home: Path) -> None:
+    shutil.rmtree(home / "killed one")
+    shutil.rmtree(home / "broken")
+    sweep_documents([home / "done"])
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom paretta.orchestrator.cli import main\n"
+        f"done = CliRunner().invoke(main, ['list', '--home', {str(home)!r}])\n"
+        "print('done' in done.output, [name for name in ('numpy', 'pydantic', 'mlflow') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True []"
