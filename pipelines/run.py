@@ -261,12 +261,10 @@ class _naming:  # noqa: N801 - reads as a verb in a with statement
         if isinstance(error, Exception) and (told := out_of_memory(error)):
             raise TrialFailed(self._named(told), "".join(traceback.format_exception(error))) from error
         if isinstance(error, TrialFailed):
-            raise TrialFailed(self._named(error.reason), error.detail) from error
-        if isinstance(error, WrongInput) and error.__cause__ is not None:  # by the user's code, see `faults.blaming`
-            reason = "; ".join(f"{problem.where}: {problem.rule}" for problem in error.problems)
-            raise TrialFailed(self._named(reason), "".join(traceback.format_exception(error.__cause__))) from error
+            raise TrialFailed(self._named(error.reason), error.detail, error.by_input) from error
         if isinstance(error, WrongInput):
-            raise TrialFailed(self._named(str(error))) from error
+            failed = TrialFailed.of(error)
+            raise TrialFailed(self._named(failed.reason), failed.detail, failed.by_input) from error
         if isinstance(error, Exception) and not isinstance(error, ParettaError):
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise TrialFailed(self._named(reason), "".join(traceback.format_exception(error))) from error

@@ -7,9 +7,10 @@ from typing import Any, Final, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from paretta.pipelines.data.samples import Collate, Samples, num_samples, take
-from paretta.pipelines.data.trees import TensorTree, as_inputs, mapped, num_rows, tensors
+from paretta.pipelines.data.trees import TensorTree, as_inputs, call_model, mapped, num_rows, tensors
 from paretta.pipelines.stream import Stream
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.objectives.objective import Goal
@@ -163,16 +164,29 @@ class Task:
 
     def new_model(self) -> nn.Module:
         """Return a new model, initialised at random by torch's current seed."""
-        if isinstance(self.model, nn.Module):
-            return deepcopy(self.model)
-        return self.model()
+        return self.with_shapes(deepcopy(self.model) if isinstance(self.model, nn.Module) else self.model())
+
+    def with_shapes(self, model: nn.Module) -> nn.Module:
+        """Return `model`, whose lazy modules, such as `nn.LazyLinear`, got their shapes from `example_input`."""
+        if isinstance(model, nn.Module) and any(map(is_lazy, (*model.parameters(), *model.buffers()))):
+            training = model.training
+            with torch.no_grad():
+                call_model(model.eval(), self.example_input)
+            model.train(training)
+        return model
 
     def split(self, name: Split) -> Samples:
         """Return the dataset called `name`."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
     def batch(
-        self, dataset: Samples, indices: Tensor, *, training: bool = False, name: str = "data", seed: int | None = None
+        self,
+        dataset: Samples,
+        indices: Tensor,
+        *,
+        training: bool = False,
+        name: str | None = None,
+        seed: int | None = None,
     ) -> tuple[TensorTree, TensorTree]:
         """Return inputs and targets of the samples at `indices` [n].
 
@@ -180,13 +194,19 @@ class Task:
             dataset: in the form of the task's splits.
             indices: [n].
             training: whether the batch is for training, so that `training_inputs` are included.
-            name: of the dataset, for messages.
+            name: of the dataset, for messages; by default that of the task's field which holds it.
             seed: of the samples' random views, see `paretta.pipelines.data.samples.take`.
 
         Raises:
             WrongInput: a sample cannot be read, or the samples cannot be collated.
         """
-        return self.parts(take(dataset, indices, self.collate, name=name, seed=seed), training=training)
+        called = self.name_of(dataset) if name is None else name
+        return self.parts(take(dataset, indices, self.collate, name=called, seed=seed), training=training)
+
+    def name_of(self, dataset: Samples) -> str:
+        """Return what messages call a dataset, such as ``task.train``; ``data`` if it is not the task's."""
+        known = ("train", "validation", "test", "calibration", "source")
+        return next((f"task.{name}" for name in known if getattr(self, name) is dataset), "data")
 
     def parts(self, batch: TensorTree, *, training: bool = False) -> tuple[TensorTree, TensorTree]:
         """Return inputs and targets of a batch."""
@@ -201,7 +221,8 @@ class Task:
 
     def calibration_inputs(self, indices: Tensor) -> TensorTree:
         """Return the inputs of the samples at `indices` [n] of `statistics_samples`."""
-        batch = take(self.statistics_samples, indices, self.collate)
+        samples = self.statistics_samples
+        batch = take(samples, indices, self.collate, name=self.name_of(samples))
         has_targets = self.calibration is None or not isinstance(batch, tuple | list)
         if has_targets or len(batch) != len(as_inputs(self.example_input).args):
             return self.parts(batch)[0]

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from traceback import format_exception
 from typing import Final
 
 _MAX_SHOWN: Final = 200  # characters of a value in a message
@@ -63,6 +64,10 @@ class WrongInput(ParettaError):
         more = [f"and {len(problems) - _MAX_LINES} more problems"] if len(problems) > _MAX_LINES else []
         super().__init__("\n".join([*map(str, problems[:_MAX_LINES]), *more]))
 
+    def __reduce__(self) -> tuple[type["WrongInput"], tuple[Problem, ...]]:
+        """Pickle the problems, so that the error crosses process boundaries intact."""
+        return type(self), self.problems
+
 
 class TrialFailed(ParettaError):
     """A trial ended without an artifact.
@@ -70,17 +75,27 @@ class TrialFailed(ParettaError):
     Args:
         reason: one short line, such as ``diverged: loss is nan at epoch 2``.
         detail: what helps to debug it, such as a traceback.
+        by_input: whether the user's data or code is the cause, as it is of `WrongInput`.
     """
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        """Store the reason and the detail separately; the message is the reason."""
+    def __init__(self, reason: str, detail: str = "", by_input: bool = False) -> None:
+        """Store the fields separately; the message is the reason."""
         self.reason = reason
         self.detail = detail
+        self.by_input = by_input
         super().__init__(reason)
 
-    def __reduce__(self) -> tuple[type["TrialFailed"], tuple[str, str]]:
-        """Pickle both fields, so that the error crosses process boundaries intact."""
-        return type(self), (self.reason, self.detail)
+    @classmethod
+    def of(cls, error: WrongInput) -> "TrialFailed":
+        """Return the failure of a trial by wrong input: its reason in one line, its detail the cause's traceback."""
+        if error.__cause__ is None:
+            return cls(str(error), by_input=True)
+        reason = "; ".join(f"{problem.where}: {problem.rule}" for problem in error.problems)
+        return cls(reason, "".join(format_exception(error.__cause__)), by_input=True)
+
+    def __reduce__(self) -> tuple[type["TrialFailed"], tuple[str, str, bool]]:
+        """Pickle all fields, so that the error crosses process boundaries intact."""
+        return type(self), (self.reason, self.detail, self.by_input)
 
 
 MEMORY_MEND = "give a smaller batch_size, fewer or smaller workers at once (workers.lanes, per_trial), or more memory"

@@ -15,12 +15,11 @@ TRACEBACK_VARIABLE: Final = "PARETTA_TRACEBACK"
 _MAX_LENGTH: Final = 400  # characters of a message
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 _ROOTS: Final = (Path(__file__).parents[1], Path(__file__).resolve().parents[1])
-# code that is not the user's: the standard library, installed packages, and ours
-_FOREIGN: Final = (
-    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-    *(str(root / room) for root in _ROOTS for room in ("dashboards", "orchestrator", "pipelines", "search_spaces")),
-    "<",
+_OURS: Final = tuple(
+    str(root / room) for root in _ROOTS for room in ("dashboards", "orchestrator", "pipelines", "search_spaces")
 )
+# code that is not the user's: the standard library, installed packages, and ours
+_FOREIGN: Final = (*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")), *_OURS, "<")
 
 
 class blaming:  # noqa: N801 - reads as a verb in a with statement
@@ -64,7 +63,7 @@ def fault_of(error: BaseException) -> str:
     message = name + text.partition(name)[2] if name in text else text
     lines = [line for cause in causes for line in _lines(cause.__traceback__)]
     own = [line for line in lines if not _is_foreign(line)]
-    last = [line for line in _lines(error.__traceback__) if not line.startswith("<")]
+    last = [line for line in _lines(error.__traceback__) if not line.startswith(("<", *_OURS))]
     place = next(iter(own[-1:] or last[-1:]), None)
     return _shortened(message) + (f" (at {place})" if place else "")
 

@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -102,7 +102,8 @@ class Registry:
             with blaming(self.noun, f"making {name}"):
                 found()
         except WrongInput as error:
-            raise ValueError("; ".join(problem.message() for problem in error.problems)) from error
+            told = (replace(problem, value=None).message() for problem in error.problems)  # the caller tells the value
+            raise ValueError("; ".join(told)) from error
         return name
 
     def origins(self, name: str) -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Final, TextIO
 
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
@@ -67,6 +68,22 @@ def names_code(document: object) -> bool:
     if isinstance(document, Mapping):
         return any(names_code(value) for value in document.values())
     return isinstance(document, Sequence) and any(map(names_code, document))
+
+
+@contextmanager
+def streams_kept() -> Iterator[None]:
+    """Leave the standard output and error as they were before the block, though the user's code may close them."""
+    kept = {"stdout": sys.stdout, "stderr": sys.stderr}
+    try:
+        yield
+    finally:
+        for fd, (name, stream) in enumerate(kept.items(), start=1):
+            gone = stream is not None and stream.closed
+            setattr(sys, name, _opened(fd, stream) if gone else stream)
+
+
+def _opened(fd: int, like: TextIO) -> TextIO:
+    return open(fd, "w", encoding=like.encoding, errors=like.errors, closefd=False)
 
 
 def reference_to(thing: type) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from paretta.orchestrator.offline.simulator import Table
 from paretta.orchestrator.policy.problem import Known, Learned
-from paretta.orchestrator.search.build import rungs_at, rungs_of
+from paretta.orchestrator.search.rungs import rungs_at, rungs_of
 from paretta.search_spaces.space.holes import Choice, Label
 from paretta.search_spaces.space.space import Knob
 

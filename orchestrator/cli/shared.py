@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TextIO
 import click
 
 from paretta.dashboards.journal.home_names import HOME_VARIABLE
-from paretta.search_spaces.errors import ParettaError, Problem, WrongInput, disk_full, os_problem
+from paretta.search_spaces.errors import ParettaError, Problem, TrialFailed, WrongInput, disk_full, os_problem
 from paretta.search_spaces.faults import TRACEBACK_VARIABLE
 
 if TYPE_CHECKING:
@@ -98,13 +98,13 @@ def exits(body: Callable[P, int]) -> Callable[P, None]:
         try:
             code = body(*args, **kwargs)
         except WrongInput as error:
-            if os.environ.get(TRACEBACK_VARIABLE) and error.__cause__ is not None:
-                click.echo("".join(traceback.format_exception(error.__cause__)), err=True)
+            _show_cause(error)
             click.echo(f"error: {error}", err=True)
             code = WRONG_INPUT
         except ParettaError as error:
             from paretta.orchestrator.sweeps.signals import SweepStopped
 
+            _show_cause(error)
             stopped = isinstance(error, SweepStopped)
             click.echo(str(error) if stopped else f"error: {error}", err=True)
             code = STOPPED if stopped else FAILED
@@ -116,6 +116,14 @@ def exits(body: Callable[P, int]) -> Callable[P, None]:
         sys.exit(code)
 
     return verb
+
+
+def _show_cause(error: ParettaError) -> None:
+    """Print the traceback of an error's cause, which may have another process' in its detail, if it is asked for."""
+    cause = error.__cause__
+    if os.environ.get(TRACEBACK_VARIABLE) and cause is not None:
+        detail = cause.detail if isinstance(cause, TrialFailed) else ""
+        click.echo(detail or "".join(traceback.format_exception(cause)), err=True)
 
 
 class Verbs(click.Group):

@@ -8,6 +8,8 @@ from ray import cloudpickle
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from paretta.search_spaces.errors import ParettaError
+
 _T = TypeVar("_T")
 
 
@@ -25,8 +27,16 @@ def sealed(value: object) -> bytes:
 
 
 def answer(reference: "ray.ObjectRef[_T]", wait_s: float = 0.0) -> _T:
-    """Fetch the answer of a call that may take `wait_s` seconds; a dead actor raises at once."""
-    value: _T = ray.get(reference, timeout=wait_s + ANSWER_S)
+    """Fetch the answer of a call that may take `wait_s` seconds; a dead actor raises at once.
+
+    An error of our own that the call raised is raised as it was, without Ray's account of the other process.
+    """
+    try:
+        value: _T = ray.get(reference, timeout=wait_s + ANSWER_S)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ParettaError):
+            raise error.cause from None
+        raise
     return value
 
 

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, get_args
 
 from paretta.dashboards.journal.record import wishes_of
+from paretta.orchestrator.config.build_search import try_search
 from paretta.orchestrator.config.carried_task import carried_digest
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.batches.request import is_in_memory
@@ -107,10 +108,10 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
     meters = _meters(sweep, task)
     objectives = tuple(Objective(meter.label, meter.goal, meter.unit) for meter in meters)
     problems = [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives), *_variant_problems(sweep)]
-    if problems:
+    epochs = max(map(_epochs, corners))
+    if problems := problems or [*try_search(sweep, meters, epochs)]:
         raise WrongInput(*problems)
     found = _rehearse(sweep, task, corners, tell)
-    epochs = max(map(_epochs, corners))
     with placed(sweep.source.where("task.use")):
         digest = data_digest(task)
         code = {**code_files(task), **carried_digest(sweep.config.task.use, sweep.code_folder)}
@@ -222,13 +223,13 @@ def _search_problems(sweep: Sweep) -> Iterator[Problem]:
 
 
 def _takes(function: object, arguments: tuple[str, ...]) -> bool:
-    """Return True if `function` can be called with this many arguments."""
+    """Return whether `function` can be called with this many arguments; one without a known signature may be."""
     if not callable(function):
         return False
     try:
         inspect.signature(function).bind(*arguments)
-    except TypeError:
-        return False
+    except (TypeError, ValueError) as error:
+        return isinstance(error, ValueError)
     return True
 
 

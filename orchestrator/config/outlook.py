@@ -1,23 +1,26 @@
 """Predict sizes, knobs without effect and training cost of a space before anything is trained."""
 
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
+from paretta.dashboards.journal.record import wishes_of
 from paretta.orchestrator.config.check import Checked, placed
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.loading.check_task import tell_nobody
 from paretta.pipelines.measuring.served_meter import runtimes_of
 from paretta.pipelines.measuring.untrained import Foreseen, foresee, sketch, structure_key
-from paretta.pipelines.meter import meter_of
+from paretta.pipelines.meter import Meter, meter_of
 from paretta.pipelines.runtime import storage_for
 from paretta.pipelines.stage import Stage, stages_of
 from paretta.pipelines.training.cost_estimate import training_seconds
 from paretta.pipelines.training.settings import TrainSettings
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
+from paretta.search_spaces.objectives.limits import wished
 from paretta.search_spaces.quantities import format_quantity
 from paretta.search_spaces.space.holes import spread
 from paretta.search_spaces.space.plan import Plan
@@ -39,6 +42,7 @@ class Outlook:
             plans have more than `MAX_CHANGES` stages that change the structure.
         num_structures: the number of different structures; if there are many, only some are exported.
         dead: descriptions of the knobs without any effect, with the reason.
+        unmet: limits and wishes that none of the exported structures meets, with what is nearest.
         trial_s: training time of the most expensive corner in seconds, on one core; baseline_s: that of the baseline.
         num_trials: the number of trials that the sweep will run.
     """
@@ -46,6 +50,7 @@ class Outlook:
     sizes: tuple[Foreseen, ...]
     num_structures: int
     dead: tuple[str, ...]
+    unmet: tuple[str, ...]
     trial_s: float
     baseline_s: float
     num_trials: int
@@ -56,7 +61,8 @@ class Outlook:
         cost = (
             f"cost: about {_time(self.trial_s)} of training a trial, {_time(total)} in all, on one core of this machine"
         )
-        return "\n".join([self._size(), *(f"dead knob: {reason}" for reason in self.dead), cost])
+        unmet = (f"warning: {line}" for line in self.unmet)
+        return "\n".join([self._size(), *unmet, *(f"dead knob: {reason}" for reason in self.dead), cost])
 
     def _size(self) -> str:
         if not self.sizes:
@@ -69,7 +75,7 @@ class Outlook:
 
 
 def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = tell_nobody) -> Outlook:
-    """Predict the sizes at the corners of the space, which knobs have no effect, and what training costs.
+    """Predict the sizes at the corners of the space, limits that are out of reach, dead knobs, and what training costs.
 
     Args:
         sweep: the parsed sweep file.
@@ -82,17 +88,17 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
     structures: dict[str, Plan] = {}
     for plan in checked.corners:
         structures.setdefault(structure_key(plan), plan)
-    size, known, begun = meter_of("size", {}), dict[str, Foreseen](), time.monotonic()
+    meters, known, begun = _structural(checked), dict[str, Mapping[str, Foreseen]](), time.monotonic()
     storage = storage_for(runtimes_of(checked.meters))
 
     def is_late() -> bool:
         return time.monotonic() - begun > SIZES_SECONDS
 
-    def size_of(plan: Plan) -> Foreseen:
+    def look(plan: Plan) -> Mapping[str, Foreseen]:
         key = structure_key(plan)
         if key not in known:
             tell(f"size: structure {len(known) + 1}")
-            known[key] = foresee(plan, checked.task, [size], baseline=reference, storage=storage)["size"]
+            known[key] = foresee(plan, checked.task, meters, baseline=reference, storage=storage)
         return known[key]
 
     where = sweep.source.where("space")
@@ -101,8 +107,9 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
             reference = Path(scratch) / "baseline"
             sketch(reference, checked.corners[0].baseline_plan(), checked.task, storage=storage)
             few = _spread([plan for plan in structures.values() if _num_changes(plan) <= MAX_CHANGES])
-            sizes = tuple(size_of(plan) for place, plan in enumerate(few) if place in (0, 1) or not is_late())
-            dead = tuple(_dead_knobs(sweep, lambda plan: size_of(plan).reading.value, is_late))
+            looks = [look(plan) for place, plan in enumerate(few) if place in (0, 1) or not is_late()]
+            unmet = tuple(_unmet(sweep, looks, lambda: look(checked.corners[0].baseline_plan())))
+            dead = tuple(_dead_knobs(sweep, lambda plan: look(plan)["size"].reading.value, is_late))
     except TrialFailed as error:
         raise WrongInput(Problem(where, f"a corner of the space fails: {error}")) from error
     tell("cost: timing the training")
@@ -111,7 +118,35 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
     with placed(where, "timing the training"):
         trial_s = training_seconds(_longest(parsed, split)[split:], checked.task)
         baseline_s = training_seconds(parsed[0][:split], checked.task)
-    return Outlook(sizes, len(structures), dead, trial_s, baseline_s, sweep.config.search.trials)
+    sizes = tuple(seen["size"] for seen in looks)
+    return Outlook(sizes, len(structures), dead, unmet, trial_s, baseline_s, sweep.config.search.trials)
+
+
+def _structural(checked: Checked) -> list[Meter]:
+    """Return the meters that read the structure alone and time nothing: size, and the sweep's own."""
+    own = [meter for meter in checked.meters if meter.changed_by is not None and not meter.is_timed]
+    return [meter_of("size", {}), *(meter for meter in own if meter.label != "size")]
+
+
+def _unmet(
+    sweep: Sweep, looks: Sequence[Mapping[str, Foreseen]], baseline: Callable[[], Mapping[str, Foreseen]]
+) -> Iterator[str]:
+    """Describe the limits and wishes that none of the structures looked at meets."""
+    wishes = wishes_of(sweep.document())
+    asked = [(f"limits[{index}]", limit) for index, limit in enumerate(sweep.limits)]
+    asked += [
+        (f"wishes.{name}", limit) for name, wish in wishes.items() for limit in wished(wish.at_least, wish.at_most)
+    ]
+    for place, limit in asked:
+        if not looks or limit.meter not in looks[0]:
+            continue
+        origin = None if limit.relation == "absolute" else baseline()[limit.meter].reading
+        near = min((seen[limit.meter] for seen in looks), key=lambda seen: limit.excess(seen.reading, origin))
+        if 0 < limit.excess(near.reading, origin) < math.inf:
+            about = "" if near.certainty == "exact" else "about "
+            found = format_quantity(cast(float, near.reading.value), near.reading.unit)
+            which = "the only structure" if len(looks) == 1 else f"the nearest of {len(looks)} structures"
+            yield f"{sweep.source.where(place)}: {limit} is out of reach: {which} has {about}{found} before training"
 
 
 def _dead_knobs(sweep: Sweep, size_of: Callable[[Plan], float | None], is_late: Callable[[], bool]) -> Iterator[str]:

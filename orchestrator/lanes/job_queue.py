@@ -8,7 +8,7 @@ clock, so tests can call every rule directly; `paretta.orchestrator.lanes.pool` 
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from paretta.orchestrator.lanes.messages import (
     Assignment,
@@ -23,6 +23,8 @@ from paretta.orchestrator.lanes.messages import (
     Timeouts,
 )
 from paretta.search_spaces.errors import MEMORY_MEND
+
+_NO_REPORT: Final = RankReport()
 
 
 @dataclass(slots=True)
@@ -291,14 +293,14 @@ class JobQueue:
             self._finish(lane, group, "done", result=reports[0].result)
         elif len({(report.error_type, report.reason) for report in reports}) == 1:
             status: Literal["failed", "stopped"] = "stopped" if reports[0].stopped else "failed"
-            self._finish(lane, group, status, reason=reports[0].reason, detail=reports[0].detail)
+            self._finish(lane, group, status, reason=reports[0].reason, cause=reports[0])
         else:
             self._disagree(lane, group, "; the other ranks ended otherwise" if group.size > 1 else "")
 
     def _disagree(self, lane: int, group: _Group, how: str) -> None:
         """Fail the job with the first error, its cause, and restart the group, whose collectives are out of step."""
         rank, cause = next((rank, report) for rank, report in group.reports.items() if report.error_type)
-        self._finish(lane, group, "failed", reason=f"{cause.reason} (rank {rank}{how})", detail=cause.detail)
+        self._finish(lane, group, "failed", reason=f"{cause.reason} (rank {rank}{how})", cause=cause)
         group.directive = "restart"
 
     def _finish(
@@ -309,10 +311,10 @@ class JobQueue:
         *,
         result: bytes | None = None,
         reason: str = "",
-        detail: str = "",
+        cause: RankReport = _NO_REPORT,
     ) -> None:
         assert group.entry is not None
-        self._end(group.entry, status, result=result, reason=reason, detail=detail)
+        self._end(group.entry, status, result=result, reason=reason, cause=cause)
         group.entry, group.first_error = None, None
         group.reports.clear()
         group.verdicts.clear()
@@ -326,11 +328,12 @@ class JobQueue:
         *,
         result: bytes | None = None,
         reason: str = "",
-        detail: str = "",
+        cause: RankReport = _NO_REPORT,
     ) -> None:
         if entry.outcome is None:
             seconds = self.clock() - entry.started if entry.attempts else 0.0
-            entry.outcome = JobOutcome(entry.job.uid, status, result, reason, detail, entry.attempts, seconds)
+            told = (cause.detail, entry.attempts, seconds, cause.by_input)
+            entry.outcome = JobOutcome(entry.job.uid, status, result, reason, *told)
             if entry.abandoned:
                 self.entries.pop(entry.job.uid, None)
 

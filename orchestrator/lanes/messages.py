@@ -51,6 +51,7 @@ class RankReport:
     reason: str = ""
     detail: str = ""
     stopped: bool = False
+    by_input: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class JobOutcome:
     detail: str = ""
     attempts: int = 0
     seconds: float = 0.0
+    by_input: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,7 +115,7 @@ def result_of(outcome: JobOutcome) -> object:
     if outcome.status == "stopped":
         raise JobStopped(outcome.reason)
     if outcome.status == "failed" or outcome.result is None:
-        raise TrialFailed(outcome.reason, outcome.detail)
+        raise TrialFailed(outcome.reason, outcome.detail, outcome.by_input)
     value: object = cloudpickle.loads(outcome.result)
     return value
 

@@ -16,7 +16,7 @@ from paretta.orchestrator.cluster.oom import oom_kills
 from paretta.orchestrator.cluster.ray_calls import answer, sealed
 from paretta.orchestrator.lanes.messages import Assignment, Directive, ProgressMessage, RankAddress, RankReport
 from paretta.orchestrator.lanes.queue_actor import QueueActor
-from paretta.search_spaces.errors import ParettaError, TrialFailed, out_of_memory
+from paretta.search_spaces.errors import ParettaError, TrialFailed, WrongInput, out_of_memory
 
 Payload: TypeAlias = Mapping[str, object]
 
@@ -142,8 +142,11 @@ class _Rank:
 
 
 def _report_of(error: Exception) -> RankReport:
+    if isinstance(error, WrongInput):
+        error = TrialFailed.of(error)
     if isinstance(error, TrialFailed):
-        return RankReport(error_type="TrialFailed", reason=error.reason, detail=error.detail or traceback.format_exc())
+        detail = error.detail or traceback.format_exc()
+        return RankReport(error_type="TrialFailed", reason=error.reason, detail=detail, by_input=error.by_input)
     reason = f"{type(error).__name__}: {str(error).strip() or 'without a message'}".splitlines()[0]
     reason = out_of_memory(error) or reason
     return RankReport(error_type=type(error).__name__, reason=reason, detail=traceback.format_exc())

@@ -5,7 +5,7 @@ from typing import Final
 from paretta.dashboards.journal.activity import num_ended, seconds_left
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import holders
-from paretta.orchestrator.search.budget import budget_words
+from paretta.orchestrator.config.budget import budget_words
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.results.front import Front

@@ -13,8 +13,8 @@ from paretta.dashboards.journal.record import SweepRecord
 from paretta.orchestrator.offline.simulator import Table
 from paretta.orchestrator.policy.encoding import Configuration, Coordinates
 from paretta.orchestrator.policy.problem import Rungs
-from paretta.orchestrator.search.build import rungs_at, rungs_of
 from paretta.orchestrator.search.losses import LossScale, scales_of
+from paretta.orchestrator.search.rungs import rungs_at, rungs_of
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 from paretta.search_spaces.objectives.limits import Limit

@@ -7,7 +7,8 @@ from paretta.orchestrator.sweeps.context import SweepContext, SweepFailed
 from paretta.orchestrator.trials.events import TrialEnded, TrialProgress, TrialReturned
 from paretta.orchestrator.trials.run_trial import artifact_name, new_trial, run_trial
 from paretta.pipelines.artifact import verify_files
-from paretta.search_spaces.errors import DamagedArtifact
+from paretta.search_spaces.errors import DamagedArtifact, Problem, TrialFailed, WrongInput
+from paretta.search_spaces.faults import TRACEBACK_VARIABLE
 from paretta.search_spaces.objectives.limits import Limit
 from paretta.search_spaces.results.trial import Trial
 
@@ -18,19 +19,37 @@ def train_baseline(context: SweepContext) -> Trial:
     Its state is still running if the lanes returned it before it started, because the sweep stops.
 
     Raises:
-        SweepFailed: the baseline failed, the disk is full, or a limit of the sweep can never be evaluated.
+        WrongInput: the baseline failed because of the user's data or code, such as a sample that cannot be read.
+        SweepFailed: it failed otherwise, the disk is full, or a limit of the sweep can never be evaluated.
     """
     known = context.record.trials.get(context.trials.baseline)
     if known is not None and _is_whole(known, context.prepared.folder):
         return known
-    trial = _train(context)
+    require_test_split(context)
+    ended = _train(context)
+    trial = ended.trial
     if trial.status == "running":
         return trial
     context.log.trial(trial)
     if trial.status != "complete":
-        raise SweepFailed(f"the baseline failed: {trial.reason}\n{trial.detail}".rstrip())
+        hint = f"set {TRACEBACK_VARIABLE}=1 to see the traceback" if trial.detail else ""
+        problem = Problem("the baseline failed", str(trial.reason), hint=hint)
+        cause = TrialFailed(str(trial.reason), trial.detail)
+        raise (WrongInput(problem) if ended.by_input else SweepFailed(str(problem))) from cause
     _require_readable(context.prepared.sweep.limits, trial)
     return trial
+
+
+def require_test_split(context: SweepContext) -> None:
+    """Read the samples of the test split, which nothing else reads before the front is frozen; no model answers them.
+
+    Raises:
+        WrongInput: a sample cannot be read.
+    """
+    try:
+        context.trials.measuring.require_readable("test")
+    except TrialFailed as error:
+        raise context.failed(f"the test split: {error.reason}", by_input=error.by_input) from error
 
 
 def _is_whole(trial: Trial, folder: Path) -> bool:
@@ -41,7 +60,7 @@ def _is_whole(trial: Trial, folder: Path) -> bool:
         return False
 
 
-def _train(context: SweepContext) -> Trial:
+def _train(context: SweepContext) -> TrialEnded:
     plan = next(context.prepared.sweep.space.corners()).baseline_plan()
     trial = new_trial(0, plan, seed=context.trials.seed, knobs={}, role="baseline")
     context.log.trial(trial)
@@ -50,11 +69,11 @@ def _train(context: SweepContext) -> Trial:
         match event:
             case TrialProgress(uid, message):
                 context.log.progress(uid, message)
-            case TrialEnded(ended):
-                return ended
+            case TrialEnded():
+                return event
             case TrialReturned(why) if why is not None:
                 raise context.failed(why)
-    return trial
+    return TrialEnded(trial)
 
 
 def _require_readable(limits: tuple[Limit, ...], baseline: Trial) -> None:

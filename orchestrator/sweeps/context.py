@@ -15,7 +15,7 @@ from paretta.orchestrator.sweeps.earlier import Earlier
 from paretta.orchestrator.sweeps.result import how_to_resume
 from paretta.orchestrator.sweeps.signals import StopRequest, SweepStopped
 from paretta.orchestrator.trials.run_trial import TrialContext
-from paretta.search_spaces.errors import ParettaError
+from paretta.search_spaces.errors import ParettaError, Problem, WrongInput
 
 
 class SweepFailed(ParettaError):
@@ -95,6 +95,13 @@ class SweepContext:
         if why := self.lanes.lost():
             raise self.failed(why)
 
-    def failed(self, why: str) -> SweepFailed:
-        """Return the error for a sweep that ends for an external reason; its message says how to resume."""
-        return SweepFailed(f"{why}\n{how_to_resume(self.prepared.folder, self.record)}")
+    def failed(self, why: str, *, by_input: bool = False) -> SweepFailed | WrongInput:
+        """Return the error for a sweep that ends before its end; its message says how to resume.
+
+        Args:
+            why: in one line.
+            by_input: whether the user's data or code is the cause.
+        """
+        resume = how_to_resume(self.prepared.folder, self.record)
+        place, _, rule = why.partition(": ")
+        return WrongInput(Problem(place, f"{rule}\n{resume}")) if by_input else SweepFailed(f"{why}\n{resume}")

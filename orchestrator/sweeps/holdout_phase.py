@@ -2,6 +2,7 @@
 
 from paretta.orchestrator.sweeps.context import SweepContext
 from paretta.orchestrator.trials.run_trial import artifact_name, keep_readings
+from paretta.search_spaces.errors import TrialFailed
 from paretta.search_spaces.results.trial import Trial
 
 
@@ -13,12 +14,20 @@ def freeze_front(context: SweepContext) -> list[Trial]:
 
 
 def read_test_split(context: SweepContext, members: list[Trial]) -> None:
-    """Read the test split for members without test readings, until a stop is requested."""
+    """Read the test split for members without test readings, until a stop is requested.
+
+    Raises:
+        WrongInput: the user's data or code fails, such as a sample that cannot be read.
+        SweepFailed: the test split cannot be read for another reason.
+    """
     trials, baseline = context.trials, artifact_name(context.trials.baseline)
     for trial in members:
         if trial.test_readings or context.stop_asked():
             continue
         artifact = artifact_name(trial.uid)
-        readings = trials.measuring.read(artifact, baseline, "test", answers_only=True)
+        try:
+            readings = trials.measuring.read(artifact, baseline, "test", answers_only=True)
+        except TrialFailed as error:
+            raise context.failed(f"the test split: {error.reason}", by_input=error.by_input) from error
         keep_readings(trials.files, artifact, trial.readings, readings)
         context.log.trial(trial.with_test_readings(readings))

@@ -4,8 +4,8 @@ import time
 from functools import partial
 
 from paretta.orchestrator.cluster.capacity import lanes_that_fit
+from paretta.orchestrator.config.build_search import budget_of, suggester_of
 from paretta.orchestrator.lanes.stream_shards import cpus_beside
-from paretta.orchestrator.search.build import budget_of, suggester_of
 from paretta.orchestrator.search.by_products import by_products
 from paretta.orchestrator.sweeps.context import PreparedSweep, SweepContext
 from paretta.orchestrator.sweeps.earlier import remember, taken_over

@@ -46,9 +46,10 @@ class TrialReturned:
 
 @dataclass(frozen=True, slots=True)
 class TrialEnded:
-    """The trial has ended."""
+    """The trial has ended; `by_input`: it failed because of the user's data or code."""
 
     trial: Trial
+    by_input: bool = False
 
 
 RunEvent: TypeAlias = TrialWaits | TrialProgress | ByProductEnded | TrialReturned | TrialEnded

@@ -68,6 +68,14 @@ class MeasuringClient:
         )
         return readings
 
+    def require_readable(self, split: str) -> None:
+        """Read every sample of a split that is not held in tensors.
+
+        Raises:
+            TrialFailed: a sample cannot be read.
+        """
+        answer(self.actor.require_readable.remote(split), READING_S)
+
     def read_together(self, artifacts: Sequence[str], baseline: str) -> list[dict[str, Reading]]:
         """Measure several artifacts side by side with every meter that compares times, see `Meter.compares`.
 
@@ -132,6 +140,13 @@ class _MeasuringActor:
         with self.slot.taken():
             found = measure(mine, reference, self.task, split=known_split, meters=meters, facts={**facts, **self.known})
         return self._remembered(found)
+
+    def require_readable(self, split: str) -> None:
+        from paretta.pipelines.measuring.artifact_answers import require_readable  # noqa: PLC0415
+        from paretta.pipelines.task import SPLITS  # noqa: PLC0415
+
+        (known_split,) = (name for name in SPLITS if name == split)
+        require_readable(self.task, known_split)
 
     def read_together(self, artifacts: list[str], baseline: str) -> list[Mapping[str, Reading]]:
         from paretta.pipelines.measuring.measure import measure_together  # noqa: PLC0415

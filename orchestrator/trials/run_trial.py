@@ -131,7 +131,7 @@ def run_trial(trial: Trial, context: TrialContext, *, by_products: Sequence[Plan
             context.files.remove(checkpoint_name(trial.uid))
             if not isinstance(error, TrialFailed):
                 raise
-            yield TrialEnded(_failed(trial, error))
+            yield TrialEnded(_failed(trial, error), error.by_input)
         except JobReturned:
             yield TrialReturned()
         except JobStopped as error:

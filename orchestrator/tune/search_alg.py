@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 
 from ray.tune.search import Searcher
 
-from paretta.orchestrator.search.budget import SearchBudget
+from paretta.orchestrator.config.budget import SearchBudget
 from paretta.orchestrator.search.by_products import ByProducts
 from paretta.orchestrator.search.suggester import Suggester, Suggestion
 from paretta.search_spaces.canonical import Document, Json

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.utils.data import Subset, TensorDataset
 
-from paretta.pipelines.data.samples import Samples, take
+from paretta.pipelines.data.samples import Samples, is_plain_subset, is_plain_tensors, take
 from paretta.pipelines.data.trees import TensorTree
 from paretta.pipelines.task import Split, Task
 
@@ -33,6 +32,6 @@ class BatchRequest:
 def is_in_memory(task: Task, split: Split) -> bool:
     """Return whether the split's batches are rows of tensors, which no other process could hand over any faster."""
     dataset: Samples = task.split(split)
-    while isinstance(dataset, Subset):
+    while is_plain_subset(dataset):
         dataset = dataset.dataset
-    return task.collate is None and isinstance(dataset, TensorDataset)
+    return task.collate is None and is_plain_tensors(dataset)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from hashlib import sha256
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import torch
 from torch import Tensor
@@ -22,6 +22,21 @@ def num_samples(dataset: Samples) -> int:
     return len(cast(Sequence[object], dataset))
 
 
+def is_plain_tensors(dataset: object) -> TypeGuard[TensorDataset]:
+    """Return whether samples are rows of tensors; False for a subclass that changes what a sample is."""
+    return isinstance(dataset, TensorDataset) and _reads_like(dataset, TensorDataset)
+
+
+def is_plain_subset(dataset: object) -> "TypeGuard[Subset[Any]]":
+    """Return whether samples are some of another data set's; False for a subclass that changes what a sample is."""
+    return isinstance(dataset, Subset) and _reads_like(dataset, Subset)
+
+
+def _reads_like(dataset: object, kind: type) -> bool:
+    methods = ("__getitem__", "__getitems__")
+    return all(getattr(type(dataset), name, None) is getattr(kind, name, None) for name in methods)
+
+
 def take(
     dataset: Samples,
     indices: Tensor,
@@ -32,7 +47,8 @@ def take(
 ) -> TensorTree:
     """Return the samples at `indices` [n] as one batch, such as a pair (inputs [n, ...], targets [n, ...]).
 
-    Tensors are indexed in one call; other datasets are read through ``__getitems__`` if they have it.
+    Tensors are indexed in one call, unless a subclass of TensorDataset changes its samples; other datasets are read
+    through ``__getitems__`` if they have it.
 
     With a `seed`, every sample is read under a seed of its own, which follows from `seed` and its index, and the batch
     is collated under that of its first sample. So random views of a sample depend neither on the process that reads it
@@ -48,21 +64,23 @@ def take(
     Raises:
         WrongInput: a sample cannot be read, or the samples cannot be collated; the message has the sample's index.
     """
-    if collate is None and isinstance(dataset, TensorDataset):
+    told = indices.tolist()
+    while is_plain_subset(dataset):
+        indices = torch.as_tensor(dataset.indices)[indices]
+        dataset = dataset.dataset
+    if collate is None and is_plain_tensors(dataset):
         return tuple(tensor[indices] for tensor in dataset.tensors)
-    if isinstance(dataset, Subset):
-        return take(dataset.dataset, torch.as_tensor(dataset.indices)[indices], collate, name=name, seed=seed)
     positions = indices.tolist()
     if seed is None:
-        return _collated(read_samples(dataset, positions, name), positions, collate, name)
+        return _collated(read_samples(dataset, positions, name, told=told), told, collate, name)
     with generators_kept():
-        samples = _read_seeded(dataset, positions, name, seed)
+        samples = _read_seeded(dataset, positions, name, seed, told)
         seed_generators(_seed_of(seed, positions[0] if positions else 0))
-        return _collated(samples, positions, collate, name)
+        return _collated(samples, told, collate, name)
 
 
-def _collated(samples: list[Any], positions: Sequence[int], collate: Collate | None, name: str) -> TensorTree:
-    with blaming(lambda: f"{name}[{_odd(positions, samples)}]", "putting it into a batch with others"):
+def _collated(samples: list[Any], told: Sequence[int], collate: Collate | None, name: str) -> TensorTree:
+    with blaming(lambda: f"{name}[{_odd(told, samples)}]", "putting it into a batch with others"):
         plain = [as_plain_sample(sample) for sample in samples]
         return default_collate(plain) if collate is None else collate(plain)
 
@@ -74,18 +92,24 @@ def as_plain_sample(sample: object) -> object:
     return sample
 
 
-def read_samples(dataset: Samples, positions: Sequence[int], name: str) -> list[Any]:
-    """Return the samples at `positions`, uncollated. Raises `WrongInput` naming what cannot be read."""
+def read_samples(
+    dataset: Samples, positions: Sequence[int], name: str, *, told: Sequence[int] | None = None
+) -> list[Any]:
+    """Return the samples at `positions`, uncollated; `told` are the indices for messages, by default the positions.
+
+    Raises `WrongInput` naming what cannot be read.
+    """
+    told = positions if told is None else told
     if hasattr(dataset, "__getitems__"):
-        with blaming(f"{name}[{', '.join(map(str, positions[:8]))}{', ...' * (len(positions) > 8)}]", "reading them"):
+        with blaming(f"{name}[{', '.join(map(str, told[:8]))}{', ...' * (len(told) > 8)}]", "reading them"):
             return list(dataset.__getitems__(list(positions)))
     found: list[Any] = []
-    with blaming(lambda: f"{name}[{positions[len(found)]}]", "reading it"):
+    with blaming(lambda: f"{name}[{told[len(found)]}]", "reading it"):
         found.extend(dataset[position] for position in positions)
     return found
 
 
-def _read_seeded(dataset: Samples, positions: Sequence[int], name: str, seed: int) -> list[Any]:
+def _read_seeded(dataset: Samples, positions: Sequence[int], name: str, seed: int, told: Sequence[int]) -> list[Any]:
     """Return the samples, each read under its own seed.
 
     ``__getitems__`` reads a whole batch at once as long as it draws nothing at random.
@@ -93,13 +117,13 @@ def _read_seeded(dataset: Samples, positions: Sequence[int], name: str, seed: in
     if hasattr(dataset, "__getitems__") and len(positions) > 1:
         seed_generators(_seed_of(seed, positions[0]))
         before = GeneratorStates.now()
-        found = read_samples(dataset, positions, name)
+        found = read_samples(dataset, positions, name, told=told)
         if before.is_now():
             return found
     samples = []
-    for position in positions:
+    for position, index in zip(positions, told, strict=True):
         seed_generators(_seed_of(seed, position))
-        samples += read_samples(dataset, [position], name)
+        samples += read_samples(dataset, [position], name, told=[index])
     return samples
 
 

@@ -5,9 +5,18 @@ from typing import Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch.utils.data import DataLoader
 
-from paretta.pipelines.data.samples import Samples, as_plain_sample, draw, num_samples, read_samples, take
+from paretta.pipelines.data.samples import (
+    Samples,
+    as_plain_sample,
+    draw,
+    is_plain_subset,
+    is_plain_tensors,
+    num_samples,
+    read_samples,
+    take,
+)
 from paretta.pipelines.data.trees import TensorTree, as_inputs, leaves, tensors
 from paretta.pipelines.task import Split, Task
 from paretta.search_spaces.errors import Problem, WrongInput
@@ -97,9 +106,9 @@ def first_wrong(wrong: Tensor) -> int | None:
 
 def tensors_of(dataset: Samples) -> tuple[Tensor, ...] | None:
     """Return a split's tensors with all its samples; None if it reads samples one by one."""
-    if isinstance(dataset, TensorDataset):
+    if is_plain_tensors(dataset):
         return dataset.tensors
-    if isinstance(dataset, Subset) and (tensors := tensors_of(dataset.dataset)) is not None:
+    if is_plain_subset(dataset) and (tensors := tensors_of(dataset.dataset)) is not None:
         return tuple(tensor[torch.as_tensor(dataset.indices)] for tensor in tensors)
     return None
 

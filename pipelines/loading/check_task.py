@@ -8,7 +8,6 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from paretta.pipelines.artifact import is_file_name
 from paretta.pipelines.data.samples import Samples, num_samples
 from paretta.pipelines.data.trees import (
     TensorTree,
@@ -21,16 +20,30 @@ from paretta.pipelines.data.trees import (
     tree_rows,
 )
 from paretta.pipelines.loading.check_data import first_not_finite, first_wrong, split_problems, tensors_of
+from paretta.pipelines.loading.check_fields import field_problems
 from paretta.pipelines.loading.digests import is_repeatable
 from paretta.pipelines.losses.class_scores import are_labels, counted, num_counted, possible_axes
 from paretta.pipelines.losses.metric_scores import ignores_samples, scores_by
-from paretta.pipelines.stream import Stream
-from paretta.pipelines.task import SPLITS, Metric, Split, Task
+from paretta.pipelines.task import SPLITS, Split, Task
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
-from paretta.search_spaces.registry import METERS
 
 _BATCH: Final = 8  # samples that the model is run on
+_DEVICES: Final = "give the wrapped module, its `module`; the workers of a sweep train in parallel by themselves"
+# torch's modules that stand for another module
+_WRAPPERS: Final = {
+    "ScriptModule": (
+        "a TorchScript module",
+        "give the module that the script was made from: a script can be neither changed nor exported",
+    ),
+    "OptimizedModule": (
+        "compiled by torch.compile",
+        "give the module itself, its `_orig_mod`; `compile: true` of a stage that trains compiles it there",
+    ),
+    "DataParallel": ("wrapped for several devices", _DEVICES),
+    "DistributedDataParallel": ("wrapped for several devices", _DEVICES),
+    "FullyShardedDataParallel": ("wrapped for several devices", _DEVICES),
+}
 _LENGTHS: Final = re.compile(r"(^|_|\.)(lengths?|lens?)$")
 
 
@@ -52,7 +65,7 @@ def check_task(
     Raises:
         WrongInput: something does not fit, or the user's code raises an error (with its file and line).
     """
-    _require(_field_problems(task, where))
+    _require(field_problems(task, where))
     tell("model: one example")
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -64,6 +77,7 @@ def check_task(
         tell("model: one batch of each split")
         for name in SPLITS:
             _require(_answer_problems(task, model, name, f"{where}.{name}"))
+        _require(_calibration_problems(task, model, f"{where}.calibration"))
         if trains:
             tell("model: one training step, forward and backward")
             _require(_training_problems(task, model, f"{where}.model"))
@@ -74,58 +88,15 @@ def _require(problems: Iterator[Problem]) -> None:
         raise WrongInput(*found)
 
 
-def _field_problems(task: Task, where: str) -> Iterator[Problem]:
-    if not callable(task.model):
-        kind = type(task.model).__name__
-        yield Problem(f"{where}.model", "must be a torch module or a function that makes one", kind)
-    if not callable(task.loss):
-        yield Problem(f"{where}.loss", "must be callable as loss(outputs, targets)", type(task.loss).__name__)
-    given = tensors(task.example_input)
-    if not given or any(tensor.dim() and tensor.shape[:1] != (1,) for tensor in given):
-        shapes = ", ".join(map(_shape, given)) or type(task.example_input).__name__
-        rule = "must be a tensor of shape [1, ...], or a tuple or mapping of such"
-        yield Problem(f"{where}.example_input", rule, shapes, "add the batch axis")
-    if task.stream is not None and not (isinstance(task.stream, Stream) and callable(task.stream.dataset)):
-        hint = "give paretta.pipelines.stream.Stream(dataset=function, num_samples=...)"
-        yield Problem(f"{where}.stream", "must name what opens the data", type(task.stream).__name__, hint)
-    elif task.stream is not None and task.stream.num_samples < 1:
-        yield Problem(f"{where}.stream.num_samples", "must be at least 1", task.stream.num_samples)
-    if not task.metrics:
-        yield Problem(f"{where}.metrics", "must name at least one metric", None, "such as {'accuracy': Metric(...)}")
-    yield from _file_problems(task, where)
-    for name, metric in task.metrics.items():
-        yield from _named_metric_problems(metric, name, f"{where}.metrics[{name}]")
-
-
-def _file_problems(task: Task, where: str) -> Iterator[Problem]:
-    for name, content in task.files.items():
-        if not is_file_name(name):
-            rule = "its name must be letters, digits, _, - and dots, and none that a delivered folder has already"
-            yield Problem(f"{where}.files", rule, name, "give it another name")
-        elif not isinstance(content, bytes):
-            yield Problem(f"{where}.files[{name}]", "must hold the file's content, as bytes", type(content).__name__)
-
-
-def _named_metric_problems(metric: object, name: str, where: str) -> Iterator[Problem]:
-    if not isinstance(metric, Metric):
-        yield Problem(where, "must be a paretta.pipelines.task.Metric", type(metric).__name__)
-    if name.partition("@")[0] in METERS.names() or name.startswith("test_"):
-        rule = "a metric may not be called like a meter, nor start with test_, as readings on the test split do"
-        yield Problem(where, rule, name, "give it another name")
-    better = getattr(getattr(metric, "score", None), "higher_is_better", None)
-    if isinstance(metric, Metric) and better is (metric.goal == "min"):
-        rule = f"the goal must be that of {type(metric.score).__name__}, whose higher_is_better is {better}"
-        yield Problem(where, rule, metric.goal, f"give Metric(..., goal='{'max' if better else 'min'}')")
-
-
 def _new_model(task: Task, where: str) -> nn.Module:
     with blaming(f"{where}.model", "making the model"):
         model: object = task.new_model()
     if not isinstance(model, nn.Module):
         raise WrongInput(Problem(f"{where}.model", "must make a torch.nn.Module", type(model).__name__))
-    if isinstance(model, torch.jit.ScriptModule):
-        hint = "give the module that the script was made from: a script can be neither changed nor exported"
-        raise WrongInput(Problem(f"{where}.model", "must not be a TorchScript module", type(model).__name__, hint))
+    _require(_wrapper_problems(model, f"{where}.model"))
+    for name, variant in task.variants.items():
+        if isinstance(variant, nn.Module):
+            _require(_wrapper_problems(variant, f"{where}.variants[{name}]"))
     odd = {name: value.dtype for name, value in model.named_parameters() if value.dtype != torch.float32}
     for name, dtype in odd.items():
         rule = "must have parameters of float32, which quantisers and kernels are for"
@@ -138,6 +109,16 @@ def _new_model(task: Task, where: str) -> nn.Module:
         rule = "must answer a tensor [n, ...] for n inputs, or a tuple, mapping or dataclass of such"
         raise WrongInput(Problem(f"{where}.model", rule, _shape(outputs)))
     return model
+
+
+def _wrapper_problems(model: nn.Module, where: str) -> Iterator[Problem]:
+    """Find the first module that stands for another one, and can be neither changed nor exported."""
+    for name, module in model.named_modules():
+        kinds = [kind.__name__ for kind in type(module).__mro__ if kind.__module__.startswith("torch.")]
+        if found := next((kind for kind in kinds if kind in _WRAPPERS), None):
+            rule, hint = _WRAPPERS[found]
+            yield Problem(where, f"must not be {rule}", f"{name} of {found}" if name else found, hint)
+            return
 
 
 def _name_problems(task: Task, model: nn.Module, where: str) -> Iterator[Problem]:
@@ -186,6 +167,20 @@ def _answer_problems(task: Task, model: nn.Module, name: Split, where: str) -> I
     if not problems and isinstance(targets, Tensor):
         problems = [*_target_problems(task, model, dataset, targets, where)]
     yield from problems or _score_problems(task, outputs, targets, where)
+
+
+def _calibration_problems(task: Task, model: nn.Module, where: str) -> Iterator[Problem]:
+    """Run the model on the first and the last of the unlabelled samples, if there are any."""
+    if task.calibration is None:
+        return
+    with blaming(where, "asking for its length"):
+        length = num_samples(task.calibration)
+    if length == 0:
+        yield Problem(where, "must hold at least one sample", 0, "leave it out to use the training split")
+        return
+    inputs = task.calibration_inputs(torch.tensor([0, length - 1]))
+    with blaming(where, "running the model on its first and last sample"), torch.no_grad():
+        call_model(model, inputs)
 
 
 def _length_problems(model: nn.Module, inputs: TensorTree, where: str) -> Iterator[Problem]:
@@ -280,7 +275,7 @@ def _metric_problems(task: Task, name: str, outputs: TensorTree, targets: Tensor
 def _training_problems(task: Task, model: nn.Module, where: str) -> Iterator[Problem]:
     """Take one step, forward and backward, in training mode."""
     places = torch.arange(min(_BATCH, num_samples(task.train)))
-    inputs, targets = task.batch(task.train, places, training=True, name="train")
+    inputs, targets = task.batch(task.train, places, training=True)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         yield Problem(
             where, "must have parameters that can be trained", 0, "unfreeze some, or leave training stages out"

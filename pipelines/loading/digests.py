@@ -7,10 +7,9 @@ from itertools import combinations
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
 
 from paretta.pipelines.bench import seeded
-from paretta.pipelines.data.samples import Collate, Samples, num_samples, take
+from paretta.pipelines.data.samples import Collate, Samples, is_plain_tensors, num_samples, take
 from paretta.pipelines.data.trees import tensors
 from paretta.pipelines.task import SPLITS, Split, Task
 from paretta.search_spaces.canonical import canonical_json
@@ -35,7 +34,7 @@ def data_digest(task: Task) -> str:
 
 
 def _data_digest(task: Task) -> str:
-    whole = task.stream is None and all(isinstance(task.split(name), TensorDataset) for name in SPLITS)
+    whole = task.stream is None and all(is_plain_tensors(task.split(name)) for name in SPLITS)
     digest = sha256()
     if task.stream is not None:
         update_digest(digest.update, torch.tensor(task.stream.num_samples))
@@ -44,7 +43,7 @@ def _data_digest(task: Task) -> str:
         return f"stated:{digest.hexdigest()}"
     with seeded(_SEED):
         for name in SPLITS:
-            for tensor in _digested(task.split(name), whole=whole, collate=task.collate):
+            for tensor in _digested(task.split(name), f"task.{name}", whole=whole, collate=task.collate):
                 update_digest(digest.update, tensor)
     return f"{'tensors' if whole else 'samples'}:{digest.hexdigest()}"
 
@@ -67,16 +66,17 @@ def _few(task: Task, name: Split) -> str:
     dataset = task.split(name)
     digest, length = sha256(), num_samples(dataset)
     with seeded(_SEED):
-        for tensor in tensors(take(dataset, torch.linspace(0, length - 1, min(length, _FEW)).long(), task.collate)):
+        some = torch.linspace(0, length - 1, min(length, _FEW)).long()
+        for tensor in tensors(take(dataset, some, task.collate, name=f"task.{name}")):
             update_digest(digest.update, tensor)
     return digest.hexdigest()
 
 
-def samples_digest(dataset: Samples, collate: Collate | None = None) -> str:
+def samples_digest(dataset: Samples, collate: Collate | None = None, *, name: str = "data") -> str:
     """Return the digest of a dataset's content, computed as in `data_digest` (SHA-256, hex)."""
     digest = sha256()
     with seeded(_SEED):
-        for tensor in _digested(dataset, whole=isinstance(dataset, TensorDataset), collate=collate):
+        for tensor in _digested(dataset, name, whole=is_plain_tensors(dataset), collate=collate):
             update_digest(digest.update, tensor)
     return digest.hexdigest()
 
@@ -87,13 +87,14 @@ def update_digest(update: Callable[[bytes], None], tensor: Tensor) -> None:
     update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
 
 
-def _digested(dataset: Samples, *, whole: bool, collate: Collate | None = None) -> Iterator[Tensor]:
+def _digested(dataset: Samples, name: str, *, whole: bool, collate: Collate | None = None) -> Iterator[Tensor]:
     length = num_samples(dataset)
     yield torch.tensor(length)
-    if whole and isinstance(dataset, TensorDataset):
+    if whole and is_plain_tensors(dataset):
         yield from dataset.tensors
     else:
-        yield from tensors(take(dataset, torch.linspace(0, length - 1, min(length, DIGEST_SAMPLES)).long(), collate))
+        some = torch.linspace(0, length - 1, min(length, DIGEST_SAMPLES)).long()
+        yield from tensors(take(dataset, some, collate, name=name))
 
 
 def model_digest(model: nn.Module) -> str:

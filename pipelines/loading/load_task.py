@@ -11,7 +11,7 @@ from paretta.pipelines.task import Task
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.registry import TASKS
-from paretta.search_spaces.user_code import load_object, look_in
+from paretta.search_spaces.user_code import load_object, look_in, streams_kept
 
 Make: TypeAlias = "Callable[..., Task]"
 
@@ -29,12 +29,13 @@ def load_task(use: str, options: Mapping[str, object] | None = None, folder: Pat
         WrongInput: the file, the module or the function is missing, fails, or returns something else.
     """
     look_in(folder)
-    make = _carried(folder / use, f"task {use}") if use.endswith(".pkl") else _maker(use)
-    if isinstance(make, Task):
-        return make
-    _check_options(use, make, options or {})
-    with blaming(f"task {use}", "making the task"):
-        task: object = make(**(options or {}))
+    with streams_kept():
+        make = _carried(folder / use, f"task {use}") if use.endswith(".pkl") else _maker(use)
+        if isinstance(make, Task):
+            return make
+        _check_options(use, make, options or {})
+        with blaming(f"task {use}", "making the task"):
+            task: object = make(**(options or {}))
     if not isinstance(task, Task):
         hint = "return paretta.pipelines.task.Task(model=..., train=..., ...)"
         raise WrongInput(Problem(f"task {use}", "must return a Task", type(task).__name__, hint))

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paretta.pipelines.artifact import MODEL, session
+from paretta.pipelines.batches.request import is_in_memory
 from paretta.pipelines.data.feeds import Feeds
 from paretta.pipelines.data.samples import num_samples, places
 from paretta.pipelines.data.trees import TensorTree, call_model, mapped, output_names, tensors
 from paretta.pipelines.losses.metric_scores import MetricScores, SplitScore, scores_by
 from paretta.pipelines.task import Split, Task
-from paretta.search_spaces.errors import TrialFailed, WrongInput, first_line
+from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput, first_line
 
 RUN_BATCH = 256
 
@@ -27,7 +28,7 @@ def judged(artifact: Path, task: Task, split: Split, names: Sequence[str]) -> di
     outputs, the reason is returned instead of its score.
 
     Raises:
-        TrialFailed: an input of the split is not finite.
+        WrongInput: a sample of the split cannot be read, or an input of it is not finite.
     """
     takers = {name: scores_by(task.metrics[name], task) for name in names}
     refused: dict[str, str] = {}
@@ -57,12 +58,29 @@ def artifact_answers(artifact: Path, task: Task, split: Split) -> Iterator[tuple
         yield answers_like(task, opened.run(None, dict(feeds_of(inputs, names)))), targets
 
 
+def require_readable(task: Task, split: Split) -> None:
+    """Read every sample of a split, unless it is held in tensors, which `check` looks through.
+
+    Raises:
+        TrialFailed: a sample cannot be read, or an input of it is not finite.
+    """
+    if is_in_memory(task, split):
+        return
+    dataset = task.split(split)
+    try:
+        for part in places(dataset, RUN_BATCH):
+            inputs, _ = task.batch(dataset, part, seed=0)
+            _require_finite(inputs, part, split)
+    except WrongInput as error:
+        raise TrialFailed.of(error) from error
+
+
 def _require_finite(inputs: TensorTree, part: Tensor, split: Split) -> None:
     for tensor in tensors(inputs):
         if tensor.is_floating_point() and tensor.dim() and not bool(tensor.isfinite().all()):
             wrong = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
-            told = f"sample {int(part[wrong])} of the {split} split has an input that is not finite"
-            raise TrialFailed(f"measure: {told}; clean the data")
+            place = f"task.{split}[{int(part[wrong])}]"
+            raise WrongInput(Problem(place, "inputs must be finite", "nan or inf", "clean the data"))
 
 
 def feeds_of(inputs: TensorTree, names: Sequence[str]) -> Feeds:

@@ -17,7 +17,7 @@ from paretta.pipelines.measuring.probe_process import ProbeRequest
 from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter, MeterBench
 from paretta.pipelines.task import Split, Task
-from paretta.search_spaces.errors import TrialFailed, first_line
+from paretta.search_spaces.errors import TrialFailed, WrongInput, first_line
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.user_code import reference_to
 
@@ -49,7 +49,7 @@ def measure(
         scratch: where temporary files go; the system's place by default.
 
     Raises:
-        TrialFailed: the artifact does not run, or an input of the split is not finite.
+        TrialFailed: the artifact does not run, or a sample cannot be read, or an input of it is not finite.
     """
     with TemporaryDirectory(dir=scratch) as temporary:
         judging = [meter for meter in meters if meter.judges_answers]
@@ -92,6 +92,9 @@ def measure_together(
 def _running() -> Iterator[None]:
     try:
         yield
+    except WrongInput as error:
+        failed = TrialFailed.of(error)
+        raise TrialFailed(f"measure: {failed.reason}", failed.detail, failed.by_input) from error
     except REFUSALS as error:
         raise TrialFailed(f"measure: the artifact does not run: {first_line(error)}", str(error)) from None
 

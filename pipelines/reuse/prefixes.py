@@ -35,7 +35,7 @@ def prefix_keys(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Doc
     """
     facts: list[Json] = [
         data_digest(task),
-        None if task.source is None else samples_digest(task.source),
+        None if task.source is None else samples_digest(task.source, name="task.source"),
         model_digest(model),
         {name: model_digest(other) for name, other in task.variants.items() if isinstance(other, nn.Module)},
         _probe(task, model),

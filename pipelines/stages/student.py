@@ -37,13 +37,13 @@ class Student(Stage):
         """
         make = self._made_by(bench.task.variants)
         if isinstance(make, nn.Module):
-            return deepcopy(make).to(bench.ranks.device).eval()
+            return bench.task.with_shapes(deepcopy(make)).to(bench.ranks.device).eval()
         try:
             inspect.signature(make).bind(**self.options)
         except TypeError as error:
             raise WrongInput(Problem("student.options", f"must fit {self.variant}: {error}", self.options)) from None
         with seeded(bench.seed):
-            student: nn.Module = make(**self.options)
+            student = bench.task.with_shapes(make(**self.options))
         return student.to(bench.ranks.device).eval()
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:

@@ -18,7 +18,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from paretta.pipelines.artifact import MODEL, session
 from paretta.pipelines.bench import Bench, seeded
-from paretta.pipelines.data.samples import Samples, num_samples
+from paretta.pipelines.data.samples import Samples, is_plain_tensors, num_samples
 from paretta.pipelines.data.trees import call_model, num_rows, tensors, tree_rows
 from paretta.pipelines.export.interface import shortened
 from paretta.pipelines.export.to_onnx import exported, to_bytes
@@ -236,7 +236,7 @@ def _few(task: Task) -> Task:
 
 def _first(dataset: Samples) -> Samples:
     places = range(min(FEW, num_samples(dataset)))
-    if isinstance(dataset, TensorDataset):
+    if is_plain_tensors(dataset):
         return TensorDataset(*(tensor[: len(places)] for tensor in dataset.tensors))
     return Subset(dataset, places)
 

@@ -10,9 +10,9 @@ from disturbed import PATIENCE_S, another_trains, endings, started, until, user_
 from optuna.trial import TrialState
 
 from paretta.dashboards.journal.record import SweepRecord
+from paretta.orchestrator.config.build_search import suggester_of
 from paretta.orchestrator.config.check import check
 from paretta.orchestrator.config.sweep import Sweep
-from paretta.orchestrator.search.build import suggester_of
 from paretta.orchestrator.search.optuna_strategy import STATES, OptunaStrategy
 from paretta.orchestrator.tune.resume import history, replay_history
 from paretta.orchestrator.tune.search_alg import TuneSearcher

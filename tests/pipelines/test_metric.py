@@ -103,5 +103,5 @@ def test_an_input_that_is_no_number_fails_the_trial_wherever_it_lies(tmp_path: P
     inputs = torch.eye(3).repeat(6, 1)
     inputs[13, 0] = torch.nan
     spoilt = replace(task, validation=TensorDataset(inputs, torch.arange(18) % 3))
-    with pytest.raises(TrialFailed, match="sample 13 of the validation split has an input that is not finite"):
+    with pytest.raises(TrialFailed, match=r"^measure: task\.validation\[13\]: inputs must be finite; got 'nan or inf'"):
         measure(tmp_path, None, spoilt, split="validation", meters=[meter_of("accuracy", task.metrics)])

@@ -182,6 +182,12 @@ def scripted(model: nn.Module) -> nn.Module:
         return torch.jit.script(model)  # type: ignore[no-any-return]
 
 
+def compiled(model: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch's own parts
+        return torch.compile(model)  # type: ignore[return-value]
+
+
 def regression(task: Task, loss: Callable[[Tensor, Tensor], Tensor]) -> Task:
     targets = torch.zeros(1077, 10)
     targets[7, 3] = torch.nan
@@ -223,6 +229,15 @@ BROKEN |= {
         task, model=Talks
     ),
     "must not be a TorchScript module": lambda task: replace(task, model=scripted(nn.Flatten())),
+    "must not be compiled by torch.compile; got 'OptimizedModule'; give the module itself": lambda task: replace(
+        task, model=compiled(task.new_model())
+    ),
+    "must not be compiled by torch.compile; got '0 of OptimizedModule'": lambda task: replace(
+        task, model=lambda: nn.Sequential(compiled(task.new_model()))
+    ),
+    "must not be wrapped for several devices; got 'DataParallel'; give the wrapped module": lambda task: replace(
+        task, model=nn.DataParallel(task.new_model())
+    ),
     "must have parameters that can be trained": lambda task: replace(
         task, model=task.new_model().requires_grad_(False)
     ),

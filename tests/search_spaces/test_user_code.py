@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paretta.search_spaces.errors import WrongInput
-from paretta.search_spaces.user_code import load_object, loaded_module, look_in, reference_to
+from paretta.search_spaces.user_code import load_object, loaded_module, look_in, reference_to, streams_kept
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +82,19 @@ def test_another_process_finds_a_class_by_its_reference(tmp_path: Path) -> None:
     assert reference_to(thing) == f"{tmp_path}/mine.py:Thing"
     look_in(tmp_path.parent)
     assert load_object(reference_to(thing), "here") is thing
+
+
+def test_streams_that_user_code_closes_or_replaces_are_there_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = (tmp_path / "kept.txt").open("w")
+    closed = (tmp_path / "closed.txt").open("w", encoding="ascii", errors="replace")
+    monkeypatch.setattr(sys, "stdout", closed)
+    monkeypatch.setattr(sys, "stderr", kept)
+    with streams_kept():
+        sys.stdout.close()
+        sys.stderr = closed
+    assert (sys.stdout.fileno(), sys.stdout.encoding, sys.stdout.errors) == (1, "ascii", "replace")
+    assert not sys.stdout.closed
+    assert sys.stderr is kept
+    kept.close()

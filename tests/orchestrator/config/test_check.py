@@ -14,6 +14,7 @@ from paretta.pipelines.runtime import runtime_of
 from paretta.pipelines.task import Task
 from paretta.pipelines.tasks.digits import make
 from paretta.search_spaces.errors import WrongInput
+from paretta.search_spaces.quantities import format_quantity
 from paretta.search_spaces.space.space import MAX_OPTIONS
 from paretta.search_spaces.yaml_io import parse_yaml
 
@@ -94,6 +95,24 @@ def test_an_order_that_loses_is_warned_of(space: str, told: list[str]) -> None:
     report = check_report(sweep, check(sweep))
     warned = [line for line in report.splitlines() if line.startswith("warning: `")]
     assert [text in line for text, line in zip(told, warned, strict=True)] == [True] * len(told)
+
+
+def test_limits_and_wishes_out_of_reach_are_warned_of() -> None:
+    text = SOUND.replace("[{kind: train}]", "[{kind: prune, sparsity: {float: [0, 0.5]}}]") + (
+        "objectives: [size, macs, accuracy]\n"
+        "limits: [{meter: size, at_most: 10B}, {meter: size, at_most: {of_baseline: 0.001}}, "
+        "{meter: size, at_most: 1MB}]\n"
+        "wishes: {few: {at_most: {macs: 3}}, some: {at_most: {macs: 1e12}, at_least: {accuracy: 1}}}\n"
+    )
+    sweep = Sweep.parse(parse_yaml(text, "s.yaml"), "s", Path())
+    ahead = outlook.look_ahead(sweep, check(sweep))
+    smallest = min(size.reading.value or 0 for size in ahead.sizes)
+    ten, part, few = ahead.unmet
+    assert ten.startswith("s.yaml:6 limits[0]: size at most 10 B is out of reach: the nearest of 2 structures has ")
+    assert ten.endswith(f" has {format_quantity(smallest, 'B')} before training")
+    assert part.startswith("s.yaml:6 limits[1]: size at most 0.001 of the baseline is out of reach: ")
+    assert few.startswith("s.yaml:7 wishes.few: macs at most 3 ")
+    assert f"warning: {few}" in str(ahead).splitlines()
 
 
 @pytest.mark.parametrize(

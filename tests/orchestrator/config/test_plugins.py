@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from paretta.orchestrator.config.build_search import try_search
 from paretta.orchestrator.config.check import check
 from paretta.orchestrator.config.sweep import Sweep
+from paretta.pipelines.meter import meter_of
 from paretta.search_spaces.errors import WrongInput
+from paretta.search_spaces.registry import SAMPLERS, STOPPERS
+from paretta.search_spaces.user_code import look_in
+from paretta.search_spaces.yaml_io import parse_yaml
 
 PROJECT = Path(__file__).parents[2] / "own_project"
 
@@ -66,9 +71,6 @@ def test_one_that_cannot_be_used_is_told_with_file_and_line(
 APPLY = "apply = lambda self, model, bench: model"
 
 
-APPLY = "apply = lambda self, model, bench: model"
-
-
 @pytest.mark.parametrize(
     ("methods", "told"),
     [
@@ -98,6 +100,63 @@ def test_a_function_that_takes_something_else_is_told(folder: Path, key: str, ta
     with pytest.raises(WrongInput) as caught:
         check(Sweep.read(str(folder / "sweep.yaml")))
     assert f"sweep.yaml:3 search.{key}: must name a function make({takes}); got './wrong.py:make'" in str(caught.value)
+
+
+PARTS = """
+from paretta.orchestrator.samplers.random import make as make_random
+
+class Asks:
+    report = tell = lambda self, *_: None
+    def ask(self, pinned=None):
+        return 0, {"stages": []}, {}
+
+def number(*_): return 7
+def silent(search): return Asks()
+def failing(*_): return {}["no"]
+"""
+CALLED = "calling it failed: TypeError"
+
+
+@pytest.mark.parametrize(
+    ("key", "named", "told"),
+    [
+        ("sampler", "os:system", CALLED),
+        ("sampler", "json:dumps", CALLED),
+        ("sampler", "builtins:max", CALLED),
+        ("sampler", "builtins:repr", "its strategy must have ask, report, tell; got 'builtins:repr: str'"),
+        ("sampler", "./parts.py:number", "its strategy must have ask, report, tell; got"),
+        ("sampler", "./parts.py:silent", "its strategy's ask must return a number, a plan and its knobs"),
+        ("sampler", "./parts.py:failing", "calling it failed: KeyError: 'no' (at "),
+        ("sampler", "./parts.py:silent, warm_start: [s]", "its strategy must have add_point; got"),
+        ("stopper", "os:link", CALLED),
+        ("stopper", "operator:eq", "must make an object that has begin, goes_on, tell; got 'operator:eq: bool'"),
+        ("stopper", "./parts.py:number", "must make an object that has begin, goes_on, tell"),
+        ("stopper", "./parts.py:failing", "calling it failed: KeyError: 'no' (at "),
+    ],
+)
+def test_what_is_no_sampler_or_stopper_is_refused_before_any_compute(
+    folder: Path, key: str, named: str, told: str
+) -> None:
+    (folder / "parts.py").write_text(PARTS)
+    text = f"task: {{use: digits}}\nspace: [{{kind: quantize, bits: {{int: [4, 8]}}}}]\nsearch: {{{key}: {named}}}\n"
+    (folder / "sweep.yaml").write_text(text)
+    sweep = Sweep.read(str(folder / "sweep.yaml"))
+    look_in(folder)
+    (problem,) = try_search(sweep, [meter_of("size", {}), meter_of("macs", {})], 3)
+    assert problem.where == f"{folder / 'sweep.yaml'}:3 search.{key}"
+    assert told in problem.message()
+    assert f"name a function make(search{', strategy' * (key == 'stopper')}) that returns a" in problem.hint
+    assert "\n" not in str(problem)
+
+
+def test_every_sampler_and_stopper_of_ours_is_tried_and_found_sound(folder: Path) -> None:
+    for key, registry in (("sampler", SAMPLERS), ("stopper", STOPPERS)):
+        for name in registry.names():
+            text = (
+                f"task: {{use: digits}}\nspace: [{{kind: train, epochs: {{int: [1, 8]}}}}]\nsearch: {{{key}: {name}}}\n"
+            )
+            sweep = Sweep.parse(parse_yaml(text, "s.yaml"), "s", folder)
+            assert [*try_search(sweep, [meter_of("size", {}), meter_of("macs", {})], 3)] == []
 
 
 @pytest.mark.parametrize(

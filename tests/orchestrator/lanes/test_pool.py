@@ -11,6 +11,7 @@ import ray
 from ray import tune
 
 from paretta.orchestrator.cluster.connect import Cluster, connect
+from paretta.orchestrator.cluster.ray_calls import answer
 from paretta.orchestrator.lanes.messages import Timeouts
 from paretta.orchestrator.lanes.pool import Handler, Job, JobStopped, LaneClient, LanePool
 from paretta.orchestrator.lanes.worker import JobReturned
@@ -18,7 +19,7 @@ from paretta.orchestrator.samplers.random import make
 from paretta.orchestrator.search.spec import Search
 from paretta.orchestrator.search.suggester import Suggester
 from paretta.orchestrator.tune.search_alg import TuneSearcher
-from paretta.search_spaces.errors import TrialFailed, WrongInput
+from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.space.space import Space
 
@@ -134,6 +135,20 @@ def test_an_error_on_all_ranks_fails_the_job_and_keeps_the_group(lanes: LanePool
         run(lanes, "fill the memory", do="fill the memory")
     assert added(lanes, "after")["sum"] == 3.0
     assert before["attempt"] == 1
+
+
+@pytest.mark.usefixtures("cluster")
+def test_an_error_of_our_own_comes_from_another_process_as_it_was() -> None:
+    problem = Problem("task.test[37]", "reading it failed", hint="mend it")
+
+    def fail() -> None:
+        raise WrongInput(problem)
+
+    with pytest.raises(WrongInput) as caught:
+        answer(ray.remote(num_cpus=0)(fail).remote(), 60.0)
+    assert type(caught.value) is WrongInput
+    assert caught.value.problems == (problem,)
+    assert str(caught.value) == "task.test[37]: reading it failed; mend it"
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from paretta.orchestrator.config.budget import SearchBudget
 from paretta.orchestrator.config.sections import BudgetConfig, GainConfig
 from paretta.orchestrator.policy.candidate_table import CandidateTable
 from paretta.orchestrator.policy.encoding import Coordinates
 from paretta.orchestrator.policy.problem import Rungs
 from paretta.orchestrator.samplers.random import make as make_random
-from paretta.orchestrator.search.budget import SearchBudget
 from paretta.orchestrator.search.by_products import ByProducts
 from paretta.orchestrator.search.first_plans import good_plans
 from paretta.orchestrator.search.known_objectives import KnownObjectives

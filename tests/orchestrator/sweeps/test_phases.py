@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,6 +22,7 @@ from paretta.orchestrator.sweeps.signals import StopRequest, SweepStopped
 from paretta.orchestrator.trials import confirmation
 from paretta.orchestrator.trials.events import TrialEnded, TrialProgress, TrialReturned, TrialWaits
 from paretta.orchestrator.trials.run_trial import new_trial
+from paretta.search_spaces.errors import TrialFailed, WrongInput
 from paretta.search_spaces.objectives.limits import parse_limits
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.reading import Reading
@@ -50,6 +52,9 @@ class Measuring:
     """Reads the test split: one byte more at each reading."""
 
     read_of: list[str] = field(default_factory=list)
+
+    def require_readable(self, split: str) -> None:
+        assert split == "test"
 
     def read(self, artifact: str, baseline: str, split: str, *, answers_only: bool) -> dict[str, Reading]:
         assert (baseline, split, answers_only) == ("artifacts/baseline", "test", True)
@@ -82,13 +87,14 @@ def complete(trial: Trial, size: float = 100.0) -> Trial:
     return replace(trial, status="complete", readings={"size": Reading(size, "B")})
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, module: Any, **changes: Any) -> None:
+def answering(monkeypatch: pytest.MonkeyPatch, module: Any, *, by_input: bool = False, **changes: Any) -> None:
     """Let every trial of a phase report once and then end as given."""
 
     def run_trial(trial: Trial, _: object) -> Iterator[Any]:
         yield TrialWaits()
         yield TrialProgress(trial.uid, {"stage": "train", "epoch": 1})
-        yield TrialEnded(replace(complete(trial), **changes)) if changes != {"returned": True} else TrialReturned()
+        ended = TrialEnded(replace(complete(trial), **changes), by_input) if changes != {"returned": True} else None
+        yield ended or TrialReturned()
 
     monkeypatch.setattr(module, "run_trial", run_trial)
 
@@ -116,12 +122,52 @@ def test_the_baseline_is_trained_once_and_again_only_where_its_artifact_is_damag
 def test_a_baseline_that_fails_or_that_the_lanes_returned(
     context: SweepContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering(monkeypatch, baseline_phase, status="failed", reason="no data", detail="line 3")
-    with pytest.raises(SweepFailed, match="the baseline failed: no data\nline 3"):
+    answering(monkeypatch, baseline_phase, status="failed", reason="no lane", detail="line 3")
+    with pytest.raises(SweepFailed) as caught:
         train_baseline(context)
+    assert str(caught.value) == "the baseline failed: no lane; set PARETTA_TRACEBACK=1 to see the traceback"
+    assert cast(TrialFailed, caught.value.__cause__).detail == "line 3"
     assert context.record.trials["baseline"].status == "failed"
     answering(monkeypatch, baseline_phase, returned=True)
     assert train_baseline(context).status == "running"
+
+
+def test_a_baseline_that_fails_by_the_users_data_is_wrong_input(
+    context: SweepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "train: task.train[37]: reading it failed: OSError: gone (at mine.py:3)"
+    answering(monkeypatch, baseline_phase, by_input=True, status="failed", reason=told, detail="")
+    with pytest.raises(WrongInput) as caught:
+        train_baseline(context)
+    assert str(caught.value) == f"the baseline failed: {told}"
+
+
+def test_a_test_split_that_cannot_be_read_is_told_before_anything_is_trained(
+    context: SweepContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, baseline_phase)
+    measuring: Any = context.trials.measuring
+    measuring.require_readable = partial(failing, "task.test[37]: reading it failed: OSError: gone", True)
+    with pytest.raises(WrongInput, match=r"^the test split: task\.test\[37\]: reading it failed: OSError: gone\n"):
+        train_baseline(context)
+    assert context.record.trials == {}
+
+
+def failing(reason: str, by_input: bool, *_: object, **__: object) -> None:
+    raise TrialFailed(reason, "", by_input)
+
+
+def test_a_test_split_that_cannot_be_read_is_told_with_how_to_resume(context: SweepContext) -> None:
+    measuring: Any = context.trials.measuring
+    member = complete(new_trial(1, PLAN, seed=7, knobs={}))
+    for by_input, kind in ((True, WrongInput), (False, SweepFailed)):
+        measuring.read = partial(failing, "measure: task.test[37]: reading it failed: OSError: gone", by_input)
+        with pytest.raises(kind) as caught:
+            read_test_split(context, [member])
+        told, state, resume = str(caught.value).splitlines()
+        assert told == "the test split: measure: task.test[37]: reading it failed: OSError: gone"
+        assert state.endswith("is stopped: 0 of 3 trials have ended")
+        assert resume.startswith("resume: paretta launch --resume")
 
 
 def test_a_limit_that_the_baseline_shows_to_have_no_value(

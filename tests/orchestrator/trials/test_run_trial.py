@@ -23,13 +23,14 @@ class Lanes:
 
     status: JobStatus
     reason: str = "on purpose"
+    by_input: bool = False
     jobs: list[Job] = field(default_factory=list)
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)
 
     def wait(self, uid: str, *, seen: int, timeout_s: float) -> JobUpdate:
-        return JobUpdate((), JobOutcome(uid, self.status, reason=self.reason))
+        return JobUpdate((), JobOutcome(uid, self.status, reason=self.reason, by_input=self.by_input))
 
     def forget(self, uid: str) -> None:
         pass
@@ -50,7 +51,7 @@ FULL = "export: [Errno 28] No space left on device: 'model.onnx'"
 def test_a_candidates_limits_and_state(
     tmp_path: Path, status: JobStatus, reason: str, becomes: str, kept: bool
 ) -> None:
-    lanes = Lanes(status, reason)
+    lanes = Lanes(status, reason, by_input=status == "failed")
     task = TaskReference.of("digits", {}, tmp_path)
     context = TrialContext(
         cast(LaneClient, lanes),
@@ -67,8 +68,8 @@ def test_a_candidates_limits_and_state(
     state.mkdir(parents=True)
     (last,) = run_trial(trial, context)
     match last:
-        case TrialEnded(ended):
-            assert (ended.status, ended.reason) == (becomes, reason)
+        case TrialEnded(ended, by_input):
+            assert (ended.status, ended.reason, by_input) == (becomes, reason, becomes == "failed")
         case TrialReturned(why):
             assert (becomes, why) == ("returned", f"the disk is full: {FULL}" if reason == FULL else None)
         case _:

@@ -9,7 +9,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from paretta.orchestrator.policy.problem import Rungs
 from paretta.orchestrator.samplers.random import make
-from paretta.orchestrator.search.build import rungs_of
+from paretta.orchestrator.search.rungs import rungs_of
 from paretta.orchestrator.search.spec import Search
 from paretta.orchestrator.search.suggester import Suggester
 from paretta.orchestrator.tune.scheduler import RungScheduler, rung_of

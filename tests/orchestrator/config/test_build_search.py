@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from paretta.orchestrator.config.build_search import suggester_of
 from paretta.orchestrator.config.check import Checked, check
 from paretta.orchestrator.config.sweep import Sweep
-from paretta.orchestrator.search.build import suggester_of
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.user_code import look_in
 
