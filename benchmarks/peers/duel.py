@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from paretta.pipelines.data.feeds import Feeds, feed_batch
 from paretta.pipelines.measuring.intervals import bootstrap_interval, wilson_interval
+from paretta.pipelines.measuring.runtime_agreement import agreement
 from paretta.pipelines.measuring.timing import Opener, Rounds, TimingProtocol, interleave, usable_cores
-from paretta.pipelines.measuring.witness import agreement
 from paretta.pipelines.runtime import ModelRefused, runtime_of
 
 BATCHES = (1, 64)

@@ -34,14 +34,14 @@ _STOPPER: Final = (
 )
 
 
-class Foreseer(Protocol):
+class UntrainedReader(Protocol):
     """Returns the readings of a plan that are known before training, by meter; None if it cannot be carried out."""
 
     def __call__(self, plan: Plan, *, meters: Sequence[str]) -> Mapping[str, Reading] | None:
         """Read one plan."""
 
 
-def suggester_of(sweep: Sweep, checked: "Checked", baseline: Mapping[str, Reading], look: Foreseer) -> Suggester:
+def suggester_of(sweep: Sweep, checked: "Checked", baseline: Mapping[str, Reading], look: UntrainedReader) -> Suggester:
     """Return the suggester for a sweep file.
 
     Args:
@@ -113,7 +113,7 @@ def _kind(thing: object) -> str:
 
 
 def _search(
-    sweep: Sweep, meters: Sequence[Meter], epochs: int, baseline: Mapping[str, Reading], look: Foreseer
+    sweep: Sweep, meters: Sequence[Meter], epochs: int, baseline: Mapping[str, Reading], look: UntrainedReader
 ) -> Search:
     config = sweep.config.search
     return Search(
@@ -138,7 +138,7 @@ def budget_of(sweep: Sweep, num_lanes: int, began: float) -> SearchBudget:
 
 
 def _foresight(
-    sweep: Sweep, meters: Sequence[Meter], baseline: Mapping[str, Reading], look: Foreseer
+    sweep: Sweep, meters: Sequence[Meter], baseline: Mapping[str, Reading], look: UntrainedReader
 ) -> KnownObjectives | None:
     """Return the foresight; None if neither the sampler, the stopper nor a limit uses it."""
     from paretta.pipelines.measuring.untrained import structure_key  # noqa: PLC0415 - torch is loaded where a plan is looked at

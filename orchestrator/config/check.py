@@ -75,10 +75,11 @@ class Checked:
 
 
 def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked:
-    """Check a sweep's settings, the task's data and code, and every stage on a few samples.
+    """Check a sweep's settings, the task's data and code, every stage on a few samples, and meters of the user's.
 
     Every branch of the space is parsed and the task's splits are read. The model takes a training step, is evaluated
-    and exported, and runs through the stages on a few samples. Objectives, limits and wishes are resolved.
+    and exported, and runs through the stages on a few samples. Objectives, limits and wishes are resolved. The sampler
+    and the stopper are tried on one plan, and the user's meters on the untrained model.
 
     Args:
         sweep: the parsed sweep file.
@@ -112,6 +113,7 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
     if problems := problems or [*try_search(sweep, meters, epochs)]:
         raise WrongInput(*problems)
     found = _rehearse(sweep, task, corners, tell)
+    _try_meters(sweep, task, meters, corners[0].baseline_plan(), tell)
     with placed(sweep.source.where("task.use")):
         digest = data_digest(task)
         code = {**code_files(task), **carried_digest(sweep.config.task.use, sweep.code_folder)}
@@ -323,6 +325,20 @@ def _rehearse(sweep: Sweep, task: Task, corners: Sequence[Plan], tell: Callable[
         return rehearse(corners, task, where=sweep.source.where("space"), tell=tell)
     except TrialFailed as error:
         raise WrongInput(Problem(sweep.source.where("baseline"), f"fails on the untrained model: {error}")) from error
+
+
+def _try_meters(sweep: Sweep, task: Task, meters: Sequence[Meter], baseline: Plan, tell: Callable[[str], None]) -> None:
+    """Try the user's meters and runtimes, unless another node measures."""
+    from paretta.pipelines.verification.try_meters import is_own, try_meters  # noqa: PLC0415 - loads the exporter
+
+    own = {
+        sweep.source.where(f"objectives[{index}]"): meter
+        for index, meter in enumerate(meters)
+        if is_own(meter) and not meter.judges_answers
+    }
+    if own and not sweep.config.measuring.is_elsewhere:
+        tell(f"meters: {', '.join(meter.label for meter in own.values())} of the untrained model")
+        try_meters(own, baseline, task)
 
 
 @contextmanager

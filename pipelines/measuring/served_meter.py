@@ -19,8 +19,8 @@ from pydantic import AfterValidator, Field, model_validator
 from paretta.pipelines.artifact import MODEL
 from paretta.pipelines.data.feeds import Feeds, feed_batch, save_feeds
 from paretta.pipelines.measuring.intervals import median_interval
+from paretta.pipelines.measuring.runtime_agreement import agreement
 from paretta.pipelines.measuring.timing import Clock, Opener
-from paretta.pipelines.measuring.witness import agreement
 from paretta.pipelines.meter import Meter, MeterBench
 from paretta.pipelines.runtime import Device, ModelRefused, NoSuchDevice, Runtime, runtime_of, short_name
 from paretta.search_spaces.objectives.objective import REFERENCE_RUNTIME
@@ -95,7 +95,7 @@ class ServedMeter(Meter, ABC):
             return Reading.not_measured(self.unit, str(error))
         return Reading.not_measured(self.unit, wrong[0]) if wrong else None
 
-    def witness(self, artifact: Path, bench: MeterBench) -> dict[str, Detail]:
+    def answers_gap(self, artifact: Path, bench: MeterBench) -> dict[str, Detail]:
         """Return as ``answers_gap`` how far another runtime's answers are from the reference's, for the details."""
         if self.runtime == REFERENCE_RUNTIME:
             return {}

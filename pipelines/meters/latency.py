@@ -90,7 +90,7 @@ class Latency(ServedMeter):
         ratios, (low, high) = rounds.ratios(side), rounds.interval(side)
         ran = self.runs.kernels(artifact / MODEL, bench.inputs) if self.place == "cpu" else {}
         times = {**_times(rounds, side, candidate), "beside": len(rounds.fastest[0]) - 2}
-        details = {**times, **ran, **layers_in_floats(artifact), **self.witness(artifact, bench), **self.facts()}
+        details = {**times, **ran, **layers_in_floats(artifact), **self.answers_gap(artifact, bench), **self.facts()}
         return Reading(
             float(np.median(ratios)), self.unit, low=low, high=high, num_samples=len(ratios), details=details
         )

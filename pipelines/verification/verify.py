@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 
 from paretta.pipelines.artifact import MODEL, READINGS, SAMPLE, read_readings, require_regular
 from paretta.pipelines.data.feeds import load_feeds
-from paretta.pipelines.measuring.witness import agreement
+from paretta.pipelines.measuring.runtime_agreement import agreement
 from paretta.pipelines.meter import Meter
 from paretta.pipelines.runtime import ModelRefused, runtime_of
 from paretta.search_spaces.canonical import Json

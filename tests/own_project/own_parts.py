@@ -18,6 +18,7 @@ from paretta.pipelines.grid import Grid
 from paretta.pipelines.importance import Importance, Rows
 from paretta.pipelines.meter import Meter, MeterBench
 from paretta.pipelines.quantizers.symmetric import Symmetric
+from paretta.pipelines.runtimes.onnxruntime import Onnxruntime
 from paretta.pipelines.sensitivities import WIDTHS, Sensitivity, Subject
 from paretta.pipelines.stage import Shape, Stage
 from paretta.pipelines.tweak import Tweak, TweakSettings
@@ -56,6 +57,13 @@ class NumFiles(Meter):
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
         """Return how many there are."""
         return Reading(float(len(list(artifact.iterdir()))), self.unit)
+
+
+class Renamed(Onnxruntime):
+    """ONNX Runtime under another name."""
+
+    title = "Renamed"
+    devices = ("cpu",)
 
 
 class Spread(Importance):
@@ -125,7 +133,7 @@ class _InOrder:
     def tell(self, number: int, verdict: Verdict, losses: Sequence[float] | None) -> None:
         pass
 
-    def attain(self, losses: Sequence[float]) -> None:
+    def add_point(self, losses: Sequence[float]) -> None:
         pass
 
 

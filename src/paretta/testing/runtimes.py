@@ -10,7 +10,7 @@ import pytest
 from paretta.pipelines.bench import Bench, seeded
 from paretta.pipelines.data.feeds import Feeds
 from paretta.pipelines.export.agreement import checked_export
-from paretta.pipelines.measuring.witness import agreement
+from paretta.pipelines.measuring.runtime_agreement import agreement
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.runtime import ModelRefused, Runtime, WeightStorage
 from paretta.pipelines.stages.quantize import Quantize

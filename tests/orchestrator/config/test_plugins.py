@@ -1,5 +1,6 @@
-"""Extensions that a sweep file names are found beside it; problems are reported before any compute."""
+"""Extensions that a sweep file names are found beside it or installed; problems are reported before any compute."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,6 +17,17 @@ from paretta.search_spaces.user_code import look_in
 from paretta.search_spaces.yaml_io import parse_yaml
 
 PROJECT = Path(__file__).parents[2] / "own_project"
+THEIRS = [
+    ("stage", "ScaleBias"),
+    ("importance", "Spread"),
+    ("sensitivity", "Even"),
+    ("quantizer", "Plain"),
+    ("tweak", "Shrink"),
+    ("meter", "NumFiles"),
+    ("runtime", "Renamed"),
+    ("sampler", "in_order"),
+    ("stopper", "patient"),
+]
 
 
 @pytest.fixture
@@ -31,8 +43,35 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_each_kind_of_extension_is_found_beside_the_sweep_file(folder: Path) -> None:
     checked = check(Sweep.read(str(folder / "sweep.yaml")))
-    assert [objective.meter for objective in checked.objectives] == ["size", "num_files", "accuracy"]
+    assert [objective.meter for objective in checked.objectives] == [
+        "size",
+        "num_files",
+        "throughput@Renamed",
+        "accuracy",
+    ]
     assert checked.epochs == 1
+
+
+def test_each_kind_of_extension_is_found_by_its_entry_point(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has the same name in the sweep file as its class or function has, after ``their_``."""
+    text, points = (folder / "sweep.yaml").read_text(), []
+    for group, name in THEIRS:
+        points.append(f"[paretta.{group}]\ntheir_{name} = their_parts:{name}\n")
+        text = re.sub(rf'"(\./own_parts\.py|own_parts):{name}"', f"their_{name}", text)
+    assert "own_parts" not in text
+    (folder / "sweep.yaml").unlink()
+    (folder / "own_parts.py").rename(folder / "their_parts.py")
+    info = folder / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("".join(points))
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "their_parts", raising=False)
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "sweep.yaml").write_text(text)
+    checked = check(Sweep.read(str(folder / "elsewhere" / "sweep.yaml")))
+    assert [meter.unit for meter in checked.meters] == ["B", "files", "samples/s", "share"]
+    assert [stage["kind"] for stage in checked.corners[0].stages] == ["their_ScaleBias", "prune", "quantize", "train"]
 
 
 UNKNOWN = [
@@ -41,9 +80,10 @@ UNKNOWN = [
     ("./own_parts.py:Even", "sweep.yaml:7 space[2]"),
     ("own_parts:Plain", "sweep.yaml:7 space[2]"),
     ("./own_parts.py:Shrink", "sweep.yaml:8 space[3]"),
-    ("./own_parts.py:NumFiles", "sweep.yaml:9 objectives[1]"),
-    ("./own_parts.py:in_order", "sweep.yaml:10 search.sampler"),
-    ("own_parts:patient", "sweep.yaml:10 search.stopper"),
+    ("./own_parts.py:NumFiles", "sweep.yaml:11 objectives[1]"),
+    ("./own_parts.py:Renamed", "sweep.yaml:12 objectives[2].runtime"),
+    ("./own_parts.py:in_order", "sweep.yaml:14 search.sampler"),
+    ("own_parts:patient", "sweep.yaml:14 search.stopper"),
 ]
 WRONG = [
     ("own_parts:Nothing", "own_parts has no 'Nothing'"),
@@ -157,6 +197,20 @@ def test_every_sampler_and_stopper_of_ours_is_tried_and_found_sound(folder: Path
             )
             sweep = Sweep.parse(parse_yaml(text, "s.yaml"), "s", folder)
             assert [*try_search(sweep, [meter_of("size", {}), meter_of("macs", {})], 3)] == []
+
+
+def test_a_meter_that_fails_is_told_before_training(folder: Path) -> None:
+    (folder / "own_parts.py").write_text(
+        (folder / "own_parts.py").read_text().replace("return Reading(float", "return {}['here'] or Reading(float")
+    )
+    (folder / "sweep.yaml").write_text(
+        "task: {use: digits, options: {width: 4, hidden: 16}}\nspace: [{kind: quantize, bits: 4}]\n"
+        'objectives: [size, "./own_parts.py:NumFiles"]\n'
+    )
+    with pytest.raises(WrongInput) as caught:
+        check(Sweep.read(str(folder / "sweep.yaml")))
+    told = "sweep.yaml:3 objectives[1]: reading num_files of the untrained model failed: KeyError: 'here' (at "
+    assert str(caught.value).startswith(f"{folder}/{told}{folder}/own_parts.py:")
 
 
 @pytest.mark.parametrize(

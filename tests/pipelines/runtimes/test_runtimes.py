@@ -13,8 +13,8 @@ from paretta.pipelines.data.feeds import save_feeds
 from paretta.pipelines.export.integer_packing import Packed, encodings, pack_integers
 from paretta.pipelines.export.to_onnx import to_bytes
 from paretta.pipelines.measuring.measure import measure
+from paretta.pipelines.measuring.runtime_agreement import agreement
 from paretta.pipelines.measuring.served_meter import ServedMeter, runtimes_of
-from paretta.pipelines.measuring.witness import agreement
 from paretta.pipelines.meter import MeterBench, meter_of
 from paretta.pipelines.meters.latency import Latency
 from paretta.pipelines.runtime import ModelRefused, runtime_of, storage_for

@@ -1,4 +1,4 @@
-"""The witness of a runtime: on real inputs it answers as the reference does, or nothing is timed on it."""
+"""Compare the answers of a runtime with the reference's on real inputs; where they differ, nothing is timed on it."""
 
 from dataclasses import dataclass
 from pathlib import Path
