@@ -20,7 +20,7 @@ from ray import tune
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from paretta.orchestrator.cluster.connect import Cluster, connect
+from paretta.orchestrator.cluster.connect import ConnectedCluster, connect
 from paretta.orchestrator.lanes.pool import Job, LaneClient, LanePool, RankContext
 
 EXPECTED = 20.0  # times less per trial; chosen before the measurement
@@ -60,7 +60,7 @@ def nested_trial(config: dict[str, object]) -> None:
 
 
 def seconds_per_trial(
-    trainable: Callable[..., object] | type, cluster: Cluster, storage: Path, num_trials: int
+    trainable: Callable[..., object] | type, cluster: ConnectedCluster, storage: Path, num_trials: int
 ) -> float:
     """Run `num_trials` trials one after the other through Tune; return the mean seconds of one."""
     space = {"number": tune.grid_search(list(range(num_trials))), "storage": str(storage)}

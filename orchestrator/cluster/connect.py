@@ -40,7 +40,7 @@ LEFT_AT_HOME = ["/sweeps", "/mlruns", ".git", ".venv", "__pycache__"]
 
 
 @dataclass(frozen=True, slots=True)
-class Cluster:
+class ConnectedCluster:
     """A connected cluster.
 
     Args:
@@ -70,7 +70,7 @@ def connect(
     working_dir: Path | None = None,
     timeout_s: float = 20.0,
     quiet: bool = True,
-) -> Iterator[Cluster]:
+) -> Iterator[ConnectedCluster]:
     """Connect this process to Ray, and disconnect on exit, including after an exception.
 
     Args:
@@ -101,7 +101,7 @@ def connect(
 
 
 @contextmanager
-def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> Iterator[Cluster]:
+def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> Iterator[ConnectedCluster]:
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": _python_path()}
     alone = dict.fromkeys(INTERFACES, LOOPBACK_INTERFACE)
     with ray_folder() as folder, _environment({**QUIET, **token, **alone}), _session(quiet):
@@ -116,7 +116,7 @@ def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> I
                 logging_level=logging.ERROR if quiet else logging.INFO,
                 _temp_dir=str(folder),
             )
-        yield Cluster(ray.get_runtime_context().gcs_address, own=True)
+        yield ConnectedCluster(ray.get_runtime_context().gcs_address, own=True)
 
 
 @contextmanager
@@ -137,7 +137,7 @@ def _starting(num_cpus: int) -> Iterator[None]:
 
 
 @contextmanager
-def _running(address: str, working_dir: Path | None, timeout_s: float, quiet: bool) -> Iterator[Cluster]:
+def _running(address: str, working_dir: Path | None, timeout_s: float, quiet: bool) -> Iterator[ConnectedCluster]:
     with _environment({**QUIET, "RAY_AUTH_MODE": _auth_mode()}), _session(quiet):
         _probe(address, timeout_s)
         ray.init(
@@ -146,7 +146,7 @@ def _running(address: str, working_dir: Path | None, timeout_s: float, quiet: bo
             log_to_driver=not quiet,
             logging_level=logging.ERROR if quiet else logging.INFO,
         )
-        yield Cluster(ray.get_runtime_context().gcs_address, own=False)
+        yield ConnectedCluster(ray.get_runtime_context().gcs_address, own=False)
 
 
 def travelling(working_dir: Path | None) -> dict[str, object]:

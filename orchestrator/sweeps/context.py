@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paretta.dashboards.journal.record import SweepRecord
-from paretta.orchestrator.cluster.connect import Cluster
+from paretta.orchestrator.cluster.connect import ConnectedCluster
 from paretta.orchestrator.cluster.measuring_slot import MeasuringSlot
 from paretta.orchestrator.config.check import Checked
 from paretta.orchestrator.config.sweep import Sweep
@@ -41,7 +41,7 @@ class PreparedSweep:
     checked: Checked
     folder: Path
     num_lanes: int
-    cluster: Cluster
+    cluster: ConnectedCluster
     slot: MeasuringSlot
     earlier: tuple[Earlier, ...] = ()
     storage: str | None = None

@@ -13,7 +13,7 @@ from paretta.pipelines.bench import Bench, derived_seed
 from paretta.pipelines.model.masks import Mask
 from paretta.pipelines.pruning.schedules import cubic
 from paretta.pipelines.stage import Norms, Shape, Stage, stage_of
-from paretta.pipelines.stages.prune import Prune, Way
+from paretta.pipelines.stages.prune import Prune, PruningStep
 from paretta.pipelines.training.evaluate import mean_loss
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.results.note import REMOVED_NOTHING, Note
@@ -149,7 +149,7 @@ class Iterate(Stage):
         share = self._share(step)
         if isinstance(self.prune, Prune):
             rounded = step == self.steps or self.max_rise is not None
-            return self.prune.step(Way(share, rounded, parts))
+            return self.prune.step(PruningStep(share, rounded, parts))
         return _scaled(self.prune, done, share)
 
     def _take(self, step: int, prune: Stage, model: nn.Module, bench: Bench) -> nn.Module:

@@ -52,12 +52,12 @@ def _shares(value: object) -> object:
     return {str(pattern): _share(share) for pattern, share in value.items()}
 
 
-Shares = Annotated[float | dict[str, float], BeforeValidator(_shares)]
+Sparsities = Annotated[float | dict[str, float], BeforeValidator(_shares)]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """The state of pruning in steps.
+class PruningStep:
+    """How far pruning in steps has come.
 
     Args:
         progress: the fraction of the final sparsity to reach.
@@ -87,7 +87,7 @@ class Prune(Stage):
     idle: ClassVar[Mapping[str, float]] = {"sparsity": 0.0}
 
     kind: Literal["prune"] = "prune"
-    sparsity: Shares = Field(
+    sparsity: Sparsities = Field(
         examples=[0.5],
         description="the share of channels to remove, from 0 to below 1, such as 0.5, or {name pattern: share} such as "
         "{'conv*': 0.5, '*attn*': 0.25}; the first that matches all layers of equal width wins, others stay",
@@ -105,7 +105,7 @@ class Prune(Stage):
     repair_samples: int = Field(
         default=512, ge=LEAST_SAMPLES, description="the unlabelled samples to repair on, such as 512"
     )
-    _way: Way | None = PrivateAttr(None)
+    _current: PruningStep | None = PrivateAttr(None)
 
     @field_validator("importance")
     @classmethod
@@ -127,7 +127,7 @@ class Prune(Stage):
         if self._nothing:
             if isinstance(self.sparsity, dict):  # a wrong name is told at a share of 0 too
                 by_pattern(self.sparsity, _layer_names(model), "prune.sparsity")
-            if self._way is None:
+            if self._current is None:
                 bench.note(Note(self.kind, NOT_ASKED, verdict=CHANGED_NOTHING))
             return model
         fold_weight_norm(unfold_attention(model.to(bench.ranks.device).eval()))
@@ -146,7 +146,7 @@ class Prune(Stage):
             if self._asks_for(names):
                 bench.note(Note(self.kind, f"keep their width: {reason}", tuple(names)))
         removed = [cut for index in accepted for cut in cuts[index] if cut.parts]
-        if not removed and self._way is None:
+        if not removed and self._current is None:
             reason = "no selected layer can lose that many channels"
             bench.note(Note(self.kind, reason, verdict=CHANGED_NOTHING))
         reference = deepcopy(model) if self.repair == "least_squares" and removed else None
@@ -160,11 +160,11 @@ class Prune(Stage):
             mark_stale(model)
         return model
 
-    def step(self, way: Way) -> Self:
-        """Return the stage for one step of the way."""
-        step = self.model_copy()
-        step._way = way
-        return step
+    def step(self, current: PruningStep) -> Self:
+        """Return the stage that prunes one step."""
+        stage = self.model_copy()
+        stage._current = current
+        return stage
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
         """Report a `prune` stage after one that works on single weights."""
@@ -225,12 +225,12 @@ class Prune(Stage):
 
     def _doomed(self, groups: Sequence[ChannelGroup], final: Sequence[float]) -> list[Tensor]:
         """Choose the parts to remove from each group."""
-        way = self._way or Way()
-        starts = [way.parts.setdefault(group.names[0], len(group.scores)) for group in groups]
+        current = self._current or PruningStep()
+        starts = [current.parts.setdefault(group.names[0], len(group.scores)) for group in groups]
         ends = self._left(groups, final, starts, 1.0, [self._step(group) for group in groups])
-        if way.progress < 1:
-            steps = [self._step(group) if way.rounded else group.step for group in groups]
-            ends = list(map(max, ends, self._left(groups, final, starts, way.progress, steps)))
+        if current.progress < 1:
+            steps = [self._step(group) if current.rounded else group.step for group in groups]
+            ends = list(map(max, ends, self._left(groups, final, starts, current.progress, steps)))
         return [_lowest(group.scores, len(group.scores) - end) for group, end in zip(groups, ends, strict=True)]
 
     def _left(

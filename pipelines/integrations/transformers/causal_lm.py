@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from paretta.pipelines.integrations.transformers.encoded_text import Rows, TextEncoder, column
+from paretta.pipelines.integrations.transformers.encoded_text import TextEncoder, TextRows, column
 from paretta.pipelines.integrations.transformers.label_scores import IGNORED, label_loss
 from paretta.pipelines.integrations.transformers.prepared_model import (
     ModelSource,
@@ -73,9 +73,9 @@ def causal_lm(
     model: ModelSource,
     tokenizer: Any = None,
     *,
-    train: Rows,
-    validation: Rows,
-    test: Rows,
+    train: TextRows,
+    validation: TextRows,
+    test: TextRows,
     text: str = "text",
     length: int = 128,
     metrics: Mapping[str, Metric] | None = None,
@@ -126,7 +126,7 @@ def token_losses(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> 
     return losses.sum(1), (batch["labels"] != IGNORED).sum(1)
 
 
-def _blocks(rows: Rows, split: str, text: str, encoder: TextEncoder) -> TokenBlocks:
+def _blocks(rows: TextRows, split: str, text: str, encoder: TextEncoder) -> TokenBlocks:
     between = encoder.tokenizer.eos_token_id
     found: list[int] = []
     for ids in _token_ids(column([rows[index] for index in range(len(rows))], text), encoder.tokenizer):

@@ -16,7 +16,7 @@ Row: TypeAlias = "Mapping[str, Any]"
 EncodedSample: TypeAlias = "dict[str, Any]"
 
 
-class Rows(Protocol):
+class TextRows(Protocol):
     """Rows of a table: a list of mappings, or a Hugging Face dataset."""
 
     def __len__(self) -> int:
@@ -29,7 +29,7 @@ class Rows(Protocol):
 class EncodedRows(Dataset[EncodedSample]):
     """Rows that are turned into samples when they are read, several at a time."""
 
-    def __init__(self, rows: Rows, encode: Callable[[Sequence[Row]], list[EncodedSample]]) -> None:
+    def __init__(self, rows: TextRows, encode: Callable[[Sequence[Row]], list[EncodedSample]]) -> None:
         """Take the rows, and the function that turns some of them into samples."""
         self.rows, self.encode = rows, encode
 

@@ -11,8 +11,8 @@ from paretta.pipelines.integrations.transformers.encoded_text import (
     EncodedRows,
     EncodedSample,
     Row,
-    Rows,
     TextEncoder,
+    TextRows,
     column,
 )
 from paretta.pipelines.integrations.transformers.prepared_model import (
@@ -57,9 +57,9 @@ def sentence_encoder(
     model: ModelSource,
     tokenizer: Any = None,
     *,
-    train: Rows,
-    validation: Rows,
-    test: Rows,
+    train: TextRows,
+    validation: TextRows,
+    test: TextRows,
     text: str = "text",
     max_length: int = 128,
     metrics: Mapping[str, Metric] | None = None,
@@ -143,7 +143,7 @@ def cosine_distance(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) 
     return 1 - cosines(outputs, batch).mean()
 
 
-def _identity(model: nn.Module, text: str, max_length: int, splits: Sequence[Rows]) -> str:
+def _identity(model: nn.Module, text: str, max_length: int, splits: Sequence[TextRows]) -> str:
     """Return a digest of the texts and the model; embeddings themselves differ in their last digits among machines."""
     found = sha256(f"{text} {max_length}".encode())
     for tensor in model.state_dict().values():

@@ -18,7 +18,7 @@ from paretta.pipelines.tasks.digits import make as digits
 from paretta.search_spaces.user_code import reference_to
 
 # bits of the weights of a whole model; None: floats
-WIDTHS = (None, 8, 4, 2)
+_WEIGHT_BITS = (None, 8, 4, 2)
 
 
 class RuntimeContract:
@@ -34,7 +34,7 @@ class RuntimeContract:
         if missing := runtime.missing():
             pytest.skip(missing)
 
-    @pytest.mark.parametrize("bits", WIDTHS)
+    @pytest.mark.parametrize("bits", _WEIGHT_BITS)
     def test_it_answers_as_the_reference_does(self, runtime: Runtime, bits: int | None, tmp_path: Path) -> None:
         found = agreement(
             written(tmp_path, bits, runtime.storage), runtime, digits_feeds(16), device=runtime.devices[0]

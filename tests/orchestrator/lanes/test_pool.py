@@ -10,7 +10,7 @@ import pytest
 import ray
 from ray import tune
 
-from paretta.orchestrator.cluster.connect import Cluster, connect
+from paretta.orchestrator.cluster.connect import ConnectedCluster, connect
 from paretta.orchestrator.cluster.ray_calls import answer
 from paretta.orchestrator.lanes.messages import Timeouts
 from paretta.orchestrator.lanes.pool import Handler, Job, JobStopped, LaneClient, LanePool
@@ -77,13 +77,13 @@ def handler_of_many_ways() -> Handler:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Iterator[ConnectedCluster]:
     with connect(num_cpus=2) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
-def lanes(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LanePool]:
+def lanes(cluster: ConnectedCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LanePool]:
     storage = tmp_path_factory.mktemp("lanes")
     timeouts = Timeouts(agree_s=3.0, alive_s=4.0)
     with LanePool(handler_of_many_ways(), storage=storage, workers_per_lane=2, timeouts=timeouts) as lanes:
@@ -217,7 +217,7 @@ def test_a_result_is_not_waited_for_for_ever(lanes: LanePool) -> None:
     assert lanes.result("slow", timeout_s=30) == "ran to the end"
 
 
-def test_a_group_that_cannot_fit_is_refused_at_once(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_group_that_cannot_fit_is_refused_at_once(cluster: ConnectedCluster, tmp_path: Path) -> None:
     with (
         pytest.raises(WrongInput, match=r"needs 3 x 1 CPU at once .* room for 2 \(a node with 2 CPU\)"),
         LanePool(handler_of_many_ways(), storage=tmp_path, workers_per_lane=3),
@@ -271,7 +271,9 @@ def lane_trial() -> type:
     return LaneTrial
 
 
-def test_tune_trials_run_on_the_lane_and_take_no_cpu_from_it(lanes: LanePool, cluster: Cluster, tmp_path: Path) -> None:
+def test_tune_trials_run_on_the_lane_and_take_no_cpu_from_it(
+    lanes: LanePool, cluster: ConnectedCluster, tmp_path: Path
+) -> None:
     before = added(lanes, "before tune")
     space = Space.parse([], [{"kind": "quantize", "bits": {"int": [2, 8]}}])
     search = Search(space, (Objective("size", "min", "B"),), num_trials=5)
