@@ -155,6 +155,10 @@ def _require_free(graph: onnx.GraphProto, axes: Sequence[Mapping[int, object] | 
     for given, free in zip(graph.input, axes, strict=True):
         for axis in free or ():
             length = given.type.tensor_type.shape.dim[axis]
+            if not length.dim_param and axis == 0:
+                rule = f"the model fixes its batch size at {length.dim_value}, that of the batch it was traced with"
+                hint = "take the size from x.shape[0] as it is, without int() or a list of numbers, or write -1"
+                raise WrongInput(Problem("task.model", rule, hint=hint))
             if not length.dim_param:
                 rule = f"the model fixes axis {axis} of {given.name} at {length.dim_value}"
                 raise WrongInput(Problem("task.free_axes", rule, hint="leave the axis out, or change the model"))

@@ -3,7 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,6 +41,12 @@ FEW: Final = 8  # samples of each split
 MAX_PLANS: Final = 6  # rehearsed at most; none starts after MAX_SECONDS
 MAX_SECONDS: Final = 20.0  # after which no further stage is rehearsed either
 MAX_ALIKE: Final = 3  # of a plan's stages that differ only in numbers
+# in the exporter's messages about a forward that decides by the values of its tensors
+_BY_VALUE: Final = ("DataDependent", "data-dependent", "SymBool", "SymInt", "SymFloat", "FakeTensor")
+_BRANCH_MEND: Final = (
+    "a file has one course for all values: decide by shapes or with torch.where, not with `if`, `.item()`, `int()` or "
+    "`float()` of a tensor, and mask padded sequences instead of packing them"
+)
 _Answers: TypeAlias = NDArray[np.float64]
 _TOLERANCE: Final = 1e-3  # relative to the largest output
 
@@ -71,7 +78,7 @@ def require_export(task: Task, *, where: str = "task") -> None:
     inputs, _ = task.batch(task.validation, places, name=f"{where}.validation")
     with seeded(0), TemporaryDirectory(prefix="paretta-") as scratch:
         path = Path(scratch) / MODEL
-        with blaming(place, "exporting it to ONNX"):
+        with _exporting(place, "exporting it to ONNX"):
             model = task.new_model().eval()
             path.write_bytes(to_bytes(model, task.example_input, task.free_axes))
         cases = {f"a batch of {size}": tree_rows(inputs, slice(0, size)) for size in (1, 2)}
@@ -90,6 +97,18 @@ def require_export(task: Task, *, where: str = "task") -> None:
                 answers = opened.run(None, dict(feeds_of(batch, names)))
             for right, found in zip(expected, answers, strict=True):
                 _require_alike(right, np.asarray(found, dtype=np.float64), words, place)
+
+
+@contextmanager
+def _exporting(place: str, doing: str) -> Iterator[None]:
+    """Blame the user's code as `blaming` does, with the mend where the exporter's own words tell none."""
+    try:
+        with blaming(place, doing):
+            yield
+    except WrongInput as error:
+        if any(word in problem.rule for problem in error.problems for word in _BY_VALUE):
+            raise WrongInput(*(replace(p, hint=_BRANCH_MEND) for p in error.problems)) from error.__cause__
+        raise
 
 
 def _require_alike(expected: _Answers, found: _Answers, words: str, place: str) -> None:
@@ -135,7 +154,7 @@ def rehearse(plans: Sequence[Plan], task: Task, *, where: str, tell: Callable[[s
             if error.__cause__ is None and _fits(plan, plans, baseline, taught):
                 continue
             raise
-        with blaming(f"{where}, {' and '.join(s.kind for s in stages[split:])}", "exporting the model after it"):
+        with _exporting(f"{where}, {' and '.join(s.kind for s in stages[split:])}", "exporting the model after it"):
             got.update(dict.fromkeys(_got(model, task, asked)))
     return Rehearsal(tuple(told), tuple(got))
 
