@@ -21,7 +21,7 @@ def main() -> None:
         pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "install"]
         pip += ["--quiet", "--no-compile"]
         run(*pip, "--requirement", str(ROOT / "deploy" / "runtime.txt"))
-        run(*pip, "--no-deps", str(ROOT))
+        run(*pip, "--no-deps", str(committed(Path(scratch) / "paretta")))
         (packages,) = home.glob("lib/python*/site-packages")
         sizes = {path.name: size(path) for path in packages.iterdir()}
         for name, found in sorted(sizes.items(), key=lambda pair: -pair[1])[:12]:
@@ -32,6 +32,14 @@ def main() -> None:
         run(paretta, "unpack", str(arguments.packed), "--to", str(Path(scratch) / "again"))
         assert (Path(scratch) / "again" / "model.onnx").read_bytes() == (arguments.pulled / "model.onnx").read_bytes()
         print(f"{size(packages) / 1e6:8.1f} MB  in all after use")
+
+
+def committed(folder: Path) -> Path:
+    """Copy what is committed to `folder`, since a build leaves files beside its sources."""
+    folder.mkdir()
+    with subprocess.Popen(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE) as archive:
+        subprocess.run(["tar", "-x", "-C", str(folder)], stdin=archive.stdout, check=True)
+    return folder
 
 
 def run(*command: str) -> None:
