@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from textwrap import shorten
 from typing import Final
 
 from rich.box import SIMPLE_HEAD
@@ -23,6 +24,7 @@ from paretta.search_spaces.quantities import format_quantity
 SWEEPS_SCHEMA: Final = 1
 KEPT_FILE: Final = ".summary.json"
 _KEPT_FORMAT: Final = 1  # raise it when `describe` changes
+_LONGEST_NOTE: Final = 72
 _ENDED: Final = ("done", "stopped", "failed")
 _TOLD: Final = {"status", "reason", "ended", "asked", "best", "updated", "note", "tags"}
 _AGES: Final = (("day", 86400), ("h", 3600), ("min", 60), ("s", 1))
@@ -112,14 +114,14 @@ def age(seconds: float) -> str:
 
 
 def _best(document: Document) -> str:
-    """Return the readings of the best point, and below them what the user has noted of the sweep."""
+    """Return the readings of the best point, and the beginning of what the user has noted of the sweep."""
     best, note, tags = document["best"], document["note"], document["tags"]
     assert isinstance(note, str)
     assert isinstance(tags, dict)
-    about = str(Annotation(note, tags))
+    about = shorten(str(Annotation(note, tags)), _LONGEST_NOTE, placeholder=" ...")
     shown = ", ".join(map(str, best["readings"].values())) if isinstance(best, dict) else ""
     why = str(document["reason"] or "") if document["status"] == "damaged" else ""
-    return "\n".join(filter(None, (shown or why, about)))
+    return " · ".join(filter(None, (shown or why, about)))
 
 
 def _disk_bytes(folder: Path) -> int:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -62,7 +63,12 @@ def test_what_is_noted_is_shown_wherever_the_sweep_is(folder: Path) -> None:
         shown = _call(folder, verb, "s").splitlines()
         assert f"noted {uid}: best so far" in shown
         assert "noted s: <b>try</b> this [for=phone]" in shown
-    assert "[for=phone]" in _call(folder, "list")
+    assert _call(folder, "list").splitlines()[2].startswith("s ")
+    annotate_sweep(folder, note="word " * 40)
+    piped = CliRunner().invoke(main, ["list", "--home", str(folder.parent)], env={"COLUMNS": None}).output.splitlines()
+    assert len(piped) == 3
+    assert re.search(r" · (word )+\.\.\. ", piped[2])
+    annotate_sweep(folder, note="<b>try</b> this")
     (listed,) = sweep_documents([folder])
     assert (listed["note"], listed["tags"]) == ("<b>try</b> this", {"for": "phone"})
     state = status_document(SweepFiles(folder))
