@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
-from paretta.dashboards.journal.activity import asked, now_document, num_ended
+from paretta.dashboards.journal.activity import asked, now_document, num_ended, seconds_left
 from paretta.dashboards.journal.home_names import JOURNAL_FILE, is_archived, sweep_folders
 from paretta.dashboards.journal.liveness import has_died, state_words
 from paretta.dashboards.report.html_report import STATIC, live_page, report_data
@@ -25,6 +25,7 @@ from paretta.dashboards.tracking.journal_tail import Tail
 from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import ParettaError, first_line
+from paretta.search_spaces.results.front import Front
 
 REQUEST_S: Final = 20.0  # how long a connection may stay idle, so that an incomplete request is dropped
 UNREADABLE: Final = (ParettaError, OSError, RecursionError)  # raised for a damaged record
@@ -46,16 +47,19 @@ class LiveSweep:
         self._data: dict[str, Json] = {}
 
     def line(self) -> tuple[str, ...]:
-        """Return its row in the list of sweeps: state, trials ended and failed, size of the front, start."""
+        """Return its row in the list of sweeps: state, trials that ended, the knee, time left, start (UTC)."""
         with self._lock:
             self._update()
             record = self._tail.record
-            ended = f"{num_ended(record)} of {asked(record) or 'any number'}"
+            failed, wanted = record.count("failed"), asked(record)
+            ended = f"{num_ended(record)} of {wanted or 'any number'}{f', {failed} failed' if failed else ''}"
+            left = seconds_left(record, wanted) if wanted and record.frozen is None else None
             began = time.strftime("%Y-%m-%d %H:%M", time.gmtime(record.started)) if record.started else "not yet"
             status, reason = state_words(record)
             state = f"{status}, {reason}" if status == "died" else status
             state = f"archived, {state}" if is_archived(self._folder) else state
-            return state, ended, str(record.count("failed")), str(len(record.front())), began
+            shown = f"{_duration(left)} left" if left and status == "running" else ""
+            return state, ended, _best(record.front()), shown, began
 
     def note(self) -> str:
         """Return what the user has noted of the sweep, on one line."""
@@ -83,6 +87,23 @@ class LiveSweep:
             status, reason = state_words(self._tail.record)
             version = f"{self._tail.position}-died" if status == "died" else self._tail.position
             return {**self._data, "status": status, "reason": reason, "version": version, "now": now}
+
+
+def _best(front: Front) -> str:
+    """Return the readings of the knee; empty if nothing is on the front yet."""
+    if not len(front):
+        return ""
+    knee = front.knee()
+    return ", ".join(knee.readings[objective.meter].with_time for objective in front.objectives)
+
+
+def _duration(seconds: float) -> str:
+    """Say how long something takes, in its largest whole unit.
+
+    >>> _duration(29), _duration(1500), _duration(9000)
+    ('1 min', '25 min', '2.5 h')
+    """
+    return f"{max(round(seconds / 60), 1)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class LivePages:
@@ -137,7 +158,7 @@ class LivePages:
             note = html.escape(sweep.note())
         except UNREADABLE as error:
             cells, note = f'<td>damaged</td><td colspan="4">{html.escape(first_line(error))}</td>', ""
-        noted = f'<br><small class="noted">{note}</small>' if note else ""
+        noted = f'<small class="noted" title="{note}">{note}</small>' if note else ""
         return f"<tr><td>{link}{noted}</td>{cells}</tr>"
 
 

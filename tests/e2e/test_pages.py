@@ -13,6 +13,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 from synthetic_sweep import write_sweep
 
+from paretta.dashboards.journal.journal import Journal, annotate
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.report.html_report import write_report
 from paretta.dashboards.server.board import open_board, open_mlflow
@@ -143,6 +144,37 @@ def test_nothing_is_wider_than_the_screen_and_no_row_is_tall(
         )
         assert overprinted == 0
         _picture(browser, f"report-{trials}-{width}", 1000)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_the_index_tells_each_sweeps_state_best_point_and_time_left(
+    browser: Chrome, tmp_path: Path, width: int
+) -> None:
+    done = write_sweep(tmp_path / "done", trials=12, artifacts=False)
+    annotate(done.folder, None, "a note that is far too long for one line of a telephone, " * 4, {"for": "phone"})
+    running = write_sweep(tmp_path / "running", trials=12, finished=False, artifacts=False).folder
+    screen = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        with Journal(running), open_board(tmp_path, port=0) as board:
+            browser.get(board.url)
+            rows = [row.text for row in browser.find_elements(By.CSS_SELECTOR, "tbody tr")]
+        first, second = sorted(rows)
+        knee = done.front().knee()
+        assert "12 of 12" in first
+        assert ", ".join(knee.readings[o.meter].with_time for o in done.objectives) in first.replace("\n", " ")
+        assert "a note that is far too long" in first
+        assert "running" in second
+        assert " left" in second
+        shown, wide, tall = browser.execute_script(
+            "return [innerWidth, document.documentElement.scrollWidth,"
+            " Math.max(...[...document.querySelectorAll('tr')].map(row => row.offsetHeight))]"
+        )
+        assert wide <= shown == width
+        assert 20 < tall <= 80
+        assert _complaints(browser) == []
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 

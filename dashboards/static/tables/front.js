@@ -42,7 +42,7 @@ function undecidedRow(app, trial) {
 }
 
 // What the user has noted of a trial.
-function noted(trial) { return trial.noted ? element("small", { class: "noted" }, trial.noted) : null; }
+function noted(trial) { return trial.noted ? element("small", { class: "noted", title: trial.noted }, trial.noted) : null; }
 
 function testCell(objective, reading) {
   if (!reading) return element("td", { class: "number" }, "–");

@@ -49,7 +49,7 @@ class TrialTable {
     const { app } = this, whole = app.measured.includes(trial) && trial.v.every(v => v !== null);
     const tick = whole && element("input", { type: "checkbox", "data-uid": trial.uid, checked: app.pinned.has(trial), "aria-label": `put ${trial.uid} of all trials side by side`, onchange: () => app.pin(trial) });
     const name = whole ? element("button", { type: "button", class: "quiet", onclick: () => app.select(trial) }, trial.uid) : trial.uid;
-    return element("tr", {}, element("td", {}, tick || ""), element("td", {}, name), element("td", {}, this.state(trial), trial.why ? element("small", {}, trial.why) : null),
+    return element("tr", {}, element("td", {}, tick || ""), element("td", {}, name), element("td", {}, this.state(trial), trial.why ? element("small", { class: "why", title: trial.why }, trial.why) : null),
       ...app.objectives.map((o, i) => element("td", { class: "number" }, trial.v[i] === null ? "–" : quantity(trial.v[i], o.unit), whole ? element("small", {}, gain(trial.v[i], o)) : null)),
       element("td", { class: "number" }, duration(trial.wall)), element("td", { class: "plan" }, trial.words, noted(trial)));
   }

@@ -73,7 +73,9 @@ def test_live_page_follows_the_journal_without_mlflow(tmp_path: Path) -> None:
         journal.write_bytes(b"".join(lines[:13]))
         driver = journal.open("rb")
         fcntl.flock(driver, fcntl.LOCK_EX)
-        assert ">live</a></td><td>running</td><td>1 of 8</td><td>0</td>" in _get(f"{board.url}/")[2]
+        record = SweepRecord.read(journal.parent)
+        best = ", ".join(record.front().knee().readings[o.meter].with_time for o in record.objectives)
+        assert f">live</a></td><td>running</td><td>1 of 8</td><td>{best}</td><td>" in _get(f"{board.url}/")[2]
         page = _get(f"{board.url}/live/")[2]
         assert "connect-src 'self'" in page
         first = json.loads(_get(f"{board.url}/live/data.json")[2])
