@@ -181,6 +181,17 @@ class Sweep:
         _check_names(search, "--{}".format)
         return self._with(config=self.config.model_copy(update={"search": search}))
 
+    def rewritten(self, change: Callable[[Json], Json]) -> "Sweep":
+        """Return the sweep with other stages, in the space and in the variants that are delivered.
+
+        Args:
+            change: returns the new plain data for those of the sweep file.
+        """
+        variants = change(self.config.deliver.variants)
+        deliver = self.config.deliver.model_copy(update={"variants": variants})
+        config = self.config.model_copy(update={"space": change(self.config.space), "deliver": deliver})
+        return self._with(config=config, space=Space.parse(config.baseline, config.space))
+
     def placed(self, folder: Path) -> "Sweep":
         """Write a carried task below `folder`, and return the sweep that reads it there; any other sweep unchanged."""
         if self.carried is None:

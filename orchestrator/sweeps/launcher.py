@@ -1,5 +1,6 @@
 """Run a sweep from its file to its front, or resume an interrupted one."""
 
+import logging
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from paretta.orchestrator.cluster.measuring_slot import choose_slot
 from paretta.orchestrator.config.carried_task import CARRIED_FILE, TASK_FOLDER
 from paretta.orchestrator.config.check import Checked, check
 from paretta.orchestrator.config.sections import BudgetConfig
+from paretta.orchestrator.config.settled_compute import settled
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.orchestrator.lanes.stream_shards import cpus_beside
 from paretta.orchestrator.storage.home import Home
@@ -34,6 +36,7 @@ from paretta.search_spaces.yaml_io import parse_yaml, write_yaml
 __all__ = ["SweepFailed", "SweepStopped", "extend", "launch", "resume"]
 
 SWEEP_FILE = "sweep.yaml"
+_log = logging.getLogger("paretta")
 
 
 def launch(
@@ -82,6 +85,9 @@ def launch(
         placed = None if storage is None else _free_place(storage, folder.name)
         read = read.placed(folder)
         checked = check(read)
+        read, decided = settled(read, checked)
+        if decided is not None:
+            _log.warning(decided)
         earlier = earlier_sweeps(read, checked, place)
         with (
             _prepared(read, checked, folder, address, earlier, storage=placed) as prepared,

@@ -44,7 +44,8 @@ class Quantize(Stage):
     integers, and embedding tables hold integers. Transposed convolutions and the weights of GRU and LSTM layers hold
     integers and compute in floats: ONNX Runtime has no integer kernels that compute what they were trained to.
     The model stays trainable: a `train` or `distill` stage after this one is quantisation-aware training. With
-    `activation_bits: 32` only the weights are stored in few bits; the model computes in floats, as fast as before.
+    `activation_bits: 32` or `compute: float` only the weights are stored in few bits; the model computes in floats, as
+    fast as before. With `compute: faster` it does so if integers would be slower on the runtime that is measured.
     """
 
     usual: ClassVar[Mapping[str, float]] = {"bits": 8, "activation_bits": 8}
@@ -66,6 +67,11 @@ class Quantize(Stage):
         default=8, description="8, or 32 to leave activations in floats and quantise weights alone"
     )
     activation_range: RangeRule = Field(default="mse", description="one of minmax, percentile, mse")
+    compute: Literal["integer", "float", "faster"] = Field(
+        default="integer",
+        description="integer, float (few bits are stored, activations stay in floats), or faster: `launch` times both "
+        "once and writes down which it is",
+    )
     rounding: Rounding = Field(
         default="nearest",
         description="nearest, second_order (GPTQ, then single changes) or learned (AdaRound)",
@@ -108,7 +114,9 @@ class Quantize(Stage):
             attach_weight_quantizer(model.get_submodule(name), self._quantizer(bits))
         if self._tunes:
             self._tune(model, reference, computing, bench)
-        if self.activation_bits == 8:
+        if self.compute == "faster":
+            bench.note(Note(self.kind, "`compute: faster` is decided by `launch`; here the layers compute in integers"))
+        if self._in_integers:
             samples, rule = self.calibration_samples, self.activation_range
             calibrate(model, computing, bench, num_samples=samples, range_rule=rule)
         return model.train(was_training)
@@ -122,13 +130,7 @@ class Quantize(Stage):
 
     def unmet(self, task: Task) -> str | None:
         """Report too few calibration samples."""
-        return (
-            too_few(task, fits=True)
-            if self._tunes
-            else too_few(task, fits=False)
-            if self.activation_bits == 8
-            else None
-        )
+        return too_few(task, fits=True) if self._tunes else too_few(task, fits=False) if self._in_integers else None
 
     def advice(self, earlier: Sequence[Stage], later: Sequence[Stage]) -> str | None:
         """Advise to train a pruned model before it is quantised, if the plan trains it at all."""
@@ -168,7 +170,7 @@ class Quantize(Stage):
     def words(self) -> str:
         """Describe the widths, such as ``quantize to 4 bits`` or ``quantize conv* to 4, * to 8 bits``."""
         how = "" if self.weights == "symmetric" else f" by {self.weights}"
-        how += ", weights only" if self.activation_bits == 32 else ""
+        how += "" if self._in_integers else ", weights only"
         how += "" if self.rounding == "nearest" else f", {self.rounding.replace('_', ' ')} rounding"
         how += ", corrected biases" if self.bias_correction else ""
         if isinstance(self.bits, int):
@@ -176,6 +178,10 @@ class Quantize(Stage):
         if isinstance(self.bits, WidthBudget):
             return f"quantize to {self.bits.words()}{how}"
         return "quantize " + ", ".join(f"{pattern} to {bits}" for pattern, bits in self.bits.items()) + f" bits{how}"
+
+    @property
+    def _in_integers(self) -> bool:
+        return self.activation_bits == 8 and self.compute != "float"
 
     @property
     def _tunes(self) -> bool:

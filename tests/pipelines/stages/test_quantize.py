@@ -8,6 +8,7 @@ import torch
 from quantized_models import bench_of, chain, images, quantized, residual, widths
 from torch import Tensor, nn
 
+from paretta.pipelines.export.to_onnx import to_bytes
 from paretta.pipelines.model.quantizable import survey
 from paretta.pipelines.quantization.fake_quantize import is_quantized, weight_codes, weight_quantizer
 from paretta.pipelines.quantization.layer_graph import LayerGraph
@@ -149,6 +150,24 @@ def test_layers_without_an_integer_form_are_named_and_stay_in_float(caplog: pyte
     assert "line stays in float: it computes in its own way" in caplog.text
     with pytest.raises(WrongInput, match="no layer of the model can be quantised"):
         quantized(nn.Sequential(Standardised(12, 3, 1)), images(8).squeeze(1), 4)
+
+
+def test_computing_in_floats_is_rounding_weights_alone() -> None:
+    inputs = images(64)
+    model = quantized(chain(), inputs, 4, compute="float")
+    assert to_bytes(model, inputs[:1]) == to_bytes(quantized(chain(), inputs, 4, activation_bits=32), inputs[:1])
+    assert Quantize(bits=4, compute="float").words() == "quantize to 4 bits, weights only"
+    with pytest.raises(WrongInput, match="compute"):
+        stage_of({"kind": "quantize", "compute": "fast"})
+
+
+def test_what_launch_has_not_decided_is_told_and_computes_in_integers() -> None:
+    bench = bench_of(chain(), images(64))
+    model = Quantize(compute="faster").apply(chain(), bench)
+    assert all(is_quantized(model.get_submodule(name)) for name in widths(model))
+    assert [note.reason for note in bench.notes] == [
+        "`compute: faster` is decided by `launch`; here the layers compute in integers"
+    ]
 
 
 def test_quantising_again_replaces_the_width() -> None:

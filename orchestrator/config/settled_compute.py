@@ -1,0 +1,70 @@
+"""Settle `compute: faster` of quantize stages once, before any trial, so that every plan says what it does."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from paretta.orchestrator.config.check import Checked
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.search_spaces.canonical import Json
+from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
+
+if TYPE_CHECKING:
+    from paretta.pipelines.measuring.served_meter import ServedMeter
+
+_KIND: Final = "quantize"
+_SETTING: Final = "compute"
+_FASTER: Final = "faster"
+
+
+def settled(sweep: Sweep, checked: Checked) -> tuple[Sweep, str | None]:
+    """Return the sweep with an explicit `compute` in place of ``faster``, and a line that says what was decided.
+
+    The model is timed with the first objective that compares times, on its runtime, batch size and threads. The
+    returned sweep is what is recorded, so that resumed, confirming and repeated trials compute alike.
+
+    Raises:
+        WrongInput: there is no such objective, or the setting is an option of a choice.
+    """
+    if not _asks([sweep.config.space, sweep.config.deliver.variants]):
+        return sweep, None
+    where = sweep.source.where("space")
+    meter = _timing(checked)
+    if meter is None:
+        rule = "`compute: faster` needs an objective that compares times"
+        raise WrongInput(Problem(where, rule, hint="add latency to the objectives, or give integer or float"))
+    if _asks(_filled([sweep.config.space, sweep.config.deliver.variants], "integer")):
+        rule = "`compute: faster` stands in no choice: it is settled once for all trials"
+        raise WrongInput(Problem(where, rule, hint="give integer and float as options, or faster alone"))
+    from paretta.pipelines.verification.faster_compute import faster_compute  # noqa: PLC0415 - loads torch
+
+    try:
+        decided = faster_compute(checked.task, meter)
+    except TrialFailed as error:
+        raise WrongInput(Problem(where, f"`compute: faster` could not be timed: {error}")) from error
+    return sweep.rewritten(lambda tree: _filled(tree, decided.setting)), f"compute: faster: {decided.words()}"
+
+
+def _timing(checked: Checked) -> "ServedMeter | None":
+    from paretta.pipelines.measuring.served_meter import ServedMeter  # noqa: PLC0415 - loads ONNX Runtime
+
+    return next((meter for meter in checked.meters if isinstance(meter, ServedMeter) and meter.compares), None)
+
+
+def _asks(tree: Json) -> bool:
+    if isinstance(tree, Mapping):
+        return (tree.get("kind") == _KIND and _holds(tree.get(_SETTING))) or any(map(_asks, tree.values()))
+    return isinstance(tree, list | tuple) and any(map(_asks, tree))
+
+
+def _holds(setting: Json) -> bool:
+    """Return whether a value, or an option of a choice, is ``faster``."""
+    if isinstance(setting, Mapping):
+        return any(map(_holds, setting.values()))
+    return any(map(_holds, setting)) if isinstance(setting, list | tuple) else setting == _FASTER
+
+
+def _filled(tree: Json, setting: Json) -> Json:
+    if isinstance(tree, Mapping):
+        filled = {key: _filled(item, setting) for key, item in tree.items()}
+        return {**filled, _SETTING: setting} if tree.get("kind") == _KIND and tree.get(_SETTING) == _FASTER else filled
+    return [_filled(item, setting) for item in tree] if isinstance(tree, list | tuple) else tree

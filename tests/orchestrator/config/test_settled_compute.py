@@ -1,0 +1,52 @@
+"""`compute: faster` is settled in the sweep's own document, so that whoever reads it later computes alike."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from paretta.orchestrator.config.check import Checked
+from paretta.orchestrator.config.settled_compute import settled
+from paretta.orchestrator.config.sweep import Sweep
+from paretta.pipelines.meter import meter_of
+from paretta.pipelines.verification import faster_compute as module
+from paretta.pipelines.verification.faster_compute import FasterCompute
+from paretta.search_spaces.errors import WrongInput
+from paretta.search_spaces.objectives.reading import Reading
+from paretta.search_spaces.yaml_io import parse_yaml, write_yaml
+
+FASTER = {"kind": "quantize", "bits": {"int": [4, 8]}, "compute": "faster"}
+DECIDED = FasterCompute(Reading(1.4, "ratio", low=1.3, high=1.5))
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> Checked:
+    monkeypatch.setattr(module, "faster_compute", lambda *_: DECIDED)
+    task: Any = None
+    return Checked(task, (meter_of("size", {}), meter_of("latency", {})), (), "", (), 0, 0)
+
+
+def test_the_document_says_how_the_model_computes(checked: Checked) -> None:
+    step = {"choice": [FASTER, None]}
+    sweep = Sweep("digits", [step], deliver={"variants": [[{"kind": "quantize", "compute": "faster"}]]})
+    found, line = settled(sweep, checked)
+    assert line == "compute: faster: float: in integers the model takes 1.40 of its time in floats"
+    assert [knob.name for knob in found.space.knobs()] == [knob.name for knob in sweep.space.knobs()]
+    again = Sweep.parse(parse_yaml(write_yaml(found.document()), "again"), "again", sweep.folder)
+    stages = [stage for plan in again.space.corners() for stage in plan.stages]
+    assert stages
+    assert all(stage["compute"] == "float" for stage in stages)
+    assert again.config.deliver.variants[0][0]["compute"] == "float"
+
+
+def test_a_sweep_that_does_not_ask_is_left_alone(checked: Checked) -> None:
+    sweep = Sweep("digits", [{"kind": "quantize", "compute": "float"}])
+    assert settled(sweep, checked) == (sweep, None)
+
+
+def test_it_needs_a_time_and_stands_in_no_choice(checked: Checked) -> None:
+    sweep = Sweep("digits", [FASTER])
+    with pytest.raises(WrongInput, match=r"faster` needs an objective that compares times.*add latency"):
+        settled(sweep, replace(checked, meters=(meter_of("size", {}),)))
+    with pytest.raises(WrongInput, match="stands in no choice"):
+        settled(Sweep("digits", [{**FASTER, "compute": {"choice": ["integer", "faster"]}}]), checked)
