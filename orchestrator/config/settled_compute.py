@@ -16,7 +16,7 @@ _SETTING: Final = "compute"
 _FASTER: Final = "faster"
 
 
-def settled(sweep: Sweep, checked: Checked) -> tuple[Sweep, str | None]:
+def settled_compute(sweep: Sweep, checked: Checked) -> tuple[Sweep, str | None]:
     """Return the sweep with an explicit `compute` in place of ``faster``, and a line that says what was decided.
 
     The model is timed with the first objective that compares times, on its runtime, batch size and threads. The

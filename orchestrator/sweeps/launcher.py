@@ -17,7 +17,7 @@ from paretta.orchestrator.cluster.measuring_slot import choose_slot
 from paretta.orchestrator.config.carried_task import CARRIED_FILE, TASK_FOLDER
 from paretta.orchestrator.config.check import Checked, check
 from paretta.orchestrator.config.sections import BudgetConfig
-from paretta.orchestrator.config.settled_compute import settled
+from paretta.orchestrator.config.settled_compute import settled_compute
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.orchestrator.lanes.stream_shards import cpus_beside
 from paretta.orchestrator.storage.home import Home
@@ -85,7 +85,7 @@ def launch(
         placed = None if storage is None else _free_place(storage, folder.name)
         read = read.placed(folder)
         checked = check(read)
-        read, decided = settled(read, checked)
+        read, decided = settled_compute(read, checked)
         if decided is not None:
             _log.warning(decided)
         earlier = earlier_sweeps(read, checked, place)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from paretta.orchestrator.config.check import Checked
-from paretta.orchestrator.config.settled_compute import settled
+from paretta.orchestrator.config.settled_compute import settled_compute
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.meter import meter_of
 from paretta.pipelines.verification import faster_compute as module
@@ -29,7 +29,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> Checked:
 def test_the_document_says_how_the_model_computes(checked: Checked) -> None:
     step = {"choice": [FASTER, None]}
     sweep = Sweep("digits", [step], deliver={"variants": [[{"kind": "quantize", "compute": "faster"}]]})
-    found, line = settled(sweep, checked)
+    found, line = settled_compute(sweep, checked)
     assert line == "compute: faster: float: in integers the model takes 1.40 of its time in floats"
     assert [knob.name for knob in found.space.knobs()] == [knob.name for knob in sweep.space.knobs()]
     again = Sweep.parse(parse_yaml(write_yaml(found.document()), "again"), "again", sweep.folder)
@@ -41,12 +41,12 @@ def test_the_document_says_how_the_model_computes(checked: Checked) -> None:
 
 def test_a_sweep_that_does_not_ask_is_left_alone(checked: Checked) -> None:
     sweep = Sweep("digits", [{"kind": "quantize", "compute": "float"}])
-    assert settled(sweep, checked) == (sweep, None)
+    assert settled_compute(sweep, checked) == (sweep, None)
 
 
 def test_it_needs_a_time_and_stands_in_no_choice(checked: Checked) -> None:
     sweep = Sweep("digits", [FASTER])
     with pytest.raises(WrongInput, match=r"faster` needs an objective that compares times.*add latency"):
-        settled(sweep, replace(checked, meters=(meter_of("size", {}),)))
+        settled_compute(sweep, replace(checked, meters=(meter_of("size", {}),)))
     with pytest.raises(WrongInput, match="stands in no choice"):
-        settled(Sweep("digits", [{**FASTER, "compute": {"choice": ["integer", "faster"]}}]), checked)
+        settled_compute(Sweep("digits", [{**FASTER, "compute": {"choice": ["integer", "faster"]}}]), checked)
