@@ -87,7 +87,7 @@ class Stage(BaseModel, ABC):
 
     @property
     def norms(self) -> Norms:
-        """What becomes of the running statistics of batch norms.
+        """The effect on the running statistics of batch norms.
 
         ``stale``: those of layers whose inputs have changed stay, so that they are those of another model. ``fresh``:
         they fit the model afterwards, as after training. ``kept``: neither.

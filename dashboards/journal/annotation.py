@@ -25,7 +25,7 @@ class Annotation:
     removed: frozenset[str] = frozenset()
 
     def changed(self, note: str | None, tags: Mapping[str, str | None]) -> "Annotation":
-        """Return it with another note, unless that is None, and with `tags` set, or removed where the value is None."""
+        """Return a copy with this note (None keeps the old one) and these tags (a value of None removes the tag)."""
         kept = {key: value for key, value in {**self.tags, **tags}.items() if value is not None}
         removed = (self.removed | {key for key, value in tags.items() if value is None}) - kept.keys()
         return replace(self, note=self.note if note is None else note, tags=kept, removed=removed)

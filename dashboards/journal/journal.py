@@ -91,7 +91,7 @@ class Journal:
 
 
 def annotate(folder: Path, uid: str | None, note: str | None, tags: Mapping[str, str | None]) -> None:
-    """Add a user's note or tags on a trial, or without `uid` on the sweep, also while another process runs the sweep.
+    """Record a user's note or tags for a trial, or for the sweep if `uid` is None, even while another process runs it.
 
     Args:
         folder: of the sweep; its journal exists and has the trial.
@@ -103,7 +103,7 @@ def annotate(folder: Path, uid: str | None, note: str | None, tags: Mapping[str,
     line = json.dumps({**entry, "schema": ANNOTATED_SCHEMA}, allow_nan=False).encode() + b"\n"
     path = folder / JOURNAL_FILE
     with _appending(folder), path.open("ab", buffering=0) as file:
-        _drop_torn_line(path)  # nobody is within a line now, so it is that of a process that crashed
+        _drop_torn_line(path)  # no process is writing now, so a torn line is that of one that crashed
         _write(file, line)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a whole sweep in MLflow: removed for good, archived, brought back, or renamed."""
+"""Remove, archive, restore or rename a whole sweep in MLflow."""
 
 from typing import TYPE_CHECKING, Final
 

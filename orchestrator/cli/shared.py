@@ -119,7 +119,7 @@ def exits(body: Callable[P, int]) -> Callable[P, None]:
 
 
 def _show_cause(error: ParettaError) -> None:
-    """Print the traceback of an error's cause, which may have another process' in its detail, if it is asked for."""
+    """Print the traceback of an error's cause, if the user asked for it; that of another process is in the detail."""
     cause = error.__cause__
     if os.environ.get(TRACEBACK_VARIABLE) and cause is not None:
         detail = cause.detail if isinstance(cause, TrialFailed) else ""

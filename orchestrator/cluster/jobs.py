@@ -123,7 +123,7 @@ def job_lines(sweep: str, *, address: str) -> list[str]:
 
 
 def _told_of(job: JobDetails) -> str:
-    """Return Ray's message about a job; of a long one only the first line, and the last, which states the cause."""
+    """Return Ray's message about a job; a long one is cut to its first line and its last, which states the cause."""
     lines = [line.strip() for line in (job.message or "").splitlines() if line.strip()]
     return " ".join(dict.fromkeys([*lines[:1], *lines[-1:]]))
 

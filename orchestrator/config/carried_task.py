@@ -1,4 +1,4 @@
-"""A task that Python code hands over: named by its module, or carried to the workers in a file."""
+"""A task that Python code passes: workers import it by name, or read it from a file that is sent to them."""
 
 import os
 import sys

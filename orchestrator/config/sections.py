@@ -154,7 +154,7 @@ class SweepConfig(_Section):
     )
     wishes: dict[str, WishConfig] = Field(
         default={},
-        description="whom `paretta pull SWEEP@NAME` gets, such as phone: {prefer: accuracy, at_most: {size: 50kB}}",
+        description="what `paretta pull SWEEP@NAME` selects, such as phone: {prefer: accuracy, at_most: {size: 50kB}}",
     )
     reference: list[dict[str, Any]] = Field(
         default=[],

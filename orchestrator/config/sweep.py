@@ -99,7 +99,7 @@ class Sweep:
             baseline: the stages that train the uncompressed model; none if it comes trained.
             objectives: meters, or metrics of the task.
             limits: bounds that a model must meet, such as ``{"meter": "size", "at_most": "50kB"}``.
-            wishes: by name, whom ``paretta pull SWEEP@NAME`` gets.
+            wishes: by name, which member ``paretta pull SWEEP@NAME`` selects.
             reference: from where the hypervolume is measured.
             trials: how many candidates are tried.
             sampler: how candidates are suggested; see ``paretta list samplers``.
@@ -241,7 +241,7 @@ class Sweep:
 
 
 def presets() -> dict[str, str]:
-    """Return the shipped sweeps by name, each with the story in its first line."""
+    """Return the shipped sweeps by name, each with the summary in its first line."""
     found = {file.name.removesuffix(".yaml"): file for file in files(PRESETS).iterdir() if file.name.endswith(".yaml")}
     return {name: found[name].read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for name in sorted(found)}
 

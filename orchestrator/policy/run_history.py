@@ -100,7 +100,7 @@ class RunHistory:
         return rows, np.hstack([self._table.known[rows], told])
 
     def near_front(self) -> TableRows:
-        """Return the rows of the finished trials; of many, only of the two best layers by their reported losses."""
+        """Return the rows of the finished trials; of many trials, only the two best layers by their reported losses."""
         rows, losses = self.finished()
         if len(rows) > _MANY:
             first = non_dominated(losses)

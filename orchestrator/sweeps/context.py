@@ -77,7 +77,7 @@ class SweepContext:
 
     def stop_asked(self) -> bool:
         """Return whether a stop was requested; on the first request wind down."""
-        return self.stopping.heed(self._wind_down)
+        return self.stopping.handle(self._wind_down)
 
     def _wind_down(self) -> None:
         self.log.display.show_line(f"{self.stopping.asked}: finishing running trials first; once more stops at once")

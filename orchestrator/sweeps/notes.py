@@ -30,9 +30,9 @@ def annotate_sweep(
     tags: Mapping[str, str | None] | None = None,
     tracking_uri: str | None = None,
 ) -> str:
-    """Note something of the sweep in `folder` or of one of its trials, and say in one line what is noted now.
+    """Change the note or tags of a sweep, or of one of its trials, and return them in one line.
 
-    A running sweep's own publisher brings it to MLflow; of another one that is recorded, this does.
+    A running sweep's publisher copies the change to MLflow; for any other sweep in MLflow this function does.
 
     Args:
         folder: of the sweep, which may be running.
@@ -101,7 +101,7 @@ def _uid(record: SweepRecord, who: str) -> str:
 
 
 def _published(folder: Path, tracking_uri: str | None) -> str:
-    """Bring a sweep that no process runs to MLflow if it is recorded there; say why if that fails."""
+    """Update MLflow for a sweep that is recorded there and that no process runs; return why if that fails."""
     if is_written(folder) or is_archived(folder) or not (tracking_uri or recorded_in(folder)):
         return ""
     try:

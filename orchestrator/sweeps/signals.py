@@ -25,15 +25,15 @@ class StopRequest:
     """
 
     asked: str = ""
-    heeded: bool = False
+    handled: bool = False
 
-    def heed(self, act: Callable[[], None]) -> bool:
+    def handle(self, act: Callable[[], None]) -> bool:
         """Return whether a stop was requested; if so, call `act` once.
 
         A signal handler may run at any point of the program, so the action is deferred to this call.
         """
-        if self.asked and not self.heeded:
-            self.heeded = True
+        if self.asked and not self.handled:
+            self.handled = True
             act()
         return bool(self.asked)
 

@@ -82,7 +82,7 @@ class _Requests:
 
 @dataclass(slots=True)
 class _Spent:
-    """Seconds of reading in the training process, the CPU time of that, and seconds between two readings."""
+    """Time spent reading in the training process: wall seconds, CPU seconds, and seconds between two reads."""
 
     reading: float = 0.0
     computing: float = 0.0
@@ -97,7 +97,7 @@ class Loaders:
     itself, as every worker does, so nothing is pickled and no open file is shared; what the task holds in memory, each
     loader holds too. Splits of tensors in memory are always read here.
 
-    If a loader dies, for example for want of shared memory, reading goes on in this process with a warning.
+    If a loader dies, for example because shared memory is full, reading goes on in this process with a warning.
 
     Args:
         make: makes the task; it must be possible to pickle it, such as a function of a module. None: no loaders.

@@ -23,12 +23,12 @@ def num_samples(dataset: Samples) -> int:
 
 
 def is_plain_tensors(dataset: object) -> TypeGuard[TensorDataset]:
-    """Return whether samples are rows of tensors; False for a subclass that changes what a sample is."""
+    """Return whether `dataset` is a `TensorDataset` with its rows as samples; False for subclasses that change them."""
     return isinstance(dataset, TensorDataset) and _reads_like(dataset, TensorDataset)
 
 
 def is_plain_subset(dataset: object) -> "TypeGuard[Subset[Any]]":
-    """Return whether samples are some of another data set's; False for a subclass that changes what a sample is."""
+    """Return whether `dataset` is a `Subset` whose samples are unchanged; False for a subclass that changes them."""
     return isinstance(dataset, Subset) and _reads_like(dataset, Subset)
 
 

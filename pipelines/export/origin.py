@@ -28,7 +28,7 @@ class Origin:
 
     @classmethod
     def of(cls, small: ModelProto, graph: ModelProto, short: Mapping[str, str]) -> "Origin":
-        """Read it from the exporter's `graph`, the file's graph `small`, and the short names of its tensors."""
+        """Read the origin from the exporter's `graph`, the file's graph `small`, and the short names of its tensors."""
         makers = {
             short.get(name, name): _scopes(node.metadata_props) for node in graph.graph.node for name in node.output
         }

@@ -162,7 +162,7 @@ def one_number(found: object) -> Tensor:
     """Return what a metric's ``compute`` gave as one number of float64, [].
 
     Raises:
-        WrongInput: it is several numbers, by name as of a collection or by class, or none.
+        WrongInput: it is no number, or several, such as one per class or per metric of a collection.
     """
     if isinstance(found, Mapping):
         hint = "paretta.integrations.torchmetrics.collection_metrics(collection) makes a metric of each"

@@ -45,7 +45,7 @@ def bootstrap_interval(
 
 
 def widened(low: float, high: float, *, at: float, spread: float) -> tuple[float, float]:
-    """Return the interval around the ratio `at` with a further, independent half width of `spread` as a share of it.
+    """Widen the interval around the ratio `at` by an independent half width, `spread`, which is a share of `at`.
 
     Half widths add in quadrature on the logarithmic scale, separately for each end.
 

@@ -1,4 +1,4 @@
-"""Know before training: size, work and latency of a plan, measured on its structure with untrained weights."""
+"""Predict a plan's size, work and latency before training, by measuring its structure with untrained weights."""
 
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -55,22 +55,22 @@ def foresee(
     facts: Mapping[str, float] | None = None,
     storage: WeightStorage = "smallest",
 ) -> Mapping[str, Foreseen]:
-    """Run the stages of `plan` that change the structure, none that trains, and measure what is exported.
+    """Apply only the stages of `plan` that change the structure, without training, then export and measure the model.
 
-    Training only changes values, so what reads structure alone is exact: ``macs``, and ``latency`` and ``throughput``
-    up to their intervals, of every plan but those whose weights choose their structure (`prune` with scope ``global``);
-    ``size`` and ``bops`` where every value takes the same bits (no `quantize`). ``coded_size`` follows the values, so
-    it is an estimate, as is what a stage or meter gives that does not say what it depends on. What judges answers is
-    not foreseen.
+    Training changes values only, so a reading that depends on the structure alone is exact: ``macs``, and, up to their
+    intervals, ``latency`` and ``throughput``, unless the weights choose the structure (`prune` with scope ``global``);
+    ``size`` and ``bops`` if every value takes the same bits (no `quantize`). ``coded_size`` depends on the values and
+    is an estimate, and so is the reading of any meter, or after any stage, that does not state what it depends on.
+    Meters that judge answers are not read.
 
     Args:
-        plan: to foresee; needs no trained baseline.
+        plan: the plan; its baseline need not be trained.
         task: its model and samples.
         meters: what to read, by label in the result.
         seed: of the untrained weights.
-        baseline: the uncompressed model's artifact, where there is one; otherwise an untrained one is made.
-        timed: readings of earlier calls with the same task, meters and baseline, which this one adds its own to. What
-            runs the same kernels on the same shapes is not timed again, such as where only bit-widths differ.
+        baseline: the uncompressed model's artifact; if None, an untrained one is made.
+        timed: readings of earlier calls with the same task, meters and baseline; new ones are added. A plan that runs
+            the same kernels on the same shapes, for example with other bit-widths, is not timed again.
         facts: as in `measure`, such as the baseline's time at full speed.
         storage: of the weights, see `paretta.pipelines.runtime.Runtime`.
 
@@ -125,7 +125,7 @@ def sketch(folder: Path, plan: Plan, task: Task, *, seed: int = 0, storage: Weig
 
 
 def structure_key(plan: Plan) -> str:
-    """Name what `foresee` looks at: plans with equal keys have equal structures before training."""
+    """Return a key of the structure that `foresee` measures; plans with equal keys have equal structures."""
     kept = [stage.sketch().model_dump(mode="json") for stage in stages_of(plan) if stage.shape != "kept"]
     return digest(kept)
 
@@ -158,7 +158,7 @@ def _export(
 
 @torch.no_grad()
 def _blur(model: nn.Module) -> None:
-    """Part values that are equal before training and differ after it: equal tensors would be stored once."""
+    """Make values differ that are equal before training but not after it, since equal tensors are stored only once."""
     running = ((name, value) for name, value in model.named_buffers() if value.is_floating_point())
     for name, value in (*model.named_parameters(), *running):
         noise = torch.rand_like(value) * 1e-3
@@ -166,7 +166,7 @@ def _blur(model: nn.Module) -> None:
 
 
 def certainty(meter: Meter, shapes: Iterable[Shape]) -> Certainty:
-    """Say how sure a meter's reading is of a plan whose stages have these `shapes`, see `Meter.changed_by`.
+    """Return how certain a meter's reading of a plan with stages of these `shapes` is, see `Meter.changed_by`.
 
     >>> from paretta.pipelines.meter import meter_of
     >>> shapes: list[Shape] = ["kept", "stored by value"]

@@ -1,4 +1,4 @@
-"""Round the weights of quantised layers one after the other, each for what the ones before it answer by then."""
+"""Round the weights of quantised layers in order, each for the outputs of the layers that are already rounded."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

@@ -48,8 +48,8 @@ class Openvino(Runtime):
     def kernels(self, model_path: Path, inputs: Feeds) -> Mapping[str, Detail]:
         """Return the operations of the compiled graph with their precisions, and how many layers compute in integers.
 
-        Counted are layers with a kernel of their own; small products may be part of a ``Subgraph`` in floats.
-        Compiled for the first sample, with the same settings as what is timed.
+        Only layers with a kernel of their own are counted; small products may be part of a ``Subgraph`` in floats.
+        The graph is compiled for the first sample, with the settings that are used for timing.
         """
         opened = self.open(model_path, threads=1, device="cpu")
         assert isinstance(opened, _Read)

@@ -67,7 +67,7 @@ class Equalize(Stage):
         return too_few(task, fits=False) if self.method == "smooth" else None
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
-        """Report an `equalize` stage after quantization, whose grids it would leave."""
+        """Report an `equalize` stage after quantization: it would move weights off their grids."""
         if fitted := [stage.kind for stage in earlier if stage.calibrates]:
             return f"would take weights off the grid of `{fitted[0]}`; put `equalize` before it"
         return None

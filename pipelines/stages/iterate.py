@@ -112,7 +112,7 @@ class Iterate(Stage):
 
     @property
     def round_to(self) -> int:
-        """The number that widths are multiples of afterwards; 0 if they do not change."""
+        """The number that the resulting widths are multiples of; 0 if widths do not change."""
         return int(getattr(self.prune, "round_to", 0))
 
     @property

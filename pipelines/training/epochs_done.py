@@ -23,7 +23,7 @@ class BestEpoch:
 
 @dataclass(frozen=True, slots=True)
 class WithinEpoch:
-    """Where a training was interrupted within an epoch: the next step, and of each rank sums and generators."""
+    """Where a training was interrupted within an epoch: the next step, and each rank's sums and generators."""
 
     step: int
     sums: Tensor  # [ranks, 2]

@@ -351,7 +351,7 @@ class _Job:
         return f"{self.bench.stage or 'fit'}-{digest(facts)[:32]}"
 
     def _is_due(self) -> bool:
-        """Return whether the state shall be saved within the epoch, by rank 0's clock (collective)."""
+        """Return whether the state must be saved now, within the epoch, by rank 0's clock (collective)."""
         checkpoint = self.bench.checkpoint
         if checkpoint is None or checkpoint.every_s is None:
             return False

@@ -1,1 +1,1 @@
-"""Ready sweeps: each file is data and opens with its story in one line."""
+"""Ready sweep files; each begins with a one-line summary."""

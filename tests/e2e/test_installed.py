@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from paretta.dashboards.journal.record import SweepRecord
 
 ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "tests" / "own_project"
+# by an entry point; the others by a file or a module beside the sweep file
+THEIRS = [("tweak", "Shrink"), ("quantizer", "Plain"), ("meter", "NumFiles"), ("stopper", "patient")]
 BUILD = "import sys, setuptools.build_meta as build; print(build.build_{}(sys.argv[1]))"
 TASK = """
 from dashboards.numbers import WIDTH
@@ -76,10 +79,23 @@ def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("environment")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True)
     (packages,) = home.glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    theirs = _another_distribution(home / "theirs")
+    (packages / "dependencies.pth").write_text(f"{sysconfig.get_path('purelib')}\n{theirs}\n")
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
     subprocess.run([*install, str(packages), str(wheel)], check=True)
     return home / "bin" / "python"
+
+
+def _another_distribution(folder: Path) -> Path:
+    """Write what an installed package leaves that offers a tweak, a quantizer, a meter and a stopper."""
+    info = folder / "theirs-1.0.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(PROJECT / "own_parts.py", folder / "their_parts.py")
+    shutil.copy(PROJECT / "beside.py", folder)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    points = (f"[paretta.{group}]\ntheir_{name} = their_parts:{name}\n" for group, name in THEIRS)
+    (info / "entry_points.txt").write_text("".join(points))
+    return folder
 
 
 def test_it_brings_one_name_and_only_real_files(wheel: Path, python: Path) -> None:
@@ -116,6 +132,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in ("own_parts.py", "beside.py"):
         shutil.copy(PROJECT / file, folder)
     sweep = (PROJECT / "sweep.yaml").read_text()
+    for _, name in THEIRS:
+        sweep = re.sub(rf'"(\./own_parts\.py|own_parts):{name}"', f"their_{name}", sweep)
     (folder / "sweep.yaml").write_text(
         sweep.replace("use: digits, options: {width: 4, hidden: 16}", 'use: "pipelines.task:make"')
     )
@@ -144,13 +162,14 @@ def paretta(python: Path, project: Path, *arguments: str, code: int = 0, **more:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_sweep_of_ones_own_parts_is_launched_interrupted_resumed_and_run_again(python: Path, project: Path) -> None:
-    """Stage, meter, importance, quantizer, sensitivity, tweak, sampler and stopper reach every process."""
+    """Stage, meter, runtime, importance, quantizer, sensitivity, tweak, sampler and stopper reach every process."""
     paretta(python, project, "launch", "sweep.yaml", code=130, INTERRUPT_ONCE=str(project / "interrupted"))
     paretta(python, project, "launch", "--resume", "sweep")
     record = SweepRecord.read(project / "sweeps" / "sweep")
     trials = [trial for trial in record.trials.values() if trial.role == "trial"]
     assert [(trial.status, trial.reason) for trial in trials] == [("complete", None)] * 2
     assert {trial.value("num_files") for trial in trials} == {5.0}
+    assert all((trial.value("throughput@Renamed") or 0) > 0 for trial in trials)
     assert [trial.knobs["ScaleBias.factor"] for trial in trials] == [1.0, 0.0]
     made = project / "sweeps" / "sweep" / str(trials[0].artifact)
     paretta(python, project, "run", str(made / "plan.yaml"), "--to", "again")

@@ -118,7 +118,7 @@ class ImagePreprocessing:
 
     @classmethod
     def from_torchvision(cls, transforms: Any) -> "ImagePreprocessing":
-        """Return that of a torchvision classifier, from its weights' ``transforms()``."""
+        """Return the preprocessing of a torchvision classifier, from its weights' ``transforms()``."""
         (crop,), (edge,) = set(transforms.crop_size), set(transforms.resize_size)
         resample = cast(Resample, transforms.interpolation.value)
         return cls((crop, crop), edge, _three(transforms.mean), _three(transforms.std), resample)

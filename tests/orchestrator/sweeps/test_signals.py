@@ -23,11 +23,11 @@ def test_the_first_signal_asks_and_the_second_raises(number: signal.Signals) -> 
     before = [signal.getsignal(known) for known in SIGNALS]
     acts: list[str] = []
     with stop_signals() as stopping:
-        assert not stopping.heed(lambda: acts.append("too early"))
+        assert not stopping.handle(lambda: acts.append("too early"))
         os.kill(os.getpid(), number)
         assert stopping.asked == number.name
-        assert stopping.heed(lambda: acts.append("once"))
-        assert stopping.heed(lambda: acts.append("twice"))
+        assert stopping.handle(lambda: acts.append("once"))
+        assert stopping.handle(lambda: acts.append("twice"))
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert acts == ["once"]
