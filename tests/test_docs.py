@@ -2,6 +2,8 @@
 
 import pkgutil
 import re
+import tomllib
+from itertools import combinations, product
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,24 @@ def test_every_dotted_name_on_a_page_can_be_imported(page: Path) -> None:
     names = [f"{module}.{name.strip()}" for module, parts in imported for name in parts.split(",")]
     names += [text.removesuffix("()") for text in _code_words(page) if re.fullmatch(r"paretta(\.\w+)+(\(\))?", text)]
     assert [name for name in names if name not in GROUPS and not _is_importable(name)] == []
+
+
+@pytest.mark.parametrize("folder", ["orchestrator", "pipelines", "dashboards", "search_spaces"])
+def test_the_architecture_names_every_room_in_the_order_of_its_imports(folder: str) -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^### {folder}\n(.*?)^##", text, re.MULTILINE | re.DOTALL)
+    named = [re.findall(r"`(\w+)`", row) for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)]
+    row_of = {room: place for place, row in enumerate(named) for room in row}
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    (layers,) = [item["layers"] for item in contracts if item.get("containers") == [f"paretta.{folder}"]]
+    rooms = [room for layer in layers for room in layer.split(" | ") if (ROOT / folder / room).is_dir()]
+    assert [room for room in rooms if room not in row_of] in ([], ["presets"])
+    assert {room for room in row_of if not (ROOT / folder / room).is_dir()} == set()
+    of_layer = [[row_of[room] for room in layer.split(" | ") if room in row_of] for layer in layers]
+    pairs = (pair for above, below in combinations(of_layer, 2) for pair in product(above, below))
+    assert [(above, below) for above, below in pairs if above > below] == []
 
 
 def _code_words(page: Path) -> list[str]:
