@@ -1,12 +1,15 @@
 """Extensions that a sweep file names are found beside it or installed; problems are reported before any compute."""
 
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from paretta.orchestrator.cli import main
 from paretta.orchestrator.config.build_search import try_search
 from paretta.orchestrator.config.check import check
 from paretta.orchestrator.config.sweep import Sweep
@@ -72,6 +75,9 @@ def test_each_kind_of_extension_is_found_by_its_entry_point(folder: Path, monkey
     checked = check(Sweep.read(str(folder / "elsewhere" / "sweep.yaml")))
     assert [meter.unit for meter in checked.meters] == ["B", "files", "samples/s", "share"]
     assert [stage["kind"] for stage in checked.corners[0].stages] == ["their_ScaleBias", "prune", "quantize", "train"]
+    listed = json.loads(CliRunner().invoke(main, ["list", "stages", "--json"]).output)
+    homes = {row["name"]: row["from"] for row in listed}
+    assert (homes["their_ScaleBias"], homes["prune"]) == ("from theirs 1.0 (their_parts:ScaleBias)", "built in")
 
 
 UNKNOWN = [
