@@ -77,6 +77,11 @@ class WorkersConfig(_Section):
         description="how many candidates train at once: a whole number of at least 1, or auto for what fits",
     )
 
+    priority: float = Field(
+        default=1,
+        gt=0,
+        description="weight among the sweeps that share a running cluster: 2 gets twice the lanes of a sweep with 1",
+    )
     time_limit_s: float | None = Field(
         default=None, gt=0, description="wall-clock seconds that one candidate may train; none by default"
     )

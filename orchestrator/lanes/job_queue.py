@@ -61,6 +61,7 @@ class _Lane:
     served: int = 0
     lost_jobs: int = 0
     ended: str | None = None
+    leaving: bool = False
     kills: dict[str, int] = field(default_factory=dict)
     out_of_memory: bool = False
 
@@ -79,7 +80,7 @@ class JobQueue:
         self.queue: deque[_Entry] = deque()
         self.entries: dict[str, _Entry] = {}
         self.lanes = {lane: _Lane(clock(), clock()) for lane in range(num_lanes)}
-        self.closed = self.winding_down = False
+        self.closed = self.winding_down = self.waiting = False
 
     # Called by clients.
 
@@ -91,7 +92,7 @@ class JobQueue:
         entry = self.entries[job.uid] = _Entry(job)
         if self.winding_down:
             self._end(entry, "returned")
-        elif self.closed or not self.alive():
+        elif self.closed or not (self.alive() or self.waiting):
             self._end(entry, "returned", reason=self._why_no_lane())
         else:
             self.queue.append(entry)
@@ -169,7 +170,7 @@ class JobQueue:
         """Record a rank's heartbeat, and return its directive."""
         lane, group = self.lanes[address.lane], self._group(address)
         lane.heard = self.clock()
-        if self.closed or group is None or lane.ended is not None:
+        if self.closed or group is None or lane.ended is not None or (lane.leaving and group.entry is None):
             return "leave"
         group.seen[address.rank] = lane.heard
         return group.directive
@@ -182,7 +183,7 @@ class JobQueue:
         group = self._group(address)
         if self.closed or group is None or group.directive != "stay" or group.number != number:
             return None
-        if group.entry is None and self.queue:
+        if group.entry is None and self.queue and not self.lanes[address.lane].leaving:
             group.entry = entry = self.queue.popleft()
             entry.attempts, entry.started = entry.attempts + 1, self.clock()
         return Assignment(group.entry.job, group.entry.attempts) if group.entry is not None else None
@@ -218,13 +219,29 @@ class JobQueue:
             return
         self.lanes[lane].ended = reason
         self._lose_job(lane, f"lane {lane} ended: {reason}")
-        if not self.alive():
+        if not self.alive() and not self.waiting:
             for entry in self.queue:
                 self._end(entry, "returned", reason=self._why_no_lane())
             self.queue.clear()
 
-    def add_lane(self) -> int:
-        """Add a lane, whose ranks will register, and return its number."""
+    def resize(self, num_lanes: int) -> list[int]:
+        """Change the number of lanes, and return those to start, whose ranks will register.
+
+        Lanes beyond `num_lanes` leave when their job has ended, idle ones first. While any lane is still leaving, it
+        counts, because it still holds its resources. With 0 lanes, jobs wait in the queue.
+        """
+        self.waiting = num_lanes == 0
+        alive = [number for number, lane in self.lanes.items() if lane.ended is None]
+        staying = sorted((number for number in alive if not self.lanes[number].leaving), key=self._is_at_work)
+        for number in staying[: max(0, len(staying) - num_lanes)]:
+            self.lanes[number].leaving = True
+        return [self._add_lane() for _ in range(num_lanes - len(alive))]
+
+    def _is_at_work(self, number: int) -> bool:
+        group = self.lanes[number].group
+        return group is not None and group.entry is not None
+
+    def _add_lane(self) -> int:
         number = len(self.lanes)
         self.lanes[number] = _Lane(self.clock(), self.clock())
         return number
@@ -239,12 +256,12 @@ class JobQueue:
         return group.reservation if group is not None else ""
 
     def alive(self) -> int:
-        """Count the lanes that have not ended."""
+        """Count the lanes that have not ended, including those that are leaving."""
         return sum(lane.ended is None for lane in self.lanes.values())
 
     def lost(self) -> str:
-        """Return why no lane is left; an empty string if any lane is alive, or after `close`."""
-        return "" if self.closed or self.alive() else self._why_no_lane()
+        """Return why no lane is left; an empty string if any lane is alive or awaited, or after `close`."""
+        return "" if self.closed or self.waiting or self.alive() else self._why_no_lane()
 
     # Called periodically.
 

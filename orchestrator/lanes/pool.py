@@ -127,7 +127,7 @@ class LanePool:
         handler: run on every rank, ``handler(payload, rank) -> result``; a function, or its name as
             ``package.module:function``. To fail its job it must raise the same error on all ranks.
             storage: a folder or URI for Ray Train's small state; all nodes must see it.
-            num_lanes: how many jobs run at the same time.
+            num_lanes: how many jobs run at the same time; with 0 they wait for `resize`.
         workers_per_lane: ranks per job.
         cpus_per_worker: reserved for each rank.
         gpus_per_worker: reserved for each rank; above 0 the process group is NCCL, else gloo.
@@ -178,19 +178,26 @@ class LanePool:
 
     def __enter__(self) -> Self:
         """Check the resources and start the worker groups; jobs may be submitted immediately."""
-        require_capacity(self.num_lanes, self.group.workers, self.group.resources, beside=self.beside)
+        require_capacity(max(self.num_lanes, 1), self.group.workers, self.group.resources, beside=self.beside)
         self.queue = light_actor(QueueActor, {}, self.num_lanes, self.timeouts)
         self.client, self.trainers = LaneClient(self.queue), TrainerSupervisor(self.queue, self.group, self.environment)
+        if self.num_lanes == 0:
+            self.resize(0)
         for lane in range(self.num_lanes):
             self.trainers.begin(lane)
         return self
 
-    def grow(self, num_lanes: int) -> bool:
-        """Add a lane if fewer than `num_lanes` are alive, for example after a node joined the cluster."""
-        missing = num_lanes > answer(self.queue.alive.remote())
-        if missing and self.trainers is not None:
-            self.trainers.begin(answer(self.queue.add_lane.remote()))
-        return missing
+    def alive(self) -> int:
+        """Count the lanes that hold resources or are about to, including those that are leaving."""
+        count: int = answer(self.queue.alive.remote())
+        return count
+
+    def resize(self, num_lanes: int) -> None:
+        """Start lanes, or let those beyond `num_lanes` leave when their job has ended; with 0 lanes, jobs wait."""
+        if self.trainers is not None:
+            added: list[int] = answer(self.queue.resize.remote(num_lanes))
+            for lane in added:
+                self.trainers.begin(lane)
 
     def lost(self) -> str:
         """Return why no lane is left; an empty string if any lane is alive."""

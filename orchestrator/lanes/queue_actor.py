@@ -111,9 +111,11 @@ class QueueActor:
         self.jobs.lane_ended(lane, reason)
         self._wake()
 
-    async def add_lane(self) -> int:
-        """See `JobQueue.add_lane`."""
-        return self.jobs.add_lane()
+    async def resize(self, num_lanes: int) -> list[int]:
+        """See `JobQueue.resize`."""
+        added = self.jobs.resize(num_lanes)
+        self._wake()
+        return added
 
     async def alive(self) -> int:
         """See `JobQueue.alive`."""

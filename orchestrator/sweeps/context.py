@@ -8,6 +8,7 @@ from paretta.orchestrator.cluster.connect import ConnectedCluster
 from paretta.orchestrator.cluster.measuring_slot import MeasuringSlot
 from paretta.orchestrator.config.check import Checked
 from paretta.orchestrator.config.sweep import Sweep
+from paretta.orchestrator.lanes.elastic import ElasticLanes
 from paretta.orchestrator.lanes.pool import LanePool
 from paretta.orchestrator.monitor.event_log import EventLog
 from paretta.orchestrator.storage.sweep_files import SweepFiles
@@ -62,6 +63,7 @@ class SweepContext:
         lanes: the lanes that train the trials.
         log: writes the journal; its record holds the journal's content so far, including earlier runs of this sweep.
         stopping: tells whether a stop was requested.
+        elastic: changes the number of lanes with the sweep's share of the cluster; None on a cluster of its own.
     """
 
     prepared: PreparedSweep
@@ -69,6 +71,12 @@ class SweepContext:
     lanes: LanePool
     log: EventLog
     stopping: StopRequest
+    elastic: ElasticLanes | None = None
+
+    @property
+    def num_lanes(self) -> int:
+        """The number of lanes that the sweep may have now."""
+        return self.prepared.num_lanes if self.elastic is None else self.elastic.granted
 
     @property
     def record(self) -> SweepRecord:

@@ -3,11 +3,9 @@
 import time
 from functools import partial
 
-from paretta.orchestrator.cluster.capacity import lanes_that_fit
 from paretta.orchestrator.config.build_search import budget_of, suggester_of
-from paretta.orchestrator.lanes.stream_shards import cpus_beside
 from paretta.orchestrator.search.by_products import by_products
-from paretta.orchestrator.sweeps.context import PreparedSweep, SweepContext
+from paretta.orchestrator.sweeps.context import SweepContext
 from paretta.orchestrator.sweeps.earlier import remember, taken_over
 from paretta.orchestrator.trials.run_trial import artifact_name
 from paretta.orchestrator.tune.callback import JournalCallback, Throttle, record_asked
@@ -17,7 +15,7 @@ from paretta.orchestrator.tune.tuner import tuned
 from paretta.search_spaces.errors import MEMORY_MEND
 from paretta.search_spaces.results.trial import Trial
 
-NODES_S = 10.0  # seconds between two checks of the cluster's nodes
+LANES_S = 2.0  # seconds between two looks at the number of lanes
 NO_MEMORY = "out of memory: Ray has killed processes of the sweep"
 
 
@@ -29,7 +27,7 @@ def search_candidates(context: SweepContext, baseline: Trial) -> None:
         SweepStopped: a stop was requested.
     """
     _take_over(context)
-    record, throttle = context.record, Throttle(NODES_S)
+    record, throttle = context.record, Throttle(LANES_S)
     ended, in_vain = len(record.endings), 0
     while not _searched(context, baseline, throttle):
         in_vain = in_vain + 1 if len(record.endings) == ended else 0
@@ -54,9 +52,8 @@ def _searched(context: SweepContext, baseline: Trial, throttle: Throttle) -> boo
     def each_step() -> None:
         if context.stop_asked():
             searcher.close()
-        elif throttle.due() and _grow(context):
-            searcher.allow_one_more()
-            display.show_line("a node has joined: starting one more lane")
+        elif throttle.due():
+            _follow_lanes(context, searcher)
 
     callback = JournalCallback(context.log, each_step=each_step, on_returned=searcher.close)
     if not tuned(
@@ -89,7 +86,7 @@ def _searcher(context: SweepContext, baseline: Trial) -> TuneSearcher:
             remember(suggester, sweep)
         return TuneSearcher(
             suggester,
-            max_running=prepared.num_lanes + 1,
+            max_running=context.num_lanes + 1,
             asked=partial(record_asked, context.log, context.trials.seed),
             budget=budget_of(prepared.sweep, prepared.num_lanes, began),
             by_products=by_products(deliver.variants, deliver.at_most),
@@ -103,16 +100,8 @@ def _searcher(context: SweepContext, baseline: Trial) -> TuneSearcher:
     return searcher
 
 
-def _grow(context: SweepContext) -> bool:
-    """Add a lane if nodes have joined a shared cluster."""
-    prepared = context.prepared
-    if prepared.cluster.own or prepared.sweep.config.workers.lanes != "auto":
-        return False
-    return context.lanes.grow(_fitting_lanes(prepared))
-
-
-def _fitting_lanes(prepared: PreparedSweep) -> int:
-    """Return the number of lanes that the cluster has room for now."""
-    workers, trials = prepared.sweep.config.workers, prepared.sweep.config.search.trials
-    beside = cpus_beside(streams=prepared.checked.task.stream is not None)
-    return lanes_that_fit(workers.per_trial, workers.resources(), trials, beside=beside)
+def _follow_lanes(context: SweepContext, searcher: TuneSearcher) -> None:
+    """On a shared cluster, run as many trials as there are lanes, and give lanes back that no trial will need."""
+    if context.elastic is not None:
+        searcher.max_running = context.num_lanes + 1
+        context.elastic.need(max(1, len(searcher.live)) if searcher.has_asked_all else None)

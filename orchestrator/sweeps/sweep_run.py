@@ -1,8 +1,8 @@
 """Run a prepared sweep: baseline, search, test readings and confirmations, each continued from the journal."""
 
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,11 +13,12 @@ from paretta.dashboards.report.html_report import write_report
 from paretta.dashboards.report.table import write_tables
 from paretta.dashboards.tracking.publisher import Publisher
 from paretta.dashboards.tracking.store import without_password
-from paretta.orchestrator.cluster.capacity import free_cores
+from paretta.orchestrator.cluster.capacity import free_cores, lanes_that_fit
 from paretta.orchestrator.cluster.ray_calls import DEATHS
 from paretta.orchestrator.config.task_reference import TaskReference
+from paretta.orchestrator.lanes.elastic import ElasticLanes
 from paretta.orchestrator.lanes.pool import LanePool
-from paretta.orchestrator.lanes.stream_shards import source_of
+from paretta.orchestrator.lanes.stream_shards import cpus_beside, source_of
 from paretta.orchestrator.monitor.event_log import EventLog
 from paretta.orchestrator.monitor.prometheus import SweepMetrics
 from paretta.orchestrator.monitor.terminal import display
@@ -137,10 +138,14 @@ def _ending_written(log: EventLog, folder: Path) -> Iterator[EventLog]:
 def _workers(prepared: PreparedSweep, log: EventLog, stopping: StopRequest) -> Iterator[SweepContext]:
     """Start the lanes and the measuring actor, and end them on exit."""
     workers, task = prepared.sweep.config.workers, _task(prepared)
+    shared = not prepared.cluster.own
+    most = "up to " if shared else ""
     log.display.show_line(
-        f"{prepared.folder.name}: starting {prepared.num_lanes} lane(s) of {workers.per_trial} worker(s)"
+        f"{prepared.folder.name}: starting {most}{prepared.num_lanes} lane(s) of {workers.per_trial} worker(s)"
     )
-    with _lanes(prepared, task) as lanes:
+    with ExitStack() as stack:
+        lanes = stack.enter_context(_lanes(prepared, task))
+        elastic = stack.enter_context(_elastic(prepared, lanes, log.display.show_line)) if shared else None
         minutes = prepared.sweep.config.checkpoint.every_minutes
         measuring = MeasuringClient.start(task, prepared.sweep.config.objectives, prepared.slot, prepared.files)
         trials = TrialContext(
@@ -158,7 +163,7 @@ def _workers(prepared: PreparedSweep, log: EventLog, stopping: StopRequest) -> I
             free_cores=free_cores(prepared.num_lanes, workers.per_trial, workers.cpus, workers.threads),
         )
         try:
-            yield SweepContext(prepared, trials, lanes, log, stopping)
+            yield SweepContext(prepared, trials, lanes, log, stopping, elastic)
         finally:
             measuring.stop()
 
@@ -174,7 +179,7 @@ def _lanes(prepared: PreparedSweep, task: TaskReference) -> LanePool:
     return LanePool(
         HANDLER,
         storage=below(storage, "ray") if storage is not None else prepared.folder / "ray",
-        num_lanes=prepared.num_lanes,
+        num_lanes=prepared.num_lanes if prepared.cluster.own else 0,
         workers_per_lane=workers.per_trial,
         cpus_per_worker=workers.cpus,
         gpus_per_worker=workers.gpus,
@@ -183,6 +188,22 @@ def _lanes(prepared: PreparedSweep, task: TaskReference) -> LanePool:
         hung_after_s=workers.hung_after_s,
         dataset=None if prepared.checked.task.stream is None else source_of(task),
     )
+
+
+def _elastic(prepared: PreparedSweep, lanes: LanePool, show: Callable[[str], None]) -> ElasticLanes:
+    """Return what keeps the lanes at the sweep's share of a running cluster, as nodes and other sweeps come and go."""
+    workers, trials = prepared.sweep.config.workers, prepared.sweep.config.search.trials
+    beside = cpus_beside(streams=prepared.checked.task.stream is not None)
+    lane = {name: amount * workers.per_trial for name, amount in workers.resources().items()}
+    lane["CPU"] = lane.get("CPU", 0.0) + beside
+
+    def fitting() -> int:
+        if workers.lanes != "auto":
+            return workers.lanes
+        return lanes_that_fit(workers.per_trial, workers.resources(), trials, beside=beside)
+
+    name = prepared.folder.name
+    return ElasticLanes(lanes, name, lane, fitting=fitting, priority=workers.priority, show=show)
 
 
 def _write_results(folder: Path) -> None:

@@ -37,7 +37,8 @@ class TuneSearcher(Searcher):
 
     Args:
         suggester: the search itself, independent of Ray.
-        max_running: how many trials run at the same time; one more than the lanes keeps every lane busy.
+        max_running: how many trials run at the same time; one more than the lanes keeps every lane busy. It may be
+            changed as lanes come and go.
         asked: called with each new suggestion before Tune receives it.
         budget: limits that end the search before its number of trials is reached.
         by_products: makes the by-product plans of a trial; the new ones go into its config.
@@ -67,7 +68,7 @@ class TuneSearcher(Searcher):
         """Return the next config, None while enough trials run, or ``FINISHED``; interrupted trials come first."""
         if self.budget is not None and (why := self.budget.spent(self.suggester.volumes)) is not None:
             self.suggester.end(why)
-        if self.closed or (not self.waiting and self.suggester.finished):
+        if self.has_asked_all:
             return Searcher.FINISHED
         if len(self.live) >= self.max_running:
             return None
@@ -101,9 +102,10 @@ class TuneSearcher(Searcher):
         if trial.is_measured and losses is not None:
             self.suggester.add_point(trial.plan, losses)
 
-    def allow_one_more(self) -> None:
-        """Let one more trial run at the same time, for a lane that was added."""
-        self.max_running += 1
+    @property
+    def has_asked_all(self) -> bool:
+        """Whether every trial of the search has been asked, so that only those that run are left."""
+        return self.closed or (not self.waiting and self.suggester.finished)
 
     def suggest_again(self, trials: Mapping[str, Trial]) -> None:
         """Suggest the trials that were asked and have not ended again, first and in their order.

@@ -327,3 +327,54 @@ def test_a_trainer_that_dies_later_is_missed_as_soon_as_one_that_never_lived() -
     assert queue.jobs.alive() == 1
     queue.wait(2.0)
     assert queue.jobs.lanes[0].ended == "it sent no heartbeat for 100 s"
+
+
+def test_a_lane_that_is_given_back_ends_its_job_first_and_idle_ones_go_before_it() -> None:
+    queue = FakeLanes(num_lanes=2)
+    working, idle = queue.group(0), queue.group(1)
+    queue.submit("a")
+    assert [queue.taken(rank, 0) for rank in working] == ["a", "a"]
+    assert queue.jobs.resize(1) == []
+    assert [queue.jobs.heartbeat(rank) for rank in (*working, *idle)] == ["stay", "stay", "leave", "leave"]
+    queue.jobs.lane_ended(1, "it was told to leave")
+    queue.submit("b")
+    assert queue.jobs.resize(0) == []
+    assert queue.jobs.heartbeat(working[0]) == "stay"  # its job goes on
+    for rank in working:
+        queue.jobs.report(rank, 0, OK)
+    assert queue.outcome("a").status == "done"
+    assert [queue.taken(rank, 1) for rank in working] == [None, None]
+    assert queue.jobs.heartbeat(working[0]) == "leave"
+
+
+def test_without_lanes_jobs_wait_and_nothing_is_lost() -> None:
+    queue = FakeLanes(num_lanes=1)
+    queue.group(0)
+    queue.jobs.resize(0)
+    queue.jobs.lane_ended(0, "it was told to leave")
+    queue.submit("a")
+    assert (queue.jobs.lost(), queue.jobs.update_of("a", 0).outcome) == ("", None)
+    assert queue.jobs.resize(2) == [1, 2]
+    ranks = queue.group(2)
+    assert [queue.taken(rank, 0) for rank in ranks] == ["a", "a"]
+
+
+def test_a_lane_that_is_still_leaving_counts_until_it_has_ended() -> None:
+    queue = FakeLanes(num_lanes=2)
+    first, second = queue.group(0), queue.group(1)
+    queue.submit("a", "b")
+    assert [queue.taken(rank, 0) for rank in (*first, *second)] == ["a", "a", "b", "b"]
+    queue.jobs.resize(1)
+    assert queue.jobs.alive() == 2
+    assert queue.jobs.resize(2) == []  # it still holds its resources
+    queue.jobs.lane_ended(0, "it was told to leave")
+    assert queue.jobs.resize(2) == [2]
+
+
+def test_the_last_lane_that_dies_returns_the_jobs_unless_lanes_are_awaited() -> None:
+    queue = FakeLanes(num_lanes=1)
+    queue.group(0)
+    queue.submit("a")
+    queue.jobs.lane_ended(0, "its workers failed")
+    assert queue.outcome("a").status == "returned"
+    assert "its workers failed" in queue.jobs.lost()

@@ -16,8 +16,10 @@ import pytest
 from synthetic_sweep import write_sweep
 
 from paretta.dashboards.journal.gauges import GAUGES, samples
+from paretta.dashboards.journal.journal import Journal
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.server.server_process import LOOPBACK, free_port
+from paretta.search_spaces.canonical import Document
 
 DASHBOARD = Path(__file__).parents[3] / "dashboards" / "grafana" / "sweeps.json"
 PANELS = [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["targets"]]
@@ -75,7 +77,14 @@ def _query(port: int, expression: str) -> list[tuple[dict[str, str], float]]:
 @pytest.mark.skipif(PROMETHEUS is None, reason="Debian's prometheus is not installed")
 def test_dashboard_queries_are_answered_by_prometheus_with_the_sweeps_numbers(tmp_path: Path) -> None:
     assert PROMETHEUS
-    record = write_sweep(tmp_path / "watched", trials=20, finished=False, artifacts=False)
+    folder = tmp_path / "watched"
+    running = next(
+        t for t in write_sweep(folder, trials=20, finished=False, artifacts=False).trials.values() if not t.has_ended
+    )
+    with Journal(folder) as journal:
+        shares: Document = {"loading": 0.25, "computing": 0.75}
+        journal.progress(running.uid, {"where": "lane 0 on node", "shares": shares})
+    record = SweepRecord.read(folder)
     exported, port = free_port(LOOPBACK, 0), free_port(LOOPBACK, 0)
     (tmp_path / "prometheus.yml").write_text(
         "global: {scrape_interval: 1s}\n"
@@ -98,5 +107,9 @@ def test_dashboard_queries_are_answered_by_prometheus_with_the_sweeps_numbers(tm
     assert answers["On the front"] == [({"sweep": "watched"}, len(front))]
     best = {metric["meter"]: value for metric, value in answers["Best of each objective"]}
     assert best == {o.meter: pytest.approx(front.pick(prefer=o.meter).value(o.meter)) for o in front.objectives}
+    waits = {
+        metric["of"]: value for metric, value in answers["What lanes wait for"] if metric["lane"] == "lane 0 on node"
+    }
+    assert waits == {"loading": 0.25, "computing": 0.75}
     by_status = {metric["status"]: value for metric, value in answers["Trials by status"]}
     assert by_status["complete"] == record.count("complete")
