@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from paretta.orchestrator.cluster.connect import Cluster, connect
+from paretta.orchestrator.cluster.connect import ConnectedCluster, connect
 from paretta.orchestrator.cluster.fair_share import LaneRequest
 from paretta.orchestrator.cluster.lane_broker import ask_broker, leave_broker
 from paretta.orchestrator.lanes.elastic import ElasticLanes
@@ -30,7 +30,7 @@ def handler() -> Callable[[Mapping[str, object], RankContext], object]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster() -> Iterator[ConnectedCluster]:
     with connect(num_cpus=2) as cluster:
         yield cluster
 
