@@ -10,8 +10,8 @@ from ray.actor import ActorHandle, exit_actor
 from paretta.orchestrator.cluster.fair_share import FairShare, LaneGrant, LaneRequest
 from paretta.orchestrator.cluster.ray_calls import answer
 
-NAMESPACE = "paretta"
-NAME = "lane-broker-1"  # with the version of its messages; sweeps of another version do not share with these
+_NAMESPACE = "paretta"
+_NAME = "lane-broker-1"  # with the version of its messages; sweeps of another version do not share with these
 _ATTEMPTS, _BETWEEN_S = 20, 0.5  # a name is free again some time after its actor has ended
 
 
@@ -35,7 +35,7 @@ class LaneBroker:
 def broker() -> ActorHandle[LaneBroker]:
     """Return the cluster's broker; start it if there is none."""
     remote = ray.remote(LaneBroker).options(
-        name=NAME, namespace=NAMESPACE, get_if_exists=True, lifetime="detached", num_cpus=0
+        name=_NAME, namespace=_NAMESPACE, get_if_exists=True, lifetime="detached", num_cpus=0
     )
     return cast("ActorHandle[LaneBroker]", remote.remote())
 
