@@ -31,7 +31,7 @@ class Metric:
             spread; the interval of one number is bootstrapped over samples. Alternatively an object with ``update``,
             ``compute`` and ``reset``, such as a metric of torchmetrics.
         goal: ``max`` if a higher score is better, otherwise ``min``.
-        unit: of the score, such as ``share``.
+        unit: of the score, such as ``share``; empty for a number without one.
         arguments: ``arguments(outputs, targets)`` returns the arguments of ``update``; by default class scores and
             labels, see `Task.class_scores` and `Task.labels`.
     """

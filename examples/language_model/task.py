@@ -15,7 +15,7 @@ CHAPTERS = 135
 LENGTH = 128  # tokens of a block
 
 
-def make(folder: str = "data", vocabulary: int = 1024, width: int = 128, layers: int = 4) -> Task:
+def make(folder: str = "data", vocabulary: int = 1024, width: int = 96, layers: int = 3) -> Task:
     """Return the task; of ten chapters eight are to train on, one for validation and one for the test.
 
     Args:

@@ -1,37 +1,13 @@
 """Sentences as vectors: a trained encoder made smaller without labels, on editorials and customer reviews."""
 
 import zlib
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from paretta import Metric, Task
+from paretta import Task
 from paretta.integrations.transformers import sentence_encoder
-from paretta.pipelines.data.samples import Samples
 
 SHARES = {"train": (0, 6), "validation": (6, 8), "test": (8, 10)}  # of ten, by a digest of the article's number
 LEAST_WORDS = 4
-
-
-class SameNeighbor:
-    """Tells whether the nearest of known sentences is the one that the given encoder finds nearest.
-
-    Args:
-        known: samples whose ``reference`` embeddings are searched: an index that is not made anew.
-    """
-
-    def __init__(self, known: Samples) -> None:
-        self.known, self.index = known, torch.empty(0)
-
-    def __call__(self, outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> Tensor:
-        """Return 1 for each sentence with the same nearest one, else 0, [n]."""
-        if not len(self.index):
-            self.index = torch.stack([self.known[place]["reference"] for place in range(len(self.known))])
-        found = (outputs["sentence_embedding"] @ self.index.T).argmax(1)
-        return (found == (batch["reference"] @ self.index.T).argmax(1)).float()
 
 
 def make(folder: str = "data", train: int = 256, validation: int = 300) -> Task:
@@ -47,8 +23,7 @@ def make(folder: str = "data", train: int = 256, validation: int = 300) -> Task:
         raise FileNotFoundError(f"no encoder in {where}; run: python {Path(__file__).with_name('fetch.py')}")
     counts = {"train": train, "validation": validation, "test": validation}
     rows = {name: _sentences(where, *share)[: counts[name]] for name, share in SHARES.items()}
-    task = sentence_encoder(where / "model", max_length=64, **rows)
-    return replace(task, metrics={**task.metrics, "same_neighbor": Metric(SameNeighbor(task.train))})
+    return sentence_encoder(where / "model", max_length=64, **rows)
 
 
 def _sentences(folder: Path, first: int, last: int) -> list[dict[str, str]]:

@@ -143,4 +143,6 @@ def _interval(reading: Reading) -> str:
         return f"{reading.value * 100:.2f} ±{half * 100:.2f} %"
     if reading.unit == "ratio":
         return f"{reading.value:.3f} ±{half:.3f}x"
-    return f"{format_quantity(reading.value, reading.unit)} ±{format_quantity(half, reading.unit)}"
+    if reading.unit in {"B", "s", "J"}:  # each number has the prefix that suits it
+        return f"{format_quantity(reading.value, reading.unit)} ±{format_quantity(half, reading.unit)}"
+    return f"{reading.value:.4g} ±{half:.2g} {reading.unit}".rstrip()

@@ -112,7 +112,7 @@ def causal_lm(
         validation=blocks["validation"],
         test=blocks["test"],
         loss=label_loss,
-        metrics=metrics or {"perplexity": Metric(Perplexity(), "min", "perplexity", token_losses)},
+        metrics=metrics or {"perplexity": Metric(Perplexity(), "min", "", token_losses)},
         example_input={name: first[name][None] for name in inputs},
         class_axis=-1,
         free_axes={name: {1: "tokens"} for name in inputs},

@@ -105,7 +105,7 @@ def sentence_encoder(
         validation=splits[1],
         test=splits[2],
         loss=cosine_distance,
-        metrics=metrics or {"cosine": Metric(cosines, unit="cosine")},
+        metrics=metrics or {"cosine": Metric(cosines, unit="")},
         example_input={name: first[name] for name in reader.names},
         data_id=_identity(encoder, text, max_length, (train, validation, test)),
         collate=reader.collate,

@@ -47,6 +47,13 @@ def test_the_time_stands_beside_the_ratio() -> None:
     assert "disturbed" not in text
 
 
+def test_a_unit_of_a_metric_is_named_once_and_may_be_none() -> None:
+    objectives = (Objective("score", "max", "points"), Objective("cosine", "max", ""))
+    readings = {"score": Reading(12.3456, "points", 12.0, 12.5), "cosine": Reading(0.99871, "", 0.99866, 0.99876)}
+    trial = Trial("0001-abc", 1, Plan(), 0, "complete", words="prune 75 %", readings=readings)
+    assert "12.35 ±0.25 points 0.9987 ±5e-05 prune" in drawn(Front.of([trial], objectives))
+
+
 def test_a_disturbed_reading_is_marked_and_the_mark_is_explained() -> None:
     text = drawn(front(replace(LATENCY, details={**LATENCY.details, "contended": True})))
     assert "0.356 ±0.008x, 9.8 µs !" in text
