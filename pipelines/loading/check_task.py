@@ -33,16 +33,16 @@ _DEVICES: Final = "give the wrapped module, its `module`; the workers of a sweep
 # torch's modules that stand for another module
 _WRAPPERS: Final = {
     "ScriptModule": (
-        "a TorchScript module",
+        "must not be a TorchScript module",
         "give the module that the script was made from: a script can be neither changed nor exported",
     ),
     "OptimizedModule": (
-        "compiled by torch.compile",
+        "must not be compiled by torch.compile",
         "give the module itself, its `_orig_mod`; `compile: true` of a stage that trains compiles it there",
     ),
-    "DataParallel": ("wrapped for several devices", _DEVICES),
-    "DistributedDataParallel": ("wrapped for several devices", _DEVICES),
-    "FullyShardedDataParallel": ("wrapped for several devices", _DEVICES),
+    "DataParallel": ("must not be wrapped for several devices", _DEVICES),
+    "DistributedDataParallel": ("must not be wrapped for several devices", _DEVICES),
+    "FullyShardedDataParallel": ("must not be wrapped for several devices", _DEVICES),
 }
 _LENGTHS: Final = re.compile(r"(^|_|\.)(lengths?|lens?)$")
 
@@ -117,7 +117,7 @@ def _wrapper_problems(model: nn.Module, where: str) -> Iterator[Problem]:
         kinds = [kind.__name__ for kind in type(module).__mro__ if kind.__module__.startswith("torch.")]
         if found := next((kind for kind in kinds if kind in _WRAPPERS), None):
             rule, hint = _WRAPPERS[found]
-            yield Problem(where, f"must not be {rule}", f"{name} of {found}" if name else found, hint)
+            yield Problem(where, rule, f"{name} of {found}" if name else found, hint)
             return
 
 
