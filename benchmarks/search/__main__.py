@@ -43,10 +43,12 @@ MAKERS: dict[str, Maker] = {
     "mo_asha": lambda table, seed: _halving(table, seed, "spread"),
     "mo_asha_hypervolume": lambda table, seed: _halving(table, seed, "contribution"),
     "grey_box": lambda table, seed: GreyBox(table.problem(), seed=seed),
-    "grey_box_8_workers": lambda table, seed: GreyBox(table.problem(), seed=seed),
+    **{f"grey_box_{n}_workers": lambda table, seed: GreyBox(table.problem(), seed=seed) for n in (8, 16, 64)},
+    **{f"random_{n}_workers": lambda table, seed: RandomSearch(table.problem(), seed=seed) for n in (8, 16, 64)},
 }
 BUDGETS = {RANDOM: 100, TPE: 60, TPE_FLAT: 60, "nsga2": 100, "mo_asha": 60, "mo_asha_hypervolume": 60}
 OURS = 30
+MOST_OF_WORKERS = {1: OURS, 8: OURS, 16: 40, 64: 96}  # full trials
 
 
 def _halving(table: Table, seed: int, rank: str) -> RandomSearch:
@@ -68,7 +70,7 @@ def main() -> None:
     for table in _tables(options.tables, options.only):
         ours = curves.setdefault(table.name, {})
         for policy in options.policies:
-            if len(ours.get(policy, [])) >= options.seeds or (policy == "grey_box_8_workers" and not table.rungs.last):
+            if len(ours.get(policy, [])) >= options.seeds or (_workers(policy) > 1 and not table.rungs.last):
                 continue
             begin = time.process_time()
             ours[policy] = [_curve(table, policy, seed).tolist() for seed in range(options.seeds)]
@@ -90,10 +92,15 @@ def _tables(folder: Path, only: list[str]) -> list[Table]:
 
 
 def _curve(table: Table, policy: str, seed: int) -> Array:
-    budget = BUDGETS.get(policy, OURS if table.rungs.last else 60)
-    workers = 8 if policy == "grey_box_8_workers" else 1
+    workers = _workers(policy)
+    budget = BUDGETS.get(policy, MOST_OF_WORKERS[workers] if table.rungs.last else 60)
     result: Simulation = simulate(MAKERS[policy](table, seed), table, budget, workers=workers)
     return result.shares(table, np.arange(STEP, budget + STEP / 2, STEP))
+
+
+def _workers(policy: str) -> int:
+    """Return the number of workers that a policy's name ends with; 1 if it names none."""
+    return int(policy.split("_")[-2]) if policy.endswith("_workers") else 1
 
 
 def report(name: str, curves: dict[str, Array]) -> None:

@@ -33,6 +33,7 @@ class RandomSearch:
         self._space, self._rng = Coordinates(problem.knobs), np.random.default_rng(seed)
         self._seen: set[bytes] = set()
         self._known: list[Array] = []
+        self._before: list[float] = []  # the cost of the prefix of each trial
 
     def ask(self) -> Candidate | None:
         """Return a new configuration, or None if a thousand draws found none."""
@@ -49,7 +50,9 @@ class RandomSearch:
         if self._halving is None:
             return True
         learned = [losses[objective.name] for objective in self._problem.learned]
-        return self._halving.report(self._problem.rungs.at(fidelity), np.append(self._known[number], learned))
+        rung = self._problem.rungs.at(fidelity)
+        keep = self._problem.rungs.share_spent(rung, self._before[number])
+        return self._halving.report(rung, np.append(self._known[number], learned), keep=keep)
 
     def tell(self, number: int, losses: Mapping[str, float] | None) -> None:
         """Do nothing."""
@@ -58,5 +61,6 @@ class RandomSearch:
         config = self._space.decode(code)
         facts = self._problem.known_losses
         self._known.append(facts([config])[0] if facts else np.empty(0))
-        prefix = self._problem.prefix(config) if self._problem.prefix and self._share else None
-        return Candidate(len(self._known) - 1, config, prefix, math.nan)
+        prefix = self._problem.prefix(config) if self._problem.prefix else None
+        self._before.append(prefix.cost if prefix else 0.0)
+        return Candidate(len(self._known) - 1, config, prefix if self._share else None, math.nan)

@@ -64,6 +64,15 @@ class Rungs:
         """Return the rung's position between 0 and 1, on a scale of log(1 + fidelity)."""
         return math.log1p(self.fidelities[rung]) / math.log1p(self.fidelities[-1])
 
+    def share_spent(self, rung: int, before: float = 0.0) -> float:
+        """Return the cost until a rung over the cost until the next one, both with the cost `before` of earlier work.
+
+        >>> rungs = Rungs((1.0, 3.0, 9.0), (1.0, 3.0, 9.0))
+        >>> rungs.share_spent(0), rungs.share_spent(0, before=5.0)
+        (0.3333333333333333, 0.75)
+        """
+        return (before + self.costs[rung]) / (before + self.costs[rung + 1])
+
     @property
     def last(self) -> int:
         """The rung of a full trial."""

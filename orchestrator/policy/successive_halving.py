@@ -15,27 +15,29 @@ Rank: TypeAlias = Literal["contribution", "spread"]
 
 @dataclass(slots=True)
 class SuccessiveHalving:
-    """Stops all but the best `1 / eta` of the trials at a rung so far (ASHA, Li et al. 2020, stopping variant).
+    """Stops all but the best share of the trials at a rung so far (ASHA, Li et al. 2020, stopping variant).
+
+    ASHA keeps ``1 / eta`` where each rung costs `eta` times the one before, so that every rung costs the same in all.
+    Where a trial has paid for other work before its first rung, stopping saves less, and the share to keep is higher:
+    `Rungs.share_spent`.
 
     With three objectives most trials of a rung do not dominate each other, so ranking by layers alone would stop
     trials almost at random. Inside a layer the larger contribution to the hypervolume ranks first.
 
     Args:
         reference: [m], the reference point.
-        eta: the fraction kept is ``1 / eta``.
         rank: the order inside a layer, see `ranking`.
     """
 
     reference: Array
-    eta: float = 3.0
     rank: Rank = "contribution"
     _seen: dict[int, list[Array]] = field(default_factory=dict)
 
-    def report(self, rung: int, losses: Array) -> bool:
-        """Record a trial's `losses` [m] at a rung; return True if it should go on."""
+    def report(self, rung: int, losses: Array, *, keep: float = 1.0 / 3.0) -> bool:
+        """Record a trial's `losses` [m] at a rung; return True if it is in the best share `keep` and should go on."""
         peers = self._seen.setdefault(rung, [])
         peers.append(np.asarray(losses, dtype=np.float64))
-        return _place_of_last(np.array(peers), self.reference, self.rank) < max(1, round(len(peers) / self.eta))
+        return _place_of_last(np.array(peers), self.reference, self.rank) < max(1, round(len(peers) * keep))
 
 
 def ranking(losses: Array, reference: Array, within: Rank = "contribution") -> NDArray[np.intp]:

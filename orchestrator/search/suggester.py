@@ -140,13 +140,14 @@ class Suggester:
     def report(self, key: TrialKey, rung: int, scores: Mapping[str, float]) -> bool:
         """Record a running suggestion's scores at a rung, by metric; return False if it should stop.
 
-        Only the first report of a rung counts: a trial that restarts from a checkpoint may reach a rung twice.
+        Only the first report of a rung counts: a trial that restarts from a checkpoint may reach a rung twice. Once no
+        further plan will be suggested, every trial goes on: its worker would have nothing else to do.
         """
         entry = self.asked[key.number - 1]
         if entry.goes_on and rung > entry.rung:
             entry.rung = rung
             self.strategy.report(entry.proposal, rung, scores)
-            entry.goes_on = self.stopper.goes_on(entry.proposal, rung, scores)
+            entry.goes_on = self.finished or self.stopper.goes_on(entry.proposal, rung, scores)
         return entry.goes_on
 
     def tell(self, key: TrialKey, losses: Sequence[float] | None = None, *, stopped: bool = False) -> Verdict:

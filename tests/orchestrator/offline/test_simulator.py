@@ -8,7 +8,7 @@ import pytest
 
 from paretta.orchestrator.offline.random_search import RandomSearch
 from paretta.orchestrator.offline.simulator import simulate
-from paretta.orchestrator.policy.problem import Candidate
+from paretta.orchestrator.policy.problem import Candidate, Rungs
 from paretta.orchestrator.policy.successive_halving import SuccessiveHalving, ranking
 from paretta.search_spaces.objectives.pareto import hypervolume
 from tests.orchestrator.policy.toy import synthetic_table
@@ -70,6 +70,15 @@ def test_successive_halving_keeps_the_best_third() -> None:
     halving = SuccessiveHalving(np.array([10.0]))
     decisions = [halving.report(0, np.array([value])) for value in (5.0, 6.0, 4.0, 7.0, 3.0, 8.0)]
     assert decisions == [True, False, True, False, True, False]
+
+
+def test_the_more_a_trial_has_paid_the_more_trials_go_on() -> None:
+    """With a prefix of 5 epochs a trial has paid 6 at its first look after 1 epoch and 8 at the next: 6 of 8 go on."""
+    rungs = Rungs((1.0, 3.0, 9.0), (1.0, 3.0, 9.0))
+    halving, losses = SuccessiveHalving(np.array([10.0])), (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)
+    decisions = [halving.report(0, np.array([loss]), keep=rungs.share_spent(0, 5.0)) for loss in losses]
+    assert decisions == [True, True, False, False, False, False, False, False]  # `round` of 0.75, 1.5, 2.25, 3, ...
+    assert [rungs.share_spent(rung) for rung in (0, 1)] == pytest.approx([1 / 3, 1 / 3])
 
 
 @pytest.mark.parametrize("within", ["contribution", "spread"])

@@ -77,6 +77,37 @@ def test_a_point_beyond_a_limit_adds_nothing_to_the_volume() -> None:
     assert limited[0] > 0
 
 
+class StopAll:
+    """Stops every trial at its first rung."""
+
+    def begin(self, number: int, knobs: object) -> None:
+        """Do nothing."""
+
+    def goes_on(self, number: int, rung: int, scores: object) -> bool:
+        """Return False."""
+        return False
+
+    def tell(self, number: int, losses: object, *, stopped: bool) -> None:
+        """Do nothing."""
+
+
+@pytest.mark.parametrize(("num_trials", "finished"), [(4, 4), (6, 4), (9, 4)])
+def test_a_sweep_of_hardly_more_trials_than_workers_ends_with_finished_trials(num_trials: int, finished: int) -> None:
+    search = suggester(bits(2, 40), num_trials=num_trials)
+    search.stopper = StopAll()
+    running = [asked for asked in (search.ask() for _ in range(4)) if asked is not None]
+    verdicts = []
+    while running:
+        trial = running.pop(0)
+        if search.report(trial.key, 0, {"accuracy": 0.5}):
+            verdicts.append(search.tell(trial.key, [1.0, 2.0]))
+        else:
+            verdicts.append(search.tell(trial.key, stopped=True))
+        running += [asked for asked in [search.ask()] if asked is not None]
+    assert verdicts.count("complete") == finished
+    assert verdicts.count("stopped early") == num_trials - finished
+
+
 def test_a_search_ends_for_its_first_reason() -> None:
     search = suggester(bits(2, 8))
     search.end("the budget of 1 hours is spent")
