@@ -63,12 +63,26 @@ class Acquisition:
         rows = inside if len(inside) else rows
         if not len(rows):
             return None
-        inputs = self.table.inputs[rows]
         if not len(self.history):
+            inputs = self.table.inputs[rows]
             return int(rows[np.argmin(((inputs - np.median(inputs, axis=0)) ** 2).sum(axis=1))])
-        others = self.table.inputs[[run.row for run in self.history.runs]]
-        gaps = ((inputs[:, None, :] - others[None, :, :]) ** 2).sum(axis=2).min(axis=1)
-        return int(rows[np.argmax(gaps)])
+        return int(rows[np.argmax(self._gaps(rows))])
+
+    def further(self) -> int | None:
+        """Return one more candidate for the first wave of many workers, or None if none is left.
+
+        Trials that are as far apart as possible are at the corners of the space, where few are good. So in turn a
+        candidate is the farthest of a few, or the best of more by the hypervolume that its known losses leave to win,
+        times its distance from all trials.
+        """
+        rows = self._allowed(self._entered(self._draw(self.settings.num_promising)))
+        if not len(rows):
+            return None
+        if len(self.history) % 2 == 0:
+            rows = self.rng.choice(rows, min(self.settings.num_far, len(rows)), replace=False)
+            return int(rows[np.argmax(self._gaps(rows))])
+        room = self.problem.reference[: len(self.problem.known)] - self.table.known[rows]
+        return int(rows[np.argmax(np.maximum(room, 0.0).prod(axis=1) * np.sqrt(self._gaps(rows)))])
 
     def best(self, forecast: Forecast) -> Scored | None:
         """Return the candidate of highest index among random ones, the front's neighbours, and their neighbours."""
@@ -103,6 +117,12 @@ class Acquisition:
     def gain(self, row: int, forecast: Forecast) -> float:
         """Return the expected hypervolume improvement of the configuration at `row`."""
         return float(forecast.gain(self.table.known[[row]], self.table.inputs[[row]])[0])
+
+    def _gaps(self, rows: TableRows) -> Array:
+        """Return the squared distances, [n], of the rows' model inputs to the nearest trial."""
+        others = self.table.inputs[[run.row for run in self.history.runs]]
+        gaps = ((self.table.inputs[rows][:, None, :] - others[None, :, :]) ** 2).sum(axis=2)
+        return np.asarray(gaps.min(axis=1))
 
     def _look_up(self, row: int) -> None:
         assert self.problem.foresee is not None

@@ -166,7 +166,8 @@ class GreyBox:
         """Return the next configuration to start; the index of an initial trial is NaN."""
         forecast = None if len(self._history) < self.settings.num_initial else self._forecast()
         if forecast is None:
-            row = self._acquisition.spread()
+            far = len(self._history) < self.settings.num_initial
+            row = self._acquisition.spread() if far else self._acquisition.further()
             return None if row is None else Scored(row, math.nan)
         self._best_now = self._acquisition.looked_up(self._best(forecast), forecast)
         return self._best_now
@@ -179,14 +180,33 @@ class GreyBox:
         return Candidate(number, config, prefix, choice.index)
 
     def _is_worth(self, run: Run) -> bool:
-        """Return True if going on has about as high an index as the best new candidate."""
-        forecast = self._forecast()
+        """Return True if going on has about as high an index as the best new candidate.
+
+        With many workers see `kept` and `calm` of the settings.
+        """
+        forecast, num_running = self._forecast(), self._history.count("running") + 1
+        crowd, num_finished = num_running / self.settings.num_initial, self._history.count("finished")
         if forecast is None:
-            return run.ranks_high
-        costs = self.problem.rungs.costs
+            return run.ranks_high or crowd > 1.0
+        index, patience = self._index(run, forecast), self.settings.patience
+        if crowd > 1.0:
+            left = math.ceil(self.settings.kept * num_running) - num_finished
+            if left > 0 and self._rank(index, forecast) < left:
+                return True
+            if num_finished < self.settings.calm * num_running:
+                patience *= crowd**2
         best = self._best(forecast)
-        index = self._acquisition.gain(run.row, forecast) / (costs[-1] - costs[run.readings[-1][0]])
-        return best is None or index * self.settings.patience >= best.index
+        return best is None or index * patience >= best.index
+
+    def _index(self, run: Run, forecast: Forecast) -> float:
+        """Return the expected hypervolume improvement of a trial that has reported, per remaining cost."""
+        costs = self.problem.rungs.costs
+        return self._acquisition.gain(run.row, forecast) / (costs[-1] - costs[run.readings[-1][0]])
+
+    def _rank(self, index: float, forecast: Forecast) -> int:
+        """Return how many of the running trials that have reported have a higher index."""
+        others = (run for run in self._history.runs if run.state == "running" and run.readings)
+        return sum(self._index(other, forecast) > index for other in others)
 
     def _forecast(self) -> Forecast | None:
         """Return the current model, or None if there is too little data or the fit fails."""

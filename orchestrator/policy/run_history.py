@@ -83,6 +83,10 @@ class RunHistory:
         """The total number of reports."""
         return sum(len(run.readings) for run in self.runs)
 
+    def count(self, state: RunState) -> int:
+        """Return the number of runs in a state."""
+        return sum(run.state == state for run in self.runs)
+
     def is_first_to_finish(self, run: Run) -> bool:
         """Return True if no trial has finished yet and `run` is the oldest running one."""
         running = [other for other in self.runs if other.state == "running"]
