@@ -18,7 +18,7 @@ from paretta.orchestrator.policy.problem import Known, Learned, SearchProblem
 from paretta.search_spaces.space.holes import Choice, Float
 from paretta.search_spaces.space.space import Knob
 
-LIMITS_MS = {250: 30.0, 2000: 200.0}
+LIMITS_MS = {250: 30.0, 2000: 60.0}
 KNOBS = (
     *(Knob(f"bits{layer}", Choice((2, 3, 4, 8))) for layer in range(4)),
     *(Knob(f"keep{layer}", Float(0.1, 1.0)) for layer in range(4)),

@@ -60,13 +60,48 @@ def test_nothing_is_asked_twice_and_it_ends() -> None:
 
 def test_the_oldest_trial_goes_on_until_one_has_finished() -> None:
     rungs = Rungs((1.0, 3.0, 9.0), (1.25, 3.25, 9.25))
-    search = GreyBox(SearchProblem((Knob("x", Float(0.0, 1.0)),), (), (Learned("loss", 1.0),), rungs), seed=0)
+    problem = SearchProblem((Knob("x", Float(0.0, 1.0)),), (), (Learned("loss", 1.0),), rungs)
+    search = GreyBox(problem, seed=0, settings=GreyBoxSettings(num_initial=8))
     candidates = [search.ask() for _ in range(8)]
     first, *others = [candidate.number for candidate in candidates if candidate is not None]
     assert not all(search.report(number, 1.0, {"loss": 0.5 + 0.06 * number}) for number in others)
     assert search.report(first, 1.0, {"loss": 0.99})
     assert search.report(first, 3.0, {"loss": 0.99})
     search.tell(first, {"loss": 0.99})
+
+
+def test_one_worker_is_not_touched_by_what_many_workers_need() -> None:
+    other = GreyBoxSettings(kept=0.9, calm=9.0, num_far=2, num_promising=3)
+    usual, changed = (simulate(GreyBox(TABLE.problem(), seed=4, settings=s), TABLE, 8) for s in (None, other))
+    assert usual.rows.tolist() == changed.rows.tolist()
+    assert usual.spent.tolist() == changed.spent.tolist()
+
+
+def test_many_workers_finish_some_of_their_first_wave_and_gain_by_the_others() -> None:
+    budgets, seeds = np.array([16.0, 24.0]), range(2)
+    ours = [simulate(GreyBox(TABLE.problem(), seed=seed), TABLE, 24, workers=16) for seed in seeds]
+    chance = [simulate(RandomSearch(TABLE.problem(), seed=seed), TABLE, 24, workers=16) for seed in seeds]
+    assert all((run.spent <= 16.0).sum() >= 3 for run in ours)
+    assert all(run.num_started > other.num_started for run, other in zip(ours, chance, strict=True))
+    shares, others = (np.mean([run.shares(TABLE, budgets) for run in runs], axis=0) for runs in (ours, chance))
+    assert shares[0] > others[0] - 0.02
+    assert shares[1] > others[1] + 0.03
+
+
+def test_a_first_wave_is_of_distinct_trials_and_every_other_one_promises_more_than_chance() -> None:
+    search = GreyBox(TABLE.problem(), seed=2)
+    wave = [candidate.config for candidate in (search.ask() for _ in range(24)) if candidate is not None]
+    rows = [TABLE.row(config) for config in wave]
+    assert len(set(rows)) == 24
+    room = (0.5 - TABLE.known).prod(axis=1)
+    assert room[rows[5::2]].mean() > 1.2 * room.mean()
+
+
+def test_nothing_of_a_first_wave_is_stopped_before_there_is_a_model() -> None:
+    rungs = Rungs((1.0, 3.0), (1.25, 3.25))
+    search = GreyBox(SearchProblem((Knob("x", Float(0.0, 1.0)),), (), (Learned("loss", 1.0),), rungs), seed=0)
+    numbers = [candidate.number for candidate in (search.ask() for _ in range(6)) if candidate is not None]
+    assert all(search.report(number, 1.0, {"loss": 0.5 + 0.1 * number}) for number in numbers[1:3])
 
 
 def test_known_limits_are_never_broken_and_warm_starts_come_first() -> None:
