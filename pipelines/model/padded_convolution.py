@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -32,10 +33,17 @@ def framed(layer: Convolution, values: Tensor) -> Framed | None:
     """Return what `layer` convolves for its input `values`; None if its forward does more than pad with zeros first."""
     if type(layer).forward in [kind.forward for kind in CONV_LAYERS]:
         return Framed(values, layer.padding) if layer.padding_mode == "zeros" else None
+    if not _takes_values_alone(layer):
+        return None
     recorder = _Recorder(values)
     with torch.no_grad(), recorder:
         answer = layer.forward(values)
     return recorder.found(layer, answer)
+
+
+def _takes_values_alone(layer: Convolution) -> bool:
+    given = signature(layer.forward).parameters.values()
+    return sum(one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD) for one in given) == 1
 
 
 def pads_with_zeros(function: str, args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
@@ -76,7 +84,7 @@ class _Recorder(TorchFunctionMode):
             and given["input"] is self._framed
             and torch.equal(given["weight"], layer.weight)
             and _equal(given.get("bias"), layer.bias)
-            and all(_each(given.get(name, 1), layer) == value for name, value in settings.items())
+            and all(_each(given.get(name, 1), layer) == tuple(value) for name, value in settings.items())
             and given.get("groups", 1) == layer.groups
         )
         padding = given.get("padding", 0)

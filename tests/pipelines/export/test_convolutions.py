@@ -1,7 +1,7 @@
 """Convolutions of every rank, and those that pad first, compute in integers, bit for bit as the integer simulator."""
 
 from collections import Counter
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -22,7 +22,11 @@ from paretta.pipelines.quantization.layer_facts import layer_facts
 
 
 class Same(nn.Conv2d):
-    """Pads as TensorFlow's SAME does, which depends on the size of the image."""
+    """Pads as TensorFlow's SAME does, which depends on the size of the image; its stride is a list."""
+
+    def __init__(self, *sizes: int, **settings: Any) -> None:
+        super().__init__(*sizes, **settings)
+        self.stride = [*self.stride]  # type: ignore[assignment]
 
     def frame(self, values: Tensor) -> list[int]:
         sides = []
@@ -61,6 +65,13 @@ class Doubled(nn.Conv1d):
 
     def forward(self, values: Tensor) -> Tensor:
         return F.conv1d(F.pad(values, (1, 1)), self.weight, self.bias) * 2
+
+
+class Masked(nn.Conv1d):
+    """Takes more than the values."""
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        return F.conv1d(values * mask, self.weight, self.bias)
 
 
 def line() -> nn.Sequential:
@@ -141,6 +152,7 @@ def test_a_layer_that_does_more_than_pad_stays_in_floats() -> None:
     model = quantized(nn.Sequential(Doubled(4, 4, 3), nn.Conv1d(4, 2, 1)), inputs, 8)
     assert [is_quantized(layer) for layer in model] == [False, True]
     assert framed(model[0], inputs) is None
+    assert framed(Masked(4, 4, 3), inputs) is None
 
 
 @pytest.mark.parametrize(
