@@ -30,8 +30,8 @@ _WEIGHED = 64  # of each parameter's values, for the identity of the reference e
 class MeanPooled(nn.Module):
     """An encoder whose answer is the mean of its last states over the tokens, with length 1.
 
-    As in sentence-transformers: outputs are ``token_embeddings`` [n, tokens, width] and ``sentence_embedding``
-    [n, width].
+    As in sentence-transformers. Outputs are ``last_hidden_state`` [n, tokens, width], by which name optimum asks for
+    it, and ``sentence_embedding`` [n, width].
 
     Args:
         encoder: a model of transformers that answers with ``last_hidden_state``.
@@ -50,7 +50,7 @@ class MeanPooled(nn.Module):
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **others).last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(states.dtype)
         mean = (states * mask).sum(1) / mask.sum(1).clamp_min(1e-9)
-        return {"token_embeddings": states, "sentence_embedding": nn.functional.normalize(mean, dim=1)}
+        return {"last_hidden_state": states, "sentence_embedding": nn.functional.normalize(mean, dim=1)}
 
 
 def sentence_encoder(
