@@ -90,6 +90,10 @@ class Runtime(ABC):
             return f"{self.title} is not installed here: {self.install}"
         return None
 
+    def lacks(self, device: Device) -> str | None:
+        """Return why it cannot compute on one of its devices here and how to mend that; None if it can, or may."""
+        return None
+
     def version(self) -> str:
         """Return its name and version."""
         return f"{self.distribution} {version(self.distribution)}"

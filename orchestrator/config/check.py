@@ -363,7 +363,7 @@ def _meters(sweep: Sweep, task: Task) -> tuple[Meter, ...]:
         except WrongInput as error:
             problems += error.problems
             continue
-        if isinstance(meter, ServedMeter) and (missing := meter.runs.missing()):
+        if isinstance(meter, ServedMeter) and (missing := meter.runs.missing() or meter.runs.lacks(meter.place)):
             there = "; to measure where it is installed, name that node in `measuring`"
             told = Problem(where, missing.partition(": ")[0], meter.label, f"{missing.partition(': ')[2]}{there}")
             problems += [] if sweep.config.measuring.is_elsewhere else [told]

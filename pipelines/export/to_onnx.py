@@ -1,10 +1,6 @@
 """Export a trained model to a small ONNX model whose quantised layers compute in integers."""
 
-import io
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import cast
 
@@ -28,8 +24,9 @@ from paretta.pipelines.export.stored_layers import (
     store_in_place,
 )
 from paretta.pipelines.model.padded_convolution import Convolution
+from paretta.pipelines.model.quiet_export import quiet_export
 from paretta.pipelines.model.recurrent import RecurrentWeight
-from paretta.pipelines.model.torch_private import exporter_logger, one_registry
+from paretta.pipelines.model.torch_private import one_registry
 from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, HardGate, is_quantized, weight_quantizer
 from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
@@ -133,7 +130,7 @@ def traced(
     with torch.no_grad():
         answers = call_model(model, several)
     is_plain = isinstance(several, Tensor) and isinstance(answers, Tensor)
-    with _quiet(), one_registry(), torch.no_grad():
+    with one_registry(), quiet_export(), torch.no_grad():
         program = torch.onnx.export(
             model if is_plain else FlatModel(model, several),
             tuple(tensors(several)),
@@ -162,26 +159,3 @@ def _require_free(graph: onnx.GraphProto, axes: Sequence[Mapping[int, object] | 
             if not length.dim_param:
                 rule = f"the model fixes axis {axis} of {given.name} at {length.dim_value}"
                 raise WrongInput(Problem("task.free_axes", rule, hint="leave the axis out, or change the model"))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the exporter's messages about its own internals, which the user cannot act on."""
-    remarks = logging.getLogger(exporter_logger())
-    level = remarks.level
-    remarks.setLevel(logging.ERROR)
-    shapes = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-    shapes_level = shapes.level
-    shapes.setLevel(logging.ERROR)
-    try:
-        # if one way to trace a model fails, torch prints the graph before it tries the next
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            warnings.filterwarnings("ignore", "# The axis name: .* will not be used, since it shares", UserWarning)
-            warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)` is deprecated", FutureWarning)
-            # of recurrent layers
-            warnings.filterwarnings("ignore", "_check_is_size will be removed", FutureWarning)
-            warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export", UserWarning)
-            yield
-    finally:
-        remarks.setLevel(level)
-        shapes.setLevel(shapes_level)

@@ -281,6 +281,10 @@ def _training_problems(task: Task, model: nn.Module, where: str) -> Iterator[Pro
             where, "must have parameters that can be trained", 0, "unfreeze some, or leave training stages out"
         )
         return
+    if not torch.is_grad_enabled():
+        hint = "the task's code has switched them off, as torch.set_grad_enabled(False) does: leave that out"
+        yield Problem(where, "gradients must be recorded where it is trained", "none", hint)
+        return
     model.train()
     with blaming(where, "running it on a batch in training mode"):
         outputs: object = call_model(model, inputs)

@@ -1,5 +1,6 @@
 """Every use of torch's private interfaces, one function each; a test names any that a new version has removed."""
 
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -83,6 +84,11 @@ def exporter_logger() -> str:
     from torch.onnx._internal.exporter import _registration  # noqa: PLC0415 - loads the exporter
 
     return _registration.__name__
+
+
+def exporter_is_loaded() -> bool:
+    """Return whether the ONNX exporter has been imported, which takes a second."""
+    return "torch.onnx._internal.exporter" in sys.modules
 
 
 @contextmanager

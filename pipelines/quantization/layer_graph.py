@@ -1,6 +1,5 @@
 """The data flow between a model's layers, read from its exported graph."""
 
-import warnings
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import cast
@@ -12,6 +11,7 @@ from torch.fx import Node
 from torch.nn.utils import parametrize
 
 from paretta.pipelines.data.trees import FlatModel, TensorTree, tensors
+from paretta.pipelines.model.quiet_export import quiet_export
 from paretta.pipelines.model.weights import stored_parameter
 from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
 from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
@@ -124,9 +124,7 @@ def _set_weight(layer: nn.Module, weight: Tensor, folded: Tensor) -> bool:
 def plain_program(model: nn.Module, example_input: TensorTree) -> ExportedProgram:
     """Return the exported graph of a `plain_copy`, whose parameters are called ``model.<name>``; the model is kept."""
     flat = FlatModel(plain_copy(model), example_input)
-    with warnings.catch_warnings():
-        # caused by recurrent layers of the copy
-        warnings.filterwarnings("ignore", "The tensor attributes? .* assigned during export", UserWarning)
+    with quiet_export():
         return torch.export.export(flat, tuple(tensors(example_input)), strict=False)
 
 

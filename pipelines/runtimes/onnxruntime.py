@@ -40,6 +40,12 @@ class Onnxruntime(Runtime):
             return None
         return f"{self.title} is not installed here: {self.install}"
 
+    def lacks(self, device: Device) -> str | None:
+        """Return how to get the provider of a device that the installed build lacks; None if it has it."""
+        if self.providers[device] in onnxruntime.get_available_providers():
+            return None
+        return f"{self.title} as it is installed here does not compute on {device}: pip install onnxruntime-gpu"
+
     def version(self) -> str:
         """Return its version, whichever distribution it is from."""
         return f"onnxruntime {onnxruntime.__version__}"

@@ -249,6 +249,11 @@ def test_targets_that_the_loss_leaves_out_are_no_problem(task: Task) -> None:
     check_task(regression(task, masked))
 
 
+def test_gradients_that_were_switched_off_are_told(task: Task) -> None:
+    with torch.no_grad(), pytest.raises(WrongInput, match="gradients must be recorded where it is trained"):
+        check_task(task)
+
+
 def test_a_model_that_is_not_trained_may_be_frozen(task: Task) -> None:
     check_task(replace(task, model=task.new_model().requires_grad_(False)), trains=False)
 

@@ -62,6 +62,15 @@ def test_a_runtime_that_is_not_installed_is_told_with_how_to_install_it(monkeypa
     assert [objective.meter for objective in checked.objectives] == ["size", "latency", "latency@openvino"]
 
 
+def test_a_device_that_the_runtime_lacks_here_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    objectives = "objectives: [size, {kind: latency, device: cuda}]\n"
+    assert refused(f"{SOUND}{objectives}") == (
+        "s.yaml:5 objectives[1]: ONNX Runtime as it is installed here does not compute on cuda; got 'latency'; pip "
+        "install onnxruntime-gpu; to measure where it is installed, name that node in `measuring`"
+    )
+
+
 @pytest.mark.parametrize("lanes", ["0", "-3", "true", "1.5", "many"])
 def test_lanes_are_at_least_one(lanes: str) -> None:
     message = refused(f"{SOUND}workers: {{lanes: {lanes}}}\n")

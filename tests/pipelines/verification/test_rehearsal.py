@@ -128,6 +128,20 @@ def test_one_that_answers_otherwise_is_told(model: type[nn.Module], told: str) -
     assert str(caught.value).startswith("task.model: ")
 
 
+class Normed(Branching):
+    """Its norms are looked for in its graph before it is exported."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last = nn.Sequential(nn.Linear(16, 3), nn.BatchNorm1d(3))  # type: ignore[assignment]
+
+
+def test_nothing_is_printed_of_a_graph_that_cannot_be_traced(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(WrongInput, match="exporting it to ONNX failed"):
+        require_export(task_of(Normed))
+    assert capfd.readouterr() == ("", "")
+
+
 def rehearsed(*stages: dict[str, object], model: type[nn.Module] = Net) -> list[str]:
     steps: list[str] = []
     rehearse([Plan((TRAIN,), stages)], task_of(model), where="space", tell=steps.append)
