@@ -40,8 +40,9 @@ function gain(value, objective) {
   }
   const ratio = base / value;
   if (ratio.toPrecision(3) === "1.00") return "the same";
-  return ratio >= 1 ? `${ratio.toPrecision(3)}× ${objective.unit === "B" ? "smaller" : objective.unit === "J" ? "less" : "faster"}`
-    : `${(1 / ratio).toPrecision(3)}× ${objective.unit === "B" ? "larger" : objective.unit === "J" ? "more" : "slower"}`;
+  const [less, more] = { B: ["smaller", "larger"], J: ["less", "more"], ratio: ["faster", "slower"], s: ["faster", "slower"] }[objective.unit]
+    || ["lower", "higher"];
+  return ratio >= 1 ? `${ratio.toPrecision(3)}× ${less}` : `${(1 / ratio).toPrecision(3)}× ${more}`;
 }
 
 function duration(seconds) {

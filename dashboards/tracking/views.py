@@ -78,7 +78,7 @@ def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: 
         f"If a view shows nothing, use the plain lists: {', '.join(plain)}.",
         "",
     ]
-    units = [f"{o.meter} in {_UNITS.get(o.unit, o.unit)}" for o in front.objectives]
+    units = [f"{o.meter} in {_UNITS.get(o.unit, o.unit)}" if o.unit else o.meter for o in front.objectives]
     lines += [f"Charts and columns show base units: {', '.join(units)}. Black is the baseline.", ""] if units else []
     held = roles(front)
     if held:
