@@ -7,12 +7,13 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
@@ -23,6 +24,7 @@ from paretta.dashboards.report.html_report import STATIC, live_page, report_data
 from paretta.dashboards.server.server_process import address, is_loopback
 from paretta.dashboards.tracking.journal_tail import Tail
 from paretta.dashboards.tracking.sync_status import read_sync_status
+from paretta.dashboards.tracking.views import view_link
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import ParettaError, first_line
 from paretta.search_spaces.results.front import Front
@@ -60,6 +62,21 @@ class LiveSweep:
             state = f"archived, {state}" if is_archived(self._folder) else state
             shown = f"{_duration(left)} left" if left and status == "running" else ""
             return state, ended, _best(record.front()), shown, began
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self._folder.name
+
+    def links(self, pages: Mapping[str, str]) -> dict[str, str]:
+        """Return links to further pages; MLflow's opens on the front of this sweep if it is recorded there."""
+        at = read_sync_status(self._folder)
+        if "MLflow" not in pages or not at.run_id:
+            return dict(pages)
+        with self._lock:
+            self._update()
+            front = view_link(self._tail.record, at.experiment_id, "front", pages["MLflow"].rstrip("/"))
+        return {**pages, "MLflow": front}
 
     def note(self) -> str:
         """Return what the user has noted of the sweep, on one line."""
@@ -200,8 +217,11 @@ class _Handler(BaseHTTPRequestHandler):
             shown = {"now": data["now"], "version": data["version"]} if known == str(data["version"]) else data
             self._send(HTTPStatus.OK, "application/json", json.dumps(shown, allow_nan=False).encode())
         elif not rest and url.path.endswith("/"):
-            page = live_page(sweep.data(), self.server.pages.links)
+            page = live_page(sweep.data(), {"all sweeps": "/", **sweep.links(self.server.pages.links)})
             self._send(HTTPStatus.OK, "text/html", page.encode())
+        elif not rest:
+            at = f"/{quote(sweep.name, safe='')}/{f'?{url.query}' if url.query else ''}"
+            self._send(HTTPStatus.MOVED_PERMANENTLY, "text/plain", b"it ends with a slash\n", {"Location": at})
         else:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", b"no such page\n")
 
@@ -214,11 +234,13 @@ class _Handler(BaseHTTPRequestHandler):
         given = parse_qs(query).get("token", [cookie.value if cookie else ""])[0]
         return hmac.compare_digest(given.encode(), token.encode())
 
-    def _send(self, status: HTTPStatus, kind: str, content: bytes) -> None:
+    def _send(
+        self, status: HTTPStatus, kind: str, content: bytes, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
-        for header, value in _HEADERS.items():
+        for header, value in {**_HEADERS, **headers}.items():
             self.send_header(header, value)
         if self.server.token and status == HTTPStatus.OK:
             self.send_header("Set-Cookie", f"{_COOKIE}={self.server.token}; HttpOnly; SameSite=Strict; Path=/")

@@ -23,6 +23,7 @@ from paretta.dashboards.server.server_process import ended_by_any_signal
 from paretta.dashboards.tracking.publisher import publish_sweep
 from paretta.dashboards.tracking.reader import download, read_back
 from paretta.dashboards.tracking.store import default_uri, open_store
+from paretta.dashboards.tracking.sync_status import SyncStatus, write_sync_status
 from paretta.search_spaces.errors import WrongInput
 
 Make = Callable[..., Path]
@@ -111,6 +112,23 @@ def test_name_of_another_machine_is_not_answered_on_loopback(tmp_path: Path) -> 
     with open_board(tmp_path, port=0) as board:
         assert _get(f"{board.url}/s/", Host="evil.example")[0] == 403
         assert _get(f"{board.url}/s/", Host="localhost:5000")[0] == 200
+
+
+def test_an_address_without_its_slash_leads_to_the_page_and_the_page_leads_back_and_to_its_front(
+    tmp_path: Path,
+) -> None:
+    folder = write_sweep(tmp_path / "my größe", trials=2, artifacts=False).folder
+    with open_board(tmp_path, port=0) as board:
+        board.links["MLflow"] = "http://127.0.0.1:9"
+        status, headers, _ = _get(f"{board.url}/my%20gr%C3%B6%C3%9Fe?token=x")
+        assert (status, headers["Location"]) == (301, "/my%20gr%C3%B6%C3%9Fe/?token=x")
+        page = _get(f"{board.url}/my%20gr%C3%B6%C3%9Fe/")[2]
+        assert '"links":{"all sweeps":"/","MLflow":"http://127.0.0.1:9"}' in page
+        write_sync_status(folder, SyncStatus("sqlite:///x.db", "7", "abc"))
+        page = _get(f"{board.url}/my%20gr%C3%B6%C3%9Fe/")[2]
+        assert (
+            '"MLflow":"http://127.0.0.1:9/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=' in page
+        )
 
 
 @pytest.mark.parametrize(("host", "linked"), [("127.0.0.1", True), ("0.0.0.0", False)])
