@@ -16,6 +16,7 @@ from paretta.search_spaces.registry import IMPORTANCES, QUANTIZERS, SENSITIVITIE
 from paretta.search_spaces.user_code import loaded_module
 
 _LIBRARIES = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib"))
+_INSTALLED = {"site-packages", "dist-packages"}  # of the user, of the system, or of another environment on the path
 
 
 def code_digest(task: Task) -> str:
@@ -132,7 +133,8 @@ def _source(module: ModuleType | None) -> Path | None:
         return None
     file = file.resolve()
     ours = Path(__file__).resolve().parents[1]
-    return None if ours in file.parents or any(library in file.parents for library in _LIBRARIES) else file
+    is_library = not _INSTALLED.isdisjoint(file.parts) or any(library in file.parents for library in _LIBRARIES)
+    return None if is_library or ours in file.parents else file
 
 
 @cache

@@ -1,6 +1,8 @@
 """Two tasks that differ in one line never share a baseline, and tasks that do not differ do."""
 
+import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,22 @@ def test_the_same_files_elsewhere_share_it(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(tmp_path / "same")])
     (tmp_path / "same").rename(tmp_path / "moved")
     assert code_digest(load_task("./task.py:make", {}, tmp_path / "moved")) == first
+
+
+@pytest.mark.parametrize("where", ["site-packages", "dist-packages"])
+def test_what_a_library_imports_later_is_no_code_of_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    library = tmp_path / where  # as of another environment on the path, or of the user
+    library.mkdir()
+    name = f"library_{where[:4]}"
+    (library / f"{name}.py").write_text("def loss(outputs, targets):\n    return outputs.sum()\n")
+    (library / f"{name}_more.py").write_text("")
+    monkeypatch.syspath_prepend(library)
+    task = replace(task_in(tmp_path / f"task_{where[:4]}"), loss=importlib.import_module(name).loss)
+    before = code_digest(task)
+    importlib.import_module(f"{name}_more")
+    assert code_digest(task) == before
 
 
 @pytest.mark.parametrize("edited", ["mine.py", "helper_of_mine.py"])
