@@ -87,7 +87,7 @@ def test_what_a_library_imports_later_is_no_code_of_the_task(
     library.mkdir()
     name = f"library_{where[:4]}"
     (library / f"{name}.py").write_text("def loss(outputs, targets):\n    return outputs.sum()\n")
-    (library / f"{name}_more.py").write_text("")
+    (library / f"{name}_more.py").write_text("MORE = 1\n")
     monkeypatch.syspath_prepend(library)
     task = replace(task_in(tmp_path / f"task_{where[:4]}"), loss=importlib.import_module(name).loss)
     before = code_digest(task)
