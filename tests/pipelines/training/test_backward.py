@@ -68,7 +68,7 @@ def test_a_penalty_counts_once_for_a_batch_in_parts() -> None:
 
 def test_lbfgs_searches_along_the_whole_batch_s_gradient() -> None:
     task = image_task(lambda: nn.Sequential(nn.Flatten(), nn.Linear(108, 5)))
-    # one step, of many searches; near the minimum a second one would magnify how each machine rounds the sum of four parts
+    # one step of many searches; near the minimum a second one magnifies how a machine rounds the sum of four parts
     more = {"optimizer": "lbfgs", "batch_size": 48, "epochs": 1, "tweaks": [{"kind": "l2_penalty", "strength": 0.1}]}
     whole = trained(task, **more)
     assert differs(trained(task, accumulate=4, **more), whole) < 1e-5
