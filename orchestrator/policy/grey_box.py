@@ -166,8 +166,8 @@ class GreyBox:
         """Return the next configuration to start; the index of an initial trial is NaN."""
         forecast = None if len(self._history) < self.settings.num_initial else self._forecast()
         if forecast is None:
-            far = len(self._history) < self.settings.num_initial
-            row = self._acquisition.spread() if far else self._acquisition.further()
+            is_far = len(self._history) < self.settings.num_initial
+            row = self._acquisition.spread() if is_far else self._acquisition.further()
             return None if row is None else Scored(row, math.nan)
         self._best_now = self._acquisition.looked_up(self._best(forecast), forecast)
         return self._best_now
@@ -182,19 +182,19 @@ class GreyBox:
     def _is_worth(self, run: Run) -> bool:
         """Return True if going on has about as high an index as the best new candidate.
 
-        With many workers see `kept` and `calm` of the settings.
+        With many workers see `crowded`, `kept` and `calm` of the settings.
         """
         forecast, num_running = self._forecast(), self._history.count("running") + 1
-        crowd, num_finished = num_running / self.settings.num_initial, self._history.count("finished")
+        is_crowded, num_finished = num_running > self.settings.crowded, self._history.count("finished")
         if forecast is None:
-            return run.ranks_high or crowd > 1.0
+            return run.ranks_high or is_crowded
         index, patience = self._index(run, forecast), self.settings.patience
-        if crowd > 1.0:
+        if is_crowded:
             left = math.ceil(self.settings.kept * num_running) - num_finished
             if left > 0 and self._rank(index, forecast) < left:
                 return True
             if num_finished < self.settings.calm * num_running:
-                patience *= crowd**2
+                patience *= (num_running / self.settings.num_initial) ** 2
         best = self._best(forecast)
         return best is None or index * patience >= best.index
 

@@ -60,8 +60,7 @@ def test_nothing_is_asked_twice_and_it_ends() -> None:
 
 def test_the_oldest_trial_goes_on_until_one_has_finished() -> None:
     rungs = Rungs((1.0, 3.0, 9.0), (1.25, 3.25, 9.25))
-    problem = SearchProblem((Knob("x", Float(0.0, 1.0)),), (), (Learned("loss", 1.0),), rungs)
-    search = GreyBox(problem, seed=0, settings=GreyBoxSettings(num_initial=8))
+    search = GreyBox(SearchProblem((Knob("x", Float(0.0, 1.0)),), (), (Learned("loss", 1.0),), rungs), seed=0)
     candidates = [search.ask() for _ in range(8)]
     first, *others = [candidate.number for candidate in candidates if candidate is not None]
     assert not all(search.report(number, 1.0, {"loss": 0.5 + 0.06 * number}) for number in others)
@@ -100,7 +99,7 @@ def test_a_first_wave_is_of_distinct_trials_and_every_other_one_promises_more_th
 def test_nothing_of_a_first_wave_is_stopped_before_there_is_a_model() -> None:
     rungs = Rungs((1.0, 3.0), (1.25, 3.25))
     search = GreyBox(SearchProblem((Knob("x", Float(0.0, 1.0)),), (), (Learned("loss", 1.0),), rungs), seed=0)
-    numbers = [candidate.number for candidate in (search.ask() for _ in range(6)) if candidate is not None]
+    numbers = [candidate.number for candidate in (search.ask() for _ in range(12)) if candidate is not None]
     assert all(search.report(number, 1.0, {"loss": 0.5 + 0.1 * number}) for number in numbers[1:3])
 
 
