@@ -177,6 +177,8 @@ def _probe_sqlite(tracking_uri: str) -> None:
     database = _sqlite_path(tracking_uri)
     if database is None:
         raise _unreachable(tracking_uri, "an SQLite store needs a file", "give sqlite:///FILE")
+    if database.is_dir():
+        raise _unreachable(tracking_uri, f"{database} is a folder", "name a file")
     folder = next(parent for parent in database.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise _unreachable(tracking_uri, f"{folder} cannot be written", "choose a folder of your own")

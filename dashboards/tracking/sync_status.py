@@ -8,6 +8,7 @@ from typing import Final, cast
 
 from pydantic import BaseModel, NonNegativeInt, ValidationError
 
+from paretta.dashboards.journal.home_names import JOURNAL_FILE
 from paretta.dashboards.journal.journal import events
 from paretta.search_spaces.canonical import Document, Json
 
@@ -59,9 +60,12 @@ class _Stored(BaseModel):
 def read_sync_status(folder: Path) -> SyncStatus:
     """Return the sync status of the sweep in `folder`, from the publisher's file there and from the journal.
 
-    The file is derived from the journal, so a damaged one is treated as missing.
+    The file is derived from the journal, so a damaged one is treated as missing, and so is its position if no event of
+    the journal ends there, as after the journal was edited.
     """
     stored = _stored(folder)
+    if not _is_end_of_event(folder, stored.position):
+        stored = stored.model_copy(update={"position": 0})
     return SyncStatus(**stored.model_dump(), behind=len(_changed_trials(folder, stored.position)))
 
 
@@ -75,6 +79,14 @@ def _stored(folder: Path) -> _Stored:
         return _Stored.model_validate_json((folder / SYNC_STATUS_FILE).read_bytes())
     except (FileNotFoundError, ValidationError):
         return _Stored()
+
+
+def _is_end_of_event(folder: Path, position: int) -> bool:
+    if not position:
+        return True
+    with (folder / JOURNAL_FILE).open("rb") as file:
+        file.seek(position - 1)
+        return file.read(1) == b"\n"
 
 
 def _changed_trials(folder: Path, position: int) -> set[str]:

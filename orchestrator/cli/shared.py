@@ -149,7 +149,7 @@ def _cannot_write(error: OSError) -> int:
 
 def _flushed(code: str | int | None) -> str | int | None:
     """Flush the output while errors can still be reported, not at Python's exit, and return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # Python sets one to None if the caller has closed it
         try:
             stream.flush()
         except BrokenPipeError:

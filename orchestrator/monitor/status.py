@@ -20,7 +20,8 @@ def status_document(files: SweepFiles) -> dict[str, Json]:
     copy in a storage does not tell), ``reason`` (of one that died the command that resumes it), ``folder``,
     ``trials`` (count by state: running, complete, stopped early, failed, infeasible, interrupted; the
     baseline left out), ``asked`` (trials asked for), ``front`` (members),
-    ``hypervolume``, ``silent_s`` (seconds since the last event), ``failures`` (list of ``uid`` and ``reason``),
+    ``hypervolume``, ``silent_s`` (seconds since the last event, None before the first),
+    ``failures`` (list of ``uid`` and ``reason``),
     ``note`` and ``tags`` (of the sweep), ``noted`` (list of ``uid``, ``note`` and ``tags`` of trials),
     ``running`` (list of ``uid``, the last ``progress``, and ``doing`` in words), ``record`` (how far MLflow is behind,
     in words).
@@ -42,7 +43,7 @@ def status_document(files: SweepFiles) -> dict[str, Json]:
         "asked": asked(record),
         "front": len(front),
         "hypervolume": front.hypervolume,
-        "silent_s": round(time.time() - record.updated, 1),
+        "silent_s": round(time.time() - record.updated, 1) if record.updated else None,
         "failures": [{"uid": t.uid, "reason": t.reason} for t in record.trials.values() if t.status == "failed"],
         "note": record.annotation().note,
         "tags": dict(record.annotation().tags),
@@ -79,10 +80,12 @@ def status_lines(document: Document) -> list[str]:
     counts = ", ".join(f"{count} {state}" for state, count in trials.items()) or "none yet"
     reason, died = document["reason"], document["status"] == "died"
     why = f", {reason}" if died else f" ({reason})" if reason else ""
-    silent = f", last event {document['silent_s']} s ago" if document["status"] == "running" else ""
+    heard = ", no event yet" if document["silent_s"] is None else f", last event {document['silent_s']} s ago"
+    silent = heard if document["status"] == "running" else ""
+    of = "" if document["asked"] is None else f" of {document['asked']} asked"
     return [
         f"{document['sweep']}: {document['status']}{why}{silent}",
-        f"trials: {counts} of {document['asked']} asked",
+        f"trials: {counts}{of}",
         f"front: {document['front']} points, hypervolume {document['hypervolume']:.3f}",
         *(f"failed {failure['uid']}: {failure['reason']}" for failure in failures),
         *noted_lines(document),

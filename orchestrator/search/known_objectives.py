@@ -71,9 +71,12 @@ class KnownObjectives:
         return len(self._seen)
 
     def estimate(self, configs: Sequence[Configuration]) -> Array:
-        """Return the estimated losses [n, known]; those of the baseline while nothing else is known."""
+        """Return the estimated losses [n, known]; those of the baseline while nothing else is known.
+
+        While few plans are known exactly, and if no knob changes the structure, every estimate is their mean.
+        """
         rows = self._rows()
-        if len(rows.u) < _MIN_POINTS:
+        if len(rows.u) < _MIN_POINTS or not self._coordinates.knobs:
             typical = rows.losses.mean(axis=0) if len(rows.u) else np.zeros(len(self.scales))
             return np.tile(typical, (len(configs), 1))
         inputs = np.vstack([self._encode(config) for config in configs])

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from paretta.dashboards.journal.event_schema import parse_event
 from paretta.dashboards.journal.journal import Journal
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.journal_tail import Tail
-from paretta.dashboards.tracking.sync_status import SYNC_STATUS_FILE, SyncStatus, read_sync_status
+from paretta.dashboards.tracking.sync_status import SYNC_STATUS_FILE, SyncStatus, read_sync_status, write_sync_status
 from paretta.search_spaces.errors import DamagedRecord
 
 Event = dict[str, Any]
@@ -179,6 +180,18 @@ def test_a_damaged_sync_status_counts_as_missing(tmp_path: Path, lines: list[byt
     (tmp_path / "journal.jsonl").write_bytes(b"".join(lines))
     (tmp_path / SYNC_STATUS_FILE).write_text(content)
     assert read_sync_status(tmp_path) == SyncStatus(behind=7)
+
+
+def test_a_sync_status_of_a_journal_that_was_edited_since_counts_from_the_beginning(
+    tmp_path: Path, lines: list[bytes]
+) -> None:
+    (tmp_path / "journal.jsonl").write_bytes(b"".join(lines))
+    whole = SyncStatus("sqlite:///m.db", "1", "a", position=sum(map(len, lines)))
+    write_sync_status(tmp_path, whole)
+    assert read_sync_status(tmp_path) == whole
+    edited = [lines[0].replace(b'"time": ', b'"time":  '), *lines[1:], lines[-1]]  # one byte and one event longer
+    (tmp_path / "journal.jsonl").write_bytes(b"".join(edited))
+    assert read_sync_status(tmp_path) == replace(whole, position=0, behind=7)
 
 
 def test_an_extended_sweep_runs_again_with_more_trials_and_its_front_is_open(tmp_path: Path) -> None:

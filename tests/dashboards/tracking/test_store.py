@@ -91,6 +91,12 @@ def test_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
         probe(f"sqlite:///{tmp_path}/file/mlflow.db")
 
 
+@pytest.mark.parametrize("uri", ["sqlite:////", "sqlite:////tmp", "sqlite:///."])
+def test_a_folder_is_no_sqlite_store(uri: str) -> None:
+    with pytest.raises(WrongInput, match=r"is a folder; .*name a file"):
+        probe(uri)
+
+
 @pytest.mark.parametrize("uri", ["sqllite:///x.db", "./mlruns", "file:///tmp/mlruns", "htp://127.0.0.1:5000"])
 def test_unknown_kind_of_store_is_answered_with_the_known(uri: str) -> None:
     with pytest.raises(WrongInput, match="known: http, https, mssql, mysql, postgresql, sqlite"):

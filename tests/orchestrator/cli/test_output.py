@@ -51,6 +51,10 @@ def test_reader_that_has_seen_enough_is_no_error(home: Path) -> None:
     assert _shown(home, "front", ends="| true") == (0, "", "")
 
 
+def test_output_that_the_caller_closed_is_no_error(home: Path) -> None:
+    assert _shown(home, "front", ends=">&-") == (0, "", "")
+
+
 def test_output_that_cannot_be_written_is_one_line(home: Path) -> None:
     for verb in ("status", "--help"):
         code, _, err = _shown(home, verb, ends="> /dev/full")
@@ -71,3 +75,13 @@ def test_what_the_machine_refuses_is_one_line_without_a_traceback(tmp_path: Path
     (tmp_path / "s" / "journal.jsonl").symlink_to("/proc/self/mem")
     made = CliRunner().invoke(main, ["status", "s", "--home", str(tmp_path)])
     assert (made.exit_code, made.output) == (1, "error: Input/output error\n")
+
+
+def test_a_sweep_that_has_recorded_nothing_yet_claims_nothing(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "journal.jsonl").touch()
+    made = CliRunner().invoke(main, ["status", "s", "--home", str(tmp_path)])
+    assert made.exit_code == 0
+    assert made.output.splitlines()[:2] == ["s: running, no event yet", "trials: none yet"]
+    as_json = CliRunner().invoke(main, ["status", "s", "--home", str(tmp_path), "--json"]).output
+    assert '"silent_s": null' in as_json

@@ -98,6 +98,17 @@ def test_estimates_follow_what_was_seen_and_looks_are_made_once() -> None:
     assert len(looks) == foresight.num_looks == 26
 
 
+def test_knobs_that_leave_the_structure_alone_are_estimated_by_the_mean_of_what_was_seen() -> None:
+    space = Space.parse([], [{"kind": "train", "epochs": 1, "lr": {"float": [0.001, 0.1]}}])
+    knobs = structural(space, lambda plan: "always the same")
+    assert knobs == ()
+    scales = scales_of((SIZE,), BASELINE)
+    foresight = KnownObjectives(space, scales, lambda plan: {"size": Reading(500.0, "B")}, knobs)
+    for rate in (0.001, 0.002, 0.004, 0.008):
+        assert foresight.look({"train.lr": rate}) == pytest.approx([-1.0])
+    assert foresight.estimate([{"train.lr": 0.05}, {"train.lr": 0.09}]).tolist() == [[-1.0], [-1.0]]
+
+
 def test_what_cannot_be_carried_out_is_never_proposed() -> None:
     foresight = KnownObjectives(SPACE, scales_of((SIZE,), BASELINE), lambda plan: None, SPACE.knobs())
     assert foresight.look({"prune.sparsity": 0.1, "step2": None}) is None
