@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from paretta.orchestrator.config.task_reference import TaskReference
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.yaml_io import read_yaml
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ def verify_folder(folder: Path, *, task: str | None = None) -> "tuple[Finding, .
             not checked, which the findings say.
 
     Raises:
-        WrongInput: the folder does not exist, or the given `task` cannot be loaded, as where torch is not installed.
+        WrongInput: the folder does not exist, or the task cannot be loaded, as where torch is not installed, or fails,
+            as with options in plan.yaml that no model can have.
         TrialFailed: the model does not run.
     """
     from paretta.pipelines.verification.verify import verify_claims  # noqa: PLC0415 - the runtime is loaded only where it is used
@@ -42,7 +44,8 @@ def verify_folder(folder: Path, *, task: str | None = None) -> "tuple[Finding, .
             raise WrongInput(Problem("--task", "a task needs torch, which is not installed here", task, hint))
         return verify_claims(folder, None, without="torch is not installed here", elsewhere=True)
     made = TaskReference.of(str(chosen), options, Path.cwd()).load()
-    return verify_claims(folder, made, elsewhere=True)
+    with blaming(f"task {chosen}", "scoring the model's answers with it"):  # its options are those of the folder
+        return verify_claims(folder, made, elsewhere=True)
 
 
 def _origin(folder: Path) -> tuple[str | None, Mapping[str, Json]]:

@@ -12,7 +12,7 @@ from torch import nn
 from paretta.orchestrator.delivery.verify import verify_folder
 from paretta.pipelines import artifact
 from paretta.pipelines.artifact import open_artifact, verify_files, write
-from paretta.search_spaces.errors import DamagedArtifact
+from paretta.search_spaces.errors import DamagedArtifact, WrongInput
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.space.plan import Plan
 
@@ -130,3 +130,26 @@ def test_plan_that_is_none_is_told(folder: Path) -> None:
         _sealed(folder, "plan.yaml", content)
         with pytest.raises(DamagedArtifact, match=r"plan\.yaml: expected a plan, found"):
             open_artifact(folder)
+
+
+def test_options_that_no_model_can_have_are_told(tmp_path: Path) -> None:
+    import torch
+
+    from paretta.pipelines.export.to_onnx import to_bytes
+    from paretta.pipelines.loading.digests import data_digest
+    from paretta.pipelines.loading.load_task import load_task
+
+    digits = to_bytes(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval(), torch.zeros(1, 1, 8, 8))
+    write(
+        tmp_path / "a",
+        digits,
+        plan=PLAN,
+        seed=0,
+        data_digest=data_digest(load_task("digits")),
+        readings={"accuracy": Reading(0.5, "share", num_samples=360)},
+        origin={"task": {"use": "digits", "options": {"width": -1}}},
+    )
+    with pytest.raises(
+        WrongInput, match=r"^task digits: scoring the model's answers with it failed: \w+Error: .*negative"
+    ):
+        verify_folder(tmp_path / "a")
