@@ -1,14 +1,13 @@
 """A small model server on loopback, for machines without MLflow: JSON in, JSON out."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, TypeAlias
 
-from paretta.dashboards.server.server_process import LOOPBACK, address, free_port, require_loopback
+from paretta.dashboards.server.server_process import LOOPBACK, free_port, require_loopback, served_in_thread
 from paretta.search_spaces.canonical import Json
 
 Answer: TypeAlias = Callable[[object], Json]
@@ -29,14 +28,8 @@ def open_json_server(answer: Answer, *, host: str = LOOPBACK, port: int) -> Iter
         WrongInput: the port is taken, or the host is not a loopback address.
     """
     require_loopback(host)
-    with _Server((host, free_port(host, port)), answer) as server:
-        thread = threading.Thread(target=server.serve_forever, name="paretta-serve", daemon=True)
-        thread.start()
-        try:
-            yield address(host, server.server_port)
-        finally:
-            server.shutdown()
-            thread.join()
+    with served_in_thread(_Server((host, free_port(host, port)), answer), host, "paretta-serve") as url:
+        yield url
 
 
 class _Server(ThreadingHTTPServer):

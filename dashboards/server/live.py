@@ -21,7 +21,7 @@ from paretta.dashboards.journal.activity import asked, now_document, num_ended, 
 from paretta.dashboards.journal.home_names import JOURNAL_FILE, is_archived, sweep_folders
 from paretta.dashboards.journal.liveness import has_died, state_words
 from paretta.dashboards.report.html_report import STATIC, live_page, report_data
-from paretta.dashboards.server.server_process import address, is_loopback
+from paretta.dashboards.server.server_process import is_loopback, served_in_thread
 from paretta.dashboards.tracking.journal_tail import Tail
 from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.dashboards.tracking.views import view_link
@@ -296,11 +296,6 @@ def open_live(
         at: see `report_data`.
         links: URLs of further pages by name.
     """
-    with _Server(host, port, LivePages(home, at, {} if links is None else links), token) as server:
-        thread = threading.Thread(target=server.serve_forever, name="paretta-live", daemon=True)
-        thread.start()
-        try:
-            yield address(host, server.server_port)
-        finally:
-            server.shutdown()
-            thread.join()
+    server = _Server(host, port, LivePages(home, at, {} if links is None else links), token)
+    with served_in_thread(server, host, "paretta-live") as url:
+        yield url

@@ -6,9 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 from urllib.error import URLError
@@ -50,6 +52,19 @@ def free_port(host: str, port: int) -> int:
     except OSError as error:
         hint = "--port 0 picks a free one"
         raise WrongInput(Problem("--port", f"the port cannot be used: {error.strerror}", port, hint)) from None
+
+
+@contextmanager
+def served_in_thread(server: ThreadingHTTPServer, host: str, thread_name: str) -> Iterator[str]:
+    """Serve in a thread while the context is open, and close the server; yield its URL on `host`."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, name=thread_name, daemon=True)
+        thread.start()
+        try:
+            yield address(host, server.server_port)
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def address(host: str, port: int) -> str:
