@@ -25,6 +25,7 @@ PARTS = [
     ("ray", "ray._raylet", "AuthenticationTokenLoader.reset_cache", "a second cluster in one process"),
     ("ray", "ray._raylet", "Config.initialize", "a second cluster in one process"),
     ("ray", "ray._private.ray_constants", "ENABLE_RAY_CLUSTER", "a cluster of our own on loopback"),
+    ("ray", "ray._private.services", "ConsolePopen", "a cluster that a signal to the driver's group does not end"),
     ("ray", "ray._private.runtime_env.packaging", "default_logger", "quiet uploads to a cluster"),
     ("ray", "ray.tune.schedulers", "TrialScheduler._supports_buffered_results", "a stopper that hears every report"),
     ("ray", "ray.tune.execution.tune_controller", "TuneController.get_live_trials", "a short choice of the next trial"),

@@ -18,7 +18,7 @@ import ray
 from paretta.orchestrator.cluster.measuring_slot import SLOT
 from paretta.orchestrator.cluster.network import HOOK, INTERFACES, LOOPBACK_INTERFACE
 from paretta.orchestrator.cluster.private_folder import ray_folder
-from paretta.orchestrator.cluster.ray_private import has_token, on_loopback, reread_environment
+from paretta.orchestrator.cluster.ray_private import has_token, in_own_sessions, on_loopback, reread_environment
 from paretta.search_spaces.errors import Problem, WrongInput, first_line
 
 PACKAGE = Path(__file__).parents[2]
@@ -105,7 +105,7 @@ def _own(num_cpus: int, num_gpus: int | None, dashboard: bool, quiet: bool) -> I
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "PYTHONPATH": _python_path()}
     alone = dict.fromkeys(INTERFACES, LOOPBACK_INTERFACE)
     with ray_folder() as folder, _environment({**QUIET, **token, **alone}), _session(quiet):
-        with _starting(num_cpus), on_loopback():
+        with _starting(num_cpus), on_loopback(), in_own_sessions():
             ray.init(
                 address="local",
                 num_cpus=num_cpus,

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, without stubs
 
 # logs each package that is uploaded to a cluster
@@ -35,3 +36,19 @@ def on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def in_own_sessions() -> Iterator[None]:
+    """Start Ray processes inside the block in sessions of their own, out of reach of signals to this process' group.
+
+    A terminal sends Ctrl-C, and a batch system SIGTERM, to every process of the group; Ray would end while the driver
+    still finishes its trials. When the driver dies, the kernel still kills them: Ray asks for that itself.
+    """
+    names = vars(services)
+    before = names["ConsolePopen"]
+    names["ConsolePopen"] = partial(before, start_new_session=True)
+    try:
+        yield
+    finally:
+        names["ConsolePopen"] = before

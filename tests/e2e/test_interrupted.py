@@ -51,7 +51,7 @@ def told(folder: Path) -> Mapping[str, str]:
     told["SIGINT"] = stopped(interrupted, sweep, going)
     terminated = launch()
     going = until(another_trains(3), sweep, terminated).progress
-    terminated.terminate()
+    os.killpg(terminated.pid, signal.SIGTERM)  # as a batch system does
     told["SIGTERM"] = stopped(terminated, sweep, going)
 
     hurried = launch()

@@ -122,6 +122,49 @@ def test_no_process_outlives_a_killed_driver(short_folder: Path, tmp_path: Path)
     assert list(short_folder.iterdir()) == []
 
 
+SIGNALLED_GROUP = """
+import os, signal, time
+import ray
+from paretta.orchestrator.cluster.connect import connect
+
+heard = []
+with connect(num_cpus=1):
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: heard.append(signal.Signals(number).name))
+
+    @ray.remote(num_cpus=0)
+    class Counter:
+        count = 0
+        def up(self):
+            self.count += 1
+            return self.count
+
+    counter = Counter.remote()
+    ray.get(counter.up.remote())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.killpg(0, number)
+        time.sleep(1)
+    print(*heard, ray.get(counter.up.remote(), timeout=30))
+"""
+
+
+def test_a_signal_to_the_group_of_the_driver_reaches_the_driver_alone(short_folder: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "HOME": str(tmp_path), "TMPDIR": str(short_folder), "PYTHONPATH": str(PACKAGE.parent)}
+    command = [sys.executable, "-c", SIGNALLED_GROUP]
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.split() == ["SIGTERM", "SIGINT", "2"], done.stderr
+    assert processes_below(short_folder) == []
+
+
 def test_a_machine_too_busy_to_start_ray_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: object) -> None:
         raise Exception("The current node timed out during startup. The GCS may be overloaded.")
