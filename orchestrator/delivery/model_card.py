@@ -23,6 +23,31 @@ import onnxruntime
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 print(session.run(None, {inputs}))
 ```"""
+_GENERATE = """## Generate text
+
+Each call takes the keys and values of the tokens before and returns those of all, so that no token is computed twice:
+
+```python
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+
+
+def generate(ids, count):
+    past = [node for node in session.get_inputs() if node.name.startswith("past_key_values.")]
+    cache = {node.name: np.zeros((1, node.shape[1], 0, node.shape[3]), np.float32) for node in past}
+    new = ids
+    for _ in range(count):
+        mask = np.ones((1, len(ids)), np.int64)
+        logits, *present = session.run(None, {"input_ids": [new], "attention_mask": mask, **cache})
+        cache, new = dict(zip(cache, present)), [int(logits[0, -1].argmax())]
+        ids = ids + new
+    return ids
+```
+
+`generate(ids, 20)` appends 20 tokens, each the most probable one, to a list of token ids. The tokenizer beside the
+model makes them of a text, and a text of them."""
 _TEST = "test_"  # begins the names of the test split's readings in an artifact
 _STORED = 'dict(np.load("sample.npz"))'
 
@@ -59,6 +84,7 @@ def model_card(artifact: "Artifact", origin: Provenance | None = None) -> str:
         "This needs only `pip install onnxruntime`:",
         _LOAD.replace("{inputs}", _STORED if "sample.npz" in artifact.digests else "inputs"),
         _interface(artifact),
+        *_generating(artifact),
         "## Preprocessing",
         _preprocessing(artifact),
         "## Layers",
@@ -156,6 +182,13 @@ def _interface(artifact: "Artifact") -> str:
     ]
     stored = "`sample.npz` holds one input of the validation split. " if "sample.npz" in artifact.digests else ""
     return f"{stored}Sizes by name are free.\n\n{_table(('', 'name', 'type', 'shape'), rows)}"
+
+
+def _generating(artifact: "Artifact") -> Iterator[str]:
+    from paretta.pipelines.data.decoder_feeds import generates  # noqa: PLC0415 - as above
+
+    if generates(node.name for node in artifact.session().get_inputs()):
+        yield _GENERATE
 
 
 def _shape(sizes: Iterable[object]) -> str:

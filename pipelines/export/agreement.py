@@ -49,7 +49,8 @@ def checked_export(model: nn.Module, task: Task, *, storage: WeightStorage = "sm
     """Return the export of `model` after checking that its outputs in ONNX Runtime agree with the model's.
 
     Checked on the first five samples used for statistics, with a batch of one and a larger one; if axes besides the
-    first are free, also at half their length.
+    first are free, also at half their length and on the example input, whose axes may have a length that samples lack,
+    such as a cache that is not empty.
 
     Args:
         model: as for `to_onnx`; quantised layers round.
@@ -121,6 +122,7 @@ def _batches(model: nn.Module, task: Task) -> Iterator[TensorTree]:
         start += size
     if task.free_axes:
         yield shortened(model, inputs, task.free_axes)
+        yield moved(task.example_input, "cpu")
 
 
 def _session(model: bytes) -> Callable[[TensorTree], Answers]:

@@ -61,7 +61,8 @@ def shortened(model: nn.Module, inputs: TensorTree, free_axes: FreeAxes) -> Tens
     def cut(tensor: Tensor) -> Tensor:
         for axis, given in free_axes.get(next(names), {}).items():
             least = 1 if isinstance(given, str) else given[1]
-            tensor = tensor.narrow(axis, 0, max(tensor.shape[axis] // 2, least, 1))
+            half = max(tensor.shape[axis] // 2, least, 1)
+            tensor = tensor.narrow(axis, 0, min(half, tensor.shape[axis]))  # an empty one stays so
         return tensor
 
     return mapped(cut, inputs)

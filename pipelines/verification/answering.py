@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretta.pipelines.artifact import MODEL, session
+from paretta.pipelines.data.decoder_feeds import empty_cache, generates, is_cache
 from paretta.pipelines.verification.smoke import element_type
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import first_line
@@ -22,6 +23,8 @@ def answering(folder: Path) -> Callable[[object], Json]:
     A request is ``{"inputs": {NAME: [...]}}``, or ``{"inputs": [...]}`` for a model with one input, each with the batch
     as its first axis; the answer is ``{"predictions": {NAME: [...]}}``. The function raises `ValueError` with one line
     if the request does not fit the model; several threads may call it at the same time.
+
+    A request to a decoder may leave out the cache of keys and values; it is then empty, and not part of the answer.
     """
     from paretta.pipelines.kernels.ort_session import REFUSALS  # noqa: PLC0415 - loads the runtime
 
@@ -29,14 +32,24 @@ def answering(folder: Path) -> Callable[[object], Json]:
     inputs, names = opened.get_inputs(), [output.name for output in opened.get_outputs()]
 
     def answer(request: object) -> Json:
-        feeds = _feeds(request, inputs)
+        begins = _begins(request, inputs)
+        feeds = _feeds(request, [node for node in inputs if not (begins and is_cache(node.name))])
+        wanted = [name for name in names if not (begins and is_cache(name))]
         try:
-            outputs = opened.run(names, feeds)
+            cache = empty_cache(inputs, max(map(len, feeds.values()))) if begins else {}
+            outputs = opened.run(wanted, {**feeds, **cache})
         except REFUSALS as error:
             raise ValueError(f"the model refuses the inputs: {first_line(error)}") from None
-        return {"predictions": {name: output.tolist() for name, output in zip(names, outputs, strict=True)}}
+        return {"predictions": {name: output.tolist() for name, output in zip(wanted, outputs, strict=True)}}
 
     return answer
+
+
+def _begins(request: object, inputs: "list[NodeArg]") -> bool:
+    """Return whether the model is a decoder, and the request has no cache."""
+    given = request.get("inputs") if isinstance(request, Mapping) else None
+    named = isinstance(given, Mapping) and any(isinstance(name, str) and is_cache(name) for name in given)
+    return generates(node.name for node in inputs) and not named
 
 
 def _feeds(request: object, inputs: "list[NodeArg]") -> dict[str, NDArray[np.generic]]:

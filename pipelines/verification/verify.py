@@ -14,6 +14,7 @@ from paretta.pipelines.data.feeds import load_feeds
 from paretta.pipelines.measuring.runtime_agreement import agreement
 from paretta.pipelines.meter import Meter
 from paretta.pipelines.runtime import ModelRefused, runtime_of
+from paretta.pipelines.verification.cache_check import cache_agreement
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import DamagedArtifact, TrialFailed, first_line
 from paretta.search_spaces.objectives.reading import Reading
@@ -55,7 +56,8 @@ def verify_claims(
     A fresh, isolated Python process that imports neither torch nor any module of this project checks the SHA-256 of
     every file, measures the model's size and runs it in ONNX Runtime; see `isolated_check`. The task's own metric
     scores those outputs in this process. Timings and similar readings are not repeatable and are never compared; for a
-    claim on another runtime, such as ``latency@openvino``, its answers to the stored sample are.
+    claim on another runtime, such as ``latency@openvino``, its answers to the stored sample are. A decoder with a cache
+    must answer token by token as it does for the whole stored sample.
 
     Args:
         folder: a delivered folder.
@@ -94,7 +96,7 @@ def verify_claims(
                 findings.append(_compared(name, claim, found, _tolerance(claim, elsewhere)))
             else:
                 findings.append(Finding(name, "not checked", strange or _reason(name, judge, without)))
-        return (*findings, *_same_elsewhere(folder, claims))
+        return (*findings, *_same_with_cache(folder), *_same_elsewhere(folder, claims))
 
 
 def require_verified(folder: Path, task: "Task", names: Sequence[str]) -> None:
@@ -106,6 +108,15 @@ def require_verified(folder: Path, task: "Task", names: Sequence[str]) -> None:
         raise TrialFailed(f"verify: {'; '.join(map(str, wrong))}")
     if unseen:
         raise TrialFailed(f"verify: the artifact makes no claim of {', '.join(sorted(unseen))}")
+
+
+def _same_with_cache(folder: Path) -> Iterator[Finding]:
+    """Compare the answers of a decoder token by token with those for the whole text."""
+    found = cache_agreement(folder)
+    if found is not None:
+        gap = f"off those at once by {found.gap:.2g} of the largest (up to {found.most:.2g} is rounding)"
+        outcome: FindingStatus = "confirmed" if found.holds else "mismatch"
+        yield Finding("cache", outcome, f"answers token by token are {gap}")
 
 
 def _same_elsewhere(folder: Path, claims: Mapping[str, Reading]) -> Iterator[Finding]:

@@ -1,13 +1,20 @@
 """Causal language models: which token comes next."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from paretta.pipelines.integrations.transformers.cached_decoder import (
+    CachedDecoder,
+    cached,
+    cached_axes,
+    cached_example,
+    empty_cache_for,
+)
 from paretta.pipelines.integrations.transformers.encoded_text import TextEncoder, TextRows, column
 from paretta.pipelines.integrations.transformers.label_scores import IGNORED, label_loss
 from paretta.pipelines.integrations.transformers.prepared_model import (
@@ -78,12 +85,12 @@ def causal_lm(
     test: TextRows,
     text: str = "text",
     length: int = 128,
+    cache: bool = False,
     metrics: Mapping[str, Metric] | None = None,
 ) -> Task:
     """Return the task of predicting each next token of a text.
 
-    The texts of a split are joined, with the tokenizer's end-of-text token between, and cut into blocks. The delivered
-    file computes all positions at once, without a cache of keys and values.
+    The texts of a split are joined, with the tokenizer's end-of-text token between, and cut into blocks.
 
     Args:
         model: a folder that ``save_pretrained`` wrote, a model such as ``LlamaForCausalLM``, or a function that returns
@@ -94,6 +101,8 @@ def causal_lm(
         test: rows that are read only once, for the selected models.
         text: the column with the text.
         length: tokens of a block.
+        cache: whether the delivered file takes and returns the keys and values of earlier tokens, for generating text;
+            otherwise it only scores whole texts. See `CachedDecoder`.
         metrics: see `Task`; by default ``perplexity``.
 
     Raises:
@@ -104,6 +113,8 @@ def causal_lm(
     encoder = TextEncoder(processor_for(tokenizer, model, "AutoTokenizer", "tokenizer"), example, length)
     given = {"train": train, "validation": validation, "test": test}
     blocks = {name: _blocks(rows, name, text, encoder) for name, rows in given.items()}
+    if cache:
+        return _with_cache(made, encoder, blocks, metrics)
     inputs = [name for name in encoder.names if name in {"input_ids", "attention_mask"}]
     first = blocks["train"][0]
     return Task(
@@ -112,12 +123,41 @@ def causal_lm(
         validation=blocks["validation"],
         test=blocks["test"],
         loss=label_loss,
-        metrics=metrics or {"perplexity": Metric(Perplexity(), "min", "", token_losses)},
+        metrics=metrics or _perplexity(),
         example_input={name: first[name][None] for name in inputs},
         class_axis=-1,
         free_axes={name: {1: "tokens"} for name in inputs},
         files=pretrained_files(example, encoder.tokenizer),
     )
+
+
+def _with_cache(
+    made: nn.Module | Callable[[], nn.Module],
+    encoder: TextEncoder,
+    blocks: Mapping[str, TokenBlocks],
+    metrics: Mapping[str, Metric] | None,
+) -> Task:
+    model = cached(made)
+    decoder: CachedDecoder = instance(model)
+    first = blocks["train"][0]["input_ids"][None]
+    empty = empty_cache_for(decoder.decoder, first)
+    return Task(
+        model=model,
+        train=blocks["train"],
+        validation=blocks["validation"],
+        test=blocks["test"],
+        loss=label_loss,
+        metrics=metrics or _perplexity(),
+        example_input=cached_example(decoder, first, empty),
+        class_axis=-1,
+        collate=empty,
+        free_axes=cached_axes(empty),
+        files=pretrained_files(decoder.decoder, encoder.tokenizer),
+    )
+
+
+def _perplexity() -> dict[str, Metric]:
+    return {"perplexity": Metric(Perplexity(), "min", "", token_losses)}
 
 
 def token_losses(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
