@@ -17,8 +17,8 @@ from paretta.pipelines.coding.skeleton import anonymous, named
 from paretta.pipelines.coding.tensors import code_tensor, is_streamed, part_of
 from paretta.pipelines.coding.text import code_text
 from paretta.pipelines.coding.typical import TYPICAL
+from paretta.pipelines.data.refusals import REFUSALS
 from paretta.pipelines.export.graph_passes import tighten
-from paretta.pipelines.kernels.ort_session import REFUSALS
 from paretta.pipelines.runtime import WeightStorage
 from paretta.search_spaces.errors import DamagedArtifact
 

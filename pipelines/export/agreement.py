@@ -8,9 +8,9 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from torch import Tensor, nn
 
+from paretta.pipelines.data.refusals import REFUSALS
 from paretta.pipelines.data.samples import num_samples
 from paretta.pipelines.data.trees import TensorTree, call_model, moved, tensors
 from paretta.pipelines.export.graph_passes import compact
@@ -35,14 +35,6 @@ FLOAT_TOLERANCE = 1e-3
 INTEGER_TOLERANCE = 16 / 255
 _MOST_NOISE = 1.0  # beyond that the answers are noise themselves
 _BATCHES = (1, 4)
-_REFUSALS = (
-    failures.Fail,
-    failures.InvalidArgument,
-    failures.InvalidGraph,
-    failures.InvalidProtobuf,
-    failures.NotImplemented,
-    failures.RuntimeException,
-)
 
 
 def checked_export(model: nn.Module, task: Task, *, storage: WeightStorage = "smallest") -> Exported:
@@ -131,7 +123,7 @@ def _session(model: bytes) -> Callable[[TensorTree], Answers]:
     options.intra_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise TrialFailed(f"ONNX Runtime refuses the exported model: {_first_line(error)}") from error
     names = [given.name for given in session.get_inputs()]
 
@@ -139,7 +131,7 @@ def _session(model: bytes) -> Callable[[TensorTree], Answers]:
         given = [np.ascontiguousarray(tensor.numpy()) for tensor in tensors(inputs)]
         try:
             outputs: Answers = session.run(None, dict(zip(names, given, strict=True)))
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise TrialFailed(f"ONNX Runtime cannot run the exported model: {_first_line(error)}") from error
         return outputs
 

@@ -4,20 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from paretta.pipelines.data.feeds import Feeds
 from paretta.pipelines.runtime import Device, NoSuchDevice, RuntimeCall
 
-# the runtime's exceptions if it cannot load or run a model
-REFUSALS = (
-    failures.Fail,
-    failures.InvalidArgument,
-    failures.InvalidGraph,
-    failures.InvalidProtobuf,
-    failures.NotImplemented,
-    failures.RuntimeException,
-)
 PROVIDERS: Mapping[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 

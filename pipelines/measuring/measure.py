@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from paretta.pipelines.data.feeds import save_feeds
-from paretta.pipelines.kernels.ort_session import REFUSALS
+from paretta.pipelines.data.refusals import REFUSALS
 from paretta.pipelines.measuring.artifact_answers import first_feeds, judged
 from paretta.pipelines.measuring.probe_process import ProbeRequest
 from paretta.pipelines.measuring.served_meter import ServedMeter

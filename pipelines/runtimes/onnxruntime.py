@@ -9,7 +9,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from paretta.pipelines.data.feeds import Feeds
-from paretta.pipelines.kernels.ort_session import PROVIDERS, REFUSALS, open_session, session_call
+from paretta.pipelines.data.refusals import REFUSALS
+from paretta.pipelines.kernels.ort_session import PROVIDERS, open_session, session_call
 from paretta.pipelines.runtime import Device, ModelRefused, Opened, Runtime, RuntimeCall, WeightStorage
 from paretta.search_spaces.errors import first_line
 from paretta.search_spaces.objectives.reading import Detail

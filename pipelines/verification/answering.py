@@ -26,7 +26,7 @@ def answering(folder: Path) -> Callable[[object], Json]:
 
     A request to a decoder may leave out the cache of keys and values; it is then empty, and not part of the answer.
     """
-    from paretta.pipelines.kernels.ort_session import REFUSALS  # noqa: PLC0415 - loads the runtime
+    from paretta.pipelines.data.refusals import REFUSALS  # noqa: PLC0415 - loads the runtime
 
     opened = session(folder / MODEL)
     inputs, names = opened.get_inputs(), [output.name for output in opened.get_outputs()]

@@ -21,7 +21,7 @@ def require_answer(folder: Path) -> None:
 
     Raises `DamagedArtifact` if the model cannot be loaded or run, or returns nan or inf.
     """
-    from paretta.pipelines.kernels.ort_session import REFUSALS  # noqa: PLC0415 - only this needs the runtime
+    from paretta.pipelines.data.refusals import REFUSALS  # noqa: PLC0415 - only this needs the runtime
 
     path = folder / MODEL
     try:
