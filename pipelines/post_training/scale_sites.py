@@ -117,7 +117,7 @@ class _Graph:
 
     def _ends(self, node: Node, user: Node, *, is_image: bool) -> Iterator[str | None]:
         reads = user.args[:1] == (node,) and node not in user.args[1:]
-        if reads and (user.target is _LINEAR or (is_image and user.target in _CONVOLUTIONS)):
+        if reads and (self._is_linear(node, user, is_image=is_image) or (is_image and user.target in _CONVOLUTIONS)):
             yield self._owner(user.args[1])
         elif reads and self._passes(user, is_image=is_image):
             yield from [None] if not user.users else []
@@ -125,6 +125,10 @@ class _Graph:
                 yield from self._ends(user, further, is_image=is_image)
         else:
             yield None
+
+    def _is_linear(self, node: Node, user: Node, *, is_image: bool) -> bool:
+        """Return whether `user` is a linear layer over the channels of `node`; over an image it reads another axis."""
+        return user.target is _LINEAR and not (is_image and cast(Tensor, node.meta["val"]).dim() > 2)
 
     def _passes(self, user: Node, *, is_image: bool) -> bool:
         packet = getattr(user.target, "overloadpacket", None)

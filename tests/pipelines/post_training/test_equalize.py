@@ -48,6 +48,18 @@ def mobile() -> nn.Sequential:
     return model.eval()
 
 
+def test_a_linear_layer_over_the_last_axis_of_an_image_reads_no_channels() -> None:
+    """The image has as many columns as channels, so that a wrong move would show in the answers alone."""
+    torch.manual_seed(5)
+    columns = nn.Sequential(nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), nn.Linear(12, 4)).eval()
+    assert scale_sites(columns, images(1)) == []
+    channels = nn.Sequential(nn.Conv2d(1, 8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8, 4)).eval()
+    assert scale_sites(channels, images(1, size=8)) == [ScaleSite("0", ("3",))]
+    with torch.no_grad():
+        expected = columns(images(4))
+        assert torch.equal(Equalize().apply(columns, bench_of(columns, images(4)))(images(4)), expected)
+
+
 class Encoder(nn.Module):
     """A block before whose projections a LayerNorm stands, and one with a norm of its own making."""
 
