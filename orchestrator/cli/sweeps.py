@@ -117,16 +117,20 @@ def extend_command(
 
 @click.command()
 @click.argument("sweep", shell_complete=launchable)
+@home_option
 @exits
-def check_command(sweep: str) -> int:
+def check_command(sweep: str, home: str | None) -> int:
     """Find what is wrong with a sweep before it runs: its settings, its data, one step of all that it will do."""
     from paretta.orchestrator.config.check import check as check_sweep
     from paretta.orchestrator.config.check import check_report
     from paretta.orchestrator.config.outlook import look_ahead
     from paretta.orchestrator.config.sweep import Sweep
+    from paretta.orchestrator.sweeps.earlier import earlier_sweeps, require_earlier
 
     read = Sweep.read(sweep)
+    require_earlier(read, home_at(home))
     checked = check_sweep(read, tell=tell)
+    earlier_sweeps(read, checked, home_at(home))
     outlook = look_ahead(read, checked, tell=tell)
     click.echo(check_report(read, checked))
     click.echo(outlook)

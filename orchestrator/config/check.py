@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Final, get_args
 from paretta.dashboards.journal.record import wishes_of
 from paretta.orchestrator.config.build_search import try_search
 from paretta.orchestrator.config.carried_task import carried_digest
+from paretta.orchestrator.config.check_warnings import sweep_warnings
 from paretta.orchestrator.config.sweep import Sweep
-from paretta.pipelines.batches.request import is_in_memory
 from paretta.pipelines.loading.check_task import check_task, tell_nobody
-from paretta.pipelines.loading.digests import data_digest, equal_splits
+from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.loading.load_task import load_task
 from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter, meter_of
 from paretta.pipelines.reuse.code_digest import code_files
 from paretta.pipelines.run import last_training
 from paretta.pipelines.stage import stage_of, stages_of, unmet_needs
-from paretta.pipelines.task import SPLITS, Task
+from paretta.pipelines.task import Task
 from paretta.pipelines.training.settings import TrainSettings
 from paretta.search_spaces.canonical import Document, canonical_json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
@@ -117,41 +117,8 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
     with placed(sweep.source.where("task.use")):
         digest = data_digest(task)
         code = {**code_files(task), **carried_digest(sweep.config.task.use, sweep.code_folder)}
-        warnings = (*_warnings(task), *loader_warnings(sweep, task), *_advice(corners), *found.unchanged)
+        warnings = (*sweep_warnings(sweep, task, meters, corners), *found.unchanged)
     return Checked(task, meters, objectives, digest, corners, num_tried, epochs, code, warnings, found.got)
-
-
-def _warnings(task: Task) -> Iterator[str]:
-    for one, other in equal_splits(task):
-        yield f"{one} and {other} hold the same samples, so readings on {other} say nothing about new data"
-
-
-def _advice(corners: Sequence[Plan]) -> Iterable[str]:
-    """Return what stages advise about the order of their plans, each once."""
-    found: dict[str, None] = {}
-    for plan in corners:
-        stages = stages_of(plan)
-        for index in range(len(plan.baseline), len(stages)):
-            with blaming(f"stages ({stages[index].kind})", "asking about the order of stages"):
-                advice = stages[index].advice(stages[:index], stages[index + 1 :])
-            if advice is not None:
-                found[advice] = None
-    return found
-
-
-def loader_warnings(sweep: Sweep, task: Task) -> Iterator[str]:
-    """Warn of loaders that would have nothing to do, or no core to do it on."""
-    workers, place = sweep.config.workers, sweep.source.where("workers.loaders")
-    if isinstance(workers.loaders, str) or not workers.loaders:
-        return
-    if all(is_in_memory(task, split) for split in SPLITS):
-        yield f"{place}: every split is held in tensors, which no loader reads faster; leave it at auto, or set 0"
-    elif workers.cpus < workers.threads + workers.loaders:
-        needs = workers.threads + workers.loaders
-        yield (
-            f"{place}: {workers.loaders} loaders and {workers.threads} thread(s) of a worker share {workers.cpus:g} "
-            f"CPU, which is right only where reading waits for a disk or a network; otherwise set cpus: {needs}"
-        )
 
 
 def check_report(sweep: Sweep, checked: Checked) -> str:

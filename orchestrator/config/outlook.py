@@ -42,7 +42,8 @@ class Outlook:
             plans have more than `MAX_CHANGES` stages that change the structure.
         num_structures: the number of different structures; if there are many, only some are exported.
         dead: descriptions of the knobs without any effect, with the reason.
-        unmet: limits and wishes that none of the exported structures meets, with what is nearest.
+        unmet: limits and wishes that none of the exported structures meets, with what is nearest, and trainings that
+            take longer than a candidate may.
         trial_s: training time of the most expensive corner in seconds, on one core; baseline_s: that of the baseline.
         num_trials: the number of trials that the sweep will run.
     """
@@ -119,7 +120,22 @@ def look_ahead(sweep: Sweep, checked: Checked, *, tell: Callable[[str], None] = 
         trial_s = training_seconds(_longest(parsed, split)[split:], checked.task)
         baseline_s = training_seconds(parsed[0][:split], checked.task)
     sizes = tuple(seen["size"] for seen in looks)
+    unmet = (*unmet, *too_long(sweep, baseline_s, trial_s))
     return Outlook(sizes, len(structures), dead, unmet, trial_s, baseline_s, sweep.config.search.trials)
+
+
+def too_long(sweep: Sweep, baseline_s: float, trial_s: float) -> Iterator[str]:
+    """Describe trainings that the time limit of a candidate would end, by what they take on this machine."""
+    workers = sweep.config.workers
+    limit, sharing = workers.time_limit_s, workers.per_trial * workers.threads
+    if limit is None:
+        return
+    place = sweep.source.where("workers.time_limit_s")
+    for words, seconds in (("the baseline", baseline_s), ("the longest plan", trial_s)):
+        if seconds / sharing > limit:
+            cores = "on one core" if sharing == 1 else f"shared evenly by {sharing} threads"
+            found = f"training {words} takes about {_time(seconds / sharing)} {cores} of this machine"
+            yield f"{place}: {found}, longer than the {limit:g} s that a candidate may train; allow more, or train less"
 
 
 def _structural(checked: Checked) -> list[Meter]:

@@ -67,7 +67,7 @@ class WorkersConfig(_Section):
     per_trial: int = Field(default=1, ge=1, description="how many data-parallel workers train one candidate")
     cpus: float = Field(default=1, gt=0, description="CPUs of one worker")
     gpus: float = Field(default=0, ge=0, description="GPUs of one worker; may be a fraction")
-    threads: int = Field(default=1, ge=1, description="torch threads of one worker")
+    threads: int = Field(default=1, ge=1, le=1024, description="torch threads of one worker, at most 1024")
     loaders: Annotated[int, Field(ge=0, le=256)] | Literal["auto"] = Field(
         default="auto",
         description="processes per worker that read samples ahead: a whole number from 0, or auto for what pays",

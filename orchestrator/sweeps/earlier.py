@@ -40,12 +40,28 @@ def earlier_sweeps(sweep: Sweep, checked: Checked, home: Home) -> tuple[Earlier,
         WrongInput: one is missing, or its data, task code, baseline or objectives differ, so that its numbers are not
             comparable.
     """
-    names = enumerate(sweep.config.search.warm_start)
-    return tuple(_read(name, sweep, checked, home, f"search.warm_start[{index}]") for index, name in names)
+    records = require_earlier(sweep, home).items()
+    return tuple(_earlier(name, *found, sweep, checked) for name, found in records)
 
 
-def _read(name: str, sweep: Sweep, checked: Checked, home: Home, setting: str) -> Earlier:
-    record, where = SweepRecord.read(home.find(name)), sweep.source.where(setting)
+def require_earlier(sweep: Sweep, home: Home) -> dict[str, tuple[SweepRecord, str]]:
+    """Return the records of the sweeps whose points are taken over, each with its place in the sweep file, by name.
+
+    Raises:
+        WrongInput: one is missing.
+    """
+    found: dict[str, tuple[SweepRecord, str]] = {}
+    for index, name in enumerate(sweep.config.search.warm_start):
+        where = sweep.source.where(f"search.warm_start[{index}]")
+        try:
+            found[name] = SweepRecord.read(home.find(name)), where
+        except WrongInput as error:
+            told = (Problem(f"{where}: {p.where}", p.rule, p.value, p.hint) for p in error.problems)
+            raise WrongInput(*told) from error.__cause__
+    return found
+
+
+def _earlier(name: str, record: SweepRecord, where: str, sweep: Sweep, checked: Checked) -> Earlier:
     changed = changed_files(cast("Mapping[str, str]", record.facts.get("code") or {}), checked.code)
     missing = {objective.meter for objective in checked.objectives} - {o.meter for o in record.objectives}
     problems = {

@@ -43,7 +43,7 @@ class ServedMeter(Meter, ABC):
     runs_on: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
 
     batch_size: int = Field(default=1, ge=1, description="the inputs per call, such as 1")
-    threads: int = Field(default=1, ge=1, description="the threads that compute, such as 1")
+    threads: int = Field(default=1, ge=1, le=1024, description="the threads that compute, such as 1; at most 1024")
     runtime: Annotated[str, AfterValidator(_known)] = Field(
         default=REFERENCE_RUNTIME, description="what runs the model, one of `paretta list runtimes`, such as openvino"
     )

@@ -7,9 +7,11 @@ import random_views
 from click.testing import CliRunner
 
 from paretta.orchestrator.cli import main
-from paretta.orchestrator.config import outlook
-from paretta.orchestrator.config.check import MAX_TRIED, check, check_report, loader_warnings
+from paretta.orchestrator.config import check_warnings, outlook
+from paretta.orchestrator.config.check import MAX_TRIED, check, check_report
+from paretta.orchestrator.config.check_warnings import core_warnings, loader_warnings
 from paretta.orchestrator.config.sweep import Sweep
+from paretta.pipelines.meter import meter_of
 from paretta.pipelines.runtime import runtime_of
 from paretta.pipelines.task import Task
 from paretta.pipelines.tasks.digits import make
@@ -303,18 +305,96 @@ def test_sizes_of_few_structures_are_foreseen_whatever_the_space(
     assert "changed nothing" not in caplog.text  # what stages leave as it was is told in the report
 
 
+def test_a_model_without_norms_is_not_advised_about_them(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(PLAIN)
+    text = 'task: {use: "./plain.py:make"}\nspace: [{kind: prune, sparsity: 0.5}]\nobjectives: [size, accuracy]\n'
+    sweep = Sweep.parse(parse_yaml(text, "s.yaml"), "s", tmp_path)
+    assert not [warning for warning in check(sweep).warnings if "norms" in warning]
+
+
+PLAIN = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from paretta.pipelines.task import Metric, Task
+
+def make():
+    data = TensorDataset(torch.randn(32, 8), torch.arange(32) % 3)
+    score = Metric(lambda outputs, targets: outputs.argmax(1) == targets)
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    return Task(model=model, train=data, validation=data, test=data, loss=nn.functional.cross_entropy,
+                metrics={"accuracy": score}, example_input=torch.zeros(1, 8))
+"""
+
+
 def warned_of(loaders: str, cpus: int, task: Task) -> list[str]:
     text = f"{SOUND}workers: {{loaders: {loaders}, cpus: {cpus}}}\n"
     return [*loader_warnings(Sweep.parse(parse_yaml(text, "s.yaml"), "s", Path()), task)]
 
 
-def test_loaders_without_work_or_cores_are_told_with_the_mend() -> None:
+def test_loaders_without_work_or_cores_are_told_with_the_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check_warnings, "num_cores", lambda: 64)
     digits, views = make(width=4), random_views.make()
     (idle,) = warned_of("2", 1, digits)
     assert idle.startswith("s.yaml:5 workers.loaders: every split is held in tensors")
     (crowded,) = warned_of("2", 2, views)
     assert crowded.endswith("otherwise set cpus: 3")
+    monkeypatch.setattr(check_warnings, "num_cores", lambda: 2)
+    (small,) = warned_of("2", 2, views)
+    assert small.endswith("otherwise set loaders: 1, since this machine has 2 cores")
+    monkeypatch.setattr(check_warnings, "num_cores", lambda: 64)
     assert [*warned_of("2", 3, views), *warned_of("auto", 1, views), *warned_of("0", 1, digits)] == []
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            "workers: {threads: 4}",
+            "workers.threads: 4 threads of a worker share the 1 CPU that it reserves; set cpus: 4",
+        ),
+        ("workers: {threads: 4, cpus: 4}", "workers: 1 lane(s) of 1 worker(s) with 4 CPU need 4 CPU, and this machine"),
+        (
+            "workers: {lanes: 3}",
+            "workers: 3 lane(s) of 1 worker(s) with 1 CPU need 3 CPU, and this machine has 2 cores",
+        ),
+        ("workers: {per_trial: 9}", "workers: 1 lane(s) of 9 worker(s) with 1 CPU need 9 CPU, and this machine has 2"),
+        ("objectives: [size, {kind: latency, threads: 3}]", "objectives[1]: latency computes on 3 threads, and this"),
+        ("workers: {cpus: 2, threads: 2}", None),
+    ],
+)
+def test_threads_and_workers_without_cores_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, more: str, told: str | None
+) -> None:
+    monkeypatch.setattr(check_warnings, "num_cores", lambda: 2)
+    sweep = Sweep.parse(parse_yaml(f"{SOUND}{more}\n", "s.yaml"), "s", Path())
+    meters = [meter_of(objective, {}) for objective in sweep.config.objectives if objective["kind"] != "accuracy"]
+    warned = [*core_warnings(sweep, meters)]
+    assert len(warned) == (told is not None)
+    assert told is None or told in warned[0]
+
+
+@pytest.mark.parametrize("more", ["workers: {threads: 100000}", "objectives: [{kind: latency, threads: 100000}]"])
+def test_numbers_of_threads_that_no_machine_has_are_refused(more: str) -> None:
+    assert "must be less than or equal to 1024; got 100000" in refused(f"{SOUND}{more}\n")
+
+
+def test_a_time_limit_that_the_training_cannot_keep_is_told() -> None:
+    text = f"{SOUND}workers: {{time_limit_s: LIMIT}}\n"
+
+    def told(limit: str) -> list[str]:
+        sweep = Sweep.parse(parse_yaml(text.replace("LIMIT", limit), "s.yaml"), "s", Path())
+        return [*outlook.too_long(sweep, 100.0, 140.0)]
+
+    baseline, plan = told("90")
+    assert baseline == (
+        "s.yaml:5 workers.time_limit_s: training the baseline takes about 1.67 min on one core of this machine, "
+        "longer than the 90 s that a candidate may train; allow more, or train less"
+    )
+    assert "training the longest plan takes about 2.33 min on one core" in plan
+    assert len(told("120")) == 1
+    assert told("150") == []
+    assert "must be greater than 0; got 0" in refused(text.replace("LIMIT", "0"))
 
 
 def test_float16_without_a_gpu_is_told_where_the_file_is_read() -> None:

@@ -14,6 +14,7 @@ from paretta.orchestrator.config.build_search import try_search
 from paretta.orchestrator.config.check import check
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.meter import meter_of
+from paretta.pipelines.task import Metric
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.registry import SAMPLERS, STOPPERS
 from paretta.search_spaces.user_code import look_in
@@ -195,14 +196,82 @@ def test_what_is_no_sampler_or_stopper_is_refused_before_any_compute(
     assert "\n" not in str(problem)
 
 
+LATE = """
+from paretta.orchestrator.samplers.random import make as make_random
+from paretta.orchestrator.search.interfaces import NeverStop
+
+class Late:
+    def __init__(self, search): self.known = make_random(search)
+    def __getattr__(self, name): return getattr(self.known, name)
+
+class Reports(Late):
+    def report(self, number, rung, scores): return scores["f1"]
+
+class Tells(Late):
+    def tell(self, number, verdict, losses): return sum(losses)
+
+class Pins(Late):
+    def ask(self): return self.known.ask()
+
+class Points(Late):
+    def add_point(self, losses): raise NotImplementedError
+
+class Goes(NeverStop):
+    def __init__(self, search, strategy): pass
+    def goes_on(self, number, rung, scores): return scores["f1"] > 0
+
+class Decides(Goes):
+    def goes_on(self, number, rung, scores): return None
+
+class Begins(Goes):
+    def goes_on(self, number, rung, scores): return True
+    def begin(self, number, knobs): knobs["lr"]
+
+class Ends(Goes):
+    def goes_on(self, number, rung, scores): return True
+    def tell(self, number, losses): pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "named", "told"),
+    [
+        ("sampler", "Reports", "telling its strategy what a trial scores failed: KeyError: 'f1' (at "),
+        ("sampler", "Tells", "telling its strategy of a trial that is failed failed: TypeError"),
+        ("sampler", "Pins", "asking ./late.py:Pins for a plan with given knobs failed: TypeError"),
+        ("sampler", "Points", "telling ./late.py:Points a point that it did not propose failed: NotImplementedError"),
+        ("stopper", "Goes", "asking its stopper whether a trial goes on failed: KeyError: 'f1' (at "),
+        ("stopper", "Decides", "its goes_on must return True or False"),
+        ("stopper", "Begins", "telling its stopper of a trial that begins failed: KeyError: 'lr' (at "),
+        ("stopper", "Ends", "telling its stopper of a trial that is complete failed: TypeError"),
+    ],
+)
+def test_one_that_fails_only_once_trials_run_is_refused_before_any_compute(
+    folder: Path, key: str, named: str, told: str
+) -> None:
+    (folder / "late.py").write_text(LATE)
+    more = ", warm_start: [s]" if named == "Points" else ""
+    text = (
+        f"task: {{use: digits}}\nspace: [{{kind: quantize, bits: {{int: [4, 8]}}}}]\nsearch: {{{key}: ./late.py:{named}"
+    )
+    sweep = Sweep.parse(parse_yaml(f"{text}{more}}}\n", "s.yaml"), "s", folder)
+    look_in(folder)
+    accuracy = {"accuracy": Metric(lambda outputs, _: outputs.argmax(1))}
+    (problem,) = try_search(sweep, [meter_of("size", {}), meter_of("accuracy", accuracy)], 3)
+    assert problem.where == f"s.yaml:3 search.{key}"
+    assert told in problem.message()
+    assert "\n" not in str(problem)
+
+
 def test_every_sampler_and_stopper_of_ours_is_tried_and_found_sound(folder: Path) -> None:
+    accuracy = {"accuracy": Metric(lambda outputs, _: outputs.argmax(1))}
     for key, registry in (("sampler", SAMPLERS), ("stopper", STOPPERS)):
         for name in registry.names():
             text = (
                 f"task: {{use: digits}}\nspace: [{{kind: train, epochs: {{int: [1, 8]}}}}]\nsearch: {{{key}: {name}}}\n"
             )
             sweep = Sweep.parse(parse_yaml(text, "s.yaml"), "s", folder)
-            assert [*try_search(sweep, [meter_of("size", {}), meter_of("macs", {})], 3)] == []
+            assert [*try_search(sweep, [meter_of("size", {}), meter_of("accuracy", accuracy)], 3)] == []
 
 
 def test_a_meter_that_fails_is_told_before_training(folder: Path) -> None:

@@ -5,8 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from paretta.dashboards.journal.journal import Journal
+from paretta.orchestrator.cli import main
 from paretta.orchestrator.config.check import check, check_report
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.orchestrator.storage.home import Home
@@ -105,6 +107,12 @@ def test_points_of_another_model_are_not_taken_over(tmp_path: Path) -> None:
     (folder / "width_of_warm.py").write_text("HIDDEN = 5\n")
     with pytest.raises(WrongInput, match=r"used other code of the task: width_of_warm\.py changed"):
         earlier_sweeps(sweep, check(sweep), home)
+    (folder / "warm.yaml").write_text(f"{SWEEP}search: {{warm_start: [sweeep]}}\n")
+    told = CliRunner().invoke(main, ["check", str(folder / "warm.yaml"), "--home", str(home.path)])
+    assert told.exit_code == 2
+    assert "search.warm_start[0]: sweep in " in told.output
+    assert "no sweep is called 'sweeep'; did you mean 'sweep'?" in told.output
+    assert "Traceback" not in told.output
 
 
 @pytest.mark.parametrize(("shift", "pairs"), [(0.0, 3), (1.0, 1)])
