@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.pipelines.batches.request import is_in_memory
+from paretta.pipelines.bench import seeded
 from paretta.pipelines.loading.digests import equal_splits
 from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter
@@ -40,7 +41,8 @@ def _advice(corners: Sequence[Plan], task: Task) -> Iterable[str]:
 
     A stage that leaves batch norms stale advises about them, which means nothing for a model without any.
     """
-    has_norms = bool(tracking_norms(task.new_model()))
+    with seeded(0):
+        has_norms = bool(tracking_norms(task.new_model()))
     found: dict[str, None] = {}
     for plan in corners:
         stages = stages_of(plan)
