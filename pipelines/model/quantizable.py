@@ -40,6 +40,11 @@ def survey(model: nn.Module, example_input: TensorTree) -> Iterator[tuple[str, s
             )
 
 
+def is_depthwise(layer: nn.Module) -> bool:
+    """Return True for a convolution that computes each channel of its result from one channel."""
+    return isinstance(layer, CONV_LAYERS) and layer.groups == layer.in_channels == layer.out_channels > 1
+
+
 def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the parameters of two or more dimensions that belong to `module` itself, parametrized ones included."""
     if isinstance(module, parametrize.ParametrizationList):

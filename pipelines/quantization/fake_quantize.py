@@ -30,6 +30,7 @@ class LearnedStepSize(nn.Module):
     Args:
         grid: fitted to the weight; gives the initial steps.
         num_weights: how many weights share one step.
+        asked: the bits that were asked for, if the grid has fewer.
     """
 
     scale: nn.Parameter
@@ -37,9 +38,10 @@ class LearnedStepSize(nn.Module):
     levels: Tensor | None
     floor: Tensor
 
-    def __init__(self, grid: Grid, num_weights: int) -> None:
+    def __init__(self, grid: Grid, num_weights: int, asked: int | None = None) -> None:
         """Initialise the steps from the grid."""
         super().__init__()
+        self.asked = asked
         self.low, self.high, self.axis, self.dyadic = grid.low, grid.high, grid.axis, grid.dyadic
         self.scale = nn.Parameter(grid.scale.detach().clone())
         self.register_buffer("zero_point", grid.zero_point.detach().clone())
@@ -137,14 +139,14 @@ class HardGate(nn.Module):
             return smooth + (codes / 255 - smooth).detach()
 
 
-def attach_weight_quantizer(layer: nn.Module, quantizer: Quantizer) -> None:
+def attach_weight_quantizer(layer: nn.Module, quantizer: Quantizer, asked: int | None = None) -> None:
     """Attach learned steps to `layer.weight`, after its existing parametrizations; an older quantiser is replaced.
 
-    The steps of a frozen weight are also frozen.
+    The steps of a frozen weight are also frozen. `asked` is the number of bits asked for, if the quantizer has fewer.
     """
     current, is_learned = weight_quantizer(layer), weight_learns(layer)
     if current is None:
-        learned = _learned(cast(Tensor, layer.weight), quantizer).requires_grad_(is_learned)
+        learned = _learned(cast(Tensor, layer.weight), quantizer, asked).requires_grad_(is_learned)
         parametrize.register_parametrization(layer, "weight", learned)
         return
     chain = _chain(layer)
@@ -152,13 +154,12 @@ def attach_weight_quantizer(layer: nn.Module, quantizer: Quantizer) -> None:
     source = cast(Tensor, chain.original)
     for earlier in [*chain][:index]:
         source = earlier(source)
-    chain[index] = _learned(source, quantizer).requires_grad_(is_learned)
+    chain[index] = _learned(source, quantizer, asked).requires_grad_(is_learned)
 
 
-def _learned(weight: Tensor, quantizer: Quantizer) -> LearnedStepSize:
-    return LearnedStepSize(
-        quantizer.fit(weight.detach()), weight.numel() if quantizer.axis is None else weight[0].numel()
-    )
+def _learned(weight: Tensor, quantizer: Quantizer, asked: int | None) -> LearnedStepSize:
+    sharing = weight.numel() if quantizer.axis is None else weight[0].numel()
+    return LearnedStepSize(quantizer.fit(weight.detach()), sharing, asked)
 
 
 def weight_quantizer(layer: nn.Module) -> LearnedStepSize | None:

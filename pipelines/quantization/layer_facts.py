@@ -73,7 +73,7 @@ def _facts(model: nn.Module, name: str, obstacle: str | None, asked: int | None)
     quantizer = None if owner is None else weight_quantizer(owner)
     bits = 8 * values.element_size() if quantizer is None else quantizer.bits
     sparsity = round(float((values == 0).double().mean()), 4)
-    asked = asked if quantizer is None else quantizer.bits
+    asked = asked if quantizer is None else quantizer.asked or quantizer.bits
     return LayerFacts(tuple(values.shape), bits, sparsity, obstacle or _reason(owner), asked)
 
 

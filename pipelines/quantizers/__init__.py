@@ -29,6 +29,7 @@ class Quantizer(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     bits: int = Field(default=8, ge=2, le=8, description="the width of a code, 2..8")
+    code_bits: int = Field(default=8, ge=2, le=8, description="the widest code that integer kernels multiply exactly")
     axis: int | None = Field(
         default=0, description="the dimension whose every index has a step of its own; None: one for all"
     )
@@ -84,10 +85,10 @@ def _best_clip(rows: Tensor, low: Tensor, high: Tensor, cover: Cover) -> Tensor:
     return best
 
 
-def quantizer_of(name: str, *, bits: int, axis: int | None, range: RangeRule) -> Quantizer:
-    """Return the quantizer called `name` with its settings. Raises `WrongInput`."""
+def quantizer_of(name: str, *, bits: int, axis: int | None, range: RangeRule, code_bits: int = 8) -> Quantizer:
+    """Return the quantizer called `name` with its settings, `bits` being at most `code_bits`. Raises `WrongInput`."""
     quantizer_class = QUANTIZERS.load_class(name, Quantizer, where="quantize.weights")  # type: ignore[type-abstract]
-    return quantizer_class(bits=bits, axis=axis, range=range)
+    return quantizer_class(bits=min(bits, code_bits), code_bits=code_bits, axis=axis, range=range)
 
 
 def known_quantizer(name: str) -> str:

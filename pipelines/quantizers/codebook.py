@@ -12,22 +12,20 @@ from paretta.pipelines.grid import Grid
 from paretta.pipelines.quantizers import Quantizer
 from paretta.pipelines.quantizers.symmetric import symmetric_grid
 
-_STEP_BITS = 8
-
 
 class Codebook(Quantizer):
     """At most ``2**bits`` of the codes -127 .. 127, the same for all channels, each of which has its own step.
 
-    The levels are optimal for the weights' histogram (k-means in one dimension, solved exactly) and include zero.
-    Stored as an index of few bits and a table, computed as 8-bit integers. Source: Han et al., "Deep
-    compression", 2016; Wang and Song, "Ckmeans.1d.dp", 2011.
+    With `code_bits` 7 they are codes of -63 .. 63. The levels are optimal for the weights' histogram (k-means in one
+    dimension, solved exactly) and include zero. Stored as an index of few bits and a table, computed as 8-bit
+    integers. Source: Han et al., "Deep compression", 2016; Wang and Song, "Ckmeans.1d.dp", 2011.
     """
 
     kind: Literal["codebook"] = "codebook"
 
     def fit(self, values: Tensor) -> Grid:
         """Return the grid with its levels."""
-        fine = self.covered(values, lambda low, high: symmetric_grid(low, high, _STEP_BITS))
+        fine = self.covered(values, lambda low, high: symmetric_grid(low, high, self.code_bits))
         codes = fine.codes(values.detach().float()).flatten()
         counts = torch.bincount((codes - fine.low).long(), minlength=fine.high - fine.low + 1)
         levels = best_levels(counts.cpu().numpy(), 2**self.bits) + fine.low
