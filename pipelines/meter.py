@@ -78,6 +78,10 @@ class Meter(BaseModel, ABC):
     def read(self, artifact: Path, bench: MeterBench) -> Reading:
         """Return the reading of the artifact in folder `artifact`, or `Reading.not_measured` with the reason."""
 
+    def unfit(self, task: "task.Task") -> str | None:
+        """Return why it cannot be read of models of `task`, in one line for `check`; None if it can."""
+        return None
+
     def read_together(self, artifacts: Sequence[Path], bench: MeterBench) -> list[Reading]:
         """Return the reading of each artifact, measured in the same rounds if the meter `compares`."""
         return [self.read(artifact, bench) for artifact in artifacts]

@@ -334,6 +334,8 @@ def _meters(sweep: Sweep, task: Task) -> tuple[Meter, ...]:
             there = "; to measure where it is installed, name that node in `measuring`"
             told = Problem(where, missing.partition(": ")[0], meter.label, f"{missing.partition(': ')[2]}{there}")
             problems += [] if sweep.config.measuring.is_elsewhere else [told]
+        if why := meter.unfit(task):
+            problems.append(Problem(where, f"it cannot be read of this task: {why}", meter.label))
         if meter.label in [known.label for known in meters]:
             problems.append(Problem(where, "an objective is named once", meter.label, "remove one"))
         meters.append(meter)

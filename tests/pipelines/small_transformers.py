@@ -79,9 +79,9 @@ def bert(kind: str = "ForSequenceClassification", **settings: Any) -> nn.Module:
     return getattr(transformers, f"Bert{kind}")(config)
 
 
-def gpt2() -> nn.Module:
+def gpt2(vocab_size: int = NUM_WORDS) -> nn.Module:
     marks = {"bos_token_id": 3, "eos_token_id": 3}
-    config = transformers.GPT2Config(vocab_size=NUM_WORDS, n_embd=16, n_layer=1, n_head=2, n_positions=32, **marks)
+    config = transformers.GPT2Config(vocab_size=vocab_size, n_embd=16, n_layer=1, n_head=2, n_positions=32, **marks)
     return transformers.GPT2LMHeadModel(config)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -24,6 +23,7 @@ from paretta.pipelines.integrations.transformers.prepared_model import (
     pretrained_files,
     processor_for,
 )
+from paretta.pipelines.losses.perplexity import perplexity
 from paretta.pipelines.task import Metric, Task
 from paretta.search_spaces.errors import Problem, WrongInput
 
@@ -45,35 +45,6 @@ class TokenBlocks(Dataset[dict[str, Tensor]]):
         """Return one block."""
         ids = self.inputs[index]
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": self.labels[index]}
-
-
-class Perplexity:
-    """The exponential of the mean loss of a token, in nats; lower is better."""
-
-    higher_is_better = False
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all tokens."""
-        self.loss, self.tokens = 0.0, 0
-
-    def update(self, losses: Tensor, counts: Tensor) -> None:
-        """Add the summed loss and the number of tokens of each sample, both [n]."""
-        self.loss += float(losses.double().sum())
-        self.tokens += int(counts.sum())
-
-    def compute(self) -> float:
-        """Return the perplexity.
-
-        >>> metric = Perplexity()
-        >>> metric.update(torch.tensor([0.0, 2.0]), torch.tensor([1, 1]))
-        >>> round(metric.compute(), 3)
-        2.718
-        """
-        return float(torch.tensor(self.loss / self.tokens).exp()) if self.tokens else float("nan")
 
 
 def causal_lm(
@@ -110,7 +81,9 @@ def causal_lm(
     """
     made = prepared(model, "AutoModelForCausalLM")
     example = instance(made)
-    encoder = TextEncoder(processor_for(tokenizer, model, "AutoTokenizer", "tokenizer"), example, length)
+    encoder = TextEncoder(
+        processor_for(tokenizer, model, "AutoTokenizer", "tokenizer"), example, length, length_name="length"
+    )
     given = {"train": train, "validation": validation, "test": test}
     blocks = {name: _blocks(rows, name, text, encoder) for name, rows in given.items()}
     if cache:
@@ -123,7 +96,7 @@ def causal_lm(
         validation=blocks["validation"],
         test=blocks["test"],
         loss=label_loss,
-        metrics=metrics or _perplexity(),
+        metrics=metrics or {"perplexity": perplexity(ignore_label=IGNORED)},
         example_input={name: first[name][None] for name in inputs},
         class_axis=-1,
         free_axes={name: {1: "tokens"} for name in inputs},
@@ -147,23 +120,13 @@ def _with_cache(
         validation=blocks["validation"],
         test=blocks["test"],
         loss=label_loss,
-        metrics=metrics or _perplexity(),
+        metrics=metrics or {"perplexity": perplexity(ignore_label=IGNORED)},
         example_input=cached_example(decoder, first, empty),
         class_axis=-1,
         collate=empty,
         free_axes=cached_axes(empty),
         files=pretrained_files(decoder.decoder, encoder.tokenizer),
     )
-
-
-def _perplexity() -> dict[str, Metric]:
-    return {"perplexity": Metric(Perplexity(), "min", "", token_losses)}
-
-
-def token_losses(outputs: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the summed loss and the number of counted tokens of each sample, both [n]."""
-    losses = F.cross_entropy(outputs["logits"].mT, batch["labels"], reduction="none", ignore_index=IGNORED)
-    return losses.sum(1), (batch["labels"] != IGNORED).sum(1)
 
 
 def _blocks(rows: TextRows, split: str, text: str, encoder: TextEncoder) -> TokenBlocks:
@@ -174,10 +137,13 @@ def _blocks(rows: TextRows, split: str, text: str, encoder: TextEncoder) -> Toke
     blocks = TokenBlocks(torch.tensor(found, dtype=torch.int64), encoder.max_length)
     if not len(blocks):
         rule = f"must have more than {encoder.max_length} tokens, one block"
-        raise WrongInput(Problem(split, rule, len(found), "give more text, or a smaller length"))
+        read = ", which calibration reads even if nothing is trained" if split == "train" else ""
+        raise WrongInput(Problem(split, rule, len(found), f"give more text{read}, or a smaller length"))
     return blocks
 
 
 def _token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    if not texts:
+        return []  # which the tokenizer of transformers fails on
     found: list[list[int]] = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     return found

@@ -53,16 +53,22 @@ class TextEncoder:
         tokenizer: of transformers.
         model: the one that is given the tokens.
         max_length: texts are cut to that many tokens.
+        length_name: what the user calls it, for messages.
+
+    Raises:
+        WrongInput: it is no tokenizer, the length is beyond the model's positions, or the tokenizer has tokens that the
+            model does not know.
     """
 
-    def __init__(self, tokenizer: Any, model: Any, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, model: Any, max_length: int, *, length_name: str = "max_length") -> None:
         for name in ("__call__", "model_input_names", "padding_side"):
             if not hasattr(tokenizer, name):
                 raise WrongInput(Problem("tokenizer", "must be a tokenizer of transformers", type(tokenizer).__name__))
         places = getattr(model.config, "max_position_embeddings", None)
         if isinstance(places, int) and not 2 <= max_length <= places:
             rule = f"must be from 2 to the {places} positions that the model knows"
-            raise WrongInput(Problem("max_length", rule, max_length))
+            raise WrongInput(Problem(length_name, rule, max_length))
+        _require_known_tokens(tokenizer, model)
         self.tokenizer, self.max_length = tokenizer, max_length
         offered = [name for name in tokenizer.model_input_names if name in tokenizer("a")]
         self.names = accepted_inputs(model, offered, "input_ids")
@@ -101,6 +107,18 @@ class TextEncoder:
             hint = "set tokenizer.pad_token, and model.config.pad_token_id with it"
             raise WrongInput(Problem("tokenizer", "has no padding token for texts of several lengths", hint=hint))
         return int(token or 0)
+
+
+def _require_known_tokens(tokenizer: Any, model: Any) -> None:
+    """Raise `WrongInput` if the tokenizer gives ids beyond the model's table; a longer table is common and no fault."""
+    vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
+    last = max(vocabulary, key=vocabulary.__getitem__, default=None)
+    table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    known = getattr(table, "num_embeddings", None)
+    if last is not None and known is not None and vocabulary[last] >= known:
+        rule = f"its ids must be below {known}, the tokens that the model knows"
+        hint = f"give the model's own tokenizer, or call model.resize_token_embeddings({vocabulary[last] + 1})"
+        raise WrongInput(Problem("tokenizer", rule, f"{last!r} is {vocabulary[last]}", hint))
 
 
 def _column(values: Sequence[Any], padding: float, side: str) -> Tensor:

@@ -73,6 +73,13 @@ def test_a_device_that_the_runtime_lacks_here_is_told(monkeypatch: pytest.Monkey
     )
 
 
+def test_a_meter_of_generating_text_is_refused_for_a_model_that_generates_none() -> None:
+    assert refused(f"{SOUND}objectives: [size, tokens_per_second]\n") == (
+        "s.yaml:5 objectives[1]: it cannot be read of this task: the model takes no cache of keys and values; "
+        "causal_lm(..., cache=True) delivers one that does; got 'tokens_per_second'"
+    )
+
+
 @pytest.mark.parametrize("lanes", ["0", "-3", "true", "1.5", "many"])
 def test_lanes_are_at_least_one(lanes: str) -> None:
     message = refused(f"{SOUND}workers: {{lanes: {lanes}}}\n")

@@ -209,6 +209,15 @@ BROKEN = {
     "test: must have more than 32 tokens, one block; got 4": broken(
         causal_lm, gpt2, tokenizer(), length=32, test=[{"text": "the cat sat"}]
     ),
+    "length: must be from 2 to the 32 positions that the model knows; got 64": broken(
+        causal_lm, gpt2, tokenizer(), length=64
+    ),
+    "tokenizer: its ids must be below 12, the tokens that the model knows; got \"'not' is 18\"; give the model's own": (
+        broken(causal_lm, lambda: gpt2(vocab_size=12), tokenizer(), length=16)
+    ),
+    "train: must have more than 32 tokens, one block; got 0; give more text, which calibration reads even if": broken(
+        causal_lm, gpt2, tokenizer(), length=32, train=[]
+    ),
     "task.train[0]: class labels must be 0..1": lambda: check(
         token_classification(lambda: bert("ForTokenClassification"), tokenizer(), max_length=16, **splits())
     ),
