@@ -10,7 +10,7 @@ from paretta.pipelines.data.samples import places
 from paretta.pipelines.data.trees import TensorTree, tensors
 from paretta.pipelines.loading.digests import data_digest
 from paretta.pipelines.losses.metric_scores import scores_by
-from paretta.pipelines.measuring.artifact_answers import RUN_BATCH, answers_like, feeds_of
+from paretta.pipelines.measuring.artifact_answers import answers_like, feeds_of, run_batch
 from paretta.pipelines.task import Split, Task
 from paretta.pipelines.verification.verify import isolated_report
 from paretta.search_spaces.canonical import Json
@@ -32,7 +32,7 @@ def isolated_score(folder: Path, task: Task, metric: str, split: Split, scratch:
     """Run the isolated process on the split, a few batches at a time, and score the outputs by the task's metric."""
     taker = scores_by(task.metrics[metric], task, resamples=False)
     waiting: list[tuple[Path, TensorTree]] = []
-    for number, part in enumerate(parts := list(places(task.split(split), RUN_BATCH)), start=1):
+    for number, part in enumerate(parts := list(places(task.split(split), run_batch(task))), start=1):
         inputs, targets = task.batch(task.split(split), part, seed=0)
         file = scratch / f"{number}.npz"
         given = tensors(inputs)  # in the order of the file's inputs, so names are not needed
