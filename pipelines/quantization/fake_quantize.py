@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from paretta.pipelines.grid import Grid, nearest_level
+from paretta.pipelines.model.masks import mask_of
 from paretta.pipelines.model.torch_private import hooks_of, pre_hooks_of
 from paretta.pipelines.model.weights import weight_learns
 from paretta.pipelines.quantization.call_graph import unseen
@@ -62,15 +63,26 @@ class LearnedStepSize(nn.Module):
             return self._rounded(weight)
 
     def _rounded(self, weight: Tensor) -> Tensor:
-        step = self.steps()
-        slow = step * self._gradient_scale
-        grid = self.grid()
-        step = grid.spread(slow + (step - slow).detach(), weight)
-        zero = grid.spread(self.zero_point, weight)
-        ratio = (weight / step).clamp((self.low - zero).to(step.dtype), (self.high - zero).to(step.dtype))
+        step = self._learning_steps(weight)
+        ratio = self._clipped(weight / step)
         nearest = ratio.round() if self.levels is None else nearest_level(ratio, self.levels)
         rounded: Tensor = ratio + (nearest - ratio).detach()
         return rounded * step
+
+    def ratio(self, weight: Tensor) -> Tensor:
+        """Return the weight in steps before it is rounded, within its codes; gradients reach weight and steps."""
+        with unseen():
+            return self._clipped(weight / self._learning_steps(weight))
+
+    def _learning_steps(self, weight: Tensor) -> Tensor:
+        """Return the steps, spread over the weight, with the gradient of learned steps."""
+        step = self.steps()
+        slow = step * self._gradient_scale
+        return self.grid().spread(slow + (step - slow).detach(), weight)
+
+    def _clipped(self, ratio: Tensor) -> Tensor:
+        zero = self.grid().spread(self.zero_point, ratio)
+        return ratio.clamp((self.low - zero).to(ratio.dtype), (self.high - zero).to(ratio.dtype))
 
     def steps(self) -> Tensor:
         """Return the steps as stored, [out] or a scalar, positive and not below the minimum."""
@@ -174,6 +186,17 @@ def weight_codes(layer: nn.Module) -> Tensor:
     quantizer = weight_quantizer(layer)
     assert quantizer is not None
     return quantizer.grid().codes(cast(Tensor, layer.weight).detach()).to(torch.int8)
+
+
+def unrounded_codes(layer: nn.Module) -> Tensor:
+    """Return the weight of a quantised layer in steps from zero, before it is rounded; masked entries are 0."""
+    quantizer, mask = weight_quantizer(layer), mask_of(layer)
+    assert quantizer is not None
+    source = cast(Tensor, _chain(layer).original)
+    for earlier in [*_chain(layer)][: [*_chain(layer)].index(quantizer)]:
+        source = earlier(source)
+    ratio = quantizer.ratio(source)
+    return ratio if mask is None else torch.where(mask.keep, ratio, 0.0)
 
 
 def attach_input_quantizer(layer: nn.Module, grid: Grid) -> None:

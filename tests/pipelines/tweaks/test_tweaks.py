@@ -133,6 +133,7 @@ def test_replay_weighs_the_loss_of_source_batches_that_differ(bench: Bench) -> N
         {"kind": "targeted_dropout"},
         {"kind": "l2_sp"},
         {"kind": "replay"},
+        {"kind": "bit_penalty", "strength": 1.0},
     ],
 )
 def test_an_interrupted_training_ends_the_same(bench: Bench, tmp_path: Path, tweak: Mapping[str, object]) -> None:
