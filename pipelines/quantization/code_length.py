@@ -81,7 +81,7 @@ class _Prior:
 
 
 def _binary(ones: Tensor, all_: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the bits of binary sequences under a Beta(a, b) prior, summed, and what one more 1 costs over a 0, each."""
+    """Return the bits of binary sequences under Beta(a, b) priors, summed, and of each what a 1 costs over a 0."""
     zeros = all_ - ones
     nats = torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
     nats = nats + torch.lgamma(all_ + a + b) - torch.lgamma(ones + a) - torch.lgamma(zeros + b)
