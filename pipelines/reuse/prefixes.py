@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from paretta.pipelines.bench import seeded
 from paretta.pipelines.data.trees import call_model, moved
 from paretta.pipelines.loading.digests import data_digest, model_digest, samples_digest
 from paretta.pipelines.outcome import StageCost
@@ -57,9 +58,13 @@ def baseline_key(plan: Plan, task: Task, model: nn.Module, seed: int, origin: Do
 
 @torch.no_grad()
 def _probe(task: Task, model: nn.Module) -> str:
-    """Return outputs and loss on the first samples, rounded to three digits, on which all machines agree."""
+    """Return outputs and loss on the first samples, rounded to three digits, on which all machines agree.
+
+    Samples that are random views are read under a fixed seed, or each process would have a key of its own.
+    """
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-    inputs, targets = moved(task.batch(task.train, torch.arange(1), training=True), device)
+    with seeded(0):
+        inputs, targets = moved(task.batch(task.train, torch.arange(1), training=True), device)
     training = model.training
     outputs = call_model(model.eval(), inputs)
     loss = task.loss(outputs, targets)
