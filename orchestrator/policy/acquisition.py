@@ -116,7 +116,11 @@ class Acquisition:
 
     def gain(self, row: int, forecast: Forecast) -> float:
         """Return the expected hypervolume improvement of the configuration at `row`."""
-        return float(forecast.gain(self.table.known[[row]], self.table.inputs[[row]])[0])
+        return float(self._gain(np.array([row]), forecast)[0])
+
+    def _gain(self, rows: TableRows, forecast: Forecast) -> Array:
+        expected = self.table.expected(rows) if forecast.posterior.weights.any() else None
+        return forecast.gain(self.table.known[rows], self.table.inputs[rows], expected)
 
     def _gaps(self, rows: TableRows) -> Array:
         """Return the squared distances, [n], of the rows' model inputs to the nearest trial."""
@@ -141,7 +145,7 @@ class Acquisition:
         rows = self._allowed(rows)
         if not len(rows):
             return None
-        gain = forecast.gain(self.table.known[rows], self.table.inputs[rows])
+        gain = self._gain(rows, forecast)
         index = gain / (self.problem.rungs.costs[-1] + self.table.unpaid(rows))
         order = np.argsort(-index, kind="stable")
         self._finalists = rows[order[: self.settings.num_polished]]

@@ -39,6 +39,7 @@ class CandidateTable:
         self.prefixes: list[SharedPrefix | None] = []
         self.taken: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self.paid: set[str] = set()
+        self._expected: Array = np.empty((0, len(problem.learned)))
 
     def look(self, codes: Array) -> TableRows:
         """Return the rows of the configurations with codes [n, knobs], adding new ones."""
@@ -63,6 +64,18 @@ class CandidateTable:
         self._set_known(np.array([row]), known[None])
         self.sure[row] = True
 
+    def expected(self, rows: TableRows) -> Array | None:
+        """Return the learned losses that the prior expects of `rows`, [n, learned], on the model's scale.
+
+        None without a prior.
+        """
+        if self._problem.prior is None:
+            return None
+        missing = np.unique(rows[np.isnan(self._expected[rows]).any(axis=1)])
+        if len(missing):
+            self._expected[missing] = self._problem.prior.expect(self.inputs[missing, : self._space.num_inputs])
+        return self._expected[rows]
+
     def _set_known(self, rows: TableRows, known: Array) -> None:
         assert self._scaling is not None
         begin, count = self._space.num_inputs, known.shape[1]
@@ -78,6 +91,7 @@ class CandidateTable:
     def forget(self, keep: TableRows) -> None:
         """Keep only the rows at `keep`, in that order: the first of them gets row 0."""
         self.codes, self.known, self.inputs = self.codes[keep], self.known[keep], self.inputs[keep]
+        self._expected = self._expected[keep]
         self.taken, self.sure = self.taken[keep], self.sure[keep]
         self.prefixes = [self.prefixes[row] for row in keep.tolist()]
         self._row_of = {key: row for row, key in enumerate(self._space.keys(self.codes))}
@@ -93,6 +107,7 @@ class CandidateTable:
         self._row_of.update({key: len(self.codes) + row for row, key in enumerate(keys)})
         self.codes = np.vstack([self.codes, codes])
         self.known = np.vstack([self.known, known])
+        self._expected = np.vstack([self._expected, np.full((len(codes), self._expected.shape[1]), np.nan)])
         self.inputs = np.vstack([self.inputs.reshape(-1, inputs.shape[1]), inputs])
         self.taken = np.append(self.taken, np.zeros(len(codes), dtype=np.bool_))
         self.sure = np.append(self.sure, np.full(len(codes), self._problem.foresee is None))

@@ -40,8 +40,9 @@ class Forecast:
         """Fit the model to all reports. Raises `numpy.linalg.LinAlgError` if it cannot be fitted."""
         seen, distance, seen_losses = history.reports()
         running, finished = history.running(), history.near_front()
-        posterior = surrogate.posterior(SurrogateRows(table.inputs[seen], distance, seen_losses), table.inputs[running])
-        reached = posterior.medians(table.inputs[finished])
+        rows = SurrogateRows(table.inputs[seen], distance, seen_losses, table.expected(seen))
+        posterior = surrogate.posterior(rows, table.inputs[running], table.expected(running))
+        reached = posterior.medians(table.inputs[finished], table.expected(finished))
         count, reference = len(problem.known), problem.reference
         others = np.array(history.others).reshape(-1, len(reference))
         losses = np.vstack([reached, posterior.believed, others[:, count:]])
@@ -52,18 +53,19 @@ class Forecast:
         survival = _survival(table, history, most_rows)
         return cls(problem, posterior, np.hstack([known, losses]), attained, survival)
 
-    def gain(self, known: Array, inputs: Array) -> Array:
+    def gain(self, known: Array, inputs: Array, expected: Array | None = None) -> Array:
         """Return the expected hypervolume improvement, [n]; before any trial keeps the limits, the chance to do so.
 
         Args:
             known: [n, known objectives].
             inputs: [n, d], the model inputs.
+            expected: [n, learned], what the prior expects; None without one.
         """
         problem, alive = self.problem, self._chance_to_live(inputs)
         limits = np.array([objective.limit for objective in problem.learned])
         if np.isfinite(limits).any() and not (self.front[:, len(problem.known) :] <= limits).all(axis=1).any():
-            return alive * self.posterior.within_limits(inputs)
-        mean, deviation = self.posterior.predict(inputs)
+            return alive * self.posterior.within_limits(inputs, expected)
+        mean, deviation = self.posterior.predict(inputs, expected)
         scales = tuple(objective.scale for objective in problem.learned)
         if self.attained is not None:
             return alive * improvement_of_one(self.attained, known, mean[:, 0], deviation[:, 0], scales[0])

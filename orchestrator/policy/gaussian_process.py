@@ -10,13 +10,16 @@ where u is 0 at full fidelity and 1 at none, and the d inputs have about mean 0 
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dtrtri
 from scipy.optimize import minimize
 
 from paretta.orchestrator.policy.array import Array
+
+Units: TypeAlias = tuple[float, float]  # shift and scale of outputs
 
 _ROOT5 = 5.0**0.5
 _JITTER = 1e-8
@@ -70,15 +73,33 @@ class GaussianProcess:
     _weights: Array
 
     @classmethod
-    def of(cls, x: Array, u: Array, y: Array, hyperparameters: Hyperparameters) -> "GaussianProcess":
-        """Condition on outputs `y` [n]. Raises `LinAlgError` if the kernel matrix is not positive definite."""
-        shift, scale = float(y.mean()), float(y.std()) or 1.0
+    def of(
+        cls, x: Array, u: Array, y: Array, hyperparameters: Hyperparameters, *, units: Units | None = None
+    ) -> "GaussianProcess":
+        """Condition on outputs `y` [n], whose `units` are by default their mean and standard deviation.
+
+        Raises:
+            LinAlgError: the kernel matrix is not positive definite.
+        """
+        shift, scale = units or _units(y)
         matrix = _kernel(x, u, x, u, hyperparameters)
         matrix[np.diag_indices_from(matrix)] += hyperparameters.variances[2] + _JITTER
         factor = cholesky(matrix, lower=True, check_finite=False)
         weights = cho_solve((factor, True), (y - shift) / scale, check_finite=False)
         inverse_factor, _ = dtrtri(factor, lower=1)
         return cls(x, u, shift, scale, hyperparameters, inverse_factor, weights)
+
+    @classmethod
+    def unconditioned(cls, hyperparameters: Hyperparameters, units: Units) -> "GaussianProcess":
+        """Return the process before any output is known."""
+        nothing = np.zeros((1, 1))
+        inputs = np.zeros((1, len(hyperparameters.lengthscale)))
+        return cls(inputs, nothing[0], *units, hyperparameters, nothing, nothing[0])
+
+    def mean(self, at: Array) -> Array:
+        """Return the mean, [n], at inputs `at` [n, d] and full fidelity."""
+        cross = _kernel(at, np.zeros(len(at)), self.x, self.u, self.hyperparameters)
+        return np.asarray(self.shift + self.scale * (cross @ self._weights))
 
     def predict(self, at: Array, u: Array | None = None) -> tuple[Array, Array]:
         """Return mean and standard deviation, without the noise, at inputs `at` [n, d] and full fidelity or `u` [n]."""
@@ -93,9 +114,12 @@ class GaussianProcess:
         return self.shift + self.scale * mean, self.scale * np.sqrt(variance)
 
 
-def fit_hyperparameters(x: Array, u: Array, y: Array, start: Hyperparameters | None = None) -> Hyperparameters:
+def fit_hyperparameters(
+    x: Array, u: Array, y: Array, start: Hyperparameters | None = None, *, units: Units | None = None
+) -> Hyperparameters:
     """Maximise the log marginal likelihood plus the log prior by L-BFGS-B from `start`, with analytic gradients."""
-    outputs = (y - y.mean()) / (y.std() or 1.0)
+    shift, scale = units or _units(y)
+    outputs = (y - shift) / scale
     squares = ((x.T[:, :, None] - x.T[:, None, :]) ** 2).reshape(x.shape[1], -1)
     walk = _walk(u, u)
     fixed = _plane(x, x) + _MEAN * (1.0 + walk)
@@ -111,6 +135,21 @@ def fit_hyperparameters(x: Array, u: Array, y: Array, start: Hyperparameters | N
         options={"maxiter": 60 if start is None else 10},
     )
     return Hyperparameters(result.x if np.isfinite(result.fun) else begin)
+
+
+def log_evidence(x: Array, u: Array, y: Array, hyperparameters: Hyperparameters, *, units: Units) -> float:
+    """Return the log marginal likelihood of outputs `y` [n]. Raises `LinAlgError` as `GaussianProcess.of`."""
+    shift, scale = units
+    matrix = _kernel(x, u, x, u, hyperparameters)
+    matrix[np.diag_indices_from(matrix)] += hyperparameters.variances[2] + _JITTER
+    factor = cholesky(matrix, lower=True, check_finite=False)
+    whitened = solve_triangular(factor, (y - shift) / scale, lower=True, check_finite=False)
+    logs = np.log(np.diag(factor)).sum() + len(y) * np.log(scale * (2.0 * np.pi) ** 0.5)
+    return float(-0.5 * (whitened @ whitened) - logs)
+
+
+def _units(y: Array) -> Units:
+    return float(y.mean()), float(y.std()) or 1.0
 
 
 def _centre(num_inputs: int) -> float:

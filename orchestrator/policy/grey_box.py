@@ -15,7 +15,7 @@ from paretta.orchestrator.policy.problem import Candidate, SearchProblem
 from paretta.orchestrator.policy.run_history import Run, RunHistory
 from paretta.orchestrator.policy.settings import GreyBoxSettings
 from paretta.orchestrator.policy.successive_halving import SuccessiveHalving
-from paretta.orchestrator.policy.surrogate import Surrogate
+from paretta.orchestrator.policy.surrogate import Surrogate, SurrogateRows
 
 
 class GreyBox:
@@ -45,11 +45,18 @@ class GreyBox:
             most_rows_fitted=self.settings.most_rows_fitted,
             growth=self.settings.refit_growth,
             seed=seed,
+            prior=problem.prior,
         )
         self._halving = SuccessiveHalving(problem.reference)
         self._first = deque(problem.warm_start)
         self._forecast_now: Forecast | None = None
         self._best_now: Scored | None = None
+        self._is_weighed = False
+
+    @property
+    def prior_weights(self) -> Array:
+        """How much of the problem's prior is believed, for each learned objective, [l]; 0 without a prior."""
+        return self._surrogate.weights
 
     def ask(self) -> Candidate | None:
         """Return the next candidate to train, or None if nothing is left to propose."""
@@ -164,9 +171,12 @@ class GreyBox:
 
     def _choice(self) -> Scored | None:
         """Return the next configuration to start; the index of an initial trial is NaN."""
-        forecast = None if len(self._history) < self.settings.num_initial else self._forecast()
+        num_initial = self.settings.num_initial_learned if self._trusts_prior() else self.settings.num_initial
+        if not len(self._table.codes) and not num_initial:
+            self._acquisition.spread()
+        forecast = None if len(self._history) < num_initial else self._forecast()
         if forecast is None:
-            is_far = len(self._history) < self.settings.num_initial
+            is_far = len(self._history) < num_initial
             row = self._acquisition.spread() if is_far else self._acquisition.further()
             return None if row is None else Scored(row, math.nan)
         self._best_now = self._acquisition.looked_up(self._best(forecast), forecast)
@@ -208,9 +218,21 @@ class GreyBox:
         others = (run for run in self._history.runs if run.state == "running" and run.readings)
         return sum(self._index(other, forecast) > index for other in others)
 
+    def _trusts_prior(self) -> bool:
+        """Weigh the prior by the reports so far; return True if any of it is left."""
+        if self.problem.prior is None:
+            return False
+        if not self._is_weighed:
+            seen, distance, losses = self._history.last_reports()
+            inputs = self._table.inputs[seen]
+            self._surrogate.weigh(SurrogateRows(inputs, distance, losses, self._table.expected(seen)))
+            self._is_weighed = True
+        return bool(self._surrogate.weights.any())
+
     def _forecast(self) -> Forecast | None:
         """Return the current model, or None if there is too little data or the fit fails."""
-        if self._forecast_now is None and self._history.num_reports >= self.settings.min_rows:
+        least = self.settings.num_initial_learned if self._trusts_prior() else self.settings.min_rows
+        if self._forecast_now is None and self._history.num_reports >= least:
             most_rows = self.settings.most_rows
             try:
                 self._forecast_now = Forecast.of(
@@ -228,3 +250,4 @@ class GreyBox:
     def _changed(self) -> None:
         """Drop the model of the previous state."""
         self._forecast_now = self._best_now = None
+        self._is_weighed = False

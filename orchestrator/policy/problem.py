@@ -10,6 +10,7 @@ import numpy as np
 from paretta.orchestrator.policy.array import Array
 from paretta.orchestrator.policy.encoding import Configuration
 from paretta.orchestrator.policy.expected_improvement import Scale
+from paretta.orchestrator.policy.prior import Prior
 from paretta.search_spaces.space.space import Knob
 
 Facts: TypeAlias = Callable[[Sequence[Configuration]], Array]
@@ -106,6 +107,7 @@ class SearchProblem:
         prefix: returns the part of a configuration's work that others may share; None if there is none.
         menu: the only configurations that may be proposed; None for everything the knobs allow.
         warm_start: configurations to try first, in this order.
+        prior: what other tasks' results say about the learned losses; None without any.
     """
 
     knobs: tuple[Knob, ...]
@@ -118,6 +120,7 @@ class SearchProblem:
     prefix: Callable[[Configuration], SharedPrefix | None] | None = None
     menu: tuple[Configuration, ...] | None = None
     warm_start: tuple[Configuration, ...] = ()
+    prior: Prior | None = None
 
     @property
     def reference(self) -> Array:

@@ -117,7 +117,13 @@ class RunHistory:
         seen = [(run.row, rung, losses) for run in self.runs for rung, losses in run.readings]
         rows = np.array([row for row, _, _ in seen], dtype=np.intp)
         distance = np.array([1.0 - self._problem.rungs.position(rung) for _, rung, _ in seen])
-        return rows, distance, np.array([losses for _, _, losses in seen])
+        return rows, distance, np.array([losses for _, _, losses in seen]).reshape(-1, len(self._problem.learned))
+
+    def last_reports(self) -> tuple[TableRows, Array, Array]:
+        """Return the same for the last report of each run."""
+        rows, distance, losses = self.reports()
+        last = np.cumsum([len(run.readings) for run in self.runs if run.readings], dtype=np.intp) - 1
+        return rows[last], distance[last], losses[last]
 
     def survivals(self, most: int) -> tuple[TableRows, Array]:
         """Return the rows of the `most` latest ended runs, and their outcomes [n]: 1 survived, 0 failed."""

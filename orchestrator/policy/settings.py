@@ -9,6 +9,7 @@ class GreyBoxSettings:
 
     Args:
         num_initial: trials spread over the space before the model chooses.
+        num_initial_learned: the same where a prior from other tasks is believed.
         crowded: with more trials running than this, stopping is calmer, see `kept`; eight workers run nine, and lose by
             it on the tables that were tried.
         num_far, num_promising: random candidates from which further initial trials of many workers are chosen, in turn
@@ -30,6 +31,7 @@ class GreyBoxSettings:
     """
 
     num_initial: int = 4
+    num_initial_learned: int = 0
     crowded: int = 10
     num_far: int = 8
     num_promising: int = 64
