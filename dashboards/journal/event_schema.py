@@ -120,6 +120,7 @@ class _SweepEvent(_Event):
     config: _Config
     objectives: list[_Objective]
     facts: _Facts
+    lessons: _Object = {}
 
 
 class _ResumedEvent(_Event):

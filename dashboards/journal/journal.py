@@ -46,10 +46,23 @@ class Journal:
         with _appending(folder):
             _drop_torn_line(path)
 
-    def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> Document:
-        """Record the start: the resolved sweep document, the objectives, and facts such as digests and versions."""
+    def sweep(
+        self,
+        *,
+        name: str,
+        config: Document,
+        objectives: tuple[Objective, ...],
+        facts: Document,
+        lessons: Document | None = None,
+    ) -> Document:
+        """Record the start: the resolved sweep document, the objectives, and facts such as digests and versions.
+
+        `lessons` are what the search learns from earlier sweeps, if it does; a resumed one must have the same.
+        """
         goals: Json = [{"meter": o.meter, "goal": o.goal, "unit": o.unit} for o in objectives]
-        return self._append("sweep", name=name, config=config, objectives=goals, facts=facts, schema=SCHEMA_VERSION)
+        learned: dict[str, Json] = {} if lessons is None else {"lessons": lessons}
+        opening: dict[str, Json] = {"name": name, "config": config, "objectives": goals, "facts": facts}
+        return self._append("sweep", **opening, **learned, schema=SCHEMA_VERSION)
 
     def resumed(self, facts: Document) -> Document:
         """Record that the sweep was resumed, and the facts that have changed since its start, such as versions."""

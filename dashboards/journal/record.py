@@ -27,6 +27,7 @@ class SweepRecord:
         name: of the sweep, which is that of its folder.
         config: the resolved sweep document.
         facts: digests, versions and settings found at the start.
+        lessons: what the search learned from earlier sweeps, as plain data; empty if it learned nothing.
         limits: the limits that members of the front must meet.
         reference: bounds that replace parts of the hypervolume's default reference point.
         trials: the last state of each trial by uid, baseline included. A trial that was running when the sweep ended is
@@ -48,6 +49,7 @@ class SweepRecord:
     folder: Path = Path()
     config: Document = field(default_factory=dict)
     facts: Document = field(default_factory=dict)
+    lessons: Document = field(default_factory=dict)
     objectives: tuple[Objective, ...] = ()
     limits: tuple[Limit, ...] = ()
     reference: tuple[Limit, ...] = ()
@@ -187,6 +189,7 @@ class SweepRecord:
         self.first_name = str(event["name"])
         self._growth = None  # any growth computed before the objectives were known is void
         self.config, self.facts = cast(Document, event["config"]), cast(Document, event["facts"])
+        self.lessons = cast(Document, event.get("lessons", {}))
         self.limits, self.reference = limits_of(self.config), limits_of(self.config, "reference")
         wishes_of(self.config)  # raises here, with the line of the event, if a wish is invalid
         goals = cast(list[Mapping[str, str]], event["objectives"])

@@ -128,17 +128,23 @@ def publish_command(sweep: str, home: str | None, tracking_uri: str | None) -> i
 
 
 @click.command()
-@click.argument("sweep", shell_complete=sweep_names)
+@click.argument("sweep", required=False, shell_complete=sweep_names)
 @home_option
 @click.option("--json", type=click.Path(path_type=Path), metavar="FILE", help="The front, with a versioned schema.")
 @click.option("--csv", type=click.Path(path_type=Path), metavar="FILE", help="All trials.")
 @click.option("--parquet", type=click.Path(path_type=Path), metavar="FILE", help="All trials.")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="The front, as .png or .svg.")
 @click.option("--optuna", type=click.Path(path_type=Path), metavar="FILE", help="A study for optuna-dashboard, SQLite.")
+@click.option(
+    "--experience",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What other sweeps may learn from, for learn_from; of all sweeps without SWEEP.",
+)
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @exits
 def export_command(
-    sweep: str,
+    sweep: str | None,
     *,
     home: str | None,
     json: Path | None,
@@ -146,15 +152,24 @@ def export_command(
     parquet: Path | None,
     picture: Path | None,
     optuna: Path | None,
+    experience: Path | None,
     force: bool,
 ) -> int:
     """Write a sweep, running or finished, to files that other tools read."""
-    from paretta.orchestrator.delivery.export import export_sweep
+    from paretta.orchestrator.delivery.export import export_experience, export_sweep
 
     given = {"json": json, "csv": csv, "parquet": parquet, "picture": picture, "optuna": optuna}
     wanted = {kind: path for kind, path in given.items() if path is not None}
-    for path in export_sweep(home_at(home).find(sweep), wanted, force=force):
-        click.echo(path)
+    place = home_at(home)
+    if sweep is None and (wanted or experience is None):
+        raise WrongInput(Problem("SWEEP", "must be named", hint="only --experience can be of all sweeps"))
+    folder = None if sweep is None else place.find(sweep)
+    if folder is not None and (wanted or experience is None):
+        for path in export_sweep(folder, wanted, force=force):
+            click.echo(path)
+    if experience is not None:
+        count = export_experience(place.path, folder, experience, force=force)
+        click.echo(f"{experience}: {count} results")
     return DONE
 
 

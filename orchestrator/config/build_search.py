@@ -9,6 +9,7 @@ import numpy as np
 
 from paretta.orchestrator.config.budget import SearchBudget
 from paretta.orchestrator.config.sweep import Sweep
+from paretta.orchestrator.search.experience import Experience
 from paretta.orchestrator.search.first_plans import good_plans
 from paretta.orchestrator.search.interfaces import Stopper, Strategy, Verdict, wants_known_objectives
 from paretta.orchestrator.search.known_objectives import KnownObjectives
@@ -47,7 +48,13 @@ class UntrainedReader(Protocol):
         """Read one plan."""
 
 
-def suggester_of(sweep: Sweep, checked: "Checked", baseline: Mapping[str, Reading], look: UntrainedReader) -> Suggester:
+def suggester_of(
+    sweep: Sweep,
+    checked: "Checked",
+    baseline: Mapping[str, Reading],
+    look: UntrainedReader,
+    experience: Experience | None = None,
+) -> Suggester:
     """Return the suggester for a sweep file.
 
     Args:
@@ -55,9 +62,10 @@ def suggester_of(sweep: Sweep, checked: "Checked", baseline: Mapping[str, Readin
         checked: the result of its check.
         baseline: readings of the uncompressed model.
         look: returns the readings of a plan that are known before training.
+        experience: what the search learns from earlier sweeps.
     """
     config = sweep.config.search
-    search = _search(sweep, checked.meters, checked.epochs, baseline, look)
+    search = replace(_search(sweep, checked.meters, checked.epochs, baseline, look), experience=experience)
     strategy = cast(Callable[[Search], Strategy], SAMPLERS.load(config.sampler))(search)
     stopper = cast(Callable[[Search, Strategy], Stopper], STOPPERS.load(config.stopper))(search, strategy)
     return Suggester(search, strategy, stopper, deque(good_plans(sweep.space) if config.good_plans else ()))

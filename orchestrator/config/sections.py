@@ -34,6 +34,12 @@ class SearchConfig(_Section):
     warm_start: list[str] = Field(
         default=[], description="a list of earlier sweeps of the same task and baseline whose points are taken over"
     )
+    learn_from: list[str] | str = Field(
+        default="none",
+        min_length=1,
+        description="what the search learns from, of other tasks too: home for all sweeps of the home folder, a list "
+        "of some, a file of `paretta export --experience`, or none",
+    )
 
 
 class GainConfig(_Section):

@@ -81,6 +81,7 @@ class Sweep:
         confirm: int = 0,
         good_plans: bool = True,
         warm_start: Sequence[str] = (),
+        learn_from: str | Sequence[str] = "none",
         budget: BudgetConfig | Mapping[str, object] | None = None,
         deliver: DeliverConfig | Mapping[str, object] | None = None,
         workers: WorkersConfig | Mapping[str, object] | None = None,
@@ -108,6 +109,7 @@ class Sweep:
             confirm: with how many new seeds the front is trained again.
             good_plans: whether plans that the field knows to be good come first.
             warm_start: earlier sweeps of the same task and baseline whose points are taken over.
+            learn_from: ``home``, earlier sweeps, a file of results, or ``none``.
             budget: such as ``{"hours": 2}``.
             deliver: by-products of every candidate.
             workers: such as ``{"per_trial": 2, "gpus": 1}``.
@@ -128,7 +130,7 @@ class Sweep:
             "limits": limits,
             "wishes": wishes or {},
             "reference": reference,
-            "search": {**search, "good_plans": good_plans, "warm_start": warm_start},
+            "search": {**search, "good_plans": good_plans, "warm_start": warm_start, "learn_from": learn_from},
         }
         parts = {
             "budget": budget,

@@ -36,6 +36,22 @@ def export_sweep(folder: Path, wanted: Mapping[str, Path], *, force: bool = Fals
     return list(wanted.values())
 
 
+def export_experience(home: Path, sweep: Path | None, path: Path, *, force: bool = False) -> int:
+    """Write the results of a sweep, or of all in `home`, as a table for ``learn_from``, and return their number.
+
+    Raises `WrongInput` if the file exists, its folder does not, or there are no results.
+    """
+    from paretta.orchestrator.storage.experience_table import home_results, results_of, write_experience  # noqa: PLC0415 - pyarrow is loaded where it is asked for
+
+    if problems := _problems("experience", path, force=force):
+        raise WrongInput(*problems)
+    results = home_results(home)[0] if sweep is None else results_of(sweep)
+    if not results:
+        raise WrongInput(Problem("--experience", "there is no finished trial yet", str(sweep or home)))
+    write_experience(path, results)
+    return len(results)
+
+
 def _write(record: SweepRecord, kind: str, path: Path) -> None:
     if kind == "optuna":
         from paretta.orchestrator.delivery.optuna_export import export_optuna  # noqa: PLC0415 - Optuna is loaded where it is asked for

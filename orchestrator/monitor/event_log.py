@@ -44,9 +44,17 @@ class EventLog:
     metrics: Metrics | None = None
     warned: set[str] = field(default_factory=set)
 
-    def sweep(self, *, name: str, config: Document, objectives: tuple[Objective, ...], facts: Document) -> None:
+    def sweep(
+        self,
+        *,
+        name: str,
+        config: Document,
+        objectives: tuple[Objective, ...],
+        facts: Document,
+        lessons: Document | None = None,
+    ) -> None:
         """See `Journal.sweep`."""
-        self._take(self.journal.sweep(name=name, config=config, objectives=objectives, facts=facts))
+        self._take(self.journal.sweep(name=name, config=config, objectives=objectives, facts=facts, lessons=lessons))
 
     def resumed(self, facts: Document) -> None:
         """See `Journal.resumed`."""

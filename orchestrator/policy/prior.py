@@ -45,7 +45,7 @@ class Prior:
     Args:
         level: [l], the losses of this task's baseline on the model's scale.
         processes: of the other tasks' gains, one for each learned objective.
-        trust: the largest weight, see `weights_of`; with 0 the prior changes nothing.
+        trust: the largest weight, see `weigh_prior`; with 0 the prior changes nothing.
     """
 
     level: Array
@@ -78,7 +78,7 @@ class Prior:
         return np.asarray(self.level + np.stack([process.mean(inputs) for process in self.processes], axis=1))
 
 
-def weights_of(prior: Prior, x: Array, u: Array, *, outputs: Array, expected: Array, before: Array) -> Array:
+def weigh_prior(prior: Prior, x: Array, u: Array, *, outputs: Array, expected: Array, before: Array) -> Array:
     """Return the weight of a prior for each learned objective, [l], between 0 (dropped) and 1.
 
     The first reports are compared under two models, which are equally probable before them: a process around the prior,

@@ -9,7 +9,7 @@ from scipy.special import ndtr
 
 from paretta.orchestrator.policy.array import Array
 from paretta.orchestrator.policy.gaussian_process import GaussianProcess, Hyperparameters, Units, fit_hyperparameters
-from paretta.orchestrator.policy.prior import Prior, residual_units, weights_of
+from paretta.orchestrator.policy.prior import Prior, residual_units, weigh_prior
 from paretta.orchestrator.policy.problem import Learned
 
 _SMALLEST = 1e-12  # lower bound of losses on a log scale
@@ -80,7 +80,7 @@ class Surrogate:
         prior: what other tasks' results say; the processes model what is left of it.
 
     Attributes:
-        weights: [l], how much of the prior is believed, see `weights_of`.
+        weights: [l], how much of the prior is believed, see `weigh_prior`.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Surrogate:
         """Weigh the prior by reports; when a weight changes, hyper-parameters are fitted anew."""
         if self._prior is None or rows.expected is None or not len(rows.u):
             return
-        weights = weights_of(
+        weights = weigh_prior(
             self._prior, rows.x, rows.u, outputs=self._outputs(rows), expected=rows.expected, before=self.weights
         )
         if (weights != self.weights).any():

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from paretta.orchestrator.policy.encoding import Configuration
 from paretta.orchestrator.policy.problem import Rungs, SearchProblem, SharedPrefix
+from paretta.orchestrator.search.experience import Experience
 from paretta.orchestrator.search.known_objectives import Knows
 from paretta.orchestrator.search.losses import LossScale, scales_of
 from paretta.search_spaces.objectives.limits import Limit
@@ -31,6 +32,7 @@ class Search:
         rungs: the epochs after which a trial reports its scores, and its cost until then.
         beginning: returns the part of a plan's work that other trials may share; None if nothing can be shared.
         menu: the only configurations that may be proposed; None for the whole space.
+        experience: what earlier sweeps teach; None if nothing.
     """
 
     space: Space
@@ -44,6 +46,7 @@ class Search:
     rungs: Rungs = field(default_factory=Rungs)
     beginning: Callable[[Plan], SharedPrefix | None] | None = None
     menu: tuple[Configuration, ...] | None = None
+    experience: Experience | None = None
 
     @property
     def scales(self) -> tuple[LossScale, ...]:
@@ -90,6 +93,7 @@ class Search:
             foresee=foresight.look if foresight else None,
             prefix=self._prefix if self.beginning else None,
             menu=self.menu,
+            prior=self.experience.prior(self.learned, self.seed) if self.experience else None,
         )
 
     def _prefix(self, config: Configuration) -> SharedPrefix | None:

@@ -11,6 +11,7 @@ from paretta.orchestrator.config.sweep import Sweep
 from paretta.orchestrator.lanes.elastic import ElasticLanes
 from paretta.orchestrator.lanes.pool import LanePool
 from paretta.orchestrator.monitor.event_log import EventLog
+from paretta.orchestrator.search.experience import Experience
 from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.orchestrator.sweeps.earlier import Earlier
 from paretta.orchestrator.sweeps.result import how_to_resume
@@ -36,6 +37,7 @@ class PreparedSweep:
         slot: the measuring slot.
         earlier: sweeps whose points are taken over.
         storage: URI of this sweep's files, for nodes that share no disk with the driver; None if all see `folder`.
+        experience: what the search learns from earlier sweeps; None if nothing.
     """
 
     sweep: Sweep
@@ -46,6 +48,7 @@ class PreparedSweep:
     slot: MeasuringSlot
     earlier: tuple[Earlier, ...] = ()
     storage: str | None = None
+    experience: Experience | None = None
 
     @property
     def files(self) -> SweepFiles:

@@ -20,12 +20,14 @@ from paretta.orchestrator.config.sections import BudgetConfig
 from paretta.orchestrator.config.settled_compute import settled_compute
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.orchestrator.lanes.stream_shards import cpus_beside
+from paretta.orchestrator.search.experience import Experience
 from paretta.orchestrator.storage.home import Home
 from paretta.orchestrator.storage.mirror import taken_home
 from paretta.orchestrator.storage.object_store import Storage, below, check_storage, is_uri
 from paretta.orchestrator.storage.preflight import require_reached
 from paretta.orchestrator.sweeps.context import PreparedSweep, SweepFailed
 from paretta.orchestrator.sweeps.earlier import Earlier, earlier_sweeps
+from paretta.orchestrator.sweeps.learning import experience_for, recorded_experience
 from paretta.orchestrator.sweeps.result import SweepFront
 from paretta.orchestrator.sweeps.signals import SweepStopped, stop_signals
 from paretta.orchestrator.sweeps.sweep_run import run_sweep
@@ -88,9 +90,9 @@ def launch(
         read, decided = settled_compute(read, checked)
         if decided is not None:
             _log.warning(decided)
-        earlier = earlier_sweeps(read, checked, place)
+        earlier, learned = earlier_sweeps(read, checked, place), experience_for(read, checked, place)
         with (
-            _prepared(read, checked, folder, address, earlier, storage=placed) as prepared,
+            _prepared(read, checked, folder, address, earlier, storage=placed, learned=learned) as prepared,
             stop_signals() as stopping,
         ):
             (folder / SWEEP_FILE).write_text(write_yaml(read.document()), encoding="utf-8")
@@ -189,8 +191,11 @@ def _go_on(
     placed = cast("str | None", record.facts.get("storage"))
     if placed is not None:
         check_storage(placed, f"sweep {record.name}: its storage")
-    earlier = earlier_sweeps(read, checked, place)
-    with _prepared(read, checked, folder, address, earlier, storage=placed) as prepared, stop_signals() as stopping:
+    earlier, learned = earlier_sweeps(read, checked, place), recorded_experience(record)
+    with (
+        _prepared(read, checked, folder, address, earlier, storage=placed, learned=learned) as prepared,
+        stop_signals() as stopping,
+    ):
         return run_sweep(prepared, stopping, store)
 
 
@@ -234,6 +239,7 @@ def _prepared(
     earlier: tuple[Earlier, ...],
     *,
     storage: str | None,
+    learned: Experience | None,
 ) -> Iterator[PreparedSweep]:
     """Connect to the cluster and check that it has what the sweep needs; writes nothing."""
     workers, measuring = sweep.config.workers, sweep.config.measuring
@@ -247,4 +253,4 @@ def _prepared(
         if not cluster.own:
             require_reached(folder.parent, storage)
         slot = choose_slot(measuring.resource, measuring.resources, measuring.labels, where=where)
-        yield PreparedSweep(sweep, checked, folder, lanes, cluster, slot, earlier, storage)
+        yield PreparedSweep(sweep, checked, folder, lanes, cluster, slot, earlier, storage, learned)

@@ -81,7 +81,7 @@ def _searcher(context: SweepContext, baseline: Trial) -> TuneSearcher:
     began = min((trial.started for trial in trials if trial.role == "trial"), default=time.time())
 
     def make() -> TuneSearcher:
-        suggester = suggester_of(prepared.sweep, prepared.checked, baseline.readings, look)
+        suggester = suggester_of(prepared.sweep, prepared.checked, baseline.readings, look, prepared.experience)
         for sweep in prepared.earlier:
             remember(suggester, sweep)
         return TuneSearcher(

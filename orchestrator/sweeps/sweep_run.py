@@ -100,8 +100,13 @@ def _begin(log: EventLog, prepared: PreparedSweep, tracking_uri: str) -> None:
         if asked(before) != prepared.sweep.config.search.trials:
             log.extended(prepared.sweep.config.search.trials)
         return
-    goals = prepared.checked.objectives
-    log.sweep(name=prepared.folder.name, config=prepared.sweep.document(), objectives=goals, facts=facts)
+    goals, learned = prepared.checked.objectives, prepared.experience
+    lessons = None if learned is None else learned.to_document()
+    log.sweep(
+        name=prepared.folder.name, config=prepared.sweep.document(), objectives=goals, facts=facts, lessons=lessons
+    )
+    if learned is not None:
+        log.display.show_line(f"{prepared.folder.name}: {learned}")
 
 
 @contextmanager
@@ -224,4 +229,5 @@ def _facts(prepared: PreparedSweep, tracking_uri: str) -> dict[str, Json]:
         "lanes": prepared.num_lanes,
         "own_cluster": prepared.cluster.own,
         "storage": prepared.storage,
+        **({} if prepared.experience is None else {"experience": str(prepared.experience)}),
     }

@@ -10,7 +10,7 @@ from paretta.orchestrator.offline.simulator import Simulation, Table, simulate
 from paretta.orchestrator.policy.array import Array
 from paretta.orchestrator.policy.encoding import Coordinates
 from paretta.orchestrator.policy.grey_box import GreyBox
-from paretta.orchestrator.policy.prior import Lessons, Prior, residual_units, weights_of
+from paretta.orchestrator.policy.prior import Lessons, Prior, residual_units, weigh_prior
 from tests.orchestrator.policy.toy import synthetic_table
 
 TABLE = synthetic_table()
@@ -101,13 +101,13 @@ def test_weights_follow_the_evidence_and_then_stay() -> None:
     reversed_ = 2.0 * prior.centre - expected
 
     def weights(outputs: Array, before: float = 1.0) -> list[float]:
-        found = weights_of(prior, x, u, outputs=outputs, expected=expected, before=np.array([before]))
+        found = weigh_prior(prior, x, u, outputs=outputs, expected=expected, before=np.array([before]))
         return [float(weight) for weight in found]
 
     assert weights(expected + 0.02) == [1.0]
     assert weights(reversed_) == [0.0]
     many = np.repeat(x, 9, axis=0), np.zeros(72), np.repeat(reversed_, 9, axis=0), np.repeat(expected, 9, axis=0)
-    late = weights_of(prior, *many[:2], outputs=many[2], expected=many[3], before=np.array([0.7]))
+    late = weigh_prior(prior, *many[:2], outputs=many[2], expected=many[3], before=np.array([0.7]))
     assert late.tolist() == [0.7]
 
 
