@@ -126,11 +126,13 @@ def check_command(sweep: str, home: str | None) -> int:
     from paretta.orchestrator.config.outlook import look_ahead
     from paretta.orchestrator.config.sweep import Sweep
     from paretta.orchestrator.sweeps.earlier import earlier_sweeps, require_earlier
+    from paretta.orchestrator.sweeps.learning import require_experience
 
     read = Sweep.read(sweep)
     require_earlier(read, home_at(home))
     checked = check_sweep(read, tell=tell)
     earlier_sweeps(read, checked, home_at(home))
+    require_experience(read, checked, home_at(home))
     outlook = look_ahead(read, checked, tell=tell)
     click.echo(check_report(read, checked))
     click.echo(outlook)

@@ -37,6 +37,12 @@ def experience_for(sweep: Sweep, checked: Checked, home: Home) -> Experience | N
     return found
 
 
+def require_experience(sweep: Sweep, checked: Checked, home: Home) -> None:
+    """Raise `WrongInput` as `experience_for` does, and write nothing."""
+    if sweep.config.search.learn_from not in ("home", "none"):
+        experience_for(sweep, checked, home)
+
+
 def recorded_experience(record: SweepRecord) -> Experience | None:
     """Return what a sweep had learned when it started, from its journal."""
     return Experience.from_document(record.lessons) if record.lessons else None
