@@ -30,7 +30,9 @@ class BitPenalty(TweakSettings):
     The weights are rounded with learned steps; their length is under the prior that fits them best in each layer, the
     share of zeros in each row and column and the frequency of each size (Oktay et al., 2020, "Scalable model
     compression by entropy penalized reparameterization"; Girish et al., 2023, "LilNetX"). At strength 1 a bit of the
-    model costs as much as a bit of the labels, which is the shortest description of both; less favours accuracy.
+    model costs as much as a bit of the labels, which is the shortest description of both; less favours accuracy. Search
+    0.003 to 0.3 on a log scale: on the digits 0.03 and 0.3 left a third and a seventh of the bytes and cost a point,
+    and 1 cost 19.
 
     Use it after `quantize`, whose bits bound the codes. Where no layer is quantised, it quantises all weights to 5 bits
     with one step a layer. Weights that end at zero stay zero in later trainings.
