@@ -1,7 +1,6 @@
 """The model server for a delivered folder, on loopback: MLflow's, or a small one where MLflow is not installed."""
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -107,12 +106,8 @@ def open_model_server(folder: Path, *, host: str = LOOPBACK, port: int = SERVING
         model = Path(scratch) / "model"
         copy_delivered(folder, model)
         add_mlflow_files(model)
-        command = [sys.executable, "-m", "mlflow", "models", "serve", "--model-uri", str(model)]
-        command += ["--env-manager", "local", "--host", host, "--port", str(port)]
+        command = [sys.executable, "-m", "paretta.dashboards.server.guarded_scoring", str(model), host, str(port)]
         url = address(host, port)
         log = Path(scratch) / "server.log"
-        # MLflow starts uvicorn by its bare name; it is installed beside this interpreter, which may not be on PATH
-        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-        environment = {**_ENVIRONMENT, "PATH": programs}
-        with serving(command, f"{url}/ping", log=log, cwd=Path(scratch), environment=environment):
+        with serving(command, f"{url}/ping", log=log, cwd=Path(scratch), environment=_ENVIRONMENT):
             yield url

@@ -66,9 +66,12 @@ def _feeds(request: object, inputs: "list[NodeArg]") -> dict[str, NDArray[np.gen
 def _array(numbers: object, node: "NodeArg") -> NDArray[np.generic]:
     dtype = element_type(node.type)
     try:
-        array = np.array(numbers, dtype)
+        with np.errstate(over="ignore"):  # told below
+            array = np.array(numbers, dtype)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"{node.name}: expected nested lists of {dtype}: {first_line(error)}") from None
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{node.name}: expected finite numbers, found nan, infinity or one beyond {dtype}")
     if array.ndim != len(node.shape):
         raise ValueError(f"{node.name}: expected {len(node.shape)} axes {node.shape}, found {array.ndim}")
     return array

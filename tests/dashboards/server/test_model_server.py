@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -20,7 +21,18 @@ def test_model_is_answered_for_on_loopback(tmp_path: Path) -> None:
         request = Request(f"{url}/invocations", asked, {"Content-Type": "application/json"})
         with urlopen(request, timeout=60) as answer:
             assert json.load(answer)["predictions"] == {"y": [[2.0, 4.0, 6.0], [8.0, 10.0, 12.0]]}
+        assert refused(url, b'{"inputs": [[1.0, NaN, 3.0]]}') == (400, "expected finite numbers, found NaN")
+        assert refused(url, b'{"inputs": [[1.0, 1e39, 3.0]]}') == (400, "expected finite numbers, found 1e39")
+        nested = b'{"inputs": ' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+        assert refused(url, nested) == (400, "the request is nested too deeply")
     assert {path.name: path.read_bytes() for path in (tmp_path / "model").iterdir()} == before
+
+
+def refused(url: str, body: bytes) -> tuple[int, str]:
+    with pytest.raises(HTTPError) as caught:
+        urlopen(Request(f"{url}/invocations", body, {"Content-Type": "application/json"}), timeout=60)
+    with caught.value as error:
+        return error.code, json.load(error)["message"]
 
 
 def test_damaged_model_and_open_host_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""MLflow's model server behind a guard that refuses requests which it would answer wrongly or not at all.
+
+``python -m paretta.dashboards.server.guarded_scoring MODEL HOST PORT`` serves the MLflow model in a folder.
+"""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final, TypeAlias
+
+LARGEST_BYTES: Final = 2**28
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+def guarded(app: App) -> App:
+    """Return the ASGI application `app` behind `fault_of_body`; a refused request gets 400 and one line."""
+
+    async def call(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await app(scope, receive, send)
+            return
+        body, more = b"", True
+        while more and len(body) <= LARGEST_BYTES:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        headers = {bytes(name).lower(): bytes(value) for name, value in scope["headers"]}
+        fault = fault_of_body(body, headers.get(b"content-type", b"").decode("latin-1"))
+        if fault is not None:
+            await _refuse(send, fault)
+            return
+        given = False
+
+        async def again() -> Message:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        await app(scope, again, send)
+
+    return call
+
+
+def fault_of_body(body: bytes, content_type: str) -> str | None:
+    """Return in one line why a request cannot be answered, or None if its JSON can be read and is finite.
+
+    >>> fault_of_body(b'{"inputs": [[1.0, NaN]]}', "application/json")
+    'expected finite numbers, found NaN'
+    >>> fault_of_body(b'{"inputs": [[1.0, 2.0]]}', "application/json") is None
+    True
+    """
+    if len(body) > LARGEST_BYTES:
+        return f"send at most {LARGEST_BYTES} bytes"
+    if "json" not in content_type:
+        return None
+    try:
+        json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError:
+        return "the request is nested too deeply"
+    except ValueError as error:
+        return str(error) or "the request cannot be read"
+    return None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"expected finite numbers, found {name}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    # the models' inputs are of 32 bits
+    if not math.isfinite(number) or abs(number) > 3.4028235677973366e38:
+        raise ValueError(f"expected finite numbers, found {text[:40]}")
+    return number
+
+
+async def _refuse(send: Send, fault: str) -> None:
+    content = json.dumps({"error_code": "BAD_REQUEST", "message": fault}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": 400, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
+
+
+def main(model: str, host: str, port: str) -> None:
+    """Serve until the process is ended."""
+    import uvicorn  # noqa: PLC0415 - only the server's own process loads these
+    from mlflow.pyfunc import load_model, scoring_server  # noqa: PLC0415
+
+    app = scoring_server.init(load_model(model))
+    uvicorn.run(guarded(app), host=host, port=int(port), log_level="warning")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    main(*sys.argv[1:])
