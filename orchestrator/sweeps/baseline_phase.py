@@ -7,6 +7,9 @@ from paretta.orchestrator.sweeps.context import SweepContext, SweepFailed
 from paretta.orchestrator.trials.events import TrialEnded, TrialProgress, TrialReturned
 from paretta.orchestrator.trials.run_trial import artifact_name, new_trial, run_trial
 from paretta.pipelines.artifact import verify_files
+from paretta.pipelines.stage import stages_of
+from paretta.pipelines.task import Split
+from paretta.pipelines.training.settings import TrainSettings
 from paretta.search_spaces.errors import DamagedArtifact, Problem, TrialFailed, WrongInput
 from paretta.search_spaces.faults import TRACEBACK_VARIABLE
 from paretta.search_spaces.objectives.limits import Limit
@@ -26,6 +29,8 @@ def train_baseline(context: SweepContext) -> Trial:
     if known is not None and _is_whole(known, context.prepared.folder):
         return known
     require_test_split(context)
+    if _first_read_by_trials(context):
+        _require_split(context, "train")
     ended = _train(context)
     trial = ended.trial
     if trial.status == "running":
@@ -46,10 +51,24 @@ def require_test_split(context: SweepContext) -> None:
     Raises:
         WrongInput: a sample cannot be read.
     """
+    _require_split(context, "test")
+
+
+def _first_read_by_trials(context: SweepContext) -> bool:
+    """Return whether trials would be the first to read the whole training split, since the baseline trains nothing."""
+    baseline = stages_of(next(context.prepared.sweep.space.corners()).baseline_plan())
+    if any(isinstance(stage, TrainSettings) for stage in baseline):
+        return False
+    checked = context.prepared.checked
+    return checked.epochs > 0 and checked.task.stream is None
+
+
+def _require_split(context: SweepContext, split: Split) -> None:
     try:
-        context.trials.measuring.require_readable("test")
+        context.trials.measuring.require_readable(split)
     except TrialFailed as error:
-        raise context.failed(f"the test split: {error.reason}", by_input=error.by_input) from error
+        words = {"test": "the test split", "train": "the training split", "validation": "the validation split"}[split]
+        raise context.failed(f"{words}: {error.reason}", by_input=error.by_input) from error
 
 
 def _is_whole(trial: Trial, folder: Path) -> bool:

@@ -21,6 +21,7 @@ from paretta.pipelines.data.trees import (
 )
 from paretta.pipelines.loading.check_data import first_not_finite, first_wrong, split_problems, tensors_of
 from paretta.pipelines.loading.check_fields import field_problems
+from paretta.pipelines.loading.check_targets import LABEL_HINT, label_problem
 from paretta.pipelines.loading.digests import is_repeatable
 from paretta.pipelines.losses.class_scores import are_labels, counted, num_counted, possible_axes
 from paretta.pipelines.losses.metric_scores import ignores_samples, scores_by
@@ -212,16 +213,11 @@ def _label_problems(task: Task, dataset: Samples, outputs: Tensor, targets: Tens
     known = tensors_of(dataset)
     labels = targets if known is None or task.collate is not None else known[-1]
     mask = counted(task, labels)
-    counts = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask
-    if not bool(counts.any()):
+    if mask is not None and not bool(mask.any()):
         yield Problem(where, "at least one class label must count", f"all are {task.ignore_label}, which is ignored")
-        return
-    wrong = first_wrong(counts & ((labels < 0) | (labels >= outputs.shape[axis])))
-    if wrong is not None:
-        rule = f"class labels must be 0..{outputs.shape[axis] - 1}, one for each of the model's outputs"
-        hint = "relabel the classes, widen the model's last layer, or name a label to leave out as `ignore_label`"
-        found = labels[wrong][counts[wrong]]
-        yield Problem(f"{where}[{wrong}]", rule, sorted(set(found.flatten().tolist()))[-8:], hint)
+    elif (wrong := label_problem(task, outputs.shape, labels, axis=axis)) is not None:
+        row, rule, found = wrong
+        yield Problem(f"{where}[{row}]", rule, found, LABEL_HINT)
 
 
 def _target_problems(task: Task, model: nn.Module, dataset: Samples, targets: Tensor, where: str) -> Iterator[Problem]:

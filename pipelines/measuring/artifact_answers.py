@@ -15,9 +15,10 @@ from paretta.pipelines.bench import seeded
 from paretta.pipelines.data.feeds import Feeds
 from paretta.pipelines.data.samples import num_samples, places
 from paretta.pipelines.data.trees import TensorTree, call_model, mapped, output_names, tensors
+from paretta.pipelines.loading.check_targets import require_sound_batch
 from paretta.pipelines.losses.metric_scores import MetricScores, SplitScore, scores_by
 from paretta.pipelines.task import Split, Task
-from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput, first_line
+from paretta.search_spaces.errors import TrialFailed, WrongInput, first_line
 
 RUN_BATCH = 256  # samples that are answered at once, if their outputs take no more than ANSWER_BYTES
 ANSWER_BYTES = 2**28
@@ -30,7 +31,7 @@ def judged(artifact: Path, task: Task, split: Split, names: Sequence[str]) -> di
     outputs, the reason is returned instead of its score.
 
     Raises:
-        WrongInput: a sample of the split cannot be read, or an input of it is not finite.
+        WrongInput: a sample of the split cannot be read, or is not sound, see `require_sound_batch`.
     """
     takers = {name: scores_by(task.metrics[name], task) for name in names}
     refused: dict[str, str] = {}
@@ -56,7 +57,7 @@ def artifact_answers(artifact: Path, task: Task, split: Split) -> Iterator[tuple
     names = [given.name for given in opened.get_inputs()]
     for part in places(dataset, run_batch(task)):
         inputs, targets = task.batch(dataset, part, seed=0)
-        _require_finite(inputs, part, split)
+        require_sound_batch(task, inputs, targets, part.tolist(), f"task.{split}")
         yield answers_like(task, opened.run(None, dict(feeds_of(inputs, names)))), targets
 
 
@@ -64,25 +65,17 @@ def require_readable(task: Task, split: Split) -> None:
     """Read every sample of a split, unless it is held in tensors, which `check` looks through.
 
     Raises:
-        TrialFailed: a sample cannot be read, or an input of it is not finite.
+        TrialFailed: a sample cannot be read, or it is not sound, see `require_sound_batch`.
     """
     if is_in_memory(task, split):
         return
     dataset = task.split(split)
     try:
         for part in places(dataset, RUN_BATCH):
-            inputs, _ = task.batch(dataset, part, seed=0)
-            _require_finite(inputs, part, split)
+            inputs, targets = task.batch(dataset, part, seed=0)
+            require_sound_batch(task, inputs, targets, part.tolist(), f"task.{split}")
     except WrongInput as error:
         raise TrialFailed.of(error) from error
-
-
-def _require_finite(inputs: TensorTree, part: Tensor, split: Split) -> None:
-    for tensor in tensors(inputs):
-        if tensor.is_floating_point() and tensor.dim() and not bool(tensor.isfinite().all()):
-            wrong = int((~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()[0])
-            place = f"task.{split}[{int(part[wrong])}]"
-            raise WrongInput(Problem(place, "inputs must be finite", "nan or inf", "clean the data"))
 
 
 def feeds_of(inputs: TensorTree, names: Sequence[str]) -> Feeds:

@@ -16,7 +16,7 @@ from paretta.pipelines.batches.request import BatchRequest, is_in_memory
 from paretta.pipelines.bench import Bench, TrainingProgress, derived_seed, seeded
 from paretta.pipelines.data.samples import num_samples
 from paretta.pipelines.data.trees import TensorTree
-from paretta.pipelines.loading.check_data import require_sound
+from paretta.pipelines.loading.check_targets import require_sound_batch
 from paretta.pipelines.losses.class_scores import class_axis, counted, masked_mean, smoothing_term
 from paretta.pipelines.losses.global_loss import GlobalLoss, Shares
 from paretta.pipelines.state.checkpoint import same_structure
@@ -278,7 +278,7 @@ class _Job:
         for request, batch in self.bench.loaders.read(task, requests):
             inputs, targets = task.parts(batch, training=True)
             if epoch == 0:  # each sample is checked once
-                require_sound(task, inputs, targets, request.indices.tolist(), "task.train")
+                require_sound_batch(task, inputs, targets, request.indices.tolist(), "task.train")
             yield Batch(inputs, targets, request.indices, Shares.of(task, ranks, targets, self.batch_size))
 
     def _streamed(self, passes: Passes, epoch: int) -> Iterator[Batch]:

@@ -51,10 +51,12 @@ class Notes:
 class Measuring:
     """Reads the test split: one byte more at each reading."""
 
+    looked_at: list[str] = field(default_factory=list)
+
     read_of: list[str] = field(default_factory=list)
 
     def require_readable(self, split: str) -> None:
-        assert split == "test"
+        self.looked_at.append(split)
 
     def read(self, artifact: str, baseline: str, split: str, *, answers_only: bool) -> dict[str, Reading]:
         assert (baseline, split, answers_only) == ("artifacts/baseline", "test", True)
@@ -151,6 +153,19 @@ def test_a_test_split_that_cannot_be_read_is_told_before_anything_is_trained(
     with pytest.raises(WrongInput, match=r"^the test split: task\.test\[37\]: reading it failed: OSError: gone\n"):
         train_baseline(context)
     assert context.record.trials == {}
+
+
+@pytest.mark.parametrize(("baseline", "read"), [([{"kind": "train"}], ["test"]), ([], ["test", "train"])])
+def test_the_training_split_is_looked_through_where_trials_would_be_the_first_to_read_it(
+    context: SweepContext, monkeypatch: pytest.MonkeyPatch, baseline: Any, read: list[str]
+) -> None:
+    answering(monkeypatch, baseline_phase)
+    prepared: Any = context.prepared
+    prepared.sweep.space = Space.parse(baseline, [{"kind": "train"}])
+    prepared.checked = SimpleNamespace(epochs=1, task=SimpleNamespace(stream=None))
+    train_baseline(context)
+    measuring: Any = context.trials.measuring
+    assert measuring.looked_at == read
 
 
 def failing(reason: str, by_input: bool, *_: object, **__: object) -> None:

@@ -8,13 +8,17 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset, random_split
 
 from paretta.pipelines.batches.request import is_in_memory
+from paretta.pipelines.bench import Bench
 from paretta.pipelines.data.samples import take
 from paretta.pipelines.loading.check_data import tensors_of
 from paretta.pipelines.loading.check_task import check_task
 from paretta.pipelines.loading.digests import data_digest, is_repeatable
 from paretta.pipelines.measuring.artifact_answers import require_readable
+from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.task import Task
 from paretta.pipelines.tasks.digits import make
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
 from paretta.pipelines.verification.rehearsal import _few
 from paretta.search_spaces.errors import TrialFailed, WrongInput
 
@@ -100,6 +104,49 @@ def test_every_sample_of_the_test_split_is_read_before_it_is_needed() -> None:
     with pytest.raises(TrialFailed, match=r"^task\.test\[1\]: reading it failed: OSError: gone \(at ") as caught:
         require_readable(bad, "test")
     assert caught.value.by_input
+
+
+class Odd(Dataset[tuple[Tensor, Tensor]]):
+    """Samples that are read one by one, of which one late has another target than its model or its loss takes."""
+
+    def __init__(self, odd: Tensor, like: Tensor, place: int = 700) -> None:
+        self.odd, self.like, self.place = odd, like, place
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return torch.full((1, 8, 8), index / 1000), self.odd if index == self.place else self.like
+
+
+CLASSES = "class labels must be 0..9, one for each of the model's outputs"
+
+
+@pytest.mark.parametrize("label", [10, -1])
+def test_a_late_label_is_told_wherever_it_is_first_read(label: int) -> None:
+    """Check reads such a split in part only."""
+    data = Odd(torch.tensor(label), torch.tensor(3))
+    task = replace(make(width=4), train=data, validation=data, test=data)
+    check_task(task)
+    settings = TrainSettings(epochs=1, lr=0.01, batch_size=100)
+    with pytest.raises(WrongInput, match=rf"^task\.train\[700\]: {CLASSES}; got \[{label}\]; relabel the classes"):
+        fit(task.new_model(), Bench(task, Ranks.alone()), settings)
+    for split in ("train", "test"):
+        with pytest.raises(TrialFailed, match=rf"^task\.{split}\[700\]: {CLASSES}; got \[{label}\]") as caught:
+            require_readable(task, split)
+        assert caught.value.by_input
+    require_readable(replace(task, ignore_label=label), "test")
+
+
+def test_a_late_target_that_is_not_finite_is_told_unless_the_loss_leaves_it_out() -> None:
+    def leaving_out(outputs: Tensor, targets: Tensor) -> Tensor:
+        return ((outputs[:, 0] - targets.nan_to_num()) ** 2 * targets.isfinite()).mean()
+
+    data = Odd(torch.tensor(torch.nan), torch.tensor(0.5))
+    task = replace(make(width=4), train=data, loss=lambda outputs, targets: ((outputs[:, 0] - targets) ** 2).mean())
+    with pytest.raises(TrialFailed, match=r"^task\.train\[700\]: its target is not finite, and neither is its loss"):
+        require_readable(task, "train")
+    require_readable(replace(task, loss=leaving_out), "train")
 
 
 @pytest.mark.filterwarnings("ignore:Lazy modules are a new feature:UserWarning")
