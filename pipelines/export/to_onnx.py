@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import cast
+from typing import Final, cast
 
 import onnx
 import torch
@@ -32,6 +32,8 @@ from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
 from paretta.pipelines.runtime import WeightStorage
 from paretta.search_spaces.errors import Problem, WrongInput
+
+MOST_SAMPLES: Final = 2**31  # a batch of fewer is one that a file must answer
 
 
 def to_onnx(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | None = None) -> onnx.ModelProto:
@@ -144,6 +146,8 @@ def traced(
         )
     assert program is not None
     _require_free(program.model_proto.graph, axes)
+    if program.exported_program is not None:
+        _require_any_length(program.exported_program, axes)
     return program.model_proto
 
 
@@ -159,3 +163,23 @@ def _require_free(graph: onnx.GraphProto, axes: Sequence[Mapping[int, object] | 
             if not length.dim_param:
                 rule = f"the model fixes axis {axis} of {given.name} at {length.dim_value}"
                 raise WrongInput(Problem("task.free_axes", rule, hint="leave the axis out, or change the model"))
+
+
+def _require_any_length(
+    program: torch.export.ExportedProgram, axes: Sequence[Mapping[int, torch.export.Dim] | None]
+) -> None:
+    """Raise `WrongInput` if the graph is right for some lengths of the batch, or within stated bounds, only.
+
+    A decision by a length, such as ``if x.shape[0] > 4``, has one course in the graph, and torch narrows the range.
+    """
+    values = {node.name: node.meta.get("val") for node in program.graph.nodes if node.op == "placeholder"}
+    for name, free in zip(program.graph_signature.user_inputs, axes, strict=False):
+        value = values.get(str(name))
+        for axis, dim in (free or {}).items():
+            length = value.shape[axis] if isinstance(value, Tensor) else None
+            found = program.range_constraints.get(length.node.expr) if isinstance(length, torch.SymInt) else None
+            most = MOST_SAMPLES if axis == 0 else int(dim.max) if dim.max < MOST_SAMPLES else 0
+            if found is not None and bool(found.upper < most):
+                place, what = ("task.model", "the batch size") if axis == 0 else ("task.free_axes", f"axis {axis}")
+                rule = f"the model decides by {what}, so the file is right for lengths up to {int(found.upper)} only"
+                raise WrongInput(Problem(place, rule, hint="let the forward do the same for every length"))

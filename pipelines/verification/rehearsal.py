@@ -14,13 +14,14 @@ from typing import Final, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from onnxruntime import InferenceSession
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
 from paretta.pipelines.artifact import MODEL, session
 from paretta.pipelines.bench import Bench, seeded
 from paretta.pipelines.data.samples import Samples, is_plain_tensors, num_samples
-from paretta.pipelines.data.trees import call_model, num_rows, tensors, tree_rows
+from paretta.pipelines.data.trees import TensorTree, call_model, num_rows, tensors, tree_rows
 from paretta.pipelines.export.interface import shortened
 from paretta.pipelines.export.to_onnx import exported, to_bytes
 from paretta.pipelines.kernels.float_operators import floats_between
@@ -35,11 +36,15 @@ from paretta.search_spaces.canonical import Json, canonical_json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
 from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.results.note import NOT_ASKED, Note
+from paretta.search_spaces.space.holes import spread
 from paretta.search_spaces.space.plan import Plan
 
 FEW: Final = 8  # samples of each split
 MAX_PLANS: Final = 6  # rehearsed at most; none starts after MAX_SECONDS
 MAX_SECONDS: Final = 20.0  # after which no further stage is rehearsed either
+MAX_ALONE_SECONDS: Final = 3.0  # for samples that are compared one by one
+_NUM_ALONE: Final = 16
+_ALWAYS: Final = 3  # cases that are compared whatever they take
 MAX_ALIKE: Final = 3  # of a plan's stages that differ only in numbers
 # in the exporter's messages about a forward that decides by the values of its tensors
 _BY_VALUE: Final = ("DataDependent", "data-dependent", "SymBool", "SymInt", "SymFloat", "FakeTensor")
@@ -68,7 +73,9 @@ class Rehearsal:
 def require_export(task: Task, *, where: str = "task") -> None:
     """Export the untrained model, and compare the file's outputs at batch sizes 1 and 2 with the model's.
 
-    If axes besides the first are free, outputs at half their length are compared too.
+    If axes besides the first are free, outputs at half their length are compared too. Further samples are compared one
+    by one, for at most `MAX_ALONE_SECONDS`: a file has one course for all values, and a decision by values that the
+    exporter did not notice may show in few of them.
 
     Raises:
         WrongInput: the model cannot be exported or run, or the file's outputs differ.
@@ -81,10 +88,15 @@ def require_export(task: Task, *, where: str = "task") -> None:
         with _exporting(place, "exporting it to ONNX"):
             model = task.new_model().eval()
             path.write_bytes(to_bytes(model, task.example_input, task.free_axes))
+        opened: InferenceSession | None = None
         cases = {f"a batch of {size}": tree_rows(inputs, slice(0, size)) for size in (1, 2)}
         if task.free_axes:
             cases["a batch at half the length of its free axes"] = shortened(model, inputs, task.free_axes)
-        for words, batch in cases.items():
+        cases |= {f"sample {index} of task.validation": batch for index, batch in _alone(task, where)}
+        until = time.monotonic() + MAX_ALONE_SECONDS
+        for number, (words, batch) in enumerate(cases.items()):
+            if number >= _ALWAYS and time.monotonic() > until:
+                break
             with blaming(place, f"answering {words}"), torch.no_grad():
                 expected = [tensor.double().numpy() for tensor in tensors(call_model(model, batch))]
             if all(right.shape[:1] != (num_rows(batch),) for right in expected):
@@ -92,11 +104,17 @@ def require_export(task: Task, *, where: str = "task") -> None:
                 found = [list(right.shape) for right in expected]
                 raise WrongInput(Problem(place, rule, found, "leave the axis out of free_axes"))
             with blaming(place, f"running its exported file on {words}"):
-                opened = session(path)
+                opened = opened or session(path)
                 names = [given.name for given in opened.get_inputs()]
                 answers = opened.run(None, dict(feeds_of(batch, names)))
             for right, found in zip(expected, answers, strict=True):
                 _require_alike(right, np.asarray(found, dtype=np.float64), words, place)
+
+
+def _alone(task: Task, where: str) -> Iterator[tuple[int, TensorTree]]:
+    """Yield the inputs of samples spread over the validation split, each in a batch of its own."""
+    for index in spread(num_samples(task.validation), _NUM_ALONE):
+        yield index, task.batch(task.validation, torch.tensor([index]), name=f"{where}.validation")[0]
 
 
 @contextmanager

@@ -47,6 +47,23 @@ class Branching(Net):
         return hidden * 2 if hidden.sum() > 1 else hidden
 
 
+class Hidden(Net):
+    """Its decision by values is one that the exporter cannot see, and few samples take the other course."""
+
+    def changed(self, hidden: Tensor) -> Tensor:
+        try:
+            if hidden.sum() > 1000:
+                return hidden * 2
+        except RuntimeError:
+            pass
+        return hidden
+
+
+class ByBatch(Net):
+    def changed(self, hidden: Tensor) -> Tensor:
+        return hidden if hidden.shape[0] < 100 else hidden * 2
+
+
 class Packing(Net):
     def changed(self, hidden: Tensor) -> Tensor:
         lengths = (hidden.sum(1) > 0).long() + 1
@@ -97,7 +114,9 @@ class Zero(Net):
 
 def task_of(model: type[nn.Module]) -> Task:
     generator = torch.Generator().manual_seed(0)
-    data = TensorDataset(torch.randn(40, 6, generator=generator), torch.arange(40) % 3)
+    values = torch.randn(40, 6, generator=generator)
+    values[-1] *= 1000
+    data = TensorDataset(values, torch.arange(40) % 3)
     metrics = {"accuracy": Metric(correct)}
     return Task(model, data, data, data, functional.cross_entropy, metrics, torch.zeros(1, 6))
 
@@ -119,6 +138,8 @@ def test_a_model_that_answers_alike_exported_passes(model: type[nn.Module]) -> N
         (Drawing, "its exported file must answer a batch of 1 as it does; got 'a difference of"),
         (Counting, "its exported file must answer a batch of [12] as it does"),
         (Single, "its exported file must answer a batch of 1 as it does"),
+        (Hidden, r"its exported file must answer sample 39 of task\.validation as it does"),
+        (ByBatch, "the model decides by the batch size, so the file is right for lengths up to 99 only"),
     ],
 )
 def test_one_that_answers_otherwise_is_told(model: type[nn.Module], told: str) -> None:
