@@ -8,9 +8,10 @@ import math
 import os
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
-LARGEST_BYTES: Final = 2**28
+from paretta.dashboards.server.json_server import LARGEST_BYTES
+
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
@@ -87,7 +88,7 @@ async def _refuse(send: Send, fault: str) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-def main(model: str, host: str, port: str) -> None:
+def serve_guarded(model: str, host: str, port: str) -> None:
     """Serve until the process is ended."""
     import uvicorn  # noqa: PLC0415 - only the server's own process loads these
     from mlflow.pyfunc import load_model, scoring_server  # noqa: PLC0415
@@ -98,4 +99,4 @@ def main(model: str, host: str, port: str) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    main(*sys.argv[1:])
+    serve_guarded(*sys.argv[1:])

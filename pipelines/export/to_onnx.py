@@ -33,7 +33,7 @@ from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fo
 from paretta.pipelines.runtime import WeightStorage
 from paretta.search_spaces.errors import Problem, WrongInput
 
-MOST_SAMPLES: Final = 2**31  # a batch of fewer is one that a file must answer
+_ANY_LENGTH: Final = 2**31  # a batch of fewer is one that a file must answer
 
 
 def to_onnx(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | None = None) -> onnx.ModelProto:
@@ -178,7 +178,7 @@ def _require_any_length(
         for axis, dim in (free or {}).items():
             length = value.shape[axis] if isinstance(value, Tensor) else None
             found = program.range_constraints.get(length.node.expr) if isinstance(length, torch.SymInt) else None
-            most = MOST_SAMPLES if axis == 0 else int(dim.max) if dim.max < MOST_SAMPLES else 0
+            most = _ANY_LENGTH if axis == 0 else int(dim.max) if dim.max < _ANY_LENGTH else 0
             if found is not None and bool(found.upper < most):
                 place, what = ("task.model", "the batch size") if axis == 0 else ("task.free_axes", f"axis {axis}")
                 rule = f"the model decides by {what}, so the file is right for lengths up to {int(found.upper)} only"
