@@ -1,5 +1,7 @@
 """Handwritten digits: 1,797 images of 8 x 8 pixels from scikit-learn, and a small convolutional network."""
 
+from typing import Final
+
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
@@ -9,6 +11,9 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from paretta.pipelines.task import Metric, Task
+from paretta.search_spaces.errors import Problem, WrongInput
+
+LARGEST: Final = 1024  # of `width` and `hidden`: a model of 23 million weights
 
 
 class DigitsNet(nn.Module):
@@ -57,7 +62,13 @@ def make(*, seed: int = 0, width: int = 32, hidden: int = 64) -> Task:
         seed: of the split.
         width: channels of the first convolution; the second has twice as many.
         hidden: neurons of the hidden layer.
+
+    Raises:
+        WrongInput: the model would be too large; a delivered folder names these options too, and may be anybody's.
     """
+    for name, value in (("width", width), ("hidden", hidden)):
+        if value > LARGEST:
+            raise WrongInput(Problem(f"task digits: {name}", f"must be at most {LARGEST}", value))
     digits = load_digits()
     pixels = (digits.images[:, np.newaxis] / 16).astype(np.float32)
     labels = digits.target.astype(np.int64)

@@ -153,3 +153,12 @@ def test_options_that_no_model_can_have_are_told(tmp_path: Path) -> None:
         WrongInput, match=r"^task digits: scoring the model's answers with it failed: \w+Error: .*negative"
     ):
         verify_folder(tmp_path / "a")
+
+
+def test_options_of_a_model_that_no_memory_holds_are_refused(folder: Path) -> None:
+    """A hostile folder could have the whole memory of the machine taken that verifies it."""
+    for name in ("width", "hidden"):
+        recipe = f"task: {{use: digits, options: {{{name}: 1000000000}}}}\nseed: 0\nstages: []\n"
+        _sealed(folder, "plan.yaml", recipe)
+        with pytest.raises(WrongInput, match=f"task digits: {name}: must be at most 1024; got 1000000000"):
+            verify_folder(folder)
