@@ -21,12 +21,16 @@ class Grid:
         axis: the dimension of the tensor to which `scale` belongs, or None for a scalar.
         levels: int32 [k], the codes in use, ascending and including 0, with a zero point of 0; None for all codes.
         dyadic: whether every step is a power of two, and must remain one when it is learned.
+        group: how many neighbours along the second of two dimensions share a step, with axis 0; scale and zero point
+            are [channels, ceil(n / group)] then, the last group of n values may be shorter. None: no groups.
 
     >>> grid = Grid(torch.tensor(0.5), torch.tensor(0), -7, 7)
     >>> grid.codes(torch.tensor([-9.0, 0.0, 0.25, 0.75])).tolist()
     [-7, 0, 0, 2]
     >>> grid.nearest(torch.tensor([0.8, 99.0])).tolist()
     [1.0, 3.5]
+    >>> Grid(torch.tensor([[1.0, 0.5]]), torch.zeros(1, 2), -7, 7, axis=0, group=2).codes(torch.ones(1, 3)).tolist()
+    [[1, 1, 2]]
     """
 
     scale: Tensor
@@ -36,6 +40,7 @@ class Grid:
     axis: int | None = None
     levels: Tensor | None = None
     dyadic: bool = False
+    group: int | None = None
 
     def codes(self, values: Tensor) -> Tensor:
         """Return the integer code (int32) of the grid point nearest to each value, same shape as `values`."""
@@ -57,6 +62,8 @@ class Grid:
         """Return scale or zero point reshaped to broadcast along its axis of `values`."""
         if self.axis is None:
             return per_channel
+        if self.group is not None:
+            return per_channel.repeat_interleave(self.group, 1)[:, : values.shape[1]]
         shape = [1] * values.dim()
         shape[self.axis] = -1
         return per_channel.view(shape)

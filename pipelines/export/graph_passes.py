@@ -1,6 +1,6 @@
 """Reduce an ONNX graph to what is needed for its computation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import onnx
@@ -8,9 +8,9 @@ from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper
 
 from paretta.pipelines.export.integer_packing import Packed, pack_bias, pack_integers, smallest, tabled, tensor
 from paretta.pipelines.export.one_grid import unite_grids
+from paretta.pipelines.export.restored_weights import RESTORE_DOMAIN, merge_fields, narrow_steps, restored
 from paretta.pipelines.runtime import WeightStorage
 
-RESTORE_DOMAIN = "paretta.restore"
 _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _IMPLIED = {"dilations": 1, "strides": 1, "pads": 0}
 
@@ -35,6 +35,8 @@ def compacted(model: ModelProto, storage: WeightStorage = "smallest") -> tuple[M
     if storage == "portable":
         _separate_zero_points(small)
     _share_floats(small, storage)
+    if storage == "smallest":
+        narrow_steps(small)
     short = tighten(small, storage)
     onnx.checker.check_model(small)
     return small, short
@@ -94,40 +96,23 @@ def _derive_bias_scales(model: ModelProto) -> None:
 
 
 def _restore_floats(model: ModelProto) -> None:
-    """Insert nodes for ``(codes - zero point) * scale``, which ONNX Runtime folds at load time.
-
-    A DequantizeLinear would run at every call instead, since the runtime keeps it for integer kernels.
-    """
+    """Replace our own operators by nodes that ONNX Runtime folds at load time, see `restored`."""
+    merge_fields(model)
     stored = {item.name: item for item in model.graph.initializer}
+    known = set(stored)
     for index in reversed(range(len(model.graph.node))):
         node = model.graph.node[index]
         if node.domain == RESTORE_DOMAIN:
-            nodes, tensors = _restoring(node, stored)
+            nodes, tensors = restored(node, stored)
             del model.graph.node[index]
             for offset, made in enumerate(nodes):
                 model.graph.node.insert(index + offset, made)
-            model.graph.initializer.extend(tensors)
+            model.graph.initializer.extend(item for item in tensors if item.name not in known)
+            known.update(item.name for item in tensors)
     _drop_unused(model)
     domains = [entry for entry in model.opset_import if entry.domain != RESTORE_DOMAIN]
     del model.opset_import[:]
     model.opset_import.extend(domains)
-
-
-def _restoring(node: NodeProto, stored: Mapping[str, TensorProto]) -> tuple[list[NodeProto], list[TensorProto]]:
-    codes, scale, zeros = (stored[name] for name in node.input)
-    name = node.output[0]
-    shape = [-1] + [1] * (len(codes.dims) - 1) if scale.dims else []
-    steps = numpy_helper.from_array(numpy_helper.to_array(scale).reshape(shape), f"{name}.steps")
-    cast = helper.make_node("Cast", [codes.name], [f"{name}.wide"], to=TensorProto.FLOAT)
-    multiply = helper.make_node("Mul", [f"{name}.wide", steps.name], [name])
-    points = numpy_helper.to_array(zeros).reshape(shape)
-    if not points.any():
-        return [cast, multiply], [steps]
-    multiply.input[0] = f"{name}.centred"
-    shift = numpy_helper.from_array(points, f"{name}.zeros")
-    widened = helper.make_node("Cast", [shift.name], [f"{name}.shift"], to=TensorProto.FLOAT)
-    subtract = helper.make_node("Sub", [f"{name}.wide", f"{name}.shift"], [f"{name}.centred"])
-    return [cast, widened, subtract, multiply], [steps, shift]
 
 
 def _drop_unused(model: ModelProto) -> None:

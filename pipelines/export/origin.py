@@ -7,6 +7,8 @@ from math import prod
 
 from onnx import ModelProto
 
+from paretta.pipelines.export.restored_weights import parts_of
+
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -67,6 +69,11 @@ def _stored_bits(small: ModelProto, graph: ModelProto, short: Mapping[str, str])
         node = makers.get(name)
         return set() if node is None else set().union(*(sources(given) for given in node.input))
 
-    sizes = {short.get(item.name, item.name): prod(item.dims) for item in graph.graph.initializer if len(item.dims) > 1}
-    found = {name: 8 * sum(stored[source] for source in sources(name)) for name in sizes}
-    return {name: bits / sizes[name] for name, bits in found.items() if bits and sizes[name]}
+    single = {item.name for item in graph.graph.initializer if len(item.dims) < 2}
+    found: dict[str, float] = {}
+    for item in graph.graph.initializer:
+        names = [name for part in parts_of(item.name) if part not in single and sources(name := short.get(part, part))]
+        if len(item.dims) > 1 and prod(item.dims) and names:
+            held = set().union(*(sources(name) for name in names))
+            found[names[0]] = 8 * sum(stored[source] for source in held) / prod(item.dims)
+    return found

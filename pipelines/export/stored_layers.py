@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from paretta.pipelines.export.graph_passes import RESTORE_DOMAIN
+from paretta.pipelines.export.restored_weights import RESTORE_DOMAIN
 from paretta.pipelines.grid import Grid
 from paretta.pipelines.model.padded_convolution import CONV_LAYERS, Convolution
 from paretta.pipelines.model.quantizable import TRANSPOSED
@@ -40,9 +40,10 @@ class StoredWeight(nn.Module):
         quantizer = weight_quantizer(layer)
         assert quantizer is not None
         grid, codes = quantizer.grid(), weight_codes(layer)
-        self.axis = grid.axis
+        self.axis, self.group = grid.axis, grid.group
         self.register_buffer("codes", codes)
-        self.register_buffer("scale", grid.scale if grid.axis is None else _steps(grid, codes, quantizer.floor))
+        plain = grid.axis is None or grid.group is not None
+        self.register_buffer("scale", grid.scale if plain else _steps(grid, codes, quantizer.floor))
         self.register_buffer("zero_point", grid.zero_point.to(torch.int8))
         self.is_centred = not bool(self.zero_point.any())
 
@@ -61,6 +62,7 @@ class StoredWeight(nn.Module):
         return torch.onnx.ops.symbolic(
             f"{RESTORE_DOMAIN}::Restore",
             (self.codes, self.scale, self.zero_point),
+            {} if self.group is None else {"group": self.group},
             dtype=torch.float32,
             shape=self.codes.shape,
             version=1,
@@ -109,7 +111,9 @@ class RestoredLayer(StoredLayer):
         """Look up codes and steps and multiply them; DequantizeLinear supports steps along a fixed axis only."""
         places = places.long()  # the type of indices
         rows, scale, zero = self.stored.codes[places].float(), self.stored.scale, self.stored.zero_point.float()
-        if self.stored.axis is not None:
+        if self.stored.group is not None:
+            scale, zero = (_by_column(part[places], self.stored.group, rows.shape[-1]) for part in (scale, zero))
+        elif self.stored.axis is not None:
             scale, zero = scale[places].unsqueeze(-1), zero[places].unsqueeze(-1)
         return (rows if self.stored.is_centred else rows - zero) * scale
 
@@ -251,6 +255,12 @@ class StoredGate(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Return the gate's value."""
         return _dequantize(_quantize(values, self.scale, self.zero_point), self.value_scale, self.value_zero)
+
+
+def _by_column(part: Tensor, group: int, columns: int) -> Tensor:
+    """Repeat what groups have over their columns: [.., groups] -> [.., columns]."""
+    each = part.unsqueeze(-1).expand(*part.shape, group)
+    return each.flatten(-2)[..., :columns]
 
 
 def _settings(layer: Convolution | nn.Linear | nn.Embedding) -> ConvSettings | None:

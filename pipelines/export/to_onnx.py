@@ -12,6 +12,7 @@ from paretta.pipelines.data.trees import FlatModel, TensorTree, call_model, inpu
 from paretta.pipelines.export.graph_passes import compact, compacted
 from paretta.pipelines.export.interface import FreeAxes, doubled, exported_axes
 from paretta.pipelines.export.origin import Exported, Origin
+from paretta.pipelines.export.packed_layers import PackedEmbedding, PackedLinear, packs
 from paretta.pipelines.export.recurrent_layers import with_free_steps
 from paretta.pipelines.export.stored_layers import (
     OPSET,
@@ -66,7 +67,8 @@ def exported(
     storage: WeightStorage = "smallest",
 ) -> Exported:
     """Return `to_onnx` serialised, with the layers that its tensors belong to; see `Runtime` for `storage`."""
-    graph = traced(delivered_form(model, example_input), example_input, free_axes)
+    ready = delivered_form(model, example_input, packed=storage == "smallest")
+    graph = traced(ready, example_input, free_axes)
     small, short = compacted(graph, storage)
     return Exported(small.SerializeToString(deterministic=True), Origin.of(small, graph, short))
 
@@ -77,10 +79,11 @@ def to_bytes(model: nn.Module, example_input: TensorTree, free_axes: FreeAxes | 
     return serialised
 
 
-def delivered_form(model: nn.Module, example_input: TensorTree) -> nn.Module:
+def delivered_form(model: nn.Module, example_input: TensorTree, *, packed: bool = True) -> nn.Module:
     """Return a copy of `model` on the CPU, in evaluation mode, with folded norms and layers as they will be stored.
 
-    Layers keep their names. Arguments are those of `to_onnx`.
+    Layers keep their names. Arguments are those of `to_onnx`; without `packed` no layer reads a packed weight, which
+    ONNX Runtime alone computes with.
     """
     ready = deepcopy(model).cpu().eval()
     fold_batch_norms(ready, moved(example_input, "cpu"))
@@ -95,6 +98,9 @@ def delivered_form(model: nn.Module, example_input: TensorTree) -> nn.Module:
             store_in_place(layer, at_load=not in_integers)
         elif isinstance(layer, RecurrentWeight) and weight_quantizer(layer) is not None:
             ready = _replaced(ready, name, StoredWeight(layer))
+        elif packed and packs(layer):
+            kind = PackedEmbedding if isinstance(layer, nn.Embedding) else PackedLinear
+            ready = _replaced(ready, name, kind(layer))
         elif is_quantized(layer):
             ready = _replaced(ready, name, IntegerLayer(cast("Convolution | nn.Linear", layer)))
         elif weight_quantizer(layer) is not None:

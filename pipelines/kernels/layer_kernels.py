@@ -11,6 +11,7 @@ import onnxruntime
 from onnx import GraphProto, NodeProto, TensorProto
 
 from paretta.pipelines.export.origin import Exported, Origin
+from paretta.pipelines.kernels.mac_count import packed_bits
 from paretta.pipelines.kernels.ort_kernels import INTEGER
 from paretta.pipelines.quantization.layer_facts import LayerFacts
 
@@ -110,6 +111,9 @@ def layers_that_ran(exported: Exported, layers: Mapping[str, object]) -> dict[st
 
 
 def _together(uses: list[_Use]) -> Ran:
+    if all(kernel in _LOOK_UPS for kernel, _, _ in uses):  # rows of steps are looked up beside those of codes
+        fewest = min((bits for _, bits, _ in uses if bits), default=None)
+        uses = [use for use in uses if use[1] == fewest]
     kernels = tuple(dict.fromkeys(kernel for kernel, _, _ in uses))
     stored = [bits for _, _, bits in uses if bits is not None]
     return Ran(kernels, max((bits for _, bits, _ in uses if bits), default=None), max(stored, default=None))
@@ -121,8 +125,7 @@ def _is_weight(node: NodeProto, name: str, sources: Mapping[str, str]) -> bool:
 
 
 def _bits(node: NodeProto, weight: TensorProto) -> int | None:
-    stated = [attribute.i for attribute in node.attribute if attribute.name == "bits"]
-    return int(stated[0]) if node.op_type == "MatMulNBits" and stated else _BITS.get(weight.data_type)
+    return packed_bits(node) or _BITS.get(weight.data_type)
 
 
 class _Owners:

@@ -28,6 +28,7 @@ _INPUTS = {
     "Gemm": (0, 1),
     "MatMul": (0, 1),
     "MatMulInteger": (0, 1),
+    "MatMulNBits": (0, 1),
     "QLinearMatMul": (0, 3),
 }
 CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "FusedConv", "NhwcFusedConv")
@@ -88,7 +89,7 @@ def layer_work(model_path: Path, inputs: Feeds) -> tuple[LayerWork, ...]:
             operator=node.op_type,
             macs=_macs(node, tensors),
             value_bits=_bits(tensors[value], constant=False),
-            weight_bits=_bits(tensors[weight], constant=weight in constants),
+            weight_bits=packed_bits(node) or _bits(tensors[weight], constant=weight in constants),
             is_integer=all(np.issubdtype(tensors[name].dtype, np.integer) for name in (value, weight)),
         )
         for node, (value, weight) in zip(layers, sources, strict=True)
@@ -132,6 +133,12 @@ def macs_of(operator: str, values: Sequence[int], weight: Sequence[int], output:
     if operator == "ConvTranspose":
         return prod(values) * prod(weight[1:])
     return prod(output) * (prod(weight[1:]) if operator in CONVOLUTIONS else values[-1])
+
+
+def packed_bits(node: onnx.NodeProto) -> int | None:
+    """Return the bits of the packed weight that a MatMulNBits multiplies with; None of other operators."""
+    stated = [attribute.i for attribute in node.attribute if attribute.name == "bits"]
+    return int(stated[0]) if node.op_type == "MatMulNBits" and stated else None
 
 
 def _refuse_what_is_not_counted(model: onnx.ModelProto) -> None:

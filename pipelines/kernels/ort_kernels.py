@@ -141,5 +141,8 @@ def _work(name: str, inputs: Shapes, outputs: Shapes) -> tuple[int, int]:
     if name in _RECURRENT:  # [steps, batch, features], and the weights of each step's inputs and states
         weights = sum(prod(size) for size in rest[:2])
         return values[0] * values[1] * weights, weights
+    if name == "MatMulNBits":  # its weight is packed into bytes
+        result = next(iter(outputs[0].values()))
+        return prod(result) * values[-1], result[-1] * values[-1]
     weight = rest[0] if rest else []
     return macs_of(name, values, weight, next(iter(outputs[0].values()))), prod(weight)

@@ -23,7 +23,8 @@ def survey(model: nn.Module, example_input: TensorTree) -> Iterator[tuple[str, s
 
     The weights of GRU and LSTM layers can be once they are modules of their own, see `unfold_recurrent`.
     """
-    owners = {name: list(_matrices(module)) for name, module in model.named_modules()}
+    own = {name: module for name, module in model.named_modules() if ".parametrizations." not in f".{name}"}
+    owners = {name: list(_matrices(module)) for name, module in own.items()}
     owners = {name: matrices for name, matrices in owners.items() if matrices}
     called = _called(model, example_input, owners)
     uses = [id(matrix) for matrices in owners.values() for _, matrix in matrices]
@@ -47,8 +48,6 @@ def is_depthwise(layer: nn.Module) -> bool:
 
 def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield the parameters of two or more dimensions that belong to `module` itself, parametrized ones included."""
-    if isinstance(module, parametrize.ParametrizationList):
-        return  # already yielded with its layer
     for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
         if parameter.dim() >= 2:
             yield name, parameter

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench, derived_seed
+from paretta.pipelines.grid import Grid
 from paretta.pipelines.model.masks import Mask, mask_of
 from paretta.pipelines.model.weights import stored_parameter
 from paretta.pipelines.post_training.gather import batches, call_counts, gathered
@@ -97,7 +98,8 @@ def _round(layer: nn.Module, objective: LayerObjective, rounding: Rounding, benc
     found = torch.where(better, found, before)
     source.copy_(bench.ranks.broadcast(found.float().flatten(0, 1).view(shape).contiguous()))
     if quantizer.axis is not None:
-        quantizer.scale.copy_(bench.ranks.broadcast(steps.float().flatten()))
+        one_each = steps[..., :: quantizer.group or 1].reshape(quantizer.scale.shape)
+        quantizer.scale.copy_(bench.ranks.broadcast(one_each.float().contiguous()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class _RowGrid:
     """The grid of a weight in the objective's form.
 
     Args:
-        steps: [groups, out / groups, 1].
+        steps: [groups, out / groups, 1], or [.., in] if groups of a row have steps of their own.
         quantizer: whose grid it is, with other steps.
         keep: which weights are not masked, [groups, out / groups, in]; None: all.
     """
@@ -116,26 +118,24 @@ class _RowGrid:
 
     @classmethod
     def of(cls, quantizer: LearnedStepSize, objective: LayerObjective, mask: Mask | None) -> "_RowGrid":
-        shape = objective.linear.shape[:2]
-        steps = quantizer.grid().scale.double().expand(shape[0] * shape[1]).reshape(*shape, 1)
         keep = None if mask is None else mask.keep.reshape(objective.linear.shape)
-        return cls(steps, quantizer, keep)
+        return cls(_by_row(quantizer.grid(), quantizer.grid().scale, objective), quantizer, keep)
 
     def nearest(self, values: Tensor, columns: slice) -> Tensor:
         """Return the grid points nearest to the values of some columns; masked ones are zero."""
         grid = self.quantizer.grid()
-        zero = self._zero(grid.zero_point)
+        steps, zero = _of(self.steps, columns), _of(self._zero(grid), columns)
         if grid.levels is None:
-            codes = (values / self.steps).round().clamp(grid.low - zero, grid.high - zero)
+            codes = (values / steps).round().clamp(grid.low - zero, grid.high - zero)
         else:
             levels = grid.levels.double()
-            codes = levels[torch.bucketize(values / self.steps, (levels[1:] + levels[:-1]) / 2)]
-        return self._masked(codes * self.steps, columns)
+            codes = levels[torch.bucketize(values / steps, (levels[1:] + levels[:-1]) / 2)]
+        return self._masked(codes * steps, columns)
 
     def around(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the grid points below and above the values, equal outside of the grid's range."""
         grid = self.quantizer.grid()
-        zero = self._zero(grid.zero_point)
+        zero = self._zero(grid)
         if grid.levels is None:
             low, high = (values / self.steps).floor(), (values / self.steps).ceil()
             ends = (grid.low - zero, grid.high - zero)
@@ -149,20 +149,47 @@ class _RowGrid:
     def refitted(self, objective: LayerObjective, found: Tensor) -> "_RowGrid":
         """Return the grid with the steps of least error for the codes of `found`, rounded as they are stored.
 
-        ``s = c r / (c H c^T)`` for codes c.
+        ``s = c r / (c H c^T)`` for codes c. Of groups of a row one step after the other, with the rest of the row as it
+        is then: ``s = c (r - H q) / (c H c^T)`` with the weights q of the other groups.
         """
         codes = found / self.steps
-        curvature = ((codes @ objective.curvature) * codes).sum(-1, keepdim=True)
-        best = (codes * objective.linear).sum(-1, keepdim=True) / curvature
-        fits = (curvature > 0) & (best > 0.2 * self.steps) & (best < 5 * self.steps)
-        steps = torch.where(fits, best, self.steps).float().bfloat16().double()
+        size = self.quantizer.group or codes.shape[-1]
+        steps, rest = self.steps.clone(), objective.linear - found @ objective.curvature
+        for start in range(0, codes.shape[-1], size):
+            here = slice(start, start + size)
+            own, block = codes[..., here], objective.curvature[..., here, here]
+            old = _of(steps, here)[..., :1]
+            curvature = ((own @ block) * own).sum(-1, keepdim=True)
+            best = old + (own * rest[..., here]).sum(-1, keepdim=True) / curvature
+            fits = (curvature > 0) & (best > 0.2 * old) & (best < 5 * old)
+            new = torch.where(fits, best, old).float().bfloat16().double()
+            rest = rest - ((new - old) * own) @ objective.curvature[..., here, :]
+            steps[..., here if self.quantizer.group else slice(None)] = new
         return _RowGrid(steps, self.quantizer, self.keep)
 
-    def _zero(self, zero_point: Tensor) -> Tensor:
-        return zero_point.double().expand(self.steps.numel()).reshape(self.steps.shape)
+    def _zero(self, grid: Grid) -> Tensor:
+        rows = self.steps.shape[0] * self.steps.shape[1]
+        return _rows(grid, grid.zero_point, rows, self.steps.shape[-1]).reshape(self.steps.shape)
 
     def _masked(self, values: Tensor, columns: slice) -> Tensor:
         return values if self.keep is None else torch.where(self.keep[..., columns], values, 0.0)
+
+
+def _by_row(grid: Grid, per_channel: Tensor, objective: LayerObjective) -> Tensor:
+    """Return steps in the objective's form, one for each row, or for each weight if a row has groups."""
+    groups, rows, columns = objective.linear.shape
+    return _rows(grid, per_channel, groups * rows, columns).reshape(groups, rows, -1)
+
+
+def _rows(grid: Grid, per_channel: Tensor, rows: int, columns: int) -> Tensor:
+    if grid.group is None:
+        return per_channel.double().expand(rows)
+    return per_channel.double().repeat_interleave(grid.group, 1)[:, :columns]
+
+
+def _of(steps: Tensor, columns: slice) -> Tensor:
+    """Return the steps of some columns."""
+    return steps if steps.shape[-1] == 1 else steps[..., columns]
 
 
 def _second_order(objective: LayerObjective, grid: _RowGrid, start: Tensor) -> tuple[Tensor, _RowGrid]:

@@ -20,7 +20,7 @@ _BIAS_LIMIT = 2**29  # the bias's part of the int32 range 2**31; the rest is for
 
 
 class LearnedStepSize(nn.Module):
-    """Weight parametrization with learned steps, one per output channel or one for all.
+    """Weight parametrization with learned steps, one per output channel, one per group of a channel or one for all.
 
     ``w_hat = s * round(clamp(w / s, low - z, high - z))``; gradients pass the rounding unchanged (straight-through) and
     the step's gradient is scaled by ``1 / sqrt(n * q)`` with n weights per step and q the largest offset from zero. The
@@ -32,6 +32,7 @@ class LearnedStepSize(nn.Module):
         grid: fitted to the weight; gives the initial steps.
         num_weights: how many weights share one step.
         asked: the bits that were asked for, if the grid has fewer.
+        packed: whether the delivered layer reads its weight packed in few bits, as ONNX Runtime's MatMulNBits does.
     """
 
     scale: nn.Parameter
@@ -39,11 +40,12 @@ class LearnedStepSize(nn.Module):
     levels: Tensor | None
     floor: Tensor
 
-    def __init__(self, grid: Grid, num_weights: int, asked: int | None = None) -> None:
+    def __init__(self, grid: Grid, num_weights: int, asked: int | None = None, *, packed: bool = False) -> None:
         """Initialise the steps from the grid."""
         super().__init__()
         self.asked = asked
         self.low, self.high, self.axis, self.dyadic = grid.low, grid.high, grid.axis, grid.dyadic
+        self.group, self.packed = grid.group, packed
         self.scale = nn.Parameter(grid.scale.detach().clone())
         self.register_buffer("zero_point", grid.zero_point.detach().clone())
         self.register_buffer("floor", torch.full_like(self.scale, _SMALLEST_STEP), persistent=False)
@@ -56,6 +58,11 @@ class LearnedStepSize(nn.Module):
         """The bits needed for the number of levels."""
         levels = self.high - self.low + 1 if self.levels is None else len(self.levels)
         return (levels - 1).bit_length()
+
+    @property
+    def fits_packed(self) -> bool:
+        """Whether the codes fit into 4 bits, which MatMulNBits multiplies fast."""
+        return self.low >= -8 and self.high < 8
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight on its grid, same shape; zeros stay zero."""
@@ -85,7 +92,7 @@ class LearnedStepSize(nn.Module):
         return ratio.clamp((self.low - zero).to(ratio.dtype), (self.high - zero).to(ratio.dtype))
 
     def steps(self) -> Tensor:
-        """Return the steps as stored, [out] or a scalar, positive and not below the minimum."""
+        """Return the steps as stored, [out], [out, groups] or a scalar, positive and not below the minimum."""
         steps = torch.maximum(self.scale.abs(), self.floor)
         stored = torch.exp2(torch.log2(steps).round()) if self.dyadic else steps.bfloat16().float()
         return steps + (stored - steps).detach()
@@ -101,7 +108,7 @@ class LearnedStepSize(nn.Module):
     def grid(self) -> Grid:
         """Return the weight's current grid."""
         steps = self.steps().detach()
-        return Grid(steps, self.zero_point, self.low, self.high, self.axis, self.levels, self.dyadic)
+        return Grid(steps, self.zero_point, self.low, self.high, self.axis, self.levels, self.dyadic, self.group)
 
 
 class ActivationQuantizer(nn.Module):
@@ -151,14 +158,17 @@ class HardGate(nn.Module):
             return smooth + (codes / 255 - smooth).detach()
 
 
-def attach_weight_quantizer(layer: nn.Module, quantizer: Quantizer, asked: int | None = None) -> None:
+def attach_weight_quantizer(
+    layer: nn.Module, quantizer: Quantizer, asked: int | None = None, *, packed: bool = False
+) -> None:
     """Attach learned steps to `layer.weight`, after its existing parametrizations; an older quantiser is replaced.
 
     The steps of a frozen weight are also frozen. `asked` is the number of bits asked for, if the quantizer has fewer.
+    See `LearnedStepSize` for `packed`.
     """
     current, is_learned = weight_quantizer(layer), weight_learns(layer)
     if current is None:
-        learned = _learned(cast(Tensor, layer.weight), quantizer, asked).requires_grad_(is_learned)
+        learned = _learned(cast(Tensor, layer.weight), quantizer, asked, packed=packed).requires_grad_(is_learned)
         parametrize.register_parametrization(layer, "weight", learned)
         return
     chain = _chain(layer)
@@ -166,12 +176,14 @@ def attach_weight_quantizer(layer: nn.Module, quantizer: Quantizer, asked: int |
     source = cast(Tensor, chain.original)
     for earlier in [*chain][:index]:
         source = earlier(source)
-    chain[index] = _learned(source, quantizer, asked).requires_grad_(is_learned)
+    chain[index] = _learned(source, quantizer, asked, packed=packed).requires_grad_(is_learned)
 
 
-def _learned(weight: Tensor, quantizer: Quantizer, asked: int | None) -> LearnedStepSize:
+def _learned(weight: Tensor, quantizer: Quantizer, asked: int | None, *, packed: bool) -> LearnedStepSize:
     sharing = weight.numel() if quantizer.axis is None else weight[0].numel()
-    return LearnedStepSize(quantizer.fit(weight.detach()), sharing, asked)
+    if quantizer.group is not None:
+        sharing = min(quantizer.group, sharing)
+    return LearnedStepSize(quantizer.fit(weight.detach()), sharing, asked, packed=packed)
 
 
 def weight_quantizer(layer: nn.Module) -> LearnedStepSize | None:

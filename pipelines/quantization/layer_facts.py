@@ -25,8 +25,9 @@ class LayerFacts:
         asked: bits that a stage requested; None if none did.
         stored: bits per value in the file, including what is needed to unpack them.
         kernel: the operators of ONNX Runtime's optimised graph that read it, such as ``QLinearConv``.
+        group: how many neighbours in a row share a step; None if a whole row does, or if it is not quantized.
 
-    The last two are None if the model was not exported, or if the runtime does not read the weight as it is.
+    `stored` and `kernel` are None if the model was not exported, or if the runtime does not read the weight as it is.
     """
 
     shape: tuple[int, ...]
@@ -36,6 +37,7 @@ class LayerFacts:
     asked: int | None = None
     stored: float | None = None
     kernel: str | None = None
+    group: int | None = None
 
     def to_document(self) -> dict[str, Json]:
         """Return plain data for JSON."""
@@ -47,6 +49,7 @@ class LayerFacts:
             "asked": self.asked,
             "stored": None if self.stored is None else float(f"{self.stored:.4g}"),
             "kernel": self.kernel,
+            "group": self.group,
         }
 
 
@@ -74,7 +77,8 @@ def _facts(model: nn.Module, name: str, obstacle: str | None, asked: int | None)
     bits = 8 * values.element_size() if quantizer is None else quantizer.bits
     sparsity = round(float((values == 0).double().mean()), 4)
     asked = asked if quantizer is None else quantizer.asked or quantizer.bits
-    return LayerFacts(tuple(values.shape), bits, sparsity, obstacle or _reason(owner), asked)
+    group = None if quantizer is None else quantizer.group
+    return LayerFacts(tuple(values.shape), bits, sparsity, obstacle or _reason(owner), asked, group=group)
 
 
 def _weight(model: nn.Module, name: str) -> tuple[nn.Module | None, Tensor]:
@@ -85,7 +89,8 @@ def _weight(model: nn.Module, name: str) -> tuple[nn.Module | None, Tensor]:
 
 
 def _reason(layer: nn.Module | None) -> str | None:
-    if layer is None or weight_quantizer(layer) is None:
+    quantizer = None if layer is None else weight_quantizer(layer)
+    if layer is None or quantizer is None:
         return "its weight is not quantized"
     if isinstance(layer, nn.Embedding) or is_quantized(layer):
         return None
@@ -93,4 +98,7 @@ def _reason(layer: nn.Module | None) -> str | None:
         return "recurrent layers compute in floats"
     if isinstance(layer, TRANSPOSED):
         return "ONNX Runtime has no integer kernel for it"
-    return "its input is not quantized"
+    if quantizer.packed:
+        reason = "MatMulNBits multiplies floats with it"
+        return reason if quantizer.fits_packed else "MatMulNBits is slower than floats with more than 4 bits"
+    return "its input is not quantized" if quantizer.group is None else "integer kernels take no steps of groups"

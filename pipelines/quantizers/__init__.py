@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -33,6 +35,9 @@ class Quantizer(BaseModel, ABC):
     axis: int | None = Field(
         default=0, description="the dimension whose every index has a step of its own; None: one for all"
     )
+    group: int | None = Field(
+        default=None, ge=1, description="how many weights of a row of a matrix share a step; None: all of `axis`"
+    )
     range: RangeRule = Field(default="mse", description="one of minmax, percentile, mse")
     percentile: float = Field(
         default=99.99, gt=50.0, le=100.0, description="the share kept by `percentile`, such as 99.99"
@@ -47,10 +52,12 @@ class Quantizer(BaseModel, ABC):
 
         minmax uses the full range. percentile cuts off the same share at both ends. mse uses, of 33 shrunken ranges,
         the one whose grid has the least squared error (as in Banner et al., "Post training 4-bit quantization of
-        convolutional networks", 2019).
+        convolutional networks", 2019). With `group` every group of a row has a range of its own.
         """
         assert self.axis in (None, 0), "channels come first"
         values = values.detach().float()
+        if self.group is not None:
+            return self._covered_by_groups(values, self.group, cover)
         rows = values.reshape(1, -1) if self.axis is None else values.flatten(1)
         low, high = rows.amin(1), rows.amax(1)
         if self.range == "percentile":
@@ -62,6 +69,15 @@ class Quantizer(BaseModel, ABC):
         if self.axis is not None:
             return grid
         return Grid(grid.scale[0], grid.zero_point[0], grid.low, grid.high, None, grid.levels, grid.dyadic)
+
+    def _covered_by_groups(self, values: Tensor, group: int, cover: Cover) -> Grid:
+        """Treat every group of `values` [rows, columns] as a row; zeros fill the last one up, which every grid has."""
+        assert self.axis == 0
+        assert values.dim() == 2, "groups are of the rows of matrices"
+        filled = F.pad(values, (0, -values.shape[1] % group)).reshape(-1, group)
+        grid = self.model_copy(update={"group": None}).covered(filled, cover)
+        shape = len(values), -1
+        return replace(grid, scale=grid.scale.view(shape), zero_point=grid.zero_point.view(shape), group=group)
 
 
 def percentile_range(rows: Tensor, percentile: float) -> tuple[Tensor, Tensor]:
@@ -85,10 +101,13 @@ def _best_clip(rows: Tensor, low: Tensor, high: Tensor, cover: Cover) -> Tensor:
     return best
 
 
-def quantizer_of(name: str, *, bits: int, axis: int | None, range: RangeRule, code_bits: int = 8) -> Quantizer:
+def quantizer_of(
+    name: str, *, bits: int, axis: int | None, range: RangeRule, code_bits: int = 8, group: int | None = None
+) -> Quantizer:
     """Return the quantizer called `name` with its settings, `bits` being at most `code_bits`. Raises `WrongInput`."""
     quantizer_class = QUANTIZERS.load_class(name, Quantizer, where="quantize.weights")  # type: ignore[type-abstract]
-    return quantizer_class(bits=min(bits, code_bits), code_bits=code_bits, axis=axis, range=range)
+    bits = min(bits, code_bits)
+    return quantizer_class(bits=bits, code_bits=code_bits, axis=axis, range=range, group=group)
 
 
 def known_quantizer(name: str) -> str:

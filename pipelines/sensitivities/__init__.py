@@ -24,13 +24,13 @@ class Subject:
     Args:
         model: in evaluation mode, on the bench's device, its weights plain parameters.
         layers: names of the modules whose `weight` may be rounded.
-        rounded: ``rounded(weight, bits)`` returns the rounded weight, same shape.
+        rounded: ``rounded(layer, weight, bits)`` returns the rounded weight of a layer, same shape.
         num_samples: how many training samples to use.
     """
 
     model: nn.Module
     layers: tuple[str, ...]
-    rounded: Callable[[Tensor, int], Tensor]
+    rounded: Callable[[str, Tensor, int], Tensor]
     num_samples: int = 64
 
     def parameter(self, layer: str) -> tuple[str, nn.Parameter]:
@@ -40,7 +40,7 @@ class Subject:
     def changes(self, layer: str) -> Tensor:
         """Return ``w - rounded(w)`` at each width, [widths, *weight]."""
         weight = self.weight(layer)
-        return torch.stack([weight - self.rounded(weight, bits) for bits in WIDTHS])
+        return torch.stack([weight - self.rounded(layer, weight, bits) for bits in WIDTHS])
 
     def weight(self, layer: str) -> Tensor:
         """Return the weight of `layer`."""

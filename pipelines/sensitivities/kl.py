@@ -27,7 +27,7 @@ class Kl(Sensitivity):
         rows, mask = [], counted(task, targets)
         for name in subject.layers:
             weight, parameter = subject.weight(name), subject.parameter(name)[0]
-            variants = [{parameter: subject.rounded(weight, bits)} for bits in WIDTHS]
+            variants = [{parameter: subject.rounded(name, weight, bits)} for bits in WIDTHS]
             found = [functional_call(subject.model, variant, call.args, dict(call.kwargs)) for variant in variants]
             gaps = [divergence(expected, task.scores_of(outputs), axis) for outputs in found]
             rows.append(torch.stack([masked_mean(gap, mask).clamp_min(0) for gap in gaps]))

@@ -1,8 +1,9 @@
 """Quantise weights to 2..8 bits and activations to 8 bits, ready for further training."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import ClassVar, Literal, Self, cast
 
 from pydantic import Field, field_validator, model_validator
@@ -23,6 +24,7 @@ from paretta.pipelines.quantization.calibration import calibrate
 from paretta.pipelines.quantization.fake_quantize import attach_weight_quantizer, detach_activation_quantizers
 from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms, plain_copy
+from paretta.pipelines.quantization.weight_groups import GROUPED, Groups, asked_groups, group_words
 from paretta.pipelines.quantizers import Quantizer, RangeRule, known_quantizer, quantizer_of
 from paretta.pipelines.sensitivities import WIDTHS, Subject
 from paretta.pipelines.stage import Norms, Shape, Stage
@@ -54,6 +56,14 @@ class Quantize(Stage):
     overflow: a network of three layers was off by 14 % of its largest output. There, weights keep to 7 bits
     (`reduce_range`), except depthwise convolutions, whose kernels have room. A file made on a processor with VNNI
     needs ``reduce_range: true`` to answer the same on one without.
+
+    With `group` each run of so many weights along a row of a linear layer or an embedding has a step of its own,
+    ``w_hat[i, j] = (q[i, j] - z[i, j // group]) * s[i, j // group]``: for 3 or 4 bits without training, at 16 bits more
+    for each group. The last group of a row may be shorter. Such linear layers compute in floats, since integer kernels
+    take one step for a channel. With `compute: packed` linear layers of at most 4 bits and embeddings read their
+    weights packed in memory, by ONNX Runtime's MatMulNBits and GatherBlockQuantized, which is faster where few samples
+    are answered at once, as in a decoder, and slower for large batches; the rest computes as with ``integer``. Source:
+    Dettmers and Zettlemoyer, "The case for 4-bit precision", 2023, section 4; ONNX Runtime, "Contrib operators".
     """
 
     usual: ClassVar[Mapping[str, float]] = {"bits": 8, "activation_bits": 8}
@@ -70,15 +80,21 @@ class Quantize(Stage):
     granularity: Literal["channel", "tensor"] = Field(
         default="channel", description="channel (a step for each output channel) or tensor (one for all of a layer)"
     )
+    group: Groups = Field(
+        default=None,
+        description="how many weights along a row of linear layers and embeddings share a step: 16, 32, 64, 128 or "
+        "256, or null for all of the row; {name pattern: size} such as {'lm_head': 32, '*': 128}, first match wins",
+    )
     weight_range: RangeRule = Field(default="mse", description="one of minmax, percentile, mse")
     activation_bits: Literal[8, 32] = Field(
         default=8, description="8, or 32 to leave activations in floats and quantise weights alone"
     )
     activation_range: RangeRule = Field(default="mse", description="one of minmax, percentile, mse")
-    compute: Literal["integer", "float", "faster"] = Field(
+    compute: Literal["integer", "float", "packed", "faster"] = Field(
         default="integer",
-        description="integer, float (few bits are stored, activations stay in floats), or faster: `launch` times both "
-        "once and writes down which it is",
+        description="integer, float (few bits are stored, activations stay in floats), packed (linear layers and "
+        "embeddings unpack weights of few bits at each call, the rest is integer; ONNX Runtime only), or faster: "
+        "`launch` times integer and float once and writes down which it is",
     )
     reduce_range: bool | None = Field(
         default=None,
@@ -100,6 +116,12 @@ class Quantize(Stage):
         return known_quantizer(name)
 
     @model_validator(mode="after")
+    def _one_granularity(self) -> Self:
+        if self.group is not None and self.granularity == "tensor":
+            raise ValueError("`group` gives steps to parts of a row; leave out `granularity: tensor`")
+        return self
+
+    @model_validator(mode="after")
     def _enough_samples(self) -> Self:
         if self._tunes and self.calibration_samples < LEAST_SAMPLES:
             what = "bias_correction" if self.rounding == "nearest" else f"rounding {self.rounding}"
@@ -119,24 +141,28 @@ class Quantize(Stage):
         fold_batch_norms(model, moved(bench.task.example_input, device))
         unfold_recurrent(unfold_attention(model))
         chosen = self._chosen(model, bench)
-        computing = [name for name in chosen if isinstance(model.get_submodule(name), COMPUTING)]
+        layers = {name: model.get_submodule(name) for name in chosen}
+        groups = self._groups(model, chosen, bench)
+        computing = [name for name, layer in layers.items() if isinstance(layer, COMPUTING)]
         detach_joint_quantizers(model)
         reference = plain_copy(model) if self._tunes else model
-        narrow = set(self._narrow(model, computing))
-        for name, bits in chosen.items():
-            detach_activation_quantizers(model.get_submodule(name))
+        integer = [name for name in computing if not (name in groups or self._packs(layers[name]))]
+        narrow = set(self._narrow(model, integer))
+        for name, layer in layers.items():
+            detach_activation_quantizers(layer)
             code_bits = SAFE_BITS if name in narrow else _CODE_BITS
-            asked = bits if bits > code_bits else None
-            attach_weight_quantizer(model.get_submodule(name), self._quantizer(bits, code_bits), asked)
+            asked = chosen[name] if chosen[name] > code_bits else None
+            quantizer = self._quantizer(chosen[name], groups.get(name), code_bits)
+            attach_weight_quantizer(layer, quantizer, asked, packed=self._packs(layer))
         if lessened := tuple(name for name in chosen if name in narrow and chosen[name] > SAFE_BITS):
             bench.note(Note(self.kind, _LESSENED, lessened, bits=_CODE_BITS))
         if self._tunes:
             self._tune(model, reference, computing, bench)
         if self.compute == "faster":
             bench.note(Note(self.kind, "`compute: faster` is decided by `launch`; here the layers compute in integers"))
-        if self._in_integers:
+        if self._in_integers and integer:
             samples, rule = self.calibration_samples, self.activation_range
-            calibrate(model, computing, bench, num_samples=samples, range_rule=rule)
+            calibrate(model, integer, bench, num_samples=samples, range_rule=rule)
         return model.train(was_training)
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
@@ -188,7 +214,8 @@ class Quantize(Stage):
     def words(self) -> str:
         """Describe the widths, such as ``quantize to 4 bits`` or ``quantize conv* to 4, * to 8 bits``."""
         how = "" if self.weights == "symmetric" else f" by {self.weights}"
-        how += "" if self._in_integers else ", weights only"
+        how += group_words(self.group)
+        how += ", packed" if self.compute == "packed" else "" if self._in_integers else ", weights only"
         how += "" if self.rounding == "nearest" else f", {self.rounding.replace('_', ' ')} rounding"
         how += ", corrected biases" if self.bias_correction else ""
         if isinstance(self.bits, int):
@@ -216,14 +243,28 @@ class Quantize(Stage):
             num_samples=self.calibration_samples,
         )
 
-    def _narrow(self, model: nn.Module, computing: Sequence[str]) -> Iterator[str]:
+    def _narrow(self, model: nn.Module, computing: Sequence[str]) -> Iterable[str]:
         """Yield the layers whose integer kernels overflow with codes of 8 bits."""
         if self._in_integers and (saturates() if self.reduce_range is None else self.reduce_range):
             yield from (name for name in computing if not is_depthwise(model.get_submodule(name)))
 
-    def _quantizer(self, bits: int, code_bits: int = _CODE_BITS) -> Quantizer:
+    def _packs(self, layer: nn.Module) -> bool:
+        """Return whether the layer reads its weight packed; a linear layer computes with float activations then."""
+        return self.compute == "packed" and isinstance(layer, GROUPED)
+
+    def _quantizer(self, bits: int, group: int | None, code_bits: int = _CODE_BITS) -> Quantizer:
         axis = 0 if self.granularity == "channel" else None
-        return quantizer_of(self.weights, bits=bits, axis=axis, range=self.weight_range, code_bits=code_bits)
+        name, rule = self.weights, self.weight_range
+        return quantizer_of(name, bits=bits, axis=axis, range=rule, code_bits=code_bits, group=group)
+
+    def _groups(self, model: nn.Module, names: Iterable[str], bench: Bench) -> dict[str, int]:
+        """Return the group size of each layer that has groups, and note those that cannot have any."""
+        asked = asked_groups(self.group, model)
+        able = {name: isinstance(model.get_submodule(name), GROUPED) for name in names if name in asked}
+        if left := tuple(name for name, is_able in able.items() if not is_able):
+            reason = "keeps a step for each channel: only linear layers and embeddings have groups"
+            bench.note(Note(self.kind, reason, left))
+        return {name: asked[name] for name, is_able in able.items() if is_able}
 
     def _chosen(self, model: nn.Module, bench: Bench) -> dict[str, int]:
         """Return the bits of every layer to quantise, and note the layers that are not."""
@@ -247,8 +288,10 @@ class Quantize(Stage):
     def _found(self, budget: WidthBudget, model: nn.Module, names: Sequence[str], bench: Bench) -> dict[str, int]:
         from paretta.pipelines.export.to_onnx import to_bytes  # noqa: PLC0415 - a second of CPU that only a budget needs
 
-        def rounded(weight: Tensor, bits: int) -> Tensor:
-            return self._quantizer(bits).fit(weight).nearest(weight)
+        groups = self._groups(model, names, replace(bench, notes=[]))
+
+        def rounded(layer: str, weight: Tensor, bits: int) -> Tensor:
+            return self._quantizer(bits, groups.get(layer)).fit(weight).nearest(weight)
 
         def file_bytes(widths: Mapping[str, int]) -> int:
             trial = self.sketch().model_copy(update={"bits": dict(widths)})

@@ -39,7 +39,8 @@ def _is_large(facts: LayerFacts) -> bool:
 def _words(facts: LayerFacts) -> str:
     stored = "" if facts.stored is None else f", {facts.stored:.3g} stored"
     kernel = "" if facts.kernel is None else f", {facts.kernel}"
-    return f"{facts.asked} bits asked{stored}{kernel}{f': {facts.in_floats}' if facts.in_floats else ''}"
+    groups = "" if facts.group is None else f" in groups of {facts.group}"
+    return f"{facts.asked} bits{groups} asked{stored}{kernel}{f': {facts.in_floats}' if facts.in_floats else ''}"
 
 
 def _listed(names: list[str]) -> str:

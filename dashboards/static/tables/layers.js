@@ -34,6 +34,6 @@ function layerTable(layers) {
   return element("table", { class: "layers" },
     element("thead", {}, element("tr", {}, ...heads.map(head => element("th", { scope: "col" }, head)))),
     element("tbody", {}, ...Object.entries(layers).map(([name, of]) => element("tr", {}, element("th", { scope: "row" }, name),
-      ...[short(of.asked), short(of.bits), short(of.stored), `${short(of.sparsity * 100)} %`].map(text => element("td", numeric, text)),
+      ...[short(of.asked) + (of.group ? ` in groups of ${of.group}` : ""), short(of.bits), short(of.stored), `${short(of.sparsity * 100)} %`].map(text => element("td", numeric, text)),
       ...[of.shape.join("×"), of.kernel || "–", of.in_floats || ""].map(text => element("td", {}, text))))));
 }

@@ -48,7 +48,7 @@ def costs_of(sensitivity: Sensitivity) -> torch.Tensor:
     metrics = {"accuracy": Metric(lambda outputs, targets: (outputs.argmax(1) == targets).float())}
     task = Task(model, data, data, data, nn.functional.cross_entropy, metrics, inputs[:1])
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    subject = Subject(model, ROUNDED, lambda weight, bits: Symmetric(bits=bits).fit(weight).nearest(weight))
+    subject = Subject(model, ROUNDED, lambda _, weight, bits: Symmetric(bits=bits).fit(weight).nearest(weight))
     costs = sensitivity.costs(subject, Bench(task, Ranks.alone(), seed=3))
     assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True)), (
         "the model must stay unchanged"

@@ -223,9 +223,9 @@ def test_models_that_rule_classes_out_are_distilled_and_their_sensitivity_is_fin
     before = gap()
     settings.apply(student, bench(task, teacher))
     assert gap() < 0.1 * before
-    subject = Subject(teacher, ("linear",), lambda weight, bits: (weight * 2**bits).round() / 2**bits)
+    subject = Subject(teacher, ("linear",), lambda _, weight, bits: (weight * 2**bits).round() / 2**bits)
     costs = Kl().costs(subject, bench(task))
-    left, rounded = teacher.linear, subject.rounded(teacher.linear.weight, WIDTHS[0])
+    left, rounded = teacher.linear, subject.rounded("linear", teacher.linear.weight, WIDTHS[0])
     full = (inputs @ left.weight.T + left.bias)[:, :-1].log_softmax(1)
     coarse = (inputs @ rounded.T + left.bias)[:, :-1].log_softmax(1)
     expected = functional.kl_div(coarse, full, reduction="batchmean", log_target=True)
@@ -240,10 +240,12 @@ def test_sensitivities_look_at_labels_that_count_alone() -> None:
     inputs, targets = task.train.tensors
     targets[::2] = -100
     half = replace(task, train=TensorDataset(inputs[1::2], targets[1::2]))
-    subject = Subject(nn.Sequential(model), ("0",), lambda weight, bits: (weight * 2**bits).round() / 2**bits)
+    subject = Subject(nn.Sequential(model), ("0",), lambda _, weight, bits: (weight * 2**bits).round() / 2**bits)
     assert torch.allclose(Kl().costs(subject, bench(task)), Kl().costs(subject, bench(half)))
     found, expected = (squared_gradients(subject, bench(each))[0] for each in (task, half))
     assert torch.allclose(found, expected)
-    coarse = functional.linear(inputs[1::2, :3], subject.rounded(model.weight, WIDTHS[0]), model.bias).log_softmax(-1)
+    coarse = functional.linear(inputs[1::2, :3], subject.rounded("0", model.weight, WIDTHS[0]), model.bias).log_softmax(
+        -1
+    )
     gap = functional.kl_div(coarse, model(inputs[1::2, :3]).log_softmax(-1), reduction="none", log_target=True)
     assert float(Kl().costs(subject, bench(task))[0, 0]) == pytest.approx(gap.sum(-1).mean().item(), rel=1e-5)

@@ -1,5 +1,6 @@
 """Rounding by second order and learned rounding, against every possible rounding of small layers."""
 
+from copy import deepcopy
 from itertools import product
 from pathlib import Path
 from typing import cast
@@ -173,6 +174,27 @@ def test_any_grid_can_be_rounded_to(weights: str, rounding: str, granularity: st
         assert torch.equal(
             quantizer.grid().values(weight_codes(clever.get_submodule(name))), clever.get_submodule(name).weight
         )
+
+
+@pytest.mark.parametrize("rounding", ["second_order", "learned"])
+@pytest.mark.parametrize("weights", ["symmetric", "affine", "codebook"])
+def test_groups_are_rounded_each_in_its_steps(weights: str, rounding: str) -> None:
+    inputs = torch.randn(256, 40, generator=torch.Generator().manual_seed(0)).cumsum(1)
+    torch.manual_seed(4)
+    plain = nn.Sequential(nn.Linear(40, 6))
+    expected, gaps = plain(inputs), {}
+    for way in ("nearest", rounding):
+        stage = Quantize.model_validate(
+            {"bits": 3, "group": 16, "weights": weights, "rounding": way, "compute": "float"}
+        )
+        model = stage.apply(deepcopy(plain), bench_of(plain, inputs)).eval()
+        quantizer = weight_quantizer(model[0])
+        assert quantizer is not None
+        assert quantizer.scale.shape == (6, 3)
+        codes = weight_codes(model[0])
+        assert torch.allclose(quantizer.grid().values(codes), model[0].weight)
+        gaps[way] = (model(inputs) - expected).square().mean().item()
+    assert gaps[rounding] < 0.7 * gaps["nearest"]
 
 
 def test_masked_weights_stay_zero() -> None:

@@ -128,7 +128,7 @@ def test_curvature_agrees_with_algebra() -> None:
     """The loss is the mean of (w x - t)^2: its gradient is 2 (w x - t) x, its Hessian 2 mean(x x^T)."""
     torch.manual_seed(0)
     inputs, targets, model = torch.eye(5) * torch.arange(1.0, 6.0), torch.randn(5, 1), nn.Linear(5, 1, bias=False)
-    subject = Subject(nn.Sequential(model), ("0",), lambda weight, _: weight, num_samples=5)
+    subject = Subject(nn.Sequential(model), ("0",), lambda _, weight, __: weight, num_samples=5)
     bench = squares_bench(inputs, targets, model)
     gradients = 2 * (model(inputs) - targets).detach() * inputs
     torch.testing.assert_close(squared_gradients(subject, bench)[0], gradients.square().mean(0, keepdim=True))

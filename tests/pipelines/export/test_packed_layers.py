@@ -1,0 +1,177 @@
+"""Weights in groups and packed weights are delivered with exactly the values that they had in training."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from quantized_models import accuracy
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from paretta.pipelines.bench import Bench
+from paretta.pipelines.coding.container import decode_model, encode_model
+from paretta.pipelines.export.agreement import checked_export
+from paretta.pipelines.export.to_onnx import to_bytes
+from paretta.pipelines.kernels.layer_kernels import facts_that_ran
+from paretta.pipelines.kernels.mac_count import layer_work
+from paretta.pipelines.kernels.ort_kernels import integer_kernels
+from paretta.pipelines.quantization.layer_facts import LayerFacts, layer_facts
+from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.runtime import WeightStorage
+from paretta.pipelines.stages.quantize import Quantize
+from paretta.pipelines.task import Metric, Task
+from paretta.pipelines.verification.asked_and_got import asked_and_got
+
+COLUMNS = 72  # in groups of 16 and 32 the last one is shorter
+
+
+class Words(nn.Module):
+    """Looks up rows, and computes two linear layers with and without a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(40, COLUMNS)
+        self.hidden = nn.Linear(COLUMNS, 160)
+        self.out = nn.Linear(160, 10, bias=False)
+
+    def forward(self, words: Tensor) -> Tensor:
+        result: Tensor = self.out(self.hidden(self.table(words)).relu().mean(1))
+        return result
+
+
+def words_task() -> Task:
+    torch.manual_seed(0)
+    words = torch.randint(0, 40, (48, 7), generator=torch.Generator().manual_seed(5))
+    data = TensorDataset(words, torch.arange(48) % 10)
+    return Task(Words(), data, data, data, nn.CrossEntropyLoss(), {"accuracy": Metric(accuracy)}, words[:1])  # type: ignore[arg-type]
+
+
+def delivered(storage: WeightStorage = "smallest", **settings: object) -> tuple[bytes, dict[str, LayerFacts]]:
+    """Quantise the words model, export it as a run does, and return the file with the facts of its layers."""
+    task = words_task()
+    model = task.new_model()
+    model = Quantize.model_validate(settings).apply(model, Bench(task=task, ranks=Ranks.alone(), seed=3)).eval()
+    exported = checked_export(model, task, storage=storage)
+    return exported.content, facts_that_ran(exported, layer_facts(model, task.example_input))
+
+
+def operators(content: bytes) -> set[str]:
+    return {node.op_type for node in onnx.load_from_string(content).graph.node}
+
+
+def answers(content: bytes, values: Tensor) -> NDArray[np.float32]:
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    found: NDArray[np.float32] = session.run(None, {"input": values.numpy()})[0]
+    return found
+
+
+class Beside(nn.Module):
+    """Layers that read the same values, their answers side by side."""
+
+    def __init__(self, **layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict(layers)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.cat([layer(values) for layer in self.layers.values()], -1)
+
+    def weight(self, name: str) -> Tensor:
+        found = self.layers[name].weight
+        assert isinstance(found, Tensor)
+        return found.detach()
+
+
+def beside(layers: Mapping[str, nn.Module], values: Tensor, **settings: object) -> tuple[Beside, bytes]:
+    """Quantise layers that stand beside each other, and return them with their file."""
+    model, data = Beside(**layers), TensorDataset(values, torch.zeros(len(values), dtype=torch.long))
+    task = Task(model, data, data, data, nn.CrossEntropyLoss(), {"accuracy": Metric(accuracy)}, values[:1])  # type: ignore[arg-type]
+    stage = Quantize.model_validate(settings)
+    quantized = stage.apply(model, Bench(task=task, ranks=Ranks.alone())).eval()
+    assert isinstance(quantized, Beside)
+    for layer in quantized.layers.values():
+        if isinstance(layer, nn.Linear):
+            nn.init.zeros_(layer.bias)
+    return quantized, to_bytes(quantized, values[:1])
+
+
+WIDTHS = {"layers.a": 4, "layers.b": 3, "layers.c": 2, "layers.d": 4}
+GROUPS = {"layers.a": 32, "layers.b": 16, "layers.c": 64, "layers.d": None}
+GRIDS = [
+    {"group": GROUPS, "weights": "symmetric"},
+    {"group": GROUPS, "weights": "affine"},
+    {"granularity": "tensor", "weights": "affine"},
+]
+
+
+@pytest.mark.parametrize("compute", ["float", "packed"])
+@pytest.mark.parametrize("settings", GRIDS, ids=str)
+def test_linear_layers_have_the_very_weights_of_training(settings: dict[str, object], compute: str) -> None:
+    torch.manual_seed(2)
+    layers, unit = {name: nn.Linear(COLUMNS, 80) for name in "abcd"}, torch.eye(COLUMNS)
+    model, content = beside(layers, unit, bits=WIDTHS, compute=compute, **settings)
+    assert ("MatMulNBits" in operators(content)) == (compute == "packed")
+    # each answer for a unit vector is one weight times one, plus zeros
+    expected = torch.cat([model.weight(name).T for name in "abcd"], 1)
+    np.testing.assert_array_equal(answers(content, unit), expected.numpy())
+
+
+@pytest.mark.parametrize("compute", ["float", "packed"])
+@pytest.mark.parametrize("settings", GRIDS[:2], ids=str)
+def test_embeddings_have_the_very_rows_of_training(settings: dict[str, object], compute: str) -> None:
+    torch.manual_seed(2)
+    layers, places = {name: nn.Embedding(60, COLUMNS) for name in "abcd"}, torch.arange(60)
+    model, content = beside(layers, places, bits={**WIDTHS, "layers.d": 7}, compute=compute, **settings)
+    assert ("GatherBlockQuantized" in operators(content)) == (compute == "packed")
+    expected = torch.cat([model.weight(name) for name in "abcd"], 1)
+    np.testing.assert_allclose(answers(content, places), expected.numpy(), rtol=3e-7, atol=0)
+
+
+def test_what_ran_is_told_with_bits_and_groups() -> None:
+    _, facts = delivered(bits=4, group=32, compute="packed")
+    assert {name: of.kernel for name, of in facts.items()} == {
+        "table": "GatherBlockQuantized",
+        "hidden": "MatMulNBits",
+        "out": "MatMulNBits",
+    }
+    assert {of.group for of in facts.values()} == {32}
+    assert facts["out"].stored == pytest.approx(4 + 16 / 32)  # codes, and a bfloat16 for each group of 32
+    line = "out: 4 bits in groups of 32 asked, 4.5 stored, MatMulNBits: MatMulNBits multiplies floats with it"
+    assert asked_and_got({"out": facts["out"]}, {}) == (line,)
+
+
+def test_more_than_four_bits_compute_in_floats_and_say_why() -> None:
+    _, facts = delivered(bits={"hidden": 5, "*": 4}, group=32, compute="packed")
+    assert facts["hidden"].kernel == "MatMul"
+    assert facts["hidden"].in_floats == "MatMulNBits is slower than floats with more than 4 bits"
+    assert facts["out"].kernel == "MatMulNBits"
+
+
+def test_what_other_runtimes_read_has_standard_operators_only() -> None:
+    content, facts = delivered("portable", bits=4, group=32, compute="packed")
+    assert {entry.domain for entry in onnx.load_from_string(content).opset_import} <= {"", "pkg.onnxscript.torch_lib"}
+    assert facts["hidden"].kernel == "MatMul"
+
+
+def test_fewer_bits_take_fewer_bytes_though_they_are_widened_at_load() -> None:
+    torch.manual_seed(2)
+    sizes = []
+    for bits in (4, 3, 2):
+        _, content = beside({"a": nn.Linear(96, 160)}, torch.eye(96), bits=bits, group=32, compute="packed")
+        assert decode_model(encode_model(content).content) == content
+        sizes.append(len(content))
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[2] < 0.7 * sizes[0]
+
+
+def test_products_of_packed_weights_are_counted(tmp_path: Path) -> None:
+    unit, path = torch.eye(COLUMNS), tmp_path / "model.onnx"
+    path.write_bytes(beside({"a": nn.Linear(COLUMNS, 96)}, unit, bits=4, group=32, compute="packed")[1])
+    (work,) = layer_work(path, {"input": unit[:1].numpy()})
+    assert (work.operator, work.macs, work.weight_bits, work.is_integer) == ("MatMulNBits", COLUMNS * 96, 4, False)
+    counts = integer_kernels(path)
+    assert (counts.macs, counts.weights, counts.integer_macs) == (COLUMNS * 96, COLUMNS * 96, 0)
