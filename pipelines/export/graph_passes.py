@@ -8,7 +8,7 @@ from onnx import ModelProto, NodeProto, TensorProto, defs, helper, numpy_helper
 
 from paretta.pipelines.export.integer_packing import Packed, pack_bias, pack_integers, smallest, tabled, tensor
 from paretta.pipelines.export.one_grid import unite_grids
-from paretta.pipelines.export.restored_weights import RESTORE_DOMAIN, merge_fields, narrow_steps, restored
+from paretta.pipelines.export.restored_weights import RESTORE_DOMAIN, merge_fields, narrow_steps, unpacking
 from paretta.pipelines.runtime import WeightStorage
 
 _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -96,14 +96,14 @@ def _derive_bias_scales(model: ModelProto) -> None:
 
 
 def _restore_floats(model: ModelProto) -> None:
-    """Replace our own operators by nodes that ONNX Runtime folds at load time, see `restored`."""
+    """Replace our own operators by nodes that ONNX Runtime folds at load time, see `unpacking`."""
     merge_fields(model)
     stored = {item.name: item for item in model.graph.initializer}
     known = set(stored)
     for index in reversed(range(len(model.graph.node))):
         node = model.graph.node[index]
         if node.domain == RESTORE_DOMAIN:
-            nodes, tensors = restored(node, stored)
+            nodes, tensors = unpacking(node, stored)
             del model.graph.node[index]
             for offset, made in enumerate(nodes):
                 model.graph.node.insert(index + offset, made)

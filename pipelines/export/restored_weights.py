@@ -20,7 +20,7 @@ _UNPACKING = 400  # bytes in the file of the nodes that make fields of codes
 _LEAST_STEPS = 24  # fewer save less than the node that widens them takes
 
 
-def restored(node: NodeProto, stored: Mapping[str, TensorProto]) -> _Made:
+def unpacking(node: NodeProto, stored: Mapping[str, TensorProto]) -> _Made:
     """Return the nodes and tensors in place of an operator of `RESTORE_DOMAIN`.
 
     ``Restore`` becomes ``(codes - zero point) * scale``. A DequantizeLinear would run at every call instead, since the
