@@ -69,7 +69,7 @@ def compare_answers(
     """
     gaps, sizes = dict[str, float](), dict[str, float]()
     for sample in samples:
-        right, answer = (dict(_leaves(_repeatable(model, sample))) for model in (expected, found))
+        answer, right = (dict(_leaves(_repeatable(model, sample))) for model in (found, expected))
         for where in {**right, **answer}:
             gap, size = _gap(right[where], answer[where]) if where in right and where in answer else (math.inf, 0.0)
             gaps[where], sizes[where] = max(gaps.get(where, 0.0), gap), max(sizes.get(where, 0.0), size)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, islice
+from itertools import chain, combinations, islice
 from math import gcd
 from typing import TypeAlias
 
@@ -13,6 +13,8 @@ from paretta.pipelines.pruning.dependency_graph import Found
 from paretta.pipelines.pruning.proof import Proof
 
 _MAX_TRIALS, _MAX_COUNTS, _MAX_BLOCKS = 200, 4, 8
+_MAX_DECLARED = 64  # divisions into a declared number of parts
+_HEADS = "head"  # what a declared number of parts has in its name; whether they are parts is tested like all others
 _Counts: TypeAlias = tuple[tuple[nn.Module, str, int], ...]
 
 
@@ -91,7 +93,7 @@ class _Search:
             same = _laid_out(group, recipe) if recipe else None
             if same is None or self._holds(_probe(same)):
                 return same
-        for recipe, candidate in islice(_candidates(group), _MAX_TRIALS):
+        for recipe, candidate in _tried(group):
             if self._holds(_probe(candidate)):
                 self._known[kind] = recipe
                 return candidate
@@ -141,14 +143,29 @@ def _kind(group: ChannelGroup) -> object:
     return tuple(type(module) for module in group.around[:2]), members
 
 
-def _candidates(group: ChannelGroup) -> Iterator[tuple[_Recipe, ChannelGroup]]:
-    """Yield divisions of the group into parts, the smallest parts first."""
+def _tried(group: ChannelGroup) -> list[tuple[_Recipe, ChannelGroup]]:
+    """Return the divisions to try: the smallest parts first or, of too many, those into as many parts as are declared.
+
+    A vision transformer of 192 channels has some thousand divisions, and a number of heads among its attributes.
+    """
+    smallest = list(islice(_candidates(group), _MAX_TRIALS + 1))
+    if len(smallest) <= _MAX_TRIALS:
+        return smallest
+    widths = {member.width for member in group.members}
+    declared = {value for _, name, value in _numbers(group) if _HEADS in name and value not in widths}
+    likely = (islice(_candidates(group, (number,)), _MAX_DECLARED) for number in sorted(declared))
+    return [*chain.from_iterable(likely), *smallest[:_MAX_TRIALS]]
+
+
+def _candidates(group: ChannelGroup, numbers: Sequence[int] = ()) -> Iterator[tuple[_Recipe, ChannelGroup]]:
+    """Yield divisions of the group into parts, the smallest parts first; with `numbers`, into so many parts only."""
     widths = [m.width for m in group.members if m.role != "follows"]
     common = gcd(*widths)
     read = [member for member in group.members if member.role == "reads"]
     if not read:
         return
-    for num_parts in sorted((n for n in range(2, common + 1) if common % n == 0), reverse=True):
+    possible = (n for n in range(2, common + 1) if common % n == 0 and (not numbers or n in numbers))
+    for num_parts in sorted(possible, reverse=True):
         seen: set[tuple[int, ...]] = set()
         for blocks in _blocks(group):
             plain = _laid_out(group, _Recipe(num_parts, blocks, ()))
@@ -166,6 +183,9 @@ def _candidates(group: ChannelGroup) -> Iterator[tuple[_Recipe, ChannelGroup]]:
 
 
 def _blocks(group: ChannelGroup) -> Iterator[dict[MemberRole, int]]:
+    made, read = (max((m.width for m in group.members if m.role == role), default=1) for role in ("makes", "reads"))
+    if made % read == 0 and 1 < made // read <= _MAX_BLOCKS:  # a fused projection, which makes several of what is read
+        yield {"makes": made // read, "reads": 1, "follows": made // read}
     for blocks in range(1, _MAX_BLOCKS + 1):
         yield {"makes": blocks, "reads": 1, "follows": blocks}
         if blocks > 1:

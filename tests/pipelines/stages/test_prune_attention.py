@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from paretta.pipelines.bench import seeded
 from paretta.pipelines.model.attention import Attention, unfold_attention
+from paretta.pipelines.pruning.proof import Proof
 from paretta.pipelines.stages.prune import Prune
 from paretta.search_spaces.errors import WrongInput
 
@@ -213,3 +214,42 @@ def test_a_pattern_without_a_layer_is_named() -> None:
 def test_a_pattern_for_half_of_a_tied_width_is_named() -> None:
     with pytest.raises(WrongInput, match=r"\*out_proj matches only some of the layers whose widths are tied: "):
         Prune(sparsity={"*out_proj": 0.5}).apply(fresh(Encoder), bench(Encoder))
+
+
+class WideAttention(nn.Module):
+    """A vision transformer's attention with 192 channels, whose forward reads three attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim, self.attn_dim = 6, 32, 192
+        self.qkv, self.proj = nn.Linear(192, 576), nn.Linear(192, 192)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        n, t, _ = tokens.shape
+        query, key, value = self.qkv(tokens).reshape(n, t, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+        return self.proj(mixed.transpose(1, 2).reshape(n, t, self.attn_dim))
+
+
+class WideTokens(nn.Module):
+    """That attention beside its input, over the rows of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.attention, self.head = nn.Linear(6, 192), WideAttention(), nn.Linear(192, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.embedding(images[:, 0])
+        return self.head((tokens + self.attention(tokens)).mean(1))
+
+
+def test_the_declared_heads_of_a_wide_fused_projection_are_found_among_its_many_divisions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried: list[object] = []
+    obstacle = Proof.obstacle
+    monkeypatch.setattr(Proof, "obstacle", lambda self, cuts: tried.append(cuts) or obstacle(self, cuts))
+    model = Prune(sparsity={"*qkv": 0.5}).apply(fresh(WideTokens), bench(WideTokens))
+    assert (model.attention.num_heads, model.attention.attn_dim, model.attention.head_dim) == (3, 96, 32)
+    assert (model.attention.qkv.out_features, model.attention.proj.in_features) == (288, 96)
+    assert len(tried) < 60
