@@ -17,6 +17,7 @@ from paretta.search_spaces.errors import TrialFailed, WrongInput
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.space.plan import Plan
 
+LOOKING_S = 86_400.0  # the longest time to read every sample of a split once, in seconds
 READING_S = 900.0  # the longest time to measure one artifact, in seconds, without the wait for the slot
 
 
@@ -74,7 +75,7 @@ class MeasuringClient:
         Raises:
             TrialFailed: a sample cannot be read.
         """
-        answer(self.actor.require_readable.remote(split), READING_S)
+        answer(self.actor.require_readable.remote(split), LOOKING_S)
 
     def read_together(self, artifacts: Sequence[str], baseline: str) -> list[dict[str, Reading]]:
         """Measure several artifacts side by side with every meter that compares times, see `Meter.compares`.
