@@ -91,7 +91,7 @@ def _derive_bias_scales(model: ModelProto) -> None:
         expected = np.multiply(*(numpy_helper.to_array(factor) for factor in factors if factor is not None))
         if expected.size > 8 and np.array_equal(numpy_helper.to_array(product), expected):
             multiply = helper.make_node("Mul", [values.input[1], weight.input[1]], [product.name])
-            model.graph.initializer.remove(product)
+            model.graph.initializer.remove(stored.pop(product.name))  # a layer called again reads the same product
             model.graph.node.insert(0, multiply)
 
 

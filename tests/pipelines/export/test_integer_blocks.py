@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
 from paretta.pipelines.export.agreement import checked_bytes
+from paretta.pipelines.export.to_onnx import to_onnx
 from paretta.pipelines.quantization.fake_quantize import weight_codes, weight_quantizer
 from paretta.pipelines.reuse.model_snapshot import restored, snapshot
 
@@ -219,3 +220,29 @@ def test_rows_are_looked_up_by_32_bit_places() -> None:
     exported = checked_bytes(model, task_of(places))
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].type == "tensor(int32)"
+
+
+class Called(nn.Module):
+    """One layer that is called three times between two others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.again, self.last = nn.Linear(144, 24), nn.Linear(24, 24), nn.Linear(24, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        values = self.first(images.flatten(1)).relu()
+        for _ in range(3):
+            values = self.again(values).relu()
+        return self.last(values)
+
+
+def test_a_layer_that_is_called_several_times_is_exported_once() -> None:
+    inputs = images(64)
+    model = quantized(Called(), inputs, 4)
+    content = to_onnx(model, inputs[:1])
+    codes = [item for item in content.graph.initializer if item.data_type == onnx.TensorProto.INT4]
+    assert [tuple(item.dims) for item in codes] == [(24, 144), (24, 24), (5, 24)]
+    session = onnxruntime.InferenceSession(content.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"input": inputs.numpy()})
+    expected = model(inputs).detach().numpy()
+    assert abs(found - expected).max() < 2 / 255 * abs(expected).max()
