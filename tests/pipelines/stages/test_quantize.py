@@ -55,6 +55,7 @@ def test_words() -> None:
     assert Quantize(bits={"conv*": 4, "*": 8}).words() == "quantize conv* to 4, * to 8 bits"
 
 
+@pytest.mark.usefixtures("full_range")
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_codes_use_the_width_and_the_weights_stand_on_them(bits: int) -> None:
     model = quantized(chain(), images(32), bits)
