@@ -95,6 +95,7 @@ def test_one_that_does_not_say_so_is_found_out() -> None:
     assert (note.stage, note.verdict) == ("idle", "changed nothing")
 
 
+@pytest.mark.usefixtures("full_range")
 @pytest.mark.parametrize(
     "document",
     [
@@ -133,6 +134,7 @@ def test_the_steps_of_iterate_are_told_once_and_none_of_them_removed_anything() 
     )
 
 
+@pytest.mark.usefixtures("full_range")
 def test_outcome_words_and_manifest_tell_it_also_of_stages_made_before(tmp_path: Path) -> None:
     task = replace(bench_of(Fixed(), images(64)).task, model=Fixed)
     prune: Document = {"kind": "prune", "sparsity": 0.5}

@@ -31,6 +31,7 @@ def test_a_wrong_width_of_a_pattern_is_refused(bits: dict[str, object]) -> None:
         stage_of({"kind": "quantize", "bits": {}})
 
 
+@pytest.mark.usefixtures("full_range")
 def test_the_first_matching_pattern_wins_and_the_rest_stays_in_float() -> None:
     inputs = images(32)
     model = quantized(residual(), inputs, {"stem": 8, "conv*": 4, "?*wise": 3})
@@ -162,6 +163,7 @@ def test_computing_in_floats_is_rounding_weights_alone() -> None:
         stage_of({"kind": "quantize", "compute": "fast"})
 
 
+@pytest.mark.usefixtures("full_range")
 def test_what_launch_has_not_decided_is_told_and_computes_in_integers() -> None:
     bench = bench_of(chain(), images(64))
     model = Quantize(compute="faster").apply(chain(), bench)
