@@ -77,6 +77,7 @@ def test_attention_by_hand(tmp_path: Path) -> None:
     assert sorted(layer.macs for layer in layer_work(folder / "model.onnx", bench.inputs)) == sorted(ATTENTION_MACS)
 
 
+@pytest.mark.usefixtures("full_range")
 def test_every_packing_is_read_with_its_width_and_without_its_unpacking(tmp_path: Path) -> None:
     inputs = images(64)
     widths = {"0": 8, "2": 6, "4": 5, "7": 4, "9": 3, "11": 2}

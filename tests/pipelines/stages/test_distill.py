@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
@@ -41,6 +41,7 @@ def bench(teacher: nn.Module | None, cache: Cache | None = None) -> Bench:
     return Bench(make(width=2, hidden=4), Ranks.alone(), teacher=teacher, teacher_key="t", cache=cache or Cache())
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # a loaded machine is no fault of the formula
 @given(
     scores=st.lists(st.tuples(st.floats(-9, 9), st.floats(-9, 9), st.floats(-9, 9)), min_size=2, max_size=2),
     temperature=st.floats(0.5, 20),
