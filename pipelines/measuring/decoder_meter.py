@@ -1,7 +1,6 @@
 """What meters of generating text share: they call a decoder with a cache for a prompt, or for one more token."""
 
 import json
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,6 @@ from paretta.pipelines.data.decoder_feeds import generates
 from paretta.pipelines.data.feeds import Feeds, feed_batch
 from paretta.pipelines.measuring.intervals import bootstrap_interval
 from paretta.pipelines.measuring.served_meter import ServedMeter
-from paretta.pipelines.measuring.timing import TimingProtocol, sample
 from paretta.pipelines.meter import MeterBench
 from paretta.search_spaces.objectives.reading import Reading
 
@@ -70,10 +68,7 @@ class DecoderMeter(ServedMeter, ABC):
             return Reading.not_measured(self.unit, _NO_CACHE)
         if missing := self.unavailable(artifact, bench):
             return missing
-        clock = self.clock()[1]
-        protocol = TimingProtocol(side_seconds=0.030, budget_seconds=self.budget_seconds)
-        counters = (clock, time.perf_counter)
-        seconds, _ = sample(self.opener(artifact, bench), protocol, cpu=clock, counters=counters)
+        seconds = self.call_seconds(artifact, bench, budget_seconds=self.budget_seconds)
         values = self.value_of(seconds)  # [rounds, (CPU, wall)]
         low, high = bootstrap_interval(values[:, 0])
         computing, wall = (float(value) for value in np.median(values, axis=0))

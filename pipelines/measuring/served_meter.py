@@ -20,7 +20,7 @@ from paretta.pipelines.artifact import MODEL
 from paretta.pipelines.data.feeds import Feeds, feed_batch, save_feeds
 from paretta.pipelines.measuring.intervals import median_interval
 from paretta.pipelines.measuring.runtime_agreement import agreement
-from paretta.pipelines.measuring.timing import Clock, Opener
+from paretta.pipelines.measuring.timing import Clock, Opener, TimingProtocol, sample
 from paretta.pipelines.meter import Meter, MeterBench
 from paretta.pipelines.runtime import Device, ModelRefused, NoSuchDevice, Runtime, runtime_of, short_name
 from paretta.search_spaces.objectives.objective import REFERENCE_RUNTIME
@@ -79,6 +79,14 @@ class ServedMeter(Meter, ABC):
         """Return a function that opens a new session of the artifact."""
         batch, runtime, place = self.batch(bench), self.runs, self.place
         return lambda: runtime.open(artifact / MODEL, threads=self.threads, device=place).call(batch)
+
+    def call_seconds(self, artifact: Path, bench: MeterBench, *, budget_seconds: float) -> NDArray[np.float64]:
+        """Return the seconds of a call in fresh sessions, [rounds, (CPU, wall)], within a budget of wall time."""
+        clock = self.clock()[1]
+        protocol = TimingProtocol(side_seconds=0.030, budget_seconds=budget_seconds)
+        counters = (clock, time.perf_counter)
+        seconds, _ = sample(self.opener(artifact, bench), protocol, cpu=clock, counters=counters)
+        return seconds
 
     def unavailable(self, artifact: Path, bench: MeterBench) -> Reading | None:
         """Return a reading with the reason why nothing can be measured here, or None if it can."""

@@ -1,6 +1,5 @@
 """Samples per second of CPU time, at a chosen batch size."""
 
-import time
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -9,7 +8,6 @@ from pydantic import Field
 
 from paretta.pipelines.measuring.intervals import bootstrap_interval
 from paretta.pipelines.measuring.served_meter import ServedMeter
-from paretta.pipelines.measuring.timing import TimingProtocol, sample
 from paretta.pipelines.meter import MeterBench
 from paretta.search_spaces.objectives.reading import Reading
 
@@ -36,10 +34,7 @@ class Throughput(ServedMeter):
         """Return the median over rounds of fresh sessions with its interval."""
         if missing := self.unavailable(artifact, bench):
             return missing
-        clock = self.clock()[1]
-        protocol = TimingProtocol(side_seconds=0.030, budget_seconds=self.budget_seconds)
-        counters = (clock, time.perf_counter)
-        seconds, _ = sample(self.opener(artifact, bench), protocol, cpu=clock, counters=counters)
+        seconds = self.call_seconds(artifact, bench, budget_seconds=self.budget_seconds)
         rates = self.batch_size / seconds  # [rounds, (CPU, wall)]
         low, high = bootstrap_interval(rates[:, 0])
         computing, wall = np.median(rates, axis=0)

@@ -1,6 +1,7 @@
 """Causal language models: which token comes next."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -86,43 +87,40 @@ def causal_lm(
     )
     given = {"train": train, "validation": validation, "test": test}
     blocks = {name: _blocks(rows, name, text, encoder) for name, rows in given.items()}
-    if cache:
-        return _with_cache(made, encoder, blocks, metrics)
-    inputs = [name for name in encoder.names if name in {"input_ids", "attention_mask"}]
-    first = blocks["train"][0]
-    return Task(
-        model=made,
+    task_of = partial(
+        Task,
         train=blocks["train"],
         validation=blocks["validation"],
         test=blocks["test"],
         loss=label_loss,
         metrics=metrics or {"perplexity": perplexity(ignore_label=IGNORED)},
-        example_input={name: first[name][None] for name in inputs},
         class_axis=-1,
+    )
+    if cache:
+        return _with_cache(task_of, made, encoder, blocks["train"])
+    inputs = [name for name in encoder.names if name in {"input_ids", "attention_mask"}]
+    first = blocks["train"][0]
+    return task_of(
+        model=made,
+        example_input={name: first[name][None] for name in inputs},
         free_axes={name: {1: "tokens"} for name in inputs},
         files=pretrained_files(example, encoder.tokenizer),
     )
 
 
 def _with_cache(
+    task_of: Callable[..., Task],
     made: nn.Module | Callable[[], nn.Module],
     encoder: TextEncoder,
-    blocks: Mapping[str, TokenBlocks],
-    metrics: Mapping[str, Metric] | None,
+    train: TokenBlocks,
 ) -> Task:
     model = cached(made)
     decoder: CachedDecoder = instance(model)
-    first = blocks["train"][0]["input_ids"][None]
+    first = train[0]["input_ids"][None]
     empty = empty_cache_for(decoder.decoder, first)
-    return Task(
+    return task_of(
         model=model,
-        train=blocks["train"],
-        validation=blocks["validation"],
-        test=blocks["test"],
-        loss=label_loss,
-        metrics=metrics or {"perplexity": perplexity(ignore_label=IGNORED)},
         example_input=cached_example(decoder, first, empty),
-        class_axis=-1,
         collate=empty,
         free_axes=cached_axes(empty),
         files=pretrained_files(decoder.decoder, encoder.tokenizer),
