@@ -141,6 +141,14 @@ class Verbs(click.Group):
             code = _cannot_write(error)
         raise SystemExit(_flushed(code))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; Ctrl-C where no sweep runs yet, as in a check, ends with the code shells expect of it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("\nAborted!", err=True)
+            ctx.exit(STOPPED)
+
 
 def _cannot_write(error: OSError) -> int:
     click.echo(f"error: the output cannot be written: {os_problem(error)}", err=True)

@@ -142,9 +142,12 @@ def _names(search: Search) -> list[str]:
 
 
 def _interrupt_once(asked: int) -> None:
-    """Act like Ctrl-C the first time that a second plan is requested, if the environment names a marker file."""
+    """Act like Ctrl-C at the second plan of the first sweep's search, if the environment names a marker file.
+
+    The check that comes before asks for plans as well, when the sweep has no journal yet.
+    """
     marker = os.environ.get("INTERRUPT_ONCE")
-    if marker and asked == 2 and not Path(marker).exists():
+    if marker and asked == 2 and not Path(marker).exists() and Path("sweeps", "sweep", "journal.jsonl").exists():
         Path(marker).touch()
         os.kill(os.getpid(), signal.SIGINT)
 

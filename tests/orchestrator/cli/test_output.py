@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from paretta.orchestrator.cli import main
+from paretta.orchestrator.cli.shared import Verbs
 
 Made = tuple[int, str, str]
 SHOW = "import sys; from paretta.orchestrator.cli import main; main(prog_name='paretta')"
@@ -85,3 +86,15 @@ def test_a_sweep_that_has_recorded_nothing_yet_claims_nothing(tmp_path: Path) ->
     assert made.output.splitlines()[:2] == ["s: running, no event yet", "trials: none yet"]
     as_json = CliRunner().invoke(main, ["status", "s", "--home", str(tmp_path), "--json"]).output
     assert '"silent_s": null' in as_json
+
+
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt, 130), (EOFError, 1)], ids=["Ctrl-C", "Ctrl-D"])
+def test_a_verb_that_is_interrupted_ends_as_the_shell_expects(raised: type[BaseException], code: int) -> None:
+    verbs = Verbs("verbs")
+
+    @verbs.command()
+    def wait() -> None:
+        raise raised
+
+    ended = CliRunner().invoke(verbs, ["wait"])
+    assert (ended.exit_code, ended.output.strip()) == (code, "Aborted!")

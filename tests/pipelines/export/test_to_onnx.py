@@ -214,6 +214,7 @@ def test_equal_models_give_equal_bytes() -> None:
     assert to_bytes(quantized(chain(), inputs, 4), inputs[:1]) != first
 
 
+@pytest.mark.usefixtures("full_range")
 def test_files_shrink_with_the_bits_and_carry_no_remarks() -> None:
     torch.manual_seed(2)
     inputs = images(64)

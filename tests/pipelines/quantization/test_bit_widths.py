@@ -57,6 +57,7 @@ def quantized_within(budget: dict[str, object], model: nn.Module) -> nn.Module:
     return stage.apply(model, bench_of(model, INPUTS)).eval()
 
 
+@pytest.mark.usefixtures("full_range")
 @pytest.mark.parametrize("average", [2.0, 3.3, 5.0, 8.0])
 def test_the_average_is_kept_and_used(average: float) -> None:
     found = widths(quantized_within({"average": average}, chain()))
