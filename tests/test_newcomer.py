@@ -12,6 +12,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from paretta.orchestrator.monitor.home_table import KEPT_FILE
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "start" / "first-sweep.md").read_text(encoding="utf-8")
 BASH, PYTHON = (re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) for language in ("bash", "python"))
@@ -52,7 +54,9 @@ def test_every_line_of_the_first_page_works_in_an_empty_folder(tmp_path: Path) -
         assert "1 of 1 ended: 1 complete" in said["launch digits"]
         assert "paretta pull digits --prefer knee --to ./best" in said["launch digits"]
     assert "of 16 asked" in said["status digits"] or "1 complete of 1 asked" in said["status digits"]
-    assert {"report.html", "journal.jsonl"} <= {path.name for path in (tmp_path / "sweeps" / "digits").iterdir()}
+    assert {"report.html", "journal.jsonl", KEPT_FILE} <= {
+        path.name for path in (tmp_path / "sweeps" / "digits").iterdir()
+    }
     assert said["board"].startswith("<!doctype html>")
     assert ">digits<" in said["board"]
     (program,) = PYTHON

@@ -51,6 +51,7 @@ def pull_command(
         for meter, reading in artifact.readings.items():
             click.echo(f"{meter}: {reading}")
         click.echo(f"{sweep} is in {to}")
+        _warn(to)
         return DONE
     wish = Wish(prefer, _limits("--at-least", at_least), _limits("--at-most", at_most))
     if tracking_uri:
@@ -63,6 +64,7 @@ def pull_command(
     if pulled.note:
         click.echo(pulled.note)
     click.echo(f"{trial.uid} is in {to}: {trial.words or 'the uncompressed model'}")
+    _warn(to)
     tip(f"paretta verify {shlex.quote(str(to))}")
     return DONE
 
@@ -75,7 +77,7 @@ def serve_command(folder: Path, port: int) -> int:
     """Answer /invocations with a pulled model, on this machine's loopback address; Ctrl-C ends it."""
     from paretta.orchestrator.delivery.serve import serve as serve_folder
 
-    serve_folder(folder, port=port)
+    serve_folder(folder, port=port, tell=lambda warning: click.echo(warning, err=True))
     return DONE
 
 
@@ -92,6 +94,8 @@ def verify_command(folder: Path, task: str | None) -> int:
     findings = verify_folder(folder, task=task)
     for finding in findings:
         click.echo(str(finding))
+    if all(finding.outcome != "mismatch" for finding in findings):
+        _warn(folder)
     tip(f"paretta serve {shlex.quote(str(folder))}")
     return FAILED if any(finding.outcome == "mismatch" for finding in findings) else DONE
 
@@ -144,6 +148,15 @@ def run_command(plan: Path, to: Path, address: str | None) -> int:
 
     click.echo(f"{to}: {rerun(plan, to, address=address)}")
     return DONE
+
+
+def _warn(folder: Path) -> None:
+    """Tell on standard error if integer kernels of this machine overflow with the model's weights."""
+    from paretta.pipelines.artifact import MODEL
+    from paretta.pipelines.kernels.saturation import warning_of
+
+    if warning := warning_of(folder / MODEL):
+        click.echo(warning, err=True)
 
 
 def _limits(option: str, texts: tuple[str, ...]) -> dict[str, str]:

@@ -164,9 +164,21 @@ def _limits(artifact: "Artifact", origin: Provenance | None) -> Iterator[str]:
     if counted:
         chosen = "the search chose by them" if origin else "a search may have chosen by them"
         yield f"Validation samples: {', '.join(counted)}; {chosen}, so the same number on new data tends to be lower."
+    yield from _overflowing(artifact)
     if not _tests(artifact, origin):
         yield "The test split was not read for this trial: it is read only for members of the final front."
     yield from (f"{note}." for note in _notes(artifact))
+
+
+def _overflowing(artifact: "Artifact") -> Iterator[str]:
+    from paretta.pipelines.kernels.saturation import num_overflowing  # noqa: PLC0415 - as above
+
+    if found := num_overflowing(artifact.model_path):
+        layers = "A layer" if found == 1 else f"{found} layers"
+        yield (
+            f"{layers} with 8-bit weights may answer wrongly on x86 processors without VNNI instructions, whose "
+            "integer kernels overflow; `{kind: quantize, reduce_range: true}` makes a model for them."
+        )
 
 
 def _notes(artifact: "Artifact") -> list[Note]:

@@ -48,15 +48,24 @@ def _document(folder: Path) -> Document:
         "archived": is_archived(folder),
         "disk_bytes": _disk_bytes(folder),
     }
+    return {**about, **_described(folder)}
+
+
+def keep_summary(folder: Path) -> None:
+    """Keep what is told of a sweep that has ended, so that not even the first list has to read its journal."""
+    _described(folder)
+
+
+def _described(folder: Path) -> Document:
     state = _state(folder)
     if (kept := _kept(folder, state)) is not None:
-        return {**about, **kept}
+        return kept
     from paretta.orchestrator.monitor.home_summary import describe  # noqa: PLC0415 - loads NumPy and pydantic
 
     described = describe(folder)
     if described["status"] in _ENDED:
         _keep(folder, {"of": state, "described": described})
-    return {**about, **described}
+    return described
 
 
 def _state(folder: Path) -> list[int]:
@@ -65,7 +74,7 @@ def _state(folder: Path) -> list[int]:
         found = (folder / JOURNAL_FILE).stat()
     except OSError:
         return []
-    return [_KEPT_FORMAT, found.st_size, found.st_mtime_ns, found.st_ino]
+    return [_KEPT_FORMAT, found.st_size, found.st_mtime_ns]
 
 
 def _kept(folder: Path, state: list[int]) -> Document | None:

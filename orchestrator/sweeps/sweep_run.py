@@ -20,6 +20,7 @@ from paretta.orchestrator.lanes.elastic import ElasticLanes
 from paretta.orchestrator.lanes.pool import LanePool
 from paretta.orchestrator.lanes.stream_shards import cpus_beside, source_of
 from paretta.orchestrator.monitor.event_log import EventLog
+from paretta.orchestrator.monitor.home_table import keep_summary
 from paretta.orchestrator.monitor.prometheus import SweepMetrics
 from paretta.orchestrator.monitor.terminal import display
 from paretta.orchestrator.storage.driver_file import write_driver
@@ -215,6 +216,7 @@ def _write_results(folder: Path) -> None:
     record = SweepRecord.read(folder)
     write_tables(record.front(), folder)
     write_report(record, folder / REPORT_FILE)
+    keep_summary(folder)
 
 
 def _facts(prepared: PreparedSweep, tracking_uri: str) -> dict[str, Json]:

@@ -15,7 +15,7 @@ from synthetic_sweep import START, write_sweep
 
 from paretta.dashboards.journal.journal import annotate
 from paretta.orchestrator.cli import main
-from paretta.orchestrator.monitor.home_table import KEPT_FILE, sweep_documents, sweeps_table
+from paretta.orchestrator.monitor.home_table import KEPT_FILE, keep_summary, sweep_documents, sweeps_table
 from paretta.orchestrator.storage.home import Home
 
 
@@ -95,7 +95,7 @@ def test_what_is_told_of_an_ended_sweep_is_kept_until_its_journal_changes(home: 
 def test_a_list_that_is_kept_loads_neither_numpy_nor_pydantic(home: Path) -> None:
     shutil.rmtree(home / "killed one")
     shutil.rmtree(home / "broken")
-    sweep_documents([home / "done"])
+    keep_summary(home / "done")  # as a sweep does at its end
     code = (
         "import sys\nfrom click.testing import CliRunner\nfrom paretta.orchestrator.cli import main\n"
         f"done = CliRunner().invoke(main, ['list', '--home', {str(home)!r}])\n"

@@ -1,6 +1,7 @@
 """Weights multiplied in integers keep to what the kernels of every x86 processor multiply exactly."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -9,7 +10,7 @@ from quantized_models import bench_of
 from torch import Tensor, nn
 
 from paretta.pipelines.export.to_onnx import to_bytes
-from paretta.pipelines.kernels.saturation import SAFE_BITS, saturates
+from paretta.pipelines.kernels.saturation import SAFE_BITS, num_overflowing, saturates, warning_of
 from paretta.pipelines.quantization.fake_quantize import weight_codes
 from paretta.pipelines.quantization.layer_facts import layer_facts
 from paretta.pipelines.stages.quantize import Quantize
@@ -84,6 +85,26 @@ def test_depthwise_convolutions_need_no_reduced_range(name: str) -> None:
     model = quantized(DEPTHWISE[name], "symmetric", reduce_range=True)
     assert int(weight_codes(model[0]).abs().max()) == 127
     assert error_of(model) < ONE_STEP
+
+
+@pytest.mark.parametrize(
+    ("make", "reduce_range", "count"),
+    [
+        (LAYERS["linear"], False, 1),
+        (LAYERS["pointwise"], False, 1),
+        (LAYERS["pointwise"], True, 0),
+        (DEPTHWISE["3x3"], False, 0),
+    ],
+)
+def test_a_file_with_codes_of_8_bits_is_told_where_kernels_overflow(
+    tmp_path: Path, make: Callable[[], nn.Sequential], reduce_range: bool, count: int
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(to_bytes(quantized(make, "symmetric", reduce_range=reduce_range), images()[:1]))
+    assert num_overflowing(path) == count
+    said = warning_of(path)
+    assert (said is not None) == (count > 0 and saturates())
+    assert said is None or "make the model with {kind: quantize, reduce_range: true}" in said
 
 
 def test_what_was_asked_for_stays_told() -> None:
