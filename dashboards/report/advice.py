@@ -1,13 +1,14 @@
-"""What to try next, read from a finished or running sweep: knobs at their bounds, limits nearly met, the last gains."""
+"""What to try next, read from a sweep: knobs at their bounds, unexplored corners, limits nearly met, the last gains."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final, cast
 
 from paretta.dashboards.journal.record import SweepRecord
+from paretta.dashboards.report.corners import unexplored
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import ParettaError
 from paretta.search_spaces.results.front import Front, missed_by
-from paretta.search_spaces.space.holes import Float, Int
+from paretta.search_spaces.space.holes import Float, Hole, Int
 from paretta.search_spaces.space.space import Space
 
 _AT_BOUND: Final = 0.02  # of the range
@@ -19,13 +20,17 @@ def advice(record: SweepRecord, front: Front) -> list[str]:
     """Return sentences for the reader of the report; none before the front has members."""
     if not front.members:
         return []
-    return [*_bounds(record, front), *_nearly_met(front), *_recent_gain(record)]
+    holes = _holes(record)
+    tried = [trial.knobs for trial in record.trials.values() if trial.role == "trial"]
+    return [*_bounds(holes, front), *unexplored(holes, tried), *_nearly_met(front), *_recent_gain(record)]
 
 
-def _bounds(record: SweepRecord, front: Front) -> Iterator[str]:
+def _bounds(holes: Mapping[str, Hole], front: Front) -> Iterator[str]:
     """Yield the knobs whose best values lie at an end of their range."""
     members = [trial for trial in front if trial.knobs]
-    for name, hole in _ranges(record):
+    for name, hole in holes.items():
+        if not isinstance(hole, Float | Int):
+            continue
         values = [value for trial in members if isinstance(value := trial.knobs.get(name), int | float)]
         margin = _AT_BOUND * (hole.high - hole.low)
         for end, word, inside in ((hole.high, "top", -1), (hole.low, "bottom", 1)):
@@ -35,13 +40,13 @@ def _bounds(record: SweepRecord, front: Front) -> Iterator[str]:
                 yield f"{name} is at the {word} of its range ({end:g}) {held}: widen it if the stage allows."
 
 
-def _ranges(record: SweepRecord) -> list[tuple[str, Float | Int]]:
-    """Return the knobs of the sweep's space that are ranges; none if the space names stages that are not here."""
+def _holes(record: SweepRecord) -> dict[str, Hole]:
+    """Return the knobs of the sweep's space; none if it names stages that are not here."""
     try:
         space = Space.parse(_steps(record, "baseline"), _steps(record, "space"))
     except ParettaError:
-        return []
-    return [(knob.name, knob.hole) for knob in space.knobs() if isinstance(knob.hole, Float | Int)]
+        return {}
+    return {knob.name: knob.hole for knob in space.knobs()}
 
 
 def _steps(record: SweepRecord, section: str) -> list[Mapping[str, Json]]:
@@ -56,7 +61,7 @@ def _nearly_met(front: Front) -> Iterator[str]:
         near = sorted((excess, trial.uid) for excess, trial in missed if 0 < excess <= _NEARLY)
         if near:
             excess, uid = near[0]
-            yield f"{uid} misses the limit {limit} by only {excess:.1%}: see what a looser limit would give."
+            yield f"{uid} misses the limit {limit} by only {100 * excess:.1f} %: see what a looser limit would give."
 
 
 def _recent_gain(record: SweepRecord) -> Iterator[str]:
@@ -66,4 +71,4 @@ def _recent_gain(record: SweepRecord) -> Iterator[str]:
         return
     gain = (volumes[-1] - volumes[-1 - _RECENT]) / volumes[-1]
     words = "more trials are likely to help" if gain > 0.01 else "more trials of this space will hardly help"
-    yield f"The last {_RECENT} trials added {gain:.1%} to the hypervolume: {words}."
+    yield f"The last {_RECENT} trials added {100 * gain:.1f} % to the hypervolume: {words}."

@@ -67,7 +67,7 @@ class Distill(TrainSettings, Stage):
         """Describe the stage: epochs, temperature and weight."""
         of = f", features of {', '.join(self.features)}" if self.features else ""
         how = f"at temperature {self.temperature:.3g}, weight {self.weight:.2g}{of}"
-        return f"distill {self.epochs} epochs {how}{self.tweaks_in_words()}"
+        return f"distill {self.epochs_in_words()} {how}{self.tweaks_in_words()}"
 
 
 def soft_divergence(

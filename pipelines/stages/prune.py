@@ -1,6 +1,7 @@
 """Remove whole channels, neurons and attention heads, which makes layers smaller instead of masking them."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -34,6 +35,7 @@ from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import CHANGED_NOTHING, NOT_ASKED, Note
 
 _NUM_TRIED = 4
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
 
 
 def _share(value: object) -> float:
@@ -142,9 +144,8 @@ class Prune(Stage):
         cuts = [list(group.cuts(parts.tolist())) for group, parts in zip(groups, doomed, strict=True)]
         accepted, refused = proof.sound(cuts)
         kept = {**found.kept, **{groups[index].names: reason for index, reason in refused.items()}}
-        for names, reason in kept.items():
-            if self._asks_for(names):
-                bench.note(Note(self.kind, f"keep their width: {reason}", tuple(names)))
+        for names, reason in _together({names: why for names, why in kept.items() if self._asks_for(names)}):
+            bench.note(Note(self.kind, f"keep their width: {reason}", names))
         removed = [cut for index in accepted for cut in cuts[index] if cut.parts]
         if not removed and self._current is None:
             reason = "no selected layer can lose that many channels"
@@ -253,6 +254,22 @@ class Prune(Stage):
     def _step(self, group: ChannelGroup) -> int:
         """Return the divisor of the number of parts that makes the layer's width a multiple of `round_to`."""
         return lcm(self.round_to // gcd(self.round_to, group.unit), group.step)
+
+
+def _together(kept: Mapping[tuple[str, ...], str]) -> Iterable[tuple[tuple[str, ...], str]]:
+    """Return the layers that keep their width for one reason, with that of the first of them.
+
+    Reasons that differ in numbers alone, such as those of a transformer's blocks, are one.
+
+    >>> list(_together({("block.0",): "off by 0.2", ("block.1",): "off by 1e-3", ("head",): "no input"}))
+    [(('block.0', 'block.1'), 'off by 0.2'), (('head',), 'no input')]
+    """
+    groups: dict[str, tuple[tuple[str, ...], str]] = {}
+    for names, reason in kept.items():
+        kind = _NUMBER.sub("#", reason)
+        before, first = groups.get(kind, ((), reason))
+        groups[kind] = ((*before, *names), first)
+    return groups.values()
 
 
 def _left_outputs(removed: Sequence[Cut], model: nn.Module) -> dict[str, list[int]]:

@@ -27,4 +27,4 @@ class Train(TrainSettings, Stage):
 
     def words(self) -> str:
         """Describe the stage: epochs, optimizer and learning rate."""
-        return f"train {self.epochs} epochs, {self.optimizer} lr {self.lr:g}{self.tweaks_in_words()}"
+        return f"train {self.epochs_in_words()}, {self.optimizer} lr {self.lr:g}{self.tweaks_in_words()}"

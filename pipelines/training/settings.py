@@ -105,6 +105,10 @@ class TrainSettings(BaseModel):
             }
         )
 
+    def epochs_in_words(self) -> str:
+        """Say how long it trains, such as ``3 epochs``."""
+        return "1 epoch" if self.epochs == 1 else f"{self.epochs} epochs"
+
     def tweaks_in_words(self) -> str:
         """Describe the tweaks, each after a comma."""
         return "".join(f", {tweak.words()}" for tweak in self.tweaks)

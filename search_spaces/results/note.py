@@ -9,6 +9,7 @@ from paretta.search_spaces.canonical import Document, Json
 CHANGED_NOTHING: Final = "changed nothing"
 REMOVED_NOTHING: Final = "removed nothing"
 NOT_ASKED: Final = "nothing is asked of it"
+_NAMED: Final = 4  # the most layers that a line names
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Note:
 
     >>> str(Note("prune", "keep their width: the forward depends on it", ("stem", "skip")))
     'stem, skip keep their width: the forward depends on it'
+    >>> str(Note("prune", "keep their width", tuple(f"blocks.{index}.qkv" for index in range(12))))
+    'blocks.0.qkv, blocks.1.qkv, blocks.2.qkv and 9 more keep their width'
     >>> str(Note("prune", "no layer can lose channels", verdict=CHANGED_NOTHING))
     'prune changed nothing: no layer can lose channels'
     """
@@ -36,9 +39,11 @@ class Note:
     bits: int | None = None
 
     def __str__(self) -> str:
-        """Return the note as one line."""
+        """Return the note as one line; of many layers the first are named, all are in `to_document`."""
         if self.layers:
-            return f"{', '.join(self.layers)} {self.reason}"
+            named = self.layers if len(self.layers) <= _NAMED else self.layers[: _NAMED - 1]
+            more = f" and {len(self.layers) - len(named)} more" if len(named) < len(self.layers) else ""
+            return f"{', '.join(named)}{more} {self.reason}"
         return f"{self.stage} {self.verdict}: {self.reason}" if self.verdict else f"{self.stage} {self.reason}"
 
     def to_document(self) -> dict[str, Json]:

@@ -24,6 +24,7 @@ class Parallel {
       const log = objective ? isLog(objective, values) : spreadsByFactors(values);
       const pad = kinds.length < this.trials.length ? .04 : 0;
       const place = scaleOf(Math.min(...values), Math.max(...values), log, 1 - pad, pad, .24);
+      if (!target && values.every(Number.isInteger)) place.ticks = place.ticks.filter(Number.isInteger);
       return { name, unit, target, place: t => { const v = read(t); return v === null || v === undefined ? 1.09 : place(v); }, ticks: place.ticks.map(v => [place(v), tickText(v, unit)]), gaps: values.length < this.trials.length };
     }
     const names = kinds.map(String).sort(), at = v => names.length === 1 ? .5 : .06 + .88 * names.indexOf(String(v)) / (names.length - 1);
@@ -34,7 +35,7 @@ class Parallel {
     return element("button", {
       type: "button", class: axis.target ? "target" : null, "aria-pressed": "false", "aria-label": `${axis.name}: range kept`,
       onclick: () => this.brush(axis, null), onkeydown: event => this.key(axis, event),
-    }, axis.name);
+    }, ...axis.name.split(/(?<=[.@])/).flatMap((part, i) => i ? [element("wbr"), part] : [part]));
   }
 
   key(axis, event) {
@@ -80,9 +81,11 @@ class Parallel {
     const { pen, width, height } = prepare(this.canvas), colours = this.app.colours;
     const box = this.box = { left: 70, right: width - 70, top: 8, bottom: height - 34 };
     const y = part => box.top + part * (box.bottom - box.top);
+    const apart = this.axes.length === 1 ? box.right - box.left : (box.right - box.left) / (this.axes.length - 1);
     this.axes.forEach((axis, i) => {
-      axis.x = this.axes.length === 1 ? width / 2 : box.left + i / (this.axes.length - 1) * (box.right - box.left);
+      axis.x = this.axes.length === 1 ? width / 2 : box.left + i * apart;
       this.names[i].style.left = axis.x + "px";
+      this.names[i].style.maxWidth = apart - 6 + "px";  // a long name wraps, and never meets its neighbour
     });
     const line = trial => { pen.beginPath(); this.axes.forEach((axis, i) => pen[i ? "lineTo" : "moveTo"](axis.x, y(axis.place(trial)))); pen.stroke(); };
     for (const front of [false, true]) {

@@ -26,7 +26,7 @@ class Scatter {
   }
 
   range(i) {
-    const shown = this.near.checked && this.app.members.length > 1 ? this.app.members.concat(this.app.baseline || []) : this.trials;
+    const shown = this.near.checked && this.app.members.length > 1 ? this.app.members.concat(this.app.baseline || [], this.app.undecided) : this.trials;
     const values = shown.map(t => t.v[i]).filter(v => v !== null);
     const log = isLog(this.app.objectives[i], values);
     return [...extent(values, log), log];

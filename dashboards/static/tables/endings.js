@@ -1,4 +1,6 @@
 // What the trials cost, and what did not finish.
+const COSTS = { wall_s: "of it training, exporting and measuring", measure_wall_s: "of it measuring", cpu_s: "CPU time of training" };
+
 function fillCost(app) {
   const { data } = app, byStatus = new Map();
   for (const t of data.trials) {
@@ -6,11 +8,15 @@ function fillCost(app) {
     byStatus.set(name, [sum[0] + 1, sum[1] + t.wall]);
   }
   const number = text => element("td", { class: "number" }, text);
+  const whole = (name, text) => element("tr", {}, element("td", {}, element("b", {}, name)), number(""), number(text));
+  const named = name => COSTS[name] || `all, ${name.replace(/_s$/, "").replaceAll("_", " ")}`;
+  const order = name => (Object.keys(COSTS).indexOf(name) + 9) % 9;  // those that are not named come last
   document.getElementById("cost").append(
-    element("thead", {}, element("tr", {}, element("th", {}, "trials"), element("th", { class: "number" }, "how many"), element("th", { class: "number" }, "wall time"))),
+    element("thead", {}, element("tr", {}, element("th", {}, "trials"), element("th", { class: "number" }, "how many"), element("th", { class: "number" }, "time"))),
     element("tbody", {}, ...[...byStatus].map(([name, [count, wall]]) => element("tr", {}, element("td", {}, name), number(count), number(duration(wall)))),
-      ...Object.entries(data.cost).map(([name, sum]) => element("tr", {}, element("td", {}, element("b", {}, `all, ${name.replace(/_s$/, "").replaceAll("_", " ")}`)), number(""), number(name.endsWith("_s") ? duration(sum) : sum.toPrecision(4)))),
-      element("tr", {}, element("td", {}, element("b", {}, "from start to last event")), number(""), number(duration(data.updated - data.started)))));
+      whole("all, with their waiting", duration(data.trials.reduce((sum, t) => sum + t.wall, 0))),
+      ...Object.entries(data.cost).sort((a, b) => order(a[0]) - order(b[0])).map(([name, sum]) => whole(named(name), name.endsWith("_s") ? duration(sum) : sum.toPrecision(4))),
+      whole("from the sweep's start to its last event", duration(data.updated - data.started))));
 }
 
 function fillFailures(app, where) {

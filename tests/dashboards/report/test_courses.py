@@ -1,5 +1,6 @@
 """What the report shows of each trial beside its readings, and what it advises."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,11 +61,26 @@ def test_knobs_at_their_bounds_are_named(record: SweepRecord) -> None:
     assert not [text for text in advice(bounded, bounded.front()) if "prune.sparsity" in text]
 
 
+def test_a_corner_that_no_trial_has_looked_at_is_told(tmp_path: Path) -> None:
+    whole = write_sweep(tmp_path / "s", trials=60, artifacts=False)
+    corner = "No trial has prune.sparsity of at least 0.633 with quantize.bits.conv* of at most 4."
+    assert corner not in advice(whole, whole.front())
+
+    def in_corner(knobs: Mapping[str, object]) -> bool:
+        sparsity, bits = knobs.get("prune.sparsity"), knobs.get("quantize.bits.conv*")
+        return isinstance(sparsity, float) and isinstance(bits, int) and sparsity >= 0.95 * 2 / 3 and bits <= 4
+
+    kept = {uid: trial for uid, trial in whole.trials.items() if not in_corner(trial.knobs)}
+    assert len(kept) < len(whole.trials)
+    without = replace(whole, trials=kept)
+    assert corner in advice(without, without.front())
+
+
 def test_a_limit_that_is_nearly_met_is_told(tmp_path: Path, record: SweepRecord) -> None:
     smallest = min(record.front(), key=lambda trial: trial.value("size") or 0.0)
     limit: dict[str, Json] = {"meter": "size", "at_most": f"{(smallest.value('size') or 0.0) / 1.02:.0f}B"}
     missed = write_sweep(tmp_path / "s", trials=40, artifacts=False, limits=[limit])
     (text,) = [text for text in advice(missed, missed.front()) if "misses the limit" in text]
     assert smallest.uid in text
-    assert "by only 2.0%" in text
+    assert "by only 2.0 %" in text
     assert str(parse_limits([limit])[0]) in text
