@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = ROOT / "tests" / "own_project"
 # by an entry point; the others by a file or a module beside the sweep file
 THEIRS = [("tweak", "Shrink"), ("quantizer", "Plain"), ("meter", "NumFiles"), ("stopper", "patient")]
+HOST = "https://host.example/owner/paretta"
 BUILD = "import sys, setuptools.build_meta as build; print(build.build_{}(sys.argv[1]))"
 TASK = """
 from dashboards.numbers import WIDTH
@@ -51,7 +52,8 @@ def files(*which: str) -> list[str]:
 def build(kind: str, folder: Path, into: Path) -> Path:
     into.mkdir(exist_ok=True)
     command = [sys.executable, "-c", BUILD.format(kind), str(into)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PARETTA_REPOSITORY": HOST}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     return into / done.stdout.splitlines()[-1]
 
 
@@ -119,6 +121,17 @@ def test_the_source_distribution_has_real_files_and_builds_the_same_wheel(
     (unpacked,) = tmp_path.iterdir()
     again = build("wheel", unpacked, tmp_path / "dist")
     assert contents(again) == contents(wheel)
+
+
+def test_its_page_on_an_index_has_no_relative_link(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        page = archive.read(name).decode()
+    assert f"Project-URL: Documentation, {HOST}/blob/main/docs/index.md" in page
+    links = re.findall(r"\]\(([^)]+)\)", page.partition("\n\n")[2])
+    assert f"{HOST}/raw/main/docs/pictures/front.png" in links
+    assert f"{HOST}/blob/main/docs/tasks.md" in links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
 
 
 def contents(wheel: Path) -> dict[str, int]:
