@@ -233,8 +233,8 @@ def status_command(sweep: str, *, home: str | None, as_json: bool, address: str 
         _follow_here(files)
     document = status_document(files)
     click.echo(json.dumps(document, indent=2) if as_json else "\n".join(status_lines(document)))
-    running = document["status"] == "running"
-    tip(f"paretta {'status --follow' if running else 'front'} {shlex.quote(sweep)}{at_home(home)}")
+    usual = {"running": "status --follow", "stopped": "launch --resume", "failed": "launch --resume"}
+    tip(f"paretta {usual.get(str(document['status']), 'front')} {shlex.quote(sweep)}{at_home(home)}")
     return DONE
 
 

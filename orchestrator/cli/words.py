@@ -2,6 +2,9 @@
 
 import json
 import shlex
+import sys
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +16,7 @@ from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 if TYPE_CHECKING:
     from paretta.orchestrator.storage.home import Home
 
+_UNBOUNDED = 10_000  # columns: in a pipe or a file each name is one line
 _NOUNS = (
     "stages",
     "importances",
@@ -56,9 +60,11 @@ def list_command(noun: str, home: str | None, *, as_json: bool, archived: bool) 
         click.echo(json.dumps(rows, indent=2))
         return DONE
     width, home_width = max(map(len, found), default=0), max(map(len, homes.values()), default=0)
+    columns = get_terminal_size().columns if sys.stdout.isatty() else _UNBOUNDED
     for name, story in found.items():
         default = "  (default)" if name == usual else ""
-        click.echo(f"{name:{width}}  {homes[name]:{home_width}}  {story}{default}".rstrip())
+        start = f"{name:{width}}  {homes[name]:{home_width}}  "
+        click.echo(fill(f"{start}{story}{default}".rstrip(), columns, subsequent_indent=" " * len(start)))
     return DONE
 
 

@@ -134,7 +134,10 @@ def _range(values: Sequence[Json]) -> str:
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) == len(values) > 1:
         return f"{min(numbers):.3g} to {max(numbers):.3g}"
-    return ", ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in values) or "-"
+    shown = (
+        "none" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value) for value in values
+    )
+    return ", ".join(shown) or "-"
 
 
 def _doubts(records: Sequence[SweepRecord]) -> list[str]:

@@ -1,5 +1,6 @@
 """The pages in a real browser, with a picture of each in ``screenshots/``."""
 
+import gzip
 import time
 from collections.abc import Iterator
 from fcntl import LOCK_EX, flock
@@ -22,6 +23,8 @@ from paretta.dashboards.tracking.sync_status import read_sync_status
 from paretta.dashboards.tracking.views import plain_link, run_link, view_link
 
 PICTURES = Path(__file__).parents[2] / "screenshots"
+RECORDED = Path(__file__).parents[1] / "dashboards" / "recorded"
+REAL = sorted(RECORDED.glob("*.jsonl.gz"))
 # MLflow 3.17 asks SQLAlchemy 2.1 for a loader strategy that is on its way out.
 pytestmark = [
     pytest.mark.slow,
@@ -115,37 +118,62 @@ def test_any_trial_is_found_pulled_and_compared(browser: Chrome, tmp_path: Path)
     assert _complaints(browser) == []
 
 
+def _recorded(name: str, folder: Path) -> SweepRecord:
+    """Return a sweep that was really run, of its journal; what the pages do not read of its progress was left out."""
+    folder.mkdir()
+    (folder / "journal.jsonl").write_bytes(gzip.decompress((RECORDED / f"{name}.jsonl.gz").read_bytes()))
+    return SweepRecord.read(folder)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
-@pytest.mark.parametrize(("trials", "finished"), [(60, True), (40, False), (300, True)])
+@pytest.mark.parametrize("name", ["40 running", "300 done", *(path.name.partition(".")[0] for path in REAL)])
 def test_nothing_is_wider_than_the_screen_and_no_row_is_tall(
-    browser: Chrome, tmp_path: Path, width: int, trials: int, finished: bool
+    browser: Chrome, tmp_path: Path, name: str, width: int, scheme: str
 ) -> None:
-    write_report(write_sweep(tmp_path / "s", trials=trials, finished=finished, artifacts=False), tmp_path / "s.html")
+    trials, _, state = name.partition(" ")
+    if state:
+        record = write_sweep(tmp_path / "s", trials=int(trials), finished=state == "done", artifacts=False)
+    else:
+        record = _recorded(name, tmp_path / "s")
+    write_report(record, tmp_path / "s.html")
     screen = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    wanted = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
     try:
         browser.get((tmp_path / "s.html").as_uri())
         shown, wide = browser.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
         assert wide <= shown == width
+        page = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+        assert page == {"light": "rgb(244, 245, 247)", "dark": "rgb(20, 22, 26)"}[scheme]
         outside = browser.execute_script(
             "return [...document.querySelectorAll('main *')].filter(e => !e.closest('.scroll, .parallel')"
             " && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.tagName + '#' + e.id)"
         )
         assert outside == []
+        cut = browser.execute_script(
+            "return ['front', 'trials', 'layers'].map(id => document.getElementById(id)).filter(table =>"
+            " table.scrollWidth > table.closest('.scroll').clientWidth).map(table => table.id)"
+        )
+        assert cut == []
         tall = browser.execute_script(
             "const rows = [...document.querySelectorAll('#front tbody tr, #trials tbody tr')];"
             "return Math.max(...rows.map(row => row.offsetHeight))"
         )
         assert 20 < tall <= 80
         overprinted = browser.execute_script(
-            "const at = [...document.querySelectorAll('.axes button')].map(b => b.getBoundingClientRect())"
-            ".sort((a, b) => a.left - b.left);"
-            "return at.filter((box, i) => i && box.left < at[i - 1].right - 1).length"
+            "const names = [...document.querySelectorAll('.axes button')];"
+            "const at = names.map(b => [b.innerText, b.getBoundingClientRect()]);"
+            "at.sort((a, b) => a[1].left - b[1].left);"
+            "return at.filter(([, box], i) => i && box.left < at[i - 1][1].right - 1).map(([name]) => name)"
         )
-        assert overprinted == 0
-        _picture(browser, f"report-{trials}-{width}", 1000)
+        assert overprinted == []
+        assert _complaints(browser) == []
+        _picture(browser, f"report-{name}-{width}-{scheme}".replace(" ", "-"), 1000)
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
 @pytest.mark.parametrize("width", [1400, 390])
