@@ -71,7 +71,7 @@ def pull_command(
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--port", type=int, default=8080, show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
 @exits
 def serve_command(folder: Path, port: int) -> int:
     """Answer /invocations with a pulled model, on this machine's loopback address; Ctrl-C ends it."""

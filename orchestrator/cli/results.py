@@ -101,7 +101,13 @@ def compare_command(sweeps: tuple[str, ...], home: str | None, *, as_json: bool)
 @click.option(
     "--host", default="127.0.0.1", show_default=True, help="Any but loopback takes a token; MLflow stays on loopback."
 )
-@click.option("--port", type=int, default=5000, show_default=True, help="Of the live pages; 0 finds a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=5000,
+    show_default=True,
+    help="Of the live pages; 0 finds a free one.",
+)
 @exits
 def board_command(home: str | None, tracking_uri: str | None, host: str, port: int) -> int:
     """Serve live pages of the sweeps, and the MLflow UI over their store beside them; Ctrl-C ends both."""

@@ -1,6 +1,7 @@
 """The sweep: one document, from a YAML file or from Python, validated as a whole before anything starts."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from importlib.resources import files
@@ -160,14 +161,17 @@ class Sweep:
             config = SweepConfig.model_validate(source.data)
         except ValidationError as error:
             raise WrongInput(*problems_of(error, SweepConfig, source.where)) from None
-        _check_names(config.search, lambda setting: source.where(f"search.{setting}"))
-        try:
+        problems: list[Problem] = []
+        with _collected(problems):
+            _check_names(config.search, lambda setting: source.where(f"search.{setting}"))
+        with _collected(problems, source.where):
             space = Space.parse(config.baseline, config.space)
+        with _collected(problems, source.where):
             limits = parse_limits(config.limits)
+        with _collected(problems, source.where):
             reference = parse_limits(config.reference, "reference")
-        except WrongInput as error:
-            located = [Problem(source.where(p.where), p.rule, p.value, p.hint) for p in error.problems]
-            raise WrongInput(*located) from None
+        if problems:
+            raise WrongInput(*problems)
         sweep = cls.__new__(cls)
         facts = {"name": name, "config": config, "space": space, "source": source, "folder": folder}
         sweep.__dict__.update({**facts, "limits": limits, "reference": reference})
@@ -259,9 +263,22 @@ def _check_version(source: Located) -> None:
         raise WrongInput(Problem(source.where("version"), rule, version, hint))
 
 
+@contextmanager
+def _collected(problems: list[Problem], where: Callable[[str], str] = str) -> Iterator[None]:
+    """Add what the block finds wrong to `problems`, each at its place in the file, so that all are shown at once."""
+    try:
+        yield
+    except WrongInput as error:
+        problems += [Problem(where(p.where), p.rule, p.value, p.hint) for p in error.problems]
+
+
 def _check_names(search: SearchConfig, where: Callable[[str], str]) -> None:
+    problems: list[Problem] = []
     for registry, name in ((SAMPLERS, search.sampler), (STOPPERS, search.stopper)):
-        registry.require(name, where(registry.noun))
+        with _collected(problems):
+            registry.require(name, where(registry.noun))
+    if problems:
+        raise WrongInput(*problems)
 
 
 def _find(reference: str) -> Path:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -95,7 +96,8 @@ def _uid(record: SweepRecord, who: str) -> str:
     held = {alias(role): trial.uid for role, trial in holders(record.front()).items()}
     numbers = {f"{trial.number:04d}": trial.uid for trial in record.trials.values() if trial.role == "trial"}
     if (found := {**numbers, **held}.get(who)) is None:
-        rule = did_you_mean(who, (*held, *record.trials), "trial")
+        near = get_close_matches(who, record.trials, cutoff=0.4)  # not hundreds of names
+        rule = did_you_mean(who, (*held, *near), "trial")
         raise WrongInput(Problem(f"{record.name}@{who}", rule, hint="give its uid, as the report shows it"))
     return found
 

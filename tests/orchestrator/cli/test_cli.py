@@ -196,6 +196,7 @@ def test_a_wrong_task_is_refused(here: Path, task: str, messages: list[str]) -> 
         (("list", "stage"), ["did you mean 'stages'"]),
         (("verify", "none"), ["no such folder"]),
         (("run", "none.yaml", "--to", "x"), ["no such file"]),
+        (("serve", "best", "--port", "99999"), ["'--port': 99999 is not in the range"]),
     ],
 )
 def test_wrong_arguments_are_refused(here: Path, arguments: tuple[str, ...], messages: list[str]) -> None:

@@ -151,6 +151,14 @@ def test_a_wrong_setting_is_told_in_one_short_line(more: str, told: str) -> None
     assert len(message) < 400
 
 
+def test_wrong_names_and_limits_are_told_together() -> None:
+    more = "search: {sampler: greybox, stopper: indx}\nlimits: [{meter: size, at_most: 3kg}]\n"
+    sampler, stopper, limit = refused(SOUND + more).splitlines()
+    assert sampler.startswith("s.yaml:5 search.sampler: no sampler is called 'greybox'; did you mean 'grey_box'?")
+    assert stopper.startswith("s.yaml:5 search.stopper: no stopper is called 'indx'; did you mean 'index'?")
+    assert limit.startswith("s.yaml:6 limits[0]")
+
+
 def test_of_a_thousand_problems_the_first_are_told() -> None:
     lines = refused(SOUND.replace("[{kind: train}]", f"[{', '.join(['{kind: trian}'] * 1000)}]")).splitlines()
     assert len(lines) == 21
