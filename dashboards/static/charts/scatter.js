@@ -29,7 +29,8 @@ class Scatter {
     const shown = this.near.checked && this.app.members.length > 1 ? this.app.members.concat(this.app.baseline || [], this.app.undecided) : this.trials;
     const values = shown.map(t => t.v[i]).filter(v => v !== null);
     const log = isLog(this.app.objectives[i], values);
-    return [...extent(values, log), log];
+    const [low, high] = extent(values, log);
+    return [low, this.app.objectives[i].unit === "share" ? Math.min(high, 1) : high, log];
   }
 
   draw() {
@@ -43,10 +44,12 @@ class Scatter {
       .map(trial => ({ trial, x: px(trial.v[this.x]), y: py(trial.v[this.y]) }));
     const outside = this.trials.length - this.spots.length;
     this.note.textContent = outside ? `${outside} of ${this.trials.length} outside` : "";
-    pen.save(); pen.beginPath(); pen.rect(box.left, box.top, box.right - box.left, box.bottom - box.top); pen.clip();
+    const within = margin => { pen.save(); pen.beginPath(); pen.rect(box.left - margin, box.top - margin, box.right - box.left + 2 * margin, box.bottom - box.top + 2 * margin); pen.clip(); };
+    within(0);
     this.shade(pen, box, px, py, colours);
     const passes = spot => app.passes(spot.trial), faint = Math.min(.9, 18 / Math.sqrt(this.spots.length));
     for (const spot of this.spots) if (spot.trial.front || spot.trial.undecided) this.whiskers(pen, spot, px, py, colours, passes(spot) ? .55 : .15);
+    pen.restore(); within(11);  // a mark at the edge, as at 100 %, is drawn whole
     for (const kind of ["rest", "undecided", "base", "front"]) {
       for (const spot of this.spots) {
         if (kindOf(spot.trial) !== kind) continue;
