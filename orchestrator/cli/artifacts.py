@@ -52,6 +52,7 @@ def pull_command(
             click.echo(f"{meter}: {reading}")
         click.echo(f"{sweep} is in {to}")
         _warn(to)
+        tip(f"paretta verify {shlex.quote(str(to))}")
         return DONE
     wish = Wish(prefer, _limits("--at-least", at_least), _limits("--at-most", at_most))
     if tracking_uri:
@@ -94,10 +95,11 @@ def verify_command(folder: Path, task: str | None) -> int:
     findings = verify_folder(folder, task=task)
     for finding in findings:
         click.echo(str(finding))
-    if all(finding.outcome != "mismatch" for finding in findings):
-        _warn(folder)
+    if any(finding.outcome == "mismatch" for finding in findings):
+        return FAILED
+    _warn(folder)
     tip(f"paretta serve {shlex.quote(str(folder))}")
-    return FAILED if any(finding.outcome == "mismatch" for finding in findings) else DONE
+    return DONE
 
 
 @click.command()
@@ -147,6 +149,7 @@ def run_command(plan: Path, to: Path, address: str | None) -> int:
     from paretta.orchestrator.delivery.rerun import rerun
 
     click.echo(f"{to}: {rerun(plan, to, address=address)}")
+    tip(f"paretta verify {shlex.quote(str(to))}")
     return DONE
 
 

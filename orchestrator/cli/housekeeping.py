@@ -36,6 +36,7 @@ def note_command(
     name, _, who = sweep.partition("@")
     folder = home_at(home).find(name)
     click.echo(annotate_sweep(folder, who, note=text, tags=parse_tags(tags, untags), tracking_uri=tracking_uri))
+    tip(f"paretta list{at_home(home)}")
     return DONE
 
 
@@ -53,6 +54,7 @@ def remove_command(sweep: str, home: str | None, tracking_uri: str | None, *, ye
     if not (yes or click.confirm(f"remove {folder} and what MLflow has of it?", err=True)):
         raise WrongInput(Problem("remove", "nothing was removed", sweep, "say yes, or give --yes"))
     click.echo(remove_sweep(folder, tracking_uri))
+    tip(f"paretta list{at_home(home)}")
     return DONE
 
 

@@ -11,6 +11,7 @@ from paretta.orchestrator.cli.completion import sweep_names
 from paretta.orchestrator.cli.shared import (
     DONE,
     FAILED,
+    at_home,
     exits,
     home_at,
     home_option,
@@ -91,7 +92,7 @@ def compare_command(sweeps: tuple[str, ...], home: str | None, *, as_json: bool)
         return DONE
     print_side_by_side(printer(), compared)
     if len(compared.joint):
-        tip(f"paretta pull {shlex.quote(compared.joint.knee().uid)} --to ./best")
+        tip(f"paretta pull {shlex.quote(compared.joint.knee().uid)} --to ./best{at_home(home)}")
     return DONE
 
 
@@ -130,6 +131,7 @@ def publish_command(sweep: str, home: str | None, tracking_uri: str | None) -> i
     place = home_at(home)
     status = publish_sweep(place.find(sweep), tracking_uri or place.tracking_uri())
     click.echo(str(status))
+    tip(f"paretta board{at_home(home)}")
     return FAILED if status.behind or status.refused else DONE
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from paretta.orchestrator.cli.shared import DONE, exits, home_at, home_option, json_option, tip
+from paretta.orchestrator.cli.shared import DONE, at_home, exits, home_at, home_option, json_option, tip
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def list_command(noun: str, home: str | None, *, as_json: bool, archived: bool) 
     or presets.
     """
     if noun == "sweeps":
-        return _list_sweeps(home_at(home), as_json=as_json, archived=archived)
+        return _list_sweeps(home_at(home), at_home(home), as_json=as_json, archived=archived)
     if noun not in _NOUNS:
         raise WrongInput(Problem("list", did_you_mean(noun, ("sweeps", *_NOUNS), "list")))
     from paretta.orchestrator.config.catalogue import default_name, entries, origins
@@ -68,12 +68,12 @@ def list_command(noun: str, home: str | None, *, as_json: bool, archived: bool) 
     return DONE
 
 
-def _list_sweeps(home: "Home", *, as_json: bool, archived: bool) -> int:
+def _list_sweeps(home: "Home", where: str, *, as_json: bool, archived: bool) -> int:
     names, hidden = home.sweeps(archived=archived), 0 if archived else len(home.archived())
     left_out = f"{hidden} archived: paretta list --archived" if hidden else ""
     if not names:
         click.echo("[]" if as_json else f"no sweep is in {home.path}{f' ({left_out})' if left_out else ''}")
-        tip("paretta launch digits")
+        tip(f"paretta launch digits{where}")
         return DONE
     from paretta.orchestrator.monitor.home_table import sweep_documents
 
@@ -87,7 +87,7 @@ def _list_sweeps(home: "Home", *, as_json: bool, archived: bool) -> int:
     printer().print(sweeps_table(documents))
     if left_out:
         click.echo(left_out, err=True)
-    tip(f"paretta front {shlex.quote(str(documents[0]['sweep']))}")
+    tip(f"paretta front {shlex.quote(str(documents[0]['sweep']))}{where}")
     return DONE
 
 
