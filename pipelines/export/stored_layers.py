@@ -15,6 +15,7 @@ from paretta.pipelines.quantization.fake_quantize import (
     GATE_CENTRE,
     GATE_STEP,
     ActivationQuantizer,
+    has_own_hooks,
     make_room_for_bias,
     weight_codes,
     weight_quantizer,
@@ -152,9 +153,9 @@ class GivenBias(nn.Module):
 
 
 def keeps_forward(layer: nn.Module) -> bool:
-    """Return True for a layer that is exported by its own forward: transposed, or a convolution that pads first."""
+    """Return True for a layer that is exported by its own call: transposed, a padding convolution, or with hooks."""
     own = isinstance(layer, CONV_LAYERS) and type(layer).forward not in [kind.forward for kind in CONV_LAYERS]
-    return own or isinstance(layer, TRANSPOSED)
+    return own or isinstance(layer, TRANSPOSED) or has_own_hooks(layer)
 
 
 def store_in_place(layer: nn.Module, *, at_load: bool) -> None:

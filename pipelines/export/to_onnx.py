@@ -94,8 +94,9 @@ def delivered_form(model: nn.Module, example_input: TensorTree, *, packed: bool 
                 ready = _replaced(ready, name, StoredGrid(layer))
             elif isinstance(layer, HardGate):
                 ready = _replaced(ready, name, StoredGate())
-        elif weight_quantizer(layer) is not None and keeps_forward(layer):
-            store_in_place(layer, at_load=not in_integers)
+        elif (quantizer := weight_quantizer(layer)) is not None and keeps_forward(layer):
+            at_load = not in_integers or quantizer.group is not None or isinstance(layer, nn.Embedding)
+            store_in_place(layer, at_load=at_load)
         elif isinstance(layer, RecurrentWeight) and weight_quantizer(layer) is not None:
             ready = _replaced(ready, name, StoredWeight(layer))
         elif packed and packs(layer):

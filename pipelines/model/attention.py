@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from paretta.pipelines.model.masks import attach_mask, mask_of
+from paretta.pipelines.model.torch_private import take_hooks
 from paretta.pipelines.model.weights import stored_parameter
 
 RowIndex: TypeAlias = slice | EllipsisType
@@ -44,6 +45,7 @@ class Attention(nn.Module):
         output = attention.out_proj
         self.out_proj = _linear(output, "weight", ..., None if output.bias is None else output.bias.detach())
         self.train(attention.training)
+        take_hooks(self, attention)
 
     def forward(  # noqa: PLR0917 - called as nn.MultiheadAttention is
         self,
@@ -98,8 +100,9 @@ class Attention(nn.Module):
 
 
 def can_unfold(attention: nn.MultiheadAttention) -> bool:
-    """Return True if `Attention` computes the same; it does not support extra keys."""
-    return attention.bias_k is None and attention.bias_v is None and not attention.add_zero_attn
+    """Return True if `Attention` computes the same; it does not support extra keys, nor forwards of other classes."""
+    plain = type(attention).forward is nn.MultiheadAttention.forward
+    return plain and attention.bias_k is None and attention.bias_v is None and not attention.add_zero_attn
 
 
 def unfold_attention(model: nn.Module) -> nn.Module:

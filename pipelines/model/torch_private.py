@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,6 +64,12 @@ def remove_hooks(module: nn.Module, functions: Collection[Callable[..., Any]]) -
     for hooks in (module._forward_pre_hooks, module._forward_hooks):
         for key in [key for key, hook in hooks.items() if hook in functions]:
             del hooks[key]
+
+
+def take_hooks(module: nn.Module, source: nn.Module) -> None:
+    """Give `module`, which has none yet, all forward hooks and pre-hooks of `source`."""
+    fields = [name for name in MODULE_FIELDS if name.startswith(("_forward_pre_hooks", "_forward_hooks"))]
+    vars(module).update({name: copy(vars(source)[name]) for name in fields})
 
 
 def reset_of(module: nn.Module) -> Callable[[], object] | None:

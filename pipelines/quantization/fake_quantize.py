@@ -238,6 +238,11 @@ def is_quantized(layer: nn.Module) -> bool:
     return weight_quantizer(layer) is not None and hasattr(layer, "input_quantizer")
 
 
+def has_own_hooks(layer: nn.Module) -> bool:
+    """Return True if something besides its quantisers acts before or after the layer's forward."""
+    return any(hook not in (_quantize_input, _quantize_output) for hook in (*pre_hooks_of(layer), *hooks_of(layer)))
+
+
 def _chain(layer: nn.Module) -> nn.ModuleList:
     return cast(nn.ModuleList, cast(nn.ModuleDict, layer.parametrizations)["weight"])
 

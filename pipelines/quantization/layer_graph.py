@@ -1,5 +1,6 @@
 """The data flow between a model's layers, read from its exported graph."""
 
+from collections import OrderedDict
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import cast
@@ -11,6 +12,7 @@ from torch.fx import Node
 from torch.nn.utils import parametrize
 
 from paretta.pipelines.data.trees import FlatModel, TensorTree, tensors
+from paretta.pipelines.model.equivalence import compare_answers
 from paretta.pipelines.model.quiet_export import quiet_export
 from paretta.pipelines.model.weights import stored_parameter
 from paretta.pipelines.quantization.fake_quantize import detach_activation_quantizers
@@ -49,35 +51,76 @@ class LayerGraph:
         """
         uses = self.nodes.get(layer, [])
         follower = _only_user(uses[0]) if len(uses) == 1 else None
-        if follower is None or (uses[0].target is aten.linear.default and uses[0].meta["val"].dim() != 2):
+        if follower is None or not _is_called(layer, uses[0]):
             return None
-        return next((name for name, norms in self.norms.items() if norms == [follower]), None)
+        if uses[0].target is aten.linear.default and uses[0].meta["val"].dim() != 2:
+            return None
+        found = next((name for name, norms in self.norms.items() if norms == [follower]), None)
+        return found if found is not None and _is_called(found, follower) else None
 
 
 def fold_batch_norms(model: nn.Module, example_input: TensorTree) -> nn.Module:
     """Merge every batch norm into the convolution or linear layer right before it, in place, and return the model.
 
     ``w' = w * gamma / sqrt(var + eps)``, ``b' = (b - mean) * gamma / sqrt(var + eps) + beta``. A merged norm becomes
-    nn.Identity. Norms that follow something else, or a layer used twice, are kept. Masks on the weight keep working. A
+    nn.Identity; one that holds further modules, as timm's BatchNormAct2d holds an activation, leaves these. Each pair
+    must answer the same afterwards as before. Norms for which that is not so, such as one whose class or hooks compute
+    something else too, that follow something else, or a layer used twice, are kept. Masks on the weight keep working. A
     frozen weight or bias stays frozen; a bias that only the norm had is frozen if the norm's was.
     """
-    for layer_name, norm_name in _norms_to_fold(model, example_input).items():
+    for layer_name, norm_name, rest in _norms_to_fold(model, example_input):
         if _fold(model.get_submodule(layer_name), model.get_submodule(norm_name)):
-            model.set_submodule(norm_name, nn.Identity())
+            model.set_submodule(norm_name, rest)
     return model
 
 
-def folded_layers(model: nn.Module, example_input: Tensor) -> set[str]:
+def folded_layers(model: nn.Module, example_input: TensorTree) -> set[str]:
     """Name the layers that `fold_batch_norms` would change."""
-    return set(_norms_to_fold(model, example_input))
+    return {layer for layer, _, _ in _norms_to_fold(model, example_input)}
 
 
-def _norms_to_fold(model: nn.Module, example_input: Tensor) -> dict[str, str]:
+def _norms_to_fold(model: nn.Module, example_input: TensorTree) -> list[tuple[str, str, nn.Module]]:
+    """Return layers with the norm after each, and what takes the norm's place once it is merged."""
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-        return {}
-    graph = LayerGraph.of(model, example_input)
-    found = {layer: graph.batch_norm_after(layer) for layer in graph.nodes}
-    return {layer: norm for layer, norm in found.items() if norm is not None}
+        return []
+    graph, found = LayerGraph.of(model, example_input), []
+    for layer_name in graph.nodes:
+        norm_name = graph.batch_norm_after(layer_name)
+        if norm_name is not None:
+            layer, norm = model.get_submodule(layer_name), model.get_submodule(norm_name)
+            rest = _rest_of(layer, norm, graph.nodes[layer_name][0].args[0])
+            if rest is not None:
+                found.append((layer_name, norm_name, rest))
+    return found
+
+
+def _rest_of(layer: nn.Module, norm: nn.Module, source: object) -> nn.Module | None:
+    """Return what a merged norm leaves to be computed; None if nothing tried gives the answers of before.
+
+    Args:
+        layer: the convolution or linear layer, which is not changed.
+        norm: the batch norm after it, likewise.
+        source: the graph's node whose result `layer` reads, for its shape.
+    """
+    if not isinstance(source, Node):
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        device = next(layer.parameters()).device
+        values = torch.randn(source.meta["val"].shape).to(device)
+    merged, follower = deepcopy(layer), deepcopy(norm)
+    inner = nn.Sequential(OrderedDict((name, child) for name, child in norm.named_children()))
+    try:
+        with torch.no_grad():
+            expected = follower(merged(values.clone()))
+        if not _fold(merged, follower):
+            return None
+        for rest in (nn.Identity(), inner):
+            if compare_answers(lambda _: expected, lambda x, rest=rest: rest(merged(x.clone())), [values]).alike:
+                return rest
+    except (RuntimeError, TypeError, ValueError, AttributeError):  # a forward that needs more than this one tensor
+        return None
+    return None
 
 
 def _fold(layer: nn.Module, norm: nn.Module) -> bool:
@@ -156,6 +199,12 @@ def bake_parametrizations(module: nn.Module) -> None:
 def _owner(argument: object, states: dict[str, str]) -> str:
     name = states.get(argument.name, "") if isinstance(argument, Node) else ""
     return name.removeprefix("model.").rpartition(".")[0]  # `FlatModel` holds the model under this name
+
+
+def _is_called(name: str, node: Node) -> bool:
+    """Return whether the module computes `node` itself, rather than its parameters being used by another."""
+    calls = cast("dict[str, tuple[str, str]]", node.meta.get("nn_module_stack") or {})
+    return any(path == f"model.{name}" for path, _ in calls.values())
 
 
 def _only_user(node: Node) -> Node | None:

@@ -262,6 +262,19 @@ def test_masked_weights_are_zero_in_the_artifact() -> None:
     np.testing.assert_array_equal(outputs_of(to_bytes(model, inputs[:1]), inputs), simulate(chain_of, inputs))
 
 
+@pytest.mark.parametrize("settings", [{}, {"compute": "float"}, {"bits": 4, "compute": "packed"}], ids=str)
+def test_hooks_of_layers_act_in_the_file_too(settings: dict) -> None:
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Embedding(30, 8), nn.Flatten(), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 5))
+    model[0].register_forward_hook(lambda _, __, output: output + 1)
+    model[2].register_forward_hook(lambda _, __, output: 2 * output + 0.5)
+    model[4].register_forward_pre_hook(lambda _, given: (given[0] - 0.3,))
+    inputs = torch.randint(0, 30, (64, 4), generator=torch.Generator().manual_seed(1))
+    model = quantized(model, inputs, **{"bits": 8, **settings})
+    found = outputs_of(to_bytes(model, inputs[:1]), inputs)
+    torch.testing.assert_close(torch.from_numpy(found), model(inputs).detach(), rtol=0, atol=0.02)
+
+
 def test_a_linear_layer_on_sequences_runs_as_one_integer_product(tmp_path: Path) -> None:
     torch.manual_seed(1)
     model = nn.Sequential(nn.Linear(12, 16, bias=False), nn.GELU(), nn.Linear(16, 4))

@@ -50,6 +50,25 @@ def test_one_sequence_needs_no_batch() -> None:
     torch.testing.assert_close(Attention(attention)(QUERY[0], KEY[0], KEY[0]), attention(QUERY[0], KEY[0], KEY[0]))
 
 
+class TwiceAttention(nn.MultiheadAttention):
+    def forward(self, *args: torch.Tensor, **settings: object) -> tuple[torch.Tensor, torch.Tensor | None]:
+        answer, weights = super().forward(*args, **settings)
+        return 2 * answer, weights
+
+
+def test_an_attention_of_another_class_stays() -> None:
+    model = nn.Sequential(TwiceAttention(8, 2))
+    assert type(unfold_attention(model)[0]) is TwiceAttention
+
+
+def test_hooks_act_on_unfolded_attention_too() -> None:
+    attention = made()
+    attention.register_forward_hook(lambda _, __, answer: (3 * answer[0] + 1, answer[1]))
+    attention.register_forward_pre_hook(lambda _, given: (given[0] + 1, *given[1:]))
+    found, expected = Attention(attention)(QUERY, KEY, KEY), attention(QUERY, KEY, KEY)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_extra_keys_cannot_be_unfolded() -> None:
     for setting in ("add_bias_kv", "add_zero_attn"):
         model = nn.Sequential(made(**{setting: True}))

@@ -65,6 +65,73 @@ def test_a_norm_over_anything_else_stays(kind: str) -> None:
     assert isinstance(model[-1], nn.BatchNorm1d)
 
 
+class NormThatDoubles(nn.BatchNorm2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class NormThatActs(nn.BatchNorm2d):
+    """Holds the activation after it, as timm's networks do."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(super().forward(x))
+
+
+class ForgetsItsBias(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.weight)
+
+
+class UsesParameters(nn.Module):
+    """Calls neither its convolution nor its norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm, x = self.norm, nn.functional.conv2d(x, self.layer.weight, self.layer.bias)
+        return nn.functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+
+
+def doubled(_: nn.Module, __: object, output: Tensor) -> Tensor:
+    return 2 * output
+
+
+def hooked(norm: nn.Module) -> nn.Module:
+    norm.register_forward_hook(doubled)
+    return norm
+
+
+OWN = {
+    "norm of a class of its own": lambda: [nn.Conv2d(3, 8, 3), NormThatDoubles(8)],
+    "norm with a hook": lambda: [nn.Conv2d(3, 8, 3), hooked(nn.BatchNorm2d(8))],
+    "convolution of a class of its own": lambda: [ForgetsItsBias(3, 8, 3), nn.BatchNorm2d(8)],
+    "neither is called": lambda: [UsesParameters()],
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_a_norm_stays_where_the_pair_computes_more_than_both(kind: str) -> None:
+    inputs = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    model = warmed(OWN[kind](), inputs)
+    expected = model(inputs)
+    assert torch.equal(fold_batch_norms(model, torch.zeros(1, 3, 8, 8))(inputs), expected)
+
+
+def test_a_norm_that_holds_an_activation_leaves_it() -> None:
+    inputs = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    model = warmed([nn.Conv2d(3, 8, 3), NormThatActs(8)], inputs)
+    expected = model(inputs)
+    folded = fold_batch_norms(model, torch.zeros(1, 3, 8, 8))
+    torch.testing.assert_close(folded(inputs), expected, rtol=1e-4, atol=1e-5)
+    assert [type(module) for module in folded[1].modules()] == [nn.Sequential, nn.ReLU]
+
+
 STAGES: list[Document] = [
     {"kind": "fold_norms"},
     {"kind": "quantize", "bits": 4},
