@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from paretta.search_spaces.bounded_files import read_bounded, sha256_of
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.errors import DamagedArtifact, WrongInput, first_line
 from paretta.search_spaces.objectives.reading import Reading
@@ -215,7 +216,7 @@ def _reading(document: object) -> Reading:
 def _json_of(path: Path) -> tuple[str, object]:
     """Return the text of a file and its parsed JSON. Raises `DamagedArtifact` with file and line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path).decode()
         return text, json.loads(text)
     except json.JSONDecodeError as error:
         raise DamagedArtifact(f"{path}:{error.lineno}: expected JSON, found {error.msg} at {error.colno}") from None
@@ -248,7 +249,7 @@ def verify_files(folder: Path) -> Document:
     ]
     for name, digest in sorted(expected.items()):
         path = folder / name
-        actual = _sha256(path.read_bytes()) if path.is_file() else "no such file"
+        actual = sha256_of(path) if path.is_file() else "no such file"
         if actual != digest:
             faults.append(f"{path}: expected sha256 {digest}, found {actual}")
     if faults:

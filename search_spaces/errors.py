@@ -4,18 +4,23 @@ ParettaError
 ├── WrongInput        the user's input is invalid; nothing was computed or written (exit code 2)
 ├── TrialFailed       one trial ended without an artifact; the sweep continues
 ├── DamagedArtifact   a delivered folder does not match its manifest
-└── DamagedRecord     a line of a sweep's journal is not a valid event
+├── DamagedRecord     a line of a sweep's journal is not a valid event
+└── StorageError      the operating system refuses, such as on a full disk or at an unreadable file; an `OSError` too
 
-`OSError` stays outside this tree. It reports what the operating system refuses, such as a full disk or an unreadable
-file; the command line prints it as one line (see `os_problem`) and exits with the code of a failure.
+Code inside raises and handles `OSError` as Python does; what callers from Python use gives them a `StorageError` (see
+`in_error_tree`). The command line prints either as one line and exits with the code of a failure.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import wraps
 from traceback import format_exception
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _MAX_SHOWN: Final = 200  # characters of a value in a message
 _MAX_LINES: Final = 20  # problems in a message
@@ -148,6 +153,35 @@ class DamagedArtifact(ParettaError):
 
 class DamagedRecord(ParettaError):
     """A sweep's journal cannot be read: names the file, the line and the problem."""
+
+
+class StorageError(ParettaError, OSError):
+    """The operating system refuses what a call needs; `errno`, `strerror` and `filename` are those of its `OSError`.
+
+    >>> raise StorageError(2, "No such file or directory", "sweep.yaml")
+    Traceback (most recent call last):
+    paretta.search_spaces.errors.StorageError: sweep.yaml: No such file or directory
+    """
+
+    def __str__(self) -> str:
+        """Describe it in one line."""
+        return disk_full(OSError(*self.args)) or os_problem(self)
+
+
+def in_error_tree(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a public function raise `StorageError` for every `OSError`, except that of a pipe that its reader closed."""
+
+    @wraps(function)
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (ParettaError, BrokenPipeError):
+            raise
+        except OSError as error:
+            named = () if error.filename is None else (error.filename,)
+            raise StorageError(*error.args, *named) from error
+
+    return told
 
 
 def os_problem(error: OSError) -> str:

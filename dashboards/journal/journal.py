@@ -14,6 +14,7 @@ from typing import BinaryIO, Final, Literal, Self, TypeAlias
 
 from paretta.dashboards.journal.event_schema import ANNOTATED_SCHEMA, EXTENDED_SCHEMA, SCHEMA_VERSION, parse_event
 from paretta.dashboards.journal.home_names import JOURNAL_FILE
+from paretta.search_spaces.bounded_files import MAX_BYTES
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.errors import DamagedRecord, Problem, WrongInput, first_line
 from paretta.search_spaces.objectives.objective import Objective
@@ -183,8 +184,10 @@ def events(folder: Path, start: int = 0) -> Iterator[tuple[Document, int]]:
     """
     with _opened(folder / JOURNAL_FILE) as file:
         file.seek(start)
-        for line in file:
+        while line := file.readline(MAX_BYTES):
             if not line.endswith(b"\n"):
+                if len(line) == MAX_BYTES:
+                    raise damaged_at(folder, start, ValueError(f"a line of {MAX_BYTES} bytes or more"))
                 return
             try:
                 event = parse_event(line)
@@ -207,5 +210,7 @@ def damaged_at(folder: Path, position: int, error: Exception) -> DamagedRecord:
     """Return the error for the damaged line at byte `position` of a journal."""
     path = folder / JOURNAL_FILE
     with path.open("rb") as file:
-        number = file.read(position).count(b"\n") + 1
+        number, left = 1, position
+        while left and (block := file.read(min(left, 2**20))):
+            number, left = number + block.count(b"\n"), left - len(block)
     return DamagedRecord(f"{path}:{number}: this sweep's record is damaged: {first_line(error)}")

@@ -4,17 +4,18 @@
 """
 
 import json
-import math
 import os
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from io import BytesIO
+from typing import Any, Final, TypeAlias
 
 from paretta.dashboards.server.json_server import LARGEST_BYTES
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
+_LARGEST: Final = 3.4028235677973366e38  # the models' inputs are of 32 bits
 App: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
@@ -49,7 +50,7 @@ def guarded(app: App) -> App:
 
 
 def fault_of_body(body: bytes, content_type: str) -> str | None:
-    """Return in one line why a request cannot be answered, or None if its JSON can be read and is finite.
+    """Return in one line why a request cannot be answered, or None if its numbers can be read and are finite.
 
     >>> fault_of_body(b'{"inputs": [[1.0, NaN]]}', "application/json")
     'expected finite numbers, found NaN'
@@ -58,15 +59,27 @@ def fault_of_body(body: bytes, content_type: str) -> str | None:
     """
     if len(body) > LARGEST_BYTES:
         return f"send at most {LARGEST_BYTES} bytes"
-    if "json" not in content_type:
-        return None
     try:
-        json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+        if "json" in content_type:
+            json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+        elif "csv" in content_type or "parquet" in content_type:
+            _require_finite_table(body, content_type)
     except RecursionError:
         return "the request is nested too deeply"
     except ValueError as error:
-        return str(error) or "the request cannot be read"
+        return (str(error).splitlines() or ["the request cannot be read"])[0]
     return None
+
+
+def _require_finite_table(body: bytes, content_type: str) -> None:
+    """Raise `ValueError` for a table with an empty cell, or with a number that is not finite."""
+    import pandas  # noqa: PLC0415 - few requests are tables
+
+    table = (pandas.read_csv if "csv" in content_type else pandas.read_parquet)(BytesIO(body))
+    for name, column in table.items():
+        numbers = pandas.to_numeric(column, errors="coerce").abs()
+        if not bool((numbers <= _LARGEST).all()):
+            raise ValueError(f"expected finite numbers, found others or an empty cell in column {str(name)[:40]!r}")
 
 
 def _refuse_constant(name: str) -> float:
@@ -75,8 +88,7 @@ def _refuse_constant(name: str) -> float:
 
 def _finite(text: str) -> float:
     number = float(text)
-    # the models' inputs are of 32 bits
-    if not math.isfinite(number) or abs(number) > 3.4028235677973366e38:
+    if not abs(number) <= _LARGEST:
         raise ValueError(f"expected finite numbers, found {text[:40]}")
     return number
 

@@ -1,6 +1,5 @@
 """A delivered folder as an MLflow model: the same files, plus those that MLflow needs to load and serve them."""
 
-import hashlib
 import json
 import os
 import platform
@@ -10,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Protocol
 
+from paretta.search_spaces.bounded_files import read_bounded, sha256_of
 from paretta.search_spaces.canonical import Document, Json, digest
 from paretta.search_spaces.errors import DamagedArtifact
 from paretta.search_spaces.yaml_io import write_yaml
@@ -42,19 +42,19 @@ def delivered_digests(folder: Path) -> dict[str, str]:
     """
     manifest = folder / MANIFEST_FILE
     try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        files = json.loads(read_bounded(manifest))["files"]
         expected = {Path(name).name: str(digest) for name, digest in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedArtifact(f"{manifest}: expected a manifest with `files`, found {error!r}") from None
     faults = []
     for name, stated in expected.items():
         path = folder / name
-        found = _sha256(path) if path.is_file() else "no such file"
+        found = sha256_of(path) if path.is_file() else "no such file"
         if found != stated:
             faults.append(f"{path}: expected sha256 {stated}, found {found}")
     if faults:
         raise DamagedArtifact("\n".join(faults))
-    return {**expected, MANIFEST_FILE: _sha256(manifest)}
+    return {**expected, MANIFEST_FILE: sha256_of(manifest)}
 
 
 def copy_delivered(source: Path, to: Path) -> dict[str, str]:
@@ -64,7 +64,7 @@ def copy_delivered(source: Path, to: Path) -> dict[str, str]:
     """
     to.mkdir(parents=True)
     try:
-        names = list(json.loads((source / MANIFEST_FILE).read_text(encoding="utf-8"))["files"])
+        names = list(json.loads(read_bounded(source / MANIFEST_FILE))["files"])
         for name in (*names, MANIFEST_FILE):
             shutil.copyfile(source / Path(name).name, to / Path(name).name)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
@@ -85,7 +85,7 @@ def add_mlflow_files(folder: Path, *, model_id: str | None = None, run_id: str |
         "flavors": {"onnx": dict(_ONNX), "python_function": dict(_PYTHON_FUNCTION)},
         "mlflow_version": version("mlflow"),
         "model_size_bytes": size,
-        "model_uuid": model_id or digest([_sha256(folder / MODEL_FILE)])[:32],
+        "model_uuid": model_id or digest([sha256_of(folder / MODEL_FILE)])[:32],
         **({"signature": signature} if signature else {}),
         **({"model_id": model_id} if model_id else {}),
         **({"run_id": run_id} if run_id else {}),
@@ -125,7 +125,3 @@ def _schema(values: Sequence[_Described]) -> str:
         tensor: dict[str, Json] = {"dtype": _TYPES.get(element, element), "shape": shape}
         specs.append({"name": value.name, "type": "tensor", "tensor-spec": tensor})
     return json.dumps(specs)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

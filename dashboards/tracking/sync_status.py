@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from pydantic import BaseModel, NonNegativeInt, ValidationError
+from pydantic import BaseModel, NonNegativeInt
 
 from paretta.dashboards.journal.home_names import JOURNAL_FILE
 from paretta.dashboards.journal.journal import events
+from paretta.search_spaces.bounded_files import read_bounded
 from paretta.search_spaces.canonical import Document, Json
 
 SYNC_STATUS_FILE: Final = "publisher.json"
@@ -76,8 +77,8 @@ def recorded_in(folder: Path) -> str:
 
 def _stored(folder: Path) -> _Stored:
     try:
-        return _Stored.model_validate_json((folder / SYNC_STATUS_FILE).read_bytes())
-    except (FileNotFoundError, ValidationError):
+        return _Stored.model_validate_json(read_bounded(folder / SYNC_STATUS_FILE))
+    except (FileNotFoundError, ValueError):
         return _Stored()
 
 

@@ -25,7 +25,7 @@ from paretta.pipelines.stage import stage_of, stages_of, unmet_needs
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.settings import TrainSettings
 from paretta.search_spaces.canonical import Document, canonical_json
-from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
+from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput, in_error_tree
 from paretta.search_spaces.faults import blaming
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.roles import alias, best
@@ -74,6 +74,7 @@ class Checked:
     got: tuple[str, ...] = ()
 
 
+@in_error_tree
 def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked:
     """Check a sweep's settings, the task's data and code, every stage on a few samples, and meters of the user's.
 

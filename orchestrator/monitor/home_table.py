@@ -18,6 +18,7 @@ from rich.text import Text
 
 from paretta.dashboards.journal.annotation import Annotation
 from paretta.dashboards.journal.home_names import JOURNAL_FILE, is_archived
+from paretta.search_spaces.bounded_files import read_bounded
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.quantities import format_quantity
 
@@ -80,7 +81,7 @@ def _state(folder: Path) -> list[int]:
 def _kept(folder: Path, state: list[int]) -> Document | None:
     """Return what was told of the sweep when its journal was as it is now; None if that is not known."""
     try:
-        kept = json.loads((folder / KEPT_FILE).read_bytes())
+        kept = json.loads(read_bounded(folder / KEPT_FILE))
         described = kept["described"] if state and kept["of"] == state else None
         return described if isinstance(described, dict) and described.keys() == _TOLD else None
     except (OSError, ValueError, KeyError, TypeError):

@@ -32,7 +32,7 @@ from paretta.orchestrator.sweeps.result import SweepFront
 from paretta.orchestrator.sweeps.signals import SweepStopped, stop_signals
 from paretta.orchestrator.sweeps.sweep_run import run_sweep
 from paretta.pipelines.reuse.code_digest import changed_files
-from paretta.search_spaces.errors import Problem, WrongInput
+from paretta.search_spaces.errors import Problem, WrongInput, in_error_tree
 from paretta.search_spaces.yaml_io import parse_yaml, write_yaml
 
 __all__ = ["SweepFailed", "SweepStopped", "extend", "launch", "resume"]
@@ -41,6 +41,7 @@ SWEEP_FILE = "sweep.yaml"
 _log = logging.getLogger("paretta")
 
 
+@in_error_tree
 def launch(
     sweep: str | Path | Sweep,
     *,
@@ -76,6 +77,7 @@ def launch(
         WrongInput: the input is wrong; nothing was computed or written.
         SweepFailed: the sweep could not go on.
         SweepStopped: it was stopped by a signal; `resume` continues it.
+        StorageError: the operating system refuses, such as to write to `home`.
     """
     read = sweep if isinstance(sweep, Sweep) else Sweep.read(str(sweep))
     read = read.changed(trials=trials, seed=seed, sampler=sampler, stopper=stopper, confirm=confirm)
@@ -99,6 +101,7 @@ def launch(
             return run_sweep(prepared, stopping, store)
 
 
+@in_error_tree
 def resume(
     sweep: str,
     *,
@@ -127,6 +130,7 @@ def resume(
     return _go_on(sweep, home, address, tracking_uri, changed_code=changed_code)
 
 
+@in_error_tree
 def extend(
     sweep: str,
     trials: int,

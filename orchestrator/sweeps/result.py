@@ -19,6 +19,7 @@ from paretta.orchestrator.monitor.front_html import front_html
 from paretta.orchestrator.monitor.front_table import print_front
 from paretta.orchestrator.monitor.progress_text import ending
 from paretta.orchestrator.storage.sweep_files import SweepFiles
+from paretta.search_spaces.errors import in_error_tree
 from paretta.search_spaces.objectives.roles import alias
 from paretta.search_spaces.results.front import Front
 from paretta.search_spaces.results.trial import Trial
@@ -39,6 +40,7 @@ class SweepFront(Front):
     folder: Path = Path()
 
     @classmethod
+    @in_error_tree
     def read(cls, folder: Path) -> "SweepFront":
         """Read the sweep in `folder`, running or finished."""
         front = SweepRecord.read(folder).front()
@@ -77,6 +79,7 @@ class SweepFront(Front):
 
         return to_frame(self)
 
+    @in_error_tree
     def pull(
         self,
         to: str | Path,

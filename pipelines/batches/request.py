@@ -1,12 +1,15 @@
 """What one batch holds, and how any process reads it."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from torch import Tensor
 
 from paretta.pipelines.data.samples import Samples, is_plain_subset, is_plain_tensors, take
 from paretta.pipelines.data.trees import TensorTree
 from paretta.pipelines.task import Split, Task
+
+EVALUATION_BATCH: Final = 256  # samples that are answered at once to judge a model
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from paretta.pipelines.batches.request import EVALUATION_BATCH
 from paretta.pipelines.data.samples import Samples, num_samples
 from paretta.pipelines.data.trees import (
     TensorTree,
@@ -164,10 +165,45 @@ def _answer_problems(task: Task, model: nn.Module, name: Split, where: str) -> I
         return
     with blaming(where, "finding the class scores in the outputs"):
         class_scores, labels = task.scores_of(outputs), task.labels_of(targets)
+    found = [*_last_batch_problems(task, model, dataset, (outputs, targets), where)]
+    if found:
+        yield from found
+        return
     problems = [] if labels is None else [*_label_problems(task, dataset, class_scores, labels, where)]
     if not problems and isinstance(targets, Tensor):
         problems = [*_target_problems(task, model, dataset, targets, where)]
     yield from problems or _score_problems(task, outputs, targets, where)
+
+
+def _last_batch_problems(
+    task: Task, model: nn.Module, dataset: Samples, first: tuple[TensorTree, TensorTree], where: str
+) -> Iterator[Problem]:
+    """Run the model and the metrics on the last batch of an evaluation, if it is smaller than what else is tried.
+
+    The metrics first get `first`, a batch's outputs and targets. Code that drops axes of length 1, as `squeeze` does,
+    may answer one sample otherwise than several.
+    """
+    count = num_samples(dataset)
+    rest = count % EVALUATION_BATCH
+    if count < EVALUATION_BATCH or not 0 < rest < _BATCH:
+        return
+    inputs, wanted = task.batch(dataset, torch.arange(count - rest, count), name=where)
+    doing = f"the last batch of {EVALUATION_BATCH}, which has {rest} of {count} samples"
+    with blaming(where, f"running the model on {doing}"), torch.no_grad():
+        given: object = call_model(model, inputs)
+    if not _is_answer(given, rest):
+        yield Problem(f"{where} model", f"must answer {doing}, with [{rest}, ...]", _shape(given))
+        return
+    for name, metric in task.metrics.items():
+        with blaming(where, f"metric {name} on {doing}"):
+            taker = scores_by(metric, task, resamples=False)
+            taker.update(*first)
+            try:
+                taker.update(given, wanted)
+            except WrongInput as error:
+                place = f"{where} metric {name} on {doing}"
+                yield from (Problem(f"{place}: {p.where}", p.rule, p.value, p.hint) for p in error.problems)
+                return
 
 
 def _calibration_problems(task: Task, model: nn.Module, where: str) -> Iterator[Problem]:

@@ -200,6 +200,8 @@ def _channel_group(
             members.append(Member(owner, module, "follows", length, positions, None, attribute, axis))
         elif target.module in names:
             length = _width(target.module, handler)
+            if length is None:
+                continue
             positions = _positions(item, num_parts, length)
             role = _role(target.module, handler)
             members.append(
@@ -241,10 +243,12 @@ def _blocks(group: "torch_pruning.Group") -> int:
     return blocks if len(group[0].idxs) % blocks == 0 else 1
 
 
-def _width(module: nn.Module, handler: object) -> int:
+def _width(module: nn.Module, handler: object) -> int | None:
+    """Return the number of channels that a module reads or makes; None if it has one parameter for any number."""
     pruner = getattr(handler, "__self__")  # noqa: B009 - a bound method's owner
     reads = _role(module, handler) == "reads"
-    return int(pruner.get_in_channels(module) if reads else pruner.get_out_channels(module))
+    width = pruner.get_in_channels(module) if reads else pruner.get_out_channels(module)
+    return None if width is None else int(width)
 
 
 def _role(module: nn.Module, handler: object) -> MemberRole:

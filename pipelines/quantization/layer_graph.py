@@ -108,16 +108,17 @@ def _rest_of(layer: nn.Module, norm: nn.Module, source: object) -> nn.Module | N
         torch.manual_seed(0)
         device = next(layer.parameters()).device
         values = torch.randn(source.meta["val"].shape).to(device)
-    merged, follower = deepcopy(layer), deepcopy(norm)
-    inner = nn.Sequential(OrderedDict((name, child) for name, child in norm.named_children()))
+    merged, follower = deepcopy(layer).eval(), deepcopy(norm).eval()
+    inner = nn.Sequential(OrderedDict(norm.named_children()))
     try:
         with torch.no_grad():
             expected = follower(merged(values.clone()))
-        if not _fold(merged, follower):
-            return None
-        for rest in (nn.Identity(), inner):
-            if compare_answers(lambda _: expected, lambda x, rest=rest: rest(merged(x.clone())), [values]).alike:
-                return rest
+            if not _fold(merged, follower):
+                return None
+            for rest in (nn.Identity(), inner):
+                answer = rest(merged(values.clone()))
+                if compare_answers(lambda _: expected, lambda found: found, [answer]).alike:
+                    return rest
     except (RuntimeError, TypeError, ValueError, AttributeError):  # a forward that needs more than this one tensor
         return None
     return None

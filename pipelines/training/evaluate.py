@@ -6,15 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from paretta.pipelines.batches.loaders import Loaders
-from paretta.pipelines.batches.request import BatchRequest
+from paretta.pipelines.batches.request import EVALUATION_BATCH, BatchRequest
 from paretta.pipelines.data.samples import num_samples
 from paretta.pipelines.data.trees import TensorTree, call_model, moved, num_rows
 from paretta.pipelines.losses.class_scores import num_counted
 from paretta.pipelines.losses.metric_scores import scores_by
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.task import Split, Task
-
-EVALUATION_BATCH = 256
 
 
 @torch.no_grad()

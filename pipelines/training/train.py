@@ -280,6 +280,17 @@ class _Job:
             if epoch == 0:  # each sample is checked once
                 require_sound_batch(task, inputs, targets, request.indices.tolist(), "task.train")
             yield Batch(inputs, targets, request.indices, Shares.of(task, ranks, targets, self.batch_size))
+        if epoch == 0 and not is_in_memory(task, "train"):
+            self._look_at_the_rest(views)
+
+    def _look_at_the_rest(self, views: int) -> None:
+        """Check the samples that the first epoch leaves out, since a later one trains on them."""
+        task, ranks = self.bench.task, self.bench.ranks
+        rest = ranks.shard(self._order(0)[self.num_steps // self.settings.epochs * self.batch_size :])
+        if len(rest):
+            for request, batch in self.bench.loaders.read(task, iter([BatchRequest("train", rest, views)])):
+                inputs, targets = task.parts(batch, training=True)
+                require_sound_batch(task, inputs, targets, request.indices.tolist(), "task.train")
 
     def _streamed(self, passes: Passes, epoch: int) -> Iterator[Batch]:
         ranks, like = self.bench.ranks, self.bench.task.example_input
@@ -294,10 +305,13 @@ class _Job:
             yield Batch(inputs, targets, nowhere, shares)
 
     def _global_batches(self, epoch: int) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(derived_seed(self.bench.seed, "epoch", str(epoch)))
-        order = torch.randperm(num_samples(self.bench.task.train), generator=generator)
+        order = self._order(epoch)
         for index in range(self.num_steps // self.settings.epochs):
             yield order[index * self.batch_size : (index + 1) * self.batch_size]
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derived_seed(self.bench.seed, "epoch", str(epoch)))
+        return torch.randperm(num_samples(self.bench.task.train), generator=generator)
 
     def _step(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, step: int, norms: list[float] | None

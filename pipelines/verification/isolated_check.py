@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _MANIFEST, _MODEL = "manifest.json", "model.onnx"
 _CARD = "README.md"  # written when the folder was pulled, and free to be edited
+_MAX_BYTES = 2**26
 _OURS = ("torch", "onnx", "ray", "mlflow", "optuna", "paretta")
 
 
@@ -45,7 +46,11 @@ def _faults(folder: Path) -> list[str]:
     if odd := [name for name in present if not stat.S_ISREG(os.lstat(folder / name).st_mode)]:
         return [f"{name} is no regular file" for name in odd]  # links and pipes are never opened
     try:
-        files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        with (folder / _MANIFEST).open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+        if len(content) > _MAX_BYTES:
+            return [f"{_MANIFEST} cannot be read: more than {_MAX_BYTES} bytes"]
+        files = json.loads(content)["files"]
         expected = {str(name): str(digest) for name, digest in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return [f"{_MANIFEST} cannot be read: {type(error).__name__}: {error}"]
@@ -53,10 +58,15 @@ def _faults(folder: Path) -> list[str]:
     faults += [f"{name} is not in the folder's manifest" for name in (_MODEL,) if name not in expected]
     for name, digest in sorted(expected.items()):
         path = folder / name
-        found = hashlib.sha256(path.read_bytes()).hexdigest() if name in present else "no such file"
+        found = _sha256(path) if name in present else "no such file"
         if found != digest:
             faults.append(f"{name}: expected sha256 {digest}, found {found}")
     return faults
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _opened(model: Path) -> "onnxruntime.InferenceSession":

@@ -13,6 +13,7 @@ from paretta.pipelines.losses.metric_scores import scores_by
 from paretta.pipelines.measuring.artifact_answers import answers_like, feeds_of, run_batch
 from paretta.pipelines.task import Split, Task
 from paretta.pipelines.verification.verify import isolated_report
+from paretta.search_spaces.bounded_files import read_bounded
 from paretta.search_spaces.canonical import Json
 
 GROUP_BYTES: Final = 2**28  # maximum size of the inputs on disk at a time
@@ -21,7 +22,7 @@ GROUP_BYTES: Final = 2**28  # maximum size of the inputs on disk at a time
 def strange_data(folder: Path, task: Task) -> str | None:
     """Return why the task's data here is not that of the artifact, or None if it is."""
     try:
-        written: Json = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["data"]
+        written: Json = json.loads(read_bounded(folder / MANIFEST))["data"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     here = data_digest(task)

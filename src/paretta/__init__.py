@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from paretta.pipelines.stages.transfer import Transfer
     from paretta.pipelines.stream import Stream
     from paretta.pipelines.task import Metric, Task
-    from paretta.search_spaces.errors import DamagedArtifact, ParettaError, TrialFailed, WrongInput
+    from paretta.search_spaces.errors import DamagedArtifact, ParettaError, StorageError, TrialFailed, WrongInput
     from paretta.search_spaces.results.front import Front
 
     # A hole stands for a value of any type, so that editors accept it in a stage's setting; see
@@ -70,7 +70,7 @@ _HOMES: Final = {
     "pipelines.stages.transfer": ("Transfer",),
     "pipelines.stream": ("Stream",),
     "pipelines.task": ("Metric", "Task"),
-    "search_spaces.errors": ("DamagedArtifact", "ParettaError", "TrialFailed", "WrongInput"),
+    "search_spaces.errors": ("DamagedArtifact", "ParettaError", "StorageError", "TrialFailed", "WrongInput"),
     "search_spaces.results.front": ("Front",),
     "search_spaces.space.holes": ("Choice", "Float", "Int"),
 }
@@ -93,6 +93,7 @@ __all__ = [
     "Quantize",
     "RecalibrateNorms",
     "Sparsify",
+    "StorageError",
     "Stream",
     "Student",
     "SwapActivation",

@@ -169,6 +169,15 @@ def test_a_broken_manifest_is_explained(text: str | None, match: str, tmp_path: 
         artifact.verify_files(tmp_path)
 
 
+def test_a_manifest_longer_than_any_of_ours_is_refused_unread(tmp_path: Path) -> None:
+    written(tmp_path / "a")
+    for name, read in (("manifest.json", artifact.verify_files), ("readings.json", artifact.read_readings)):
+        with (tmp_path / "a" / name).open("r+b") as file:
+            file.truncate(2**38)
+        with pytest.raises(DamagedArtifact, match=rf"{name}:1: expected JSON, found more than 67108864 bytes"):
+            read(tmp_path / "a")
+
+
 def test_the_manifest_names_libraries_and_no_time(tmp_path: Path) -> None:
     written(tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())

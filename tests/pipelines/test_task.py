@@ -266,6 +266,29 @@ def test_a_bad_sample_in_the_middle_is_named_when_it_is_met(task: Task) -> None:
         take(Asked(task.validation, odd), torch.tensor([3, 130, 5]))
 
 
+class Squeezed(nn.Module):
+    """Drops the axis of a lone sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores = self.linear(images.flatten(1))
+        return scores.squeeze(0) if len(images) == 1 and bool((images == 0.25).all()) else scores
+
+
+def test_the_last_batch_of_an_evaluation_is_tried_if_it_is_small(task: Task) -> None:
+    images, labels = task.validation.tensors
+    last = TensorDataset(torch.cat([images[:256], torch.full((1, 1, 8, 8), 0.25)]), labels[:257])
+    check_task(replace(task, model=Squeezed))
+    with pytest.raises(WrongInput, match=r"must answer the last batch of 256, which has 1 of 257 samples, with \[1, "):
+        check_task(replace(task, model=Squeezed, validation=last))
+    score = Metric(lambda y, t: (y.argmax(1) == t).float() if len(t) > 1 else torch.ones(()))
+    with pytest.raises(WrongInput, match="metric odd on the last batch of 256, which has 1 of 257 samples"):
+        check_task(replace(task, validation=last, metrics={"odd": score}))
+
+
 @pytest.mark.parametrize("told", BROKEN)
 def test_what_does_not_fit_is_told(task: Task, told: str) -> None:
     with pytest.raises(WrongInput) as caught:

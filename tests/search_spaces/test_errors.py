@@ -1,8 +1,14 @@
 """Errors say the same in another process as where they were raised."""
 
+import errno
 import pickle
+from pathlib import Path
 
-from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
+import pytest
+
+from paretta import ParettaError, StorageError
+from paretta.orchestrator.sweeps.result import SweepFront
+from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput, in_error_tree
 
 
 def test_an_error_is_whole_in_another_process() -> None:
@@ -29,3 +35,30 @@ def test_a_trial_that_fails_by_input_keeps_the_place_and_the_traceback() -> None
     plain = TrialFailed.of(WrongInput(Problem("prune.sparsity", "must match a layer", "nope", "correct it")))
     assert plain.reason == "prune.sparsity: must match a layer; got 'nope'; correct it"
     assert plain.detail == ""
+
+
+def test_what_the_system_refuses_is_in_the_tree_for_callers(tmp_path: Path) -> None:
+    @in_error_tree
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with pytest.raises(ParettaError, match="the disk is full") as caught:
+        full(tmp_path)
+    assert isinstance(caught.value, OSError)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again), again.errno) == (StorageError, str(caught.value), errno.ENOSPC)
+
+
+def test_a_reader_that_closes_a_pipe_is_no_error_of_the_storage() -> None:
+    @in_error_tree
+    def printing() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        printing()
+
+
+def test_a_folder_that_is_not_there_is_told_in_the_tree(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"nowhere/journal\.jsonl: No such file or directory"):
+        SweepFront.read(tmp_path / "nowhere")

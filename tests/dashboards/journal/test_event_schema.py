@@ -146,6 +146,13 @@ def test_line_that_is_no_event_is_told_alike(tmp_path: Path, lines: list[bytes],
     assert said in _damage_told(tmp_path, lines, 5, line)
 
 
+def test_a_line_longer_than_any_of_ours_is_told_unread(
+    tmp_path: Path, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paretta.dashboards.journal.journal.MAX_BYTES", 2**16)
+    assert _damage_told(tmp_path, lines, 2, b"x" * 2**17 + b"\n") == "a line of 65536 bytes or more"
+
+
 def test_journal_whose_opening_is_missing_is_damaged(tmp_path: Path, lines: list[bytes]) -> None:
     assert "the event that opens a sweep is missing before this line" in _damage_told(tmp_path, lines[1:], 0, lines[1])
 

@@ -35,6 +35,25 @@ def refused(url: str, body: bytes) -> tuple[int, str]:
         return error.code, json.load(error)["message"]
 
 
+def test_tables_with_cells_that_are_no_finite_numbers_are_refused() -> None:
+    from io import BytesIO
+
+    from pandas import DataFrame
+
+    from paretta.dashboards.server.guarded_scoring import fault_of_body
+
+    fault = "expected finite numbers, found others or an empty cell in column 'b'"
+    for cell in ("", "NaN", "inf", "-Infinity", "1e39", "word"):
+        assert fault_of_body(f"a,b\n1,2\n3,{cell}\n".encode(), "text/csv; charset=utf-8") == fault
+    assert fault_of_body(b"a,b\n1,2\n3,-4e38\n".replace(b"-4e38", b"-3e38"), "text/csv") is None
+    for value in (float("nan"), float("inf")):
+        content = BytesIO()
+        DataFrame({"a": [1.0], "b": [value]}).to_parquet(content)
+        assert fault_of_body(content.getvalue(), "application/vnd.apache.parquet") == fault
+    assert fault_of_body(b"", "text/csv") == "No columns to parse from file"
+    assert "Parquet" in str(fault_of_body(b"no table", "application/vnd.apache.parquet"))
+
+
 def test_damaged_model_and_open_host_are_refused(tmp_path: Path) -> None:
     write_files(tmp_path / "model", "7", b"{}")
     with pytest.raises(WrongInput, match="served on loopback only"):

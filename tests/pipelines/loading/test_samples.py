@@ -131,6 +131,10 @@ def test_a_late_label_is_told_wherever_it_is_first_read(label: int) -> None:
     settings = TrainSettings(epochs=1, lr=0.01, batch_size=100)
     with pytest.raises(WrongInput, match=rf"^task\.train\[700\]: {CLASSES}; got \[{label}\]; relabel the classes"):
         fit(task.new_model(), Bench(task, Ranks.alone()), settings)
+    for place in (100, 300, 500, 700):  # some of these are left out of the only batch of the first epoch
+        late = replace(task, train=Odd(torch.tensor(label), torch.tensor(3), place))
+        with pytest.raises(WrongInput, match=rf"^task\.train\[{place}\]: {CLASSES}"):
+            fit(late.new_model(), Bench(late, Ranks.alone()), TrainSettings(epochs=1, lr=0.01, batch_size=600))
     for split in ("train", "test"):
         with pytest.raises(TrialFailed, match=rf"^task\.{split}\[700\]: {CLASSES}; got \[{label}\]") as caught:
             require_readable(task, split)

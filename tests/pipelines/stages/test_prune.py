@@ -165,6 +165,13 @@ def test_a_width_fixed_by_the_data_stays_and_is_named(caplog: pytest.LogCaptureF
     assert "prune changed nothing" in caplog.text
 
 
+def test_an_activation_of_one_parameter_fits_any_width() -> None:
+    layers = nn.Conv2d(1, 8, 3), nn.PReLU(), nn.Conv2d(8, 12, 3), nn.PReLU(12), nn.InstanceNorm2d(12, affine=True)
+    model = fresh(lambda: nn.Sequential(*layers, nn.Flatten(), nn.Linear(48, 3)))
+    pruned = Prune(sparsity=0.5).apply(model, bench(lambda: model))
+    assert [len(parameter) for parameter in pruned.parameters()] == [4, 4, 1, 6, 6, 6, 6, 6, 3, 3]
+
+
 def test_layers_with_computed_weights_stay_and_are_named(caplog: pytest.LogCaptureFixture) -> None:
     model = fresh(perceptron)
     parametrize.register_parametrization(model[1], "weight", nn.Identity())
