@@ -28,6 +28,7 @@ def compacted(model: ModelProto, storage: WeightStorage = "smallest") -> tuple[M
         unite_grids(small)
     _strip(small)
     _restore_floats(small)
+    _keep_floats(small)
     if _branches(small):
         return small, {}  # branches and loops use names of the surrounding graph, which must not change
     _derive_bias_scales(small)
@@ -113,6 +114,35 @@ def _restore_floats(model: ModelProto) -> None:
     domains = [entry for entry in model.opset_import if entry.domain != RESTORE_DOMAIN]
     del model.opset_import[:]
     model.opset_import.extend(domains)
+
+
+def _keep_floats(model: ModelProto) -> None:
+    """Let layers with float weights compute in floats where they read a quantised tensor.
+
+    Between quantised tensors ONNX Runtime rounds such weights itself, to 8 bits with one step for the whole tensor
+    (`WeightBiasQuantization`): a convolution that was to stay in floats was off by 7.5 % of the largest answer. It does
+    so only right after a DequantizeLinear, so the values pass a Sum of nothing else.
+    """
+    readers: dict[str, list[NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def is_quantised(name: str) -> bool:
+        following = readers.get(name, [])
+        clips = [node for node in following if node.op_type in ("Relu", "Clip")]
+        return any(n.op_type == "QuantizeLinear" for n in following) or any(is_quantised(n.output[0]) for n in clips)
+
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    for index in reversed(range(len(model.graph.node))):
+        node = model.graph.node[index]
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm") or node.domain:
+            continue
+        given, weight = (makers.get(name) for name in node.input[:2])
+        if given == "DequantizeLinear" != weight and is_quantised(node.output[0]):
+            kept = f"{node.output[0]}.given"
+            model.graph.node.insert(index, helper.make_node("Sum", [node.input[0]], [kept]))
+            model.graph.node[index + 1].input[0] = kept
 
 
 def _drop_unused(model: ModelProto) -> None:

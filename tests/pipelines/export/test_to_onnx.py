@@ -262,6 +262,51 @@ def test_masked_weights_are_zero_in_the_artifact() -> None:
     np.testing.assert_array_equal(outputs_of(to_bytes(model, inputs[:1]), inputs), simulate(chain_of, inputs))
 
 
+class Tied(nn.Module):
+    """Reads the weight of a quantised layer once more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.inner, self.head = nn.Linear(32, 16), nn.Linear(16, 16), nn.Linear(32, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.inner(self.first(x).relu()).relu()
+        return self.head(nn.functional.linear(hidden, self.first.weight.t()))
+
+
+BETWEEN = {
+    "linear": lambda: nn.Sequential(nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 5)),
+    "convolution": lambda: nn.Sequential(
+        nn.Conv1d(4, 8, 1), nn.ReLU(), nn.Conv1d(8, 8, 1), nn.ReLU(), nn.Conv1d(8, 5, 1)
+    ),
+    "transposed": lambda: nn.Sequential(
+        nn.Conv1d(4, 8, 1), nn.ReLU(), nn.ConvTranspose1d(8, 8, 2, 2), nn.Conv1d(8, 5, 1)
+    ),
+    "tied": Tied,
+}
+
+
+@pytest.mark.parametrize("kind", BETWEEN)
+def test_a_layer_in_floats_between_integer_layers_stays_in_floats(kind: str) -> None:
+    torch.manual_seed(2)
+    model = BETWEEN[kind]().eval()
+    with torch.no_grad():  # widely different rows, which one step for the whole weight would ruin
+        for parameter in model.parameters():
+            parameter.mul_(torch.exp(1.5 * torch.randn(len(parameter), *[1] * (parameter.dim() - 1))))
+    inputs = images(64)[:, 0].flatten(1)[:, :32]
+    inputs = inputs if kind in ("linear", "tied") else inputs.view(64, 4, 8)
+    names = {
+        "linear": ("0", "4"),
+        "convolution": ("0", "4"),
+        "transposed": ("0", "3"),
+        "tied": ("first", "inner", "head"),
+    }
+    model = quantized(model, inputs, dict.fromkeys(names[kind], 8))
+    expected = model(inputs).detach()
+    found = torch.from_numpy(outputs_of(to_bytes(model, inputs[:1]), inputs))
+    assert float((found - expected).abs().median() / expected.abs().max()) < 1e-4  # ties of roundings aside
+
+
 @pytest.mark.parametrize("settings", [{}, {"compute": "float"}, {"bits": 4, "compute": "packed"}], ids=str)
 def test_hooks_of_layers_act_in_the_file_too(settings: dict) -> None:
     torch.manual_seed(2)
