@@ -43,8 +43,7 @@ class StoredWeight(nn.Module):
         grid, codes = quantizer.grid(), weight_codes(layer)
         self.axis, self.group = grid.axis, grid.group
         self.register_buffer("codes", codes)
-        plain = grid.axis is None or grid.group is not None
-        self.register_buffer("scale", grid.scale if plain else _steps(grid, codes, quantizer.floor))
+        self.register_buffer("scale", _steps(grid, codes, quantizer.floor))
         self.register_buffer("zero_point", grid.zero_point.to(torch.int8))
         self.is_centred = not bool(self.zero_point.any())
 
@@ -276,13 +275,19 @@ def _convolved(values: Tensor, weight: Tensor, bias: Tensor | None, settings: Co
 
 
 def _steps(grid: Grid, codes: Tensor, floor: Tensor) -> Tensor:
-    """Give all-zero channels the finest step in use: theirs is arbitrary, and the bias is rounded to it."""
+    """Give all-zero channels the finest step in use: theirs is arbitrary, and the bias is rounded to it.
+
+    In a layer without any other weights, as behind a batch norm whose gains are zero, it is the finest power of two in
+    which the bias fits.
+    """
+    if grid.group is not None:
+        return grid.scale
     empty = (codes == grid.spread(grid.zero_point, codes)).flatten(1).all(dim=1)
-    return (
-        grid.scale
-        if bool(empty.all())
-        else torch.where(empty, torch.maximum(grid.scale[~empty].min(), floor), grid.scale)
-    )
+    if bool(empty.all()):
+        return torch.exp2(torch.log2(floor).ceil())
+    if grid.axis is None:
+        return grid.scale
+    return torch.where(empty, torch.maximum(grid.scale[~empty].min(), floor), grid.scale)
 
 
 def _bias_codes(layer: Convolution | nn.Linear, bias_scale: Tensor) -> Tensor | None:

@@ -46,6 +46,12 @@ _WRAPPERS: Final = {
     "DistributedDataParallel": ("must not be wrapped for several devices", _DEVICES),
     "FullyShardedDataParallel": ("must not be wrapped for several devices", _DEVICES),
 }
+# what torch's older functions add to a layer whose weight they compute before each call, and what to use
+_COMPUTING: Final = {
+    "weight_g": ("torch.nn.utils.weight_norm", "use torch.nn.utils.parametrizations.weight_norm"),
+    "weight_u": ("torch.nn.utils.spectral_norm", "use torch.nn.utils.parametrizations.spectral_norm"),
+    "weight_mask": ("torch.nn.utils.prune", "make the zeros permanent with torch.nn.utils.prune.remove"),
+}
 _LENGTHS: Final = re.compile(r"(^|_|\.)(lengths?|lens?)$")
 
 
@@ -91,6 +97,8 @@ def _require(problems: Iterator[Problem]) -> None:
 
 
 def _new_model(task: Task, where: str) -> nn.Module:
+    if isinstance(task.model, nn.Module):  # it is copied, which torch refuses then
+        _require(_computed_weight_problems(task.model, f"{where}.model"))
     with blaming(f"{where}.model", "making the model"):
         model: object = task.new_model()
     if not isinstance(model, nn.Module):
@@ -99,6 +107,7 @@ def _new_model(task: Task, where: str) -> nn.Module:
     for name, variant in task.variants.items():
         if isinstance(variant, nn.Module):
             _require(_wrapper_problems(variant, f"{where}.variants[{name}]"))
+    _require(_computed_weight_problems(model, f"{where}.model"))
     odd = {name: value.dtype for name, value in model.named_parameters() if value.dtype != torch.float32}
     for name, dtype in odd.items():
         rule = "must have parameters of float32, which quantisers and kernels are for"
@@ -120,6 +129,17 @@ def _wrapper_problems(model: nn.Module, where: str) -> Iterator[Problem]:
         if found := next((kind for kind in kinds if kind in _WRAPPERS), None):
             rule, hint = _WRAPPERS[found]
             yield Problem(where, rule, f"{name} of {found}" if name else found, hint)
+            return
+
+
+def _computed_weight_problems(model: nn.Module, where: str) -> Iterator[Problem]:
+    """Find the first layer whose weight a hook computes anew before each call, as torch's older functions do."""
+    for name, module in model.named_modules():
+        own = {key for key, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))}
+        found = next((told for key, told in _COMPUTING.items() if key in own), None)
+        if found is not None and "weight" not in own and own & {"weight_v", "weight_orig"}:
+            rule = f"the weight of {name} must be its parameter" if name else "its weight must be its parameter"
+            yield Problem(where, rule, f"one that {found[0]} computes", found[1])
             return
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import prune
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from paretta.pipelines.data.samples import places, take
@@ -237,6 +238,12 @@ BROKEN |= {
     ),
     "must not be wrapped for several devices; got 'DataParallel'; give the wrapped module": lambda task: replace(
         task, model=nn.DataParallel(task.new_model())
+    ),
+    "1 must be its parameter; got 'one that torch.nn.utils.spectral_norm computes'; use": lambda task: replace(
+        task, model=nn.Sequential(nn.Flatten(), nn.utils.spectral_norm(nn.Linear(64, 10)))
+    ),
+    "the weight of 1 must be its parameter; got 'one that torch.nn.utils.prune computes'; make": lambda task: replace(
+        task, model=nn.Sequential(nn.Flatten(), prune.l1_unstructured(nn.Linear(64, 10), "weight", 0.5))
     ),
     "must have parameters that can be trained": lambda task: replace(
         task, model=task.new_model().requires_grad_(False)

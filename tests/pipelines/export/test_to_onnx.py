@@ -262,6 +262,21 @@ def test_masked_weights_are_zero_in_the_artifact() -> None:
     np.testing.assert_array_equal(outputs_of(to_bytes(model, inputs[:1]), inputs), simulate(chain_of, inputs))
 
 
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_a_layer_of_zeros_keeps_its_bias(granularity: str) -> None:
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(400, 5)).eval()
+    nn.init.zeros_(model[1].weight)
+    nn.init.normal_(model[1].bias)
+    nn.init.zeros_(model[4].weight)
+    inputs = images(64)
+    model = quantized(model, inputs, 8, granularity=granularity)
+    found = torch.from_numpy(outputs_of(to_bytes(model, inputs[:1]), inputs))
+    torch.testing.assert_close(found, model[4].bias.detach().expand(64, 5), rtol=1e-6, atol=1e-7)
+    first = torch.from_numpy(outputs_of(to_bytes(model[:1], inputs[:1]), inputs))
+    torch.testing.assert_close(first, model[0].bias.detach().view(-1, 1, 1).expand(64, 4, 10, 10), rtol=1e-6, atol=1e-7)
+
+
 class Tied(nn.Module):
     """Reads the weight of a quantised layer once more."""
 
