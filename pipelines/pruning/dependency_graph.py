@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils import _pytree
 from torch_pruning import ops
+from torch_pruning.dependency import index_mapping
 
 from paretta.pipelines.data.trees import TensorTree, call_model, tensors
 from paretta.pipelines.model.weights import LAYERS
@@ -122,7 +123,7 @@ def dependency_groups(model: nn.Module, example: TensorTree) -> Found:
     found, names = Found(), {module: name for name, module in model.named_modules()}
     recurrent = {type(module): _Recurrent() for module in names if isinstance(module, _RECURRENT)}
     try:
-        with warnings.catch_warnings(), _opaque(model), _all_trained(model):
+        with warnings.catch_warnings(), _opaque(model), _all_trained(model), _reshapes_of_known_widths():
             # DepGraph prunes parameters outside of layers at their last axis and treats unknown operations as
             # elementwise; both assumptions are tested before anything is cut
             warnings.simplefilter("ignore", UserWarning)
@@ -131,7 +132,8 @@ def dependency_groups(model: nn.Module, example: TensorTree) -> Found:
         layers = tuple(name for module, name in names.items() if isinstance(module, LAYERS))
         found.kept[layers] = f"the model's graph cannot be followed: {type(error).__name__}: {error}"
         return found
-    told = list(_groups(graph, names))
+    with _reshapes_of_known_widths():
+        told = list(_groups(graph, names))
     for makers, group in told:
         if any({*makers} < {*others} for others, _ in told):
             continue  # if keys are repeated for several heads, they are also found as a group of their own
@@ -282,6 +284,25 @@ def _reaches_layer(start: "torch_pruning.dependency.Node") -> bool:
         waiting += [follower for follower in node.outputs if follower not in seen]
         seen.add(node)
     return False
+
+
+@contextmanager
+def _reshapes_of_known_widths() -> Iterator[None]:
+    """Let DepGraph leave out reshapes whose width it takes for 0, which it divides by otherwise.
+
+    It does so in a shuffle whose channels also pass a unit untouched; what it makes of the rest is tested by values.
+    """
+    known = index_mapping.update_reshape_index_mapping
+
+    def guarded(graph: "torch_pruning.DependencyGraph", node: "torch_pruning.dependency.Node") -> None:
+        with suppress(ZeroDivisionError):
+            known(graph, node)
+
+    index_mapping.update_reshape_index_mapping = guarded
+    try:
+        yield
+    finally:
+        index_mapping.update_reshape_index_mapping = known
 
 
 @contextmanager

@@ -65,6 +65,12 @@ FAMILIES = {
         lambda: v.Classifier(12, v.conv(3, 16), v.ShuffleUnit(16), v.ShuffleUnit(16), v.conv(16, 12)),
         {"body.0.0": "depends on their number"},
     ),
+    "shufflenet v2 whole": image(
+        lambda: v.Classifier(
+            16, v.conv(3, 8), v.ShuffleDown(8, 16), v.ShuffleUnit(16), v.ShuffleUnit(16), v.conv(16, 16, 1)
+        ),
+        {"body.1.left.1.0": "depends on their number"},
+    ),
     "shuffle by view": image(lambda: v.Shuffled(None)),
     "shuffle by module": image(lambda: v.Shuffled(nn.ChannelShuffle(4))),
     "ghostnet": image(lambda: v.Classifier(12, v.conv(3, 8), v.Ghost(8, 16), v.conv(16, 12))),

@@ -134,6 +134,23 @@ class ShuffleUnit(nn.Module):
         return both.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
 
 
+class ShuffleDown(nn.Module):
+    """Halves the size, convolves all channels twice side by side, and shuffles both."""
+
+    def __init__(self, inner: int, outer: int) -> None:
+        super().__init__()
+        half, down = outer // 2, {"stride": 2, "padding": 1}
+        self.left = nn.Sequential(nn.Conv2d(inner, inner, 3, groups=inner, **down), conv(inner, half, 1))
+        self.right = nn.Sequential(
+            conv(inner, half, 1), nn.Conv2d(half, half, 3, groups=half, **down), conv(half, half, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        both = torch.cat([self.left(x), self.right(x)], 1)
+        n, c, h, w = both.shape
+        return both.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w)
+
+
 class Shuffled(nn.Module):
     """Two convolutions with a shuffle of their channels between."""
 
