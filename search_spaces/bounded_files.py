@@ -4,10 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-MAX_BYTES: Final = 2**26  # far above any manifest or journal line of ours
+LARGEST_FILE: Final = 2**26  # far above any manifest or journal line of ours
 
 
-def read_bounded(path: Path, most: int = MAX_BYTES) -> bytes:
+def read_bounded(path: Path, most: int = LARGEST_FILE) -> bytes:
     """Return a file's content. Raises `ValueError` if it is longer than `most` bytes, and `OSError`."""
     with path.open("rb") as file:
         content = file.read(most + 1)

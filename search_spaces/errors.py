@@ -19,8 +19,8 @@ from functools import wraps
 from traceback import format_exception
 from typing import Final, ParamSpec, TypeVar
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _MAX_SHOWN: Final = 200  # characters of a value in a message
 _MAX_LINES: Final = 20  # problems in a message
@@ -168,11 +168,11 @@ class StorageError(ParettaError, OSError):
         return disk_full(OSError(*self.args)) or os_problem(self)
 
 
-def in_error_tree(function: Callable[P, R]) -> Callable[P, R]:
+def in_error_tree(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Let a public function raise `StorageError` for every `OSError`, except that of a pipe that its reader closed."""
 
     @wraps(function)
-    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+    def told(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return function(*args, **kwargs)
         except (ParettaError, BrokenPipeError):

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, Literal, Self, TypeAlias
 
 from paretta.dashboards.journal.event_schema import ANNOTATED_SCHEMA, EXTENDED_SCHEMA, SCHEMA_VERSION, parse_event
 from paretta.dashboards.journal.home_names import JOURNAL_FILE
-from paretta.search_spaces.bounded_files import MAX_BYTES
+from paretta.search_spaces.bounded_files import LARGEST_FILE
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.errors import DamagedRecord, Problem, WrongInput, first_line
 from paretta.search_spaces.objectives.objective import Objective
@@ -184,10 +184,10 @@ def events(folder: Path, start: int = 0) -> Iterator[tuple[Document, int]]:
     """
     with _opened(folder / JOURNAL_FILE) as file:
         file.seek(start)
-        while line := file.readline(MAX_BYTES):
+        while line := file.readline(LARGEST_FILE):
             if not line.endswith(b"\n"):
-                if len(line) == MAX_BYTES:
-                    raise damaged_at(folder, start, ValueError(f"a line of {MAX_BYTES} bytes or more"))
+                if len(line) == LARGEST_FILE:
+                    raise damaged_at(folder, start, ValueError(f"a line of {LARGEST_FILE} bytes or more"))
                 return
             try:
                 event = parse_event(line)

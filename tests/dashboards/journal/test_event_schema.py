@@ -149,7 +149,7 @@ def test_line_that_is_no_event_is_told_alike(tmp_path: Path, lines: list[bytes],
 def test_a_line_longer_than_any_of_ours_is_told_unread(
     tmp_path: Path, lines: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("paretta.dashboards.journal.journal.MAX_BYTES", 2**16)
+    monkeypatch.setattr("paretta.dashboards.journal.journal.LARGEST_FILE", 2**16)
     assert _damage_told(tmp_path, lines, 2, b"x" * 2**17 + b"\n") == "a line of 65536 bytes or more"
 
 
