@@ -9,7 +9,8 @@ from paretta.search_spaces.canonical import Document, Json
 CHANGED_NOTHING: Final = "changed nothing"
 REMOVED_NOTHING: Final = "removed nothing"
 NOT_ASKED: Final = "nothing is asked of it"
-_NAMED: Final = 4  # the most layers that a line names
+_MOST_NAMED: Final = 6  # layers of a note are named up to this number; of more
+_FIRST: Final = 3  # only so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Note:
     def __str__(self) -> str:
         """Return the note as one line; of many layers the first are named, all are in `to_document`."""
         if self.layers:
-            named = self.layers if len(self.layers) <= _NAMED else self.layers[: _NAMED - 1]
+            named = self.layers if len(self.layers) <= _MOST_NAMED else self.layers[:_FIRST]
             more = f" and {len(self.layers) - len(named)} more" if len(named) < len(self.layers) else ""
             return f"{', '.join(named)}{more} {self.reason}"
         return f"{self.stage} {self.verdict}: {self.reason}" if self.verdict else f"{self.stage} {self.reason}"
