@@ -96,6 +96,9 @@ def plans() -> Iterator[tuple[str, list[Document]]]:
         yield f"quantizers/{name}", [quantize(3, name), TRAIN]
     for name in ("error", "fisher", "hessian", "kl"):
         yield f"sensitivities/{name}", [quantize({"average": 3, "sensitivity": name})]
+    one_step: Document = {**quantize(4), "granularity": "tensor"}
+    yield "tweaks/bit_penalty", [one_step, TRAIN]
+    yield "tweaks/bit_penalty", [one_step, train_with({"kind": "bit_penalty", "strength": 0.03})]
     yield "tweaks/gradual_sparsity", [train_with({"kind": "gradual_sparsity", "sparsity": 0.9, "scope": "global"})]
     for tweak in ({"kind": "l1_penalty"}, {"kind": "l2_penalty"}, {"kind": "targeted_dropout", "target": 0.9}):
         yield f"tweaks/{tweak['kind']}", [TRAIN, sparsify()]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -120,6 +121,28 @@ def test_floats_get_steps_of_their_own(bench: Bench) -> None:
     model = trained(bench, {"kind": "bit_penalty", "strength": 0.3}, model=lenet(), epochs=1)
     assert len(layers(model)) == 4
     assert max(int(weight_codes(layer).abs().max()) for layer in layers(model)) <= 15
+
+
+def test_layers_with_codebooks_are_told_and_refused_where_there_are_no_others(bench: Bench) -> None:
+    penalty, bench = tweak_of({"kind": "bit_penalty"}), replace(bench, notes=[])
+    model = stage_of({"kind": "quantize", "bits": 4}).apply(lenet(), bench)
+    model = stage_of({"kind": "quantize", "bits": {"0": 4}, "weights": "codebook"}).apply(model, bench)
+    bench.notes.clear()
+    penalty.start(model, bench, 1)
+    assert [str(note) for note in bench.notes] == ["0 pays for no bits: its codes choose from a codebook"]
+    model = stage_of({"kind": "quantize", "bits": 4, "weights": "codebook"}).apply(lenet(), bench)
+    with pytest.raises(WrongInput, match="the codes of 0, 2, 4, 6 choose from a codebook"):
+        penalty.start(model, bench, 1)
+
+
+def test_biases_end_without_the_low_bits_that_results_do_not_show(bench: Bench, cheap: nn.Module) -> None:
+    for layer in layers(cheap):
+        quantizer, entering = weight_quantizer(layer), getattr(layer, "input_quantizer", None)
+        bias = getattr(layer, "bias", None)
+        assert quantizer is not None and entering is not None and isinstance(bias, Tensor)  # noqa: PT018
+        sixteenths = bias / (quantizer.steps() * entering.scale * 16)
+        assert float((sixteenths - sixteenths.round()).abs().max()) < 1e-3
+        assert len(sixteenths.round().unique()) > 1
 
 
 def test_a_model_without_weights_is_refused(bench: Bench) -> None:
