@@ -140,7 +140,7 @@ def test_biases_end_without_the_low_bits_that_results_do_not_show(bench: Bench, 
         quantizer, entering = weight_quantizer(layer), getattr(layer, "input_quantizer", None)
         bias = getattr(layer, "bias", None)
         assert quantizer is not None and entering is not None and isinstance(bias, Tensor)  # noqa: PT018
-        sixteenths = bias / (quantizer.steps() * entering.scale * 16)
+        sixteenths = bias.detach() / (quantizer.steps().detach() * entering.scale * 16)
         assert float((sixteenths - sixteenths.round()).abs().max()) < 1e-3
         assert len(sixteenths.round().unique()) > 1
 
