@@ -101,6 +101,16 @@ def test_a_bit_costs_its_share_of_a_sample(bench: Bench) -> None:
         assert found.item() == pytest.approx(0.5 * share * bits * math.log(2) / 512, rel=1e-4)
 
 
+def test_biases_end_without_the_low_bits_that_results_do_not_show(bench: Bench, cheap: nn.Module) -> None:
+    for layer in layers(cheap):
+        quantizer, entering = weight_quantizer(layer), getattr(layer, "input_quantizer", None)
+        bias = getattr(layer, "bias", None)
+        assert quantizer is not None and entering is not None and isinstance(bias, Tensor)  # noqa: PT018
+        sixteenths = bias.detach() / (quantizer.steps().detach() * entering.scale * 16)
+        assert float((sixteenths - sixteenths.round()).abs().max()) < 1e-3
+        assert len(sixteenths.round().unique()) > 1
+
+
 def test_zeros_stay_zero_in_later_trainings(bench: Bench, cheap: nn.Module) -> None:
     before = zeros(cheap)
     after = zeros(trained(bench, model=cheap, epochs=1))
@@ -133,16 +143,6 @@ def test_layers_with_codebooks_are_told_and_refused_where_there_are_no_others(be
     model = stage_of({"kind": "quantize", "bits": 4, "weights": "codebook"}).apply(lenet(), bench)
     with pytest.raises(WrongInput, match="the codes of 0, 2, 4, 6 choose from a codebook"):
         penalty.start(model, bench, 1)
-
-
-def test_biases_end_without_the_low_bits_that_results_do_not_show(bench: Bench, cheap: nn.Module) -> None:
-    for layer in layers(cheap):
-        quantizer, entering = weight_quantizer(layer), getattr(layer, "input_quantizer", None)
-        bias = getattr(layer, "bias", None)
-        assert quantizer is not None and entering is not None and isinstance(bias, Tensor)  # noqa: PT018
-        sixteenths = bias.detach() / (quantizer.steps().detach() * entering.scale * 16)
-        assert float((sixteenths - sixteenths.round()).abs().max()) < 1e-3
-        assert len(sixteenths.round().unique()) > 1
 
 
 def test_a_model_without_weights_is_refused(bench: Bench) -> None:
