@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,14 +31,23 @@ from paretta.pipelines.training.settings import TrainSettings
 from paretta.pipelines.training.train import fit
 
 EXPECTED: Final = {"large": 0.97, "small": 0.97}  # of the plain loop; of the flat all-reduce
-WIDTHS: Final = {"9 k": 64, "0.5 M": 680, "1.6 M": 1240, "10 M": 3140}  # of two hidden layers, by parameters
-BATCH, STEPS = 64, 24
+# by parameters: the width of two hidden layers, and the steps of an epoch, which takes about a second or two
+SIZES: Final = {
+    "9 k": (64, 240),
+    "0.1 M": (280, 160),
+    "0.5 M": (680, 60),
+    "1.6 M": (1240, 24),
+    "4 M": (1960, 10),
+    "10 M": (3140, 6),
+}
+BATCH: Final = 64
 WAYS: Final = ("flat", "ddp", "plain ddp", "as chosen")
 
 
-def task_of(width: int) -> Task:
-    """Return a task with a dense network of `width`, which has about ``width^2 + 80 width`` parameters."""
-    inputs = torch.randn(BATCH * STEPS, 64, generator=torch.Generator().manual_seed(0))
+def task_of(size: str, steps: int | None = None) -> Task:
+    """Return a task with a dense network, which has about ``width^2 + 80 width`` parameters."""
+    width, usual = SIZES[size]
+    inputs = torch.randn(BATCH * (steps or usual), 64, generator=torch.Generator().manual_seed(0))
     data = TensorDataset(inputs, torch.arange(len(inputs)) % 10)
     few = TensorDataset(inputs[:8], torch.arange(8))
 
@@ -47,18 +57,22 @@ def task_of(width: int) -> Task:
     return Task(network, data, few, few, functional.cross_entropy, {}, inputs[:1])
 
 
-def by_fit(width: int, ranks: Ranks, start: int) -> float:
-    """Train by `fit` for one epoch that warms up and one that counts; return its samples a second."""
-    backward.DDP_FROM = start  # type: ignore[misc]
-    task, stamps = task_of(width), list[float]()
+def by_fit(size: str, ranks: Ranks, *, start: int | None = None, steps: int | None = None) -> float:
+    """Train by `fit` for one epoch that warms up and one that counts; return its samples a second.
+
+    `start` takes the place of `DDP_FROM`.
+    """
+    if start is not None:
+        backward.DDP_FROM = start  # type: ignore[misc]
+    task, stamps = task_of(size, steps), list[float]()
     bench = Bench(task, ranks, report=lambda progress: stamps.append(progress.samples_per_second))
     fit(task.new_model(), bench, TrainSettings(epochs=2, batch_size=BATCH))
     return stamps[-1]
 
 
-def by_plain_loop(width: int, ranks: Ranks) -> float:
-    """Train by torch's tutorial."""
-    task = task_of(width)
+def by_plain_loop(size: str, ranks: Ranks, *, steps: int | None = None) -> float:
+    """Train by torch's tutorial, as `by_fit` does."""
+    task = task_of(size, steps)
     model = DistributedDataParallel(task.new_model())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     inputs, targets = task.train.tensors  # type: ignore[attr-defined]
@@ -73,18 +87,23 @@ def by_plain_loop(width: int, ranks: Ranks) -> float:
     return len(inputs) / (time.perf_counter() - begun)
 
 
-def be_a_rank(rank: int, folder: Path, rounds: int) -> None:
+def be_a_rank(rank: int, folder: Path, rounds: int, sizes: Sequence[str]) -> None:
     """Train in every way as one of two ranks; rank 0 writes the figures."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     ranks, chosen = Ranks.joined(), backward.DDP_FROM
-    found: dict[str, dict[str, list[float]]] = {size: {way: [] for way in WAYS} for size in WIDTHS}
-    for _ in range(rounds):
-        for size, width in WIDTHS.items():
-            found[size]["flat"].append(by_fit(width, ranks, 10**12))
-            found[size]["ddp"].append(by_fit(width, ranks, 0))
-            found[size]["plain ddp"].append(by_plain_loop(width, ranks))
-            found[size]["as chosen"].append(by_fit(width, ranks, chosen))
+    found: dict[str, dict[str, list[float]]] = {size: {way: [] for way in WAYS} for size in sizes}
+    ways: dict[str, Callable[[str], float]] = {
+        "flat": lambda size: by_fit(size, ranks, start=10**12),
+        "ddp": lambda size: by_fit(size, ranks, start=0),
+        "plain ddp": lambda size: by_plain_loop(size, ranks),
+        "as chosen": lambda size: by_fit(size, ranks, start=chosen),
+    }
+    for number in range(rounds):
+        for size in sizes:
+            for place in range(len(WAYS)):  # each way is first, second, ... in turn
+                way = WAYS[(place + number) % len(WAYS)]
+                found[size][way].append(ways[way](size))
     if rank == 0:
         (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
     dist.barrier()
@@ -95,26 +114,23 @@ def main() -> int:
     """Measure, print the table and say whether the expectations were met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=[*SIZES], help="numbers of parameters")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.rank is not None:
-        be_a_rank(arguments.rank, arguments.folder, arguments.rounds)
+        be_a_rank(arguments.rank, arguments.folder, arguments.rounds, arguments.sizes)
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.training.gradients",
-            "--folder",
-            name,
-            "--rounds",
-            str(arguments.rounds),
-        ]
+        command = [sys.executable, "-m", "benchmarks.training.gradients", "--folder", name]
+        command += ["--rounds", str(arguments.rounds), "--sizes", *arguments.sizes]
         ranks = [subprocess.Popen([*command, "--rank", str(rank)]) for rank in range(2)]
         if [rank.wait() for rank in ranks] != [0, 0]:
             return 1
         found = json.loads((Path(name) / "found.json").read_text(encoding="utf-8"))
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps({"load_before": load, **found}, indent=2) + "\n", encoding="utf-8")
     print(f"samples a second on two ranks, {arguments.rounds} rounds in turn; load before {load:.1f}")
     ratios = {}
     for size, ways in found.items():
@@ -127,10 +143,8 @@ def main() -> int:
             pairs = [a / b for a, b in zip(ways[one], ways[other], strict=True)]
             ratios[size, name] = statistics.median(pairs)
             print(f"       {name}: median {statistics.median(pairs):.2f}, {min(pairs):.2f} to {max(pairs):.2f}")
-    hits = {
-        "large": ratios["10 M", "as chosen / plain"] >= EXPECTED["large"],
-        "small": ratios["9 k", "as chosen / flat"] >= EXPECTED["small"],
-    }
+    judged = {"large": ("10 M", "as chosen / plain"), "small": ("9 k", "as chosen / flat")}
+    hits = {name: ratios[row] >= EXPECTED[name] for name, row in judged.items() if row in ratios}
     for network, hit in hits.items():
         print(f"{network}: expected at least {EXPECTED[network]:g}: {'hit' if hit else 'miss'}")
     return 0 if all(hits.values()) else 1
