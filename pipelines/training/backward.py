@@ -143,6 +143,9 @@ class _Whole(nn.Module):
         super().__init__()
         self.trained = trained
         self.compute = partial(backward.compute)
+        # one that no step uses, so that DDP, which looks for such as any step may leave a branch out, always finds one:
+        # where it finds none in its first step, it warns that the look costs time
+        self.left_out = nn.Parameter(torch.zeros(1))
 
     def forward(self, batch: Batch, *, penalised: bool) -> tuple[Tensor, Tensor]:
         return self.compute(batch, penalised=penalised)
