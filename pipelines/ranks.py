@@ -139,8 +139,9 @@ class Ranks:
     def wrap(self, model: nn.Module) -> Iterator[nn.Module]:
         """Prepare `model` for training on all ranks: equal start, batch norm over the global batch (collective).
 
-        Batch statistics are taken over all ranks, so that the number of ranks does not change what is learned;
-        torch's own SyncBatchNorm refuses CPU tensors. The model is as it was, layer for layer, once the block ends.
+        Batch statistics are taken over all ranks, so that the number of ranks does not change what is learned: by
+        torch's SyncBatchNorm on GPUs, and by our own on CPUs, whose tensors it refuses. The model is as it was, layer
+        for layer, once the block ends.
         """
         if self.world_size == 1:
             yield model
@@ -148,12 +149,25 @@ class Ranks:
         self.broadcast_model(model)
         norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
         for norm in norms:
-            norm.forward = partial(_global_batch_norm, norm)  # type: ignore[method-assign]
+            over_ranks = _global_batch_norm if self.device.type == "cpu" else _torch_batch_norm(norm)
+            norm.forward = partial(over_ranks, norm)  # type: ignore[method-assign]
         try:
             yield model
         finally:
             for norm in norms:
                 del norm.forward
+
+
+def _torch_batch_norm(norm: _BatchNorm) -> Callable[[_BatchNorm, Tensor], Tensor]:
+    """Return the forward of a SyncBatchNorm that shares the layer's parameters and running moments."""
+    shared = nn.SyncBatchNorm.convert_sync_batchnorm(norm)  # type: ignore[no-untyped-call]
+
+    def forward(norm: _BatchNorm, inputs: Tensor) -> Tensor:
+        shared.training = norm.training
+        normal: Tensor = shared(inputs)
+        return normal
+
+    return forward
 
 
 def _global_batch_norm(norm: _BatchNorm, inputs: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from two_ranks import be_a_rank, run_on_two_ranks
 
 from paretta.pipelines.bench import Bench, ProgressReport, TrainingProgress, silent
 from paretta.pipelines.pruning.gradient_pass import activities, gradients
-from paretta.pipelines.ranks import Ranks
+from paretta.pipelines.ranks import Ranks, _torch_batch_norm
 from paretta.pipelines.stages.distill import teacher_scores
 from paretta.pipelines.stages.prune import Prune
 from paretta.pipelines.state.cache import Cache
@@ -47,6 +47,18 @@ def test_shards_are_a_fair_partition(size: int, world_size: int) -> None:
     shards = [Ranks(rank, world_size, torch.device("cpu")).shard(torch.arange(size)) for rank in range(world_size)]
     assert torch.cat(shards).tolist() == list(range(size))
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_the_batch_norm_of_gpus_is_torchs_and_keeps_the_layers_moments() -> None:
+    """On one rank here, since it refuses CPU tensors on several."""
+    plain, mine = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+    shared, images = _torch_batch_norm(mine), torch.randn(4, 3, 5, 5)
+    for training in (True, False):
+        plain.train(training)
+        mine.train(training)
+        assert torch.equal(shared(mine, images), plain(images))
+    assert all(map(torch.equal, mine.buffers(), plain.buffers()))
+    assert not torch.equal(mine.running_mean, torch.zeros(3))
 
 
 CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher", "data_pass", "heads", "resume", "step", "ddp"]
