@@ -188,7 +188,7 @@ def stage_of(document: Document, *, where: str = "stage") -> Stage:
         try:
             return stage_class.model_validate(settings)
         except ValidationError as error:
-            raise WrongInput(*problems_of(error, stage_class, lambda path: f"{place}.{path}")) from None
+            raise WrongInput(*problems_of(error, stage_class, lambda path: f"{place}.{path}".rstrip("."))) from None
 
 
 def _located(plan: Plan) -> Iterable[tuple[str, Document]]:
