@@ -11,7 +11,9 @@ def confirm_front(context: SweepContext, members: list[Trial]) -> None:
     search = context.prepared.sweep.config.search
     ended = {uid for uid, trial in context.record.trials.items() if trial.has_ended}
     left = [trial for trial in repeats(members, search.confirm, search.seed) if trial.uid not in ended]
-    for event in confirm(left, context.trials, at_once=context.num_lanes + 1, stopped=context.stop_asked):
+    if context.elastic is not None and left:
+        context.elastic.need(len(left))
+    for event in confirm(left, context.trials, at_once=lambda: context.num_lanes + 1, stopped=context.stop_asked):
         match event:
             case TrialProgress(uid, message):
                 context.log.progress(uid, message)

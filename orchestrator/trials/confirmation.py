@@ -21,9 +21,13 @@ def repeats(members: Iterable[Trial], num_seeds: int, seed: int) -> list[Trial]:
 
 
 def confirm(
-    trials: Sequence[Trial], context: TrialContext, *, at_once: int, stopped: Callable[[], bool] = lambda: False
+    trials: Sequence[Trial],
+    context: TrialContext,
+    *,
+    at_once: Callable[[], int],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[TrialBegun | TrialProgress | TrialReturned | TrialEnded]:
-    """Run the trials, up to `at_once` at a time, and yield their events: start, progress and end.
+    """Run the trials, up to `at_once()` at a time, and yield their events: start, progress and end.
 
     Progress is polled round-robin, so a report of one trial may wait for the next report of another; the lanes are not
     delayed. After `stopped` returns True no further trial is started.
@@ -32,7 +36,7 @@ def confirm(
     while waiting or running:
         if stopped():
             waiting.clear()
-        while waiting and len(running) < at_once:
+        while waiting and len(running) < at_once():
             begun = replace(waiting.popleft(), started=time.time())
             yield TrialBegun(begun)
             running.append(run_trial(begun, context))

@@ -54,7 +54,7 @@ def test_at_most_so_many_run_at_once_and_all_end(monkeypatch: pytest.MonkeyPatch
         yield TrialEnded(replace(trial, status="complete"))
 
     monkeypatch.setattr(confirm_module, "run_trial", run_trial)
-    events = list(confirm(repeats(MEMBERS, 3, 0), NOWHERE, at_once=2))
+    events = list(confirm(repeats(MEMBERS, 3, 0), NOWHERE, at_once=lambda: 2))
     assert most == 2
     assert open_now == set()
     ended = [event.trial for event in events if isinstance(event, TrialEnded)]
