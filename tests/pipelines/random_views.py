@@ -78,9 +78,9 @@ def make_broken() -> Task:
     return task_of(Broken())
 
 
-def make_with_trace(made: Path) -> Task:
+def make_with_trace(made: str | Path) -> Task:
     """Make the task and say so in a file, to count how often it is made."""
-    with made.open("a", encoding="utf-8") as file:
+    with Path(made).open("a", encoding="utf-8") as file:
         file.write(f"{os.getpid()}\n")
     return make()
 
