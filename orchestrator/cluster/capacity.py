@@ -18,6 +18,8 @@ def require_capacity(
     Raises:
         WrongInput: they would not fit even an idle cluster.
     """
+    if has_room(groups, workers, resources, beside=beside):
+        return
     fit = capacity(resources)
     if fit < groups * workers:
         each = " + ".join(f"{amount:g} {name}" for name, amount in resources.items() if amount)
@@ -26,16 +28,30 @@ def require_capacity(
         hint = "lower the lanes, the workers per lane or their resources, or add nodes"
         raise WrongInput(Problem(where, f"{rule}; the cluster has room for {fit} ({has})", hint=hint))
     needs = groups * (workers * resources.get("CPU", 0.0) + beside)
-    if beside and needs > _cpus():
-        rule = f"needs {needs:g} CPU: {groups} lane(s) of {workers} worker(s), each with {beside:g} CPU to read data"
-        hint = "lower the lanes, the workers per lane or their CPUs, or add nodes"
-        raise WrongInput(Problem(where, f"{rule}; the cluster has {_cpus():g}", hint=hint))
+    rule = f"needs {needs:g} CPU: {groups} lane(s) of {workers} worker(s), each with {beside:g} CPU to read data"
+    hint = "lower the lanes, the workers per lane or their CPUs, or add nodes"
+    raise WrongInput(Problem(where, f"{rule}; the cluster has {_cpus():g}", hint=hint))
 
 
 def lanes_that_fit(workers: int, resources: Mapping[str, float], at_most: int, *, beside: float = 0.0) -> int:
     """Return how many groups fit the cluster now, from 1 to `at_most`; see `require_capacity` for the arguments."""
     room = int(_cpus() / (workers * resources["CPU"] + beside) + 1e-9) if beside else at_most
     return max(1, min(capacity(resources) // workers, room, at_most))
+
+
+def has_room(groups: int, workers: int, resources: Mapping[str, float], *, beside: float = 0.0) -> bool:
+    """Return whether `require_capacity` passes."""
+    needs = groups * (workers * resources.get("CPU", 0.0) + beside)
+    return capacity(resources) >= groups * workers and (not beside or needs <= _cpus())
+
+
+def lane_bundles(workers: int, resources: Mapping[str, float], *, beside: float = 0.0) -> list[dict[str, float]]:
+    """Return what a lane takes, in parts that must each fit a node: its workers, and the CPUs beside them.
+
+    >>> lane_bundles(2, {"CPU": 1.0}, beside=0.5)
+    [{'CPU': 1.0}, {'CPU': 1.0}, {'CPU': 0.5}]
+    """
+    return [dict(resources) for _ in range(workers)] + ([{"CPU": beside}] if beside else [])
 
 
 def free_cores(groups: int, workers: int, cpus: float, threads: int) -> int:

@@ -1,6 +1,6 @@
 """How many lanes each sweep of a shared cluster may have; knows no Ray and no system clock."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 TURN_S = 300.0  # seconds for which a sweep keeps its only lane where the cluster has not one for each; a start costs 12
@@ -16,12 +16,16 @@ class LaneRequest:
         wanted: the number of lanes that it has use for.
         held: the number of lanes that hold resources now, including those that are about to be given back.
         priority: its weight; a sweep of priority 2 gets twice the resources of one of priority 1.
+        useful: the number of lanes that it would have use for if the cluster had room for them.
+        bundles: what a lane takes of single nodes, such as one worker; all of it from one node by default.
     """
 
     resources: Mapping[str, float]
     wanted: int
     held: int
     priority: float = 1.0
+    useful: int = 0
+    bundles: tuple[Mapping[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +80,27 @@ class FairShare:
     def leave(self, name: str) -> bool:
         """Drop a sweep that has ended; return whether none is left."""
         self._sweeps.pop(name, None)
+        return self.is_over()
+
+    def is_over(self) -> bool:
+        """Drop the sweeps that are silent, and return whether none is left."""
+        now = self._clock()
+        for name in [name for name, sweep in self._sweeps.items() if now - sweep.heard > self._silent_s]:
+            del self._sweeps[name]
         return not self._sweeps
 
+    def useful(self) -> list[dict[str, float]]:
+        """Return what all sweeps together have use for, by the parts that must each fit a node."""
+        requests = [self._sweeps[name].request for name in sorted(self._sweeps)]
+        return [
+            dict(bundle)
+            for request in requests
+            for _ in range(max(request.useful, request.wanted))
+            for bundle in request.bundles or (request.resources,)
+        ]
+
     def _record(self, name: str, request: LaneRequest, capacity: Mapping[str, float], now: float) -> None:
-        for other in [other for other, sweep in self._sweeps.items() if now - sweep.heard > self._silent_s]:
-            del self._sweeps[other]
+        self.is_over()
         if name not in self._sweeps:
             least = min((sweep.used for sweep in self._sweeps.values()), default=0.0)
             self._sweeps[name] = _Sweep(request, now, since=now, used=least)
@@ -119,6 +139,16 @@ class FairShare:
         for sweep in self._sweeps.values():
             free = _less(free, {key: amount * sweep.held for key, amount in sweep.request.resources.items()})
         return free
+
+
+def total(bundles: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the sum of several amounts of resources.
+
+    >>> total([{"CPU": 2.0, "GPU": 0.5}, {"CPU": 1.0}])
+    {'CPU': 3.0, 'GPU': 0.5}
+    """
+    names = dict.fromkeys(name for bundle in bundles for name in bundle)
+    return {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in names}
 
 
 def _share(request: LaneRequest, lanes: int, capacity: Mapping[str, float]) -> float:

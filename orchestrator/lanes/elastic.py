@@ -1,13 +1,13 @@
 """Keep the number of a sweep's lanes at its share of a cluster that other sweeps use too."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Self
 
 import ray
 
-from paretta.orchestrator.cluster.fair_share import LaneRequest
+from paretta.orchestrator.cluster.fair_share import LaneRequest, total
 from paretta.orchestrator.cluster.lane_broker import ask_broker, leave_broker
 from paretta.orchestrator.lanes.pool import LanePool
 
@@ -19,9 +19,10 @@ class ElasticLanes:
 
     Args:
         lanes: the pool; it is entered without lanes.
-        name: of the sweep.
-        resources: of one lane, with all its workers, by Ray's names.
+        name: of the sweep, see `paretta.orchestrator.cluster.lane_broker.unique_name`.
+        bundles: the resources of one lane by Ray's names, in parts that must each fit a node, such as one worker.
         fitting: returns the number of lanes that the sweep has use for and the cluster has room for.
+        useful: the number of lanes that the sweep has use for; an autoscaler is asked for room for them.
         priority: the weight of the sweep among those on the cluster.
         show: shows a line to the user.
     """
@@ -30,14 +31,16 @@ class ElasticLanes:
         self,
         lanes: LanePool,
         name: str,
-        resources: Mapping[str, float],
+        bundles: Sequence[Mapping[str, float]],
         *,
         fitting: Callable[[], int],
+        useful: int,
         priority: float,
         show: Callable[[str], None],
     ) -> None:
-        self._lanes, self._resources, self._fitting = lanes, resources, fitting
-        self._name = f"{name}#{ray.get_runtime_context().get_job_id()}"
+        self._lanes, self._bundles, self._fitting, self._useful = lanes, tuple(bundles), fitting, useful
+        self._resources = total(bundles)
+        self._name = name
         self._priority, self._show = priority, show
         self._at_most: int | None = None
         self.granted = -1
@@ -69,8 +72,10 @@ class ElasticLanes:
 
     def _ask(self) -> None:
         fitting = self._fitting()
-        wanted = fitting if self._at_most is None else min(fitting, self._at_most)
-        grant = ask_broker(self._name, LaneRequest(self._resources, wanted, self._lanes.alive(), self._priority))
+        most = self._useful if self._at_most is None else min(self._useful, self._at_most)
+        wanted, held = min(fitting, most), self._lanes.alive()
+        request = LaneRequest(self._resources, wanted, held, self._priority, useful=most, bundles=self._bundles)
+        grant = ask_broker(self._name, request)
         self._lanes.resize(grant.lanes)
         if grant.lanes != self.granted:
             others = ", ".join(other.partition("#")[0] for other in grant.others)

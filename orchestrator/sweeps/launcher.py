@@ -11,8 +11,10 @@ from paretta.dashboards.journal.home_names import is_archived
 from paretta.dashboards.journal.journal import is_written, written_elsewhere
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.store import probe
-from paretta.orchestrator.cluster.capacity import lanes_that_fit, require_capacity
+from paretta.orchestrator.cluster.capacity import has_room, lane_bundles, lanes_that_fit, require_capacity
 from paretta.orchestrator.cluster.connect import connect
+from paretta.orchestrator.cluster.fair_share import LaneRequest, total
+from paretta.orchestrator.cluster.lane_broker import await_room, unique_name
 from paretta.orchestrator.cluster.measuring_slot import choose_slot
 from paretta.orchestrator.config.carried_task import CARRIED_FILE, TASK_FOLDER
 from paretta.orchestrator.config.check import Checked, check
@@ -234,6 +236,24 @@ def _recorded(record: SweepRecord) -> Sweep:
     return Sweep.parse(source, record.name, folder if folder.is_dir() else Path.cwd())
 
 
+def _await_nodes(sweep: Sweep, name: str, beside: float) -> None:
+    """Ask the autoscaler of a running cluster for the nodes of the first lanes, and wait for them for a while."""
+    workers, trials = sweep.config.workers, sweep.config.search.trials
+    lanes = 1 if workers.lanes == "auto" else workers.lanes
+
+    def room() -> bool:
+        return has_room(lanes, workers.per_trial, workers.resources(), beside=beside)
+
+    if room():
+        return
+    limit = workers.start_timeout_s
+    _log.warning("the cluster has no room yet for %d lane(s); waiting up to %g s for nodes", lanes, limit)
+    bundles = tuple(lane_bundles(workers.per_trial, workers.resources(), beside=beside))
+    useful = trials if workers.lanes == "auto" else lanes
+    request = LaneRequest(total(bundles), 0, 0, workers.priority, useful=useful, bundles=bundles)
+    await_room(unique_name(name), request, room, timeout_s=limit)
+
+
 @contextmanager
 def _prepared(
     sweep: Sweep,
@@ -250,6 +270,8 @@ def _prepared(
     travels = None if address is None or sweep.is_preset else sweep.folder
     with connect(address, working_dir=travels) as cluster:
         beside = cpus_beside(streams=checked.task.stream is not None)
+        if not cluster.own:
+            _await_nodes(sweep, folder.name, beside)
         fitting = lanes_that_fit(workers.per_trial, workers.resources(), sweep.config.search.trials, beside=beside)
         lanes = fitting if workers.lanes == "auto" else workers.lanes
         require_capacity(lanes, workers.per_trial, workers.resources(), beside=beside)

@@ -13,7 +13,8 @@ from paretta.dashboards.report.html_report import write_report
 from paretta.dashboards.report.table import write_tables
 from paretta.dashboards.tracking.publisher import Publisher
 from paretta.dashboards.tracking.store import without_password
-from paretta.orchestrator.cluster.capacity import free_cores, lanes_that_fit
+from paretta.orchestrator.cluster.capacity import free_cores, lane_bundles, lanes_that_fit
+from paretta.orchestrator.cluster.lane_broker import unique_name
 from paretta.orchestrator.cluster.ray_calls import DEATHS
 from paretta.orchestrator.config.task_reference import TaskReference
 from paretta.orchestrator.lanes.elastic import ElasticLanes
@@ -200,16 +201,21 @@ def _elastic(prepared: PreparedSweep, lanes: LanePool, show: Callable[[str], Non
     """Return what keeps the lanes at the sweep's share of a running cluster, as nodes and other sweeps come and go."""
     workers, trials = prepared.sweep.config.workers, prepared.sweep.config.search.trials
     beside = cpus_beside(streams=prepared.checked.task.stream is not None)
-    lane = {name: amount * workers.per_trial for name, amount in workers.resources().items()}
-    lane["CPU"] = lane.get("CPU", 0.0) + beside
 
     def fitting() -> int:
         if workers.lanes != "auto":
             return workers.lanes
         return lanes_that_fit(workers.per_trial, workers.resources(), trials, beside=beside)
 
-    name = prepared.folder.name
-    return ElasticLanes(lanes, name, lane, fitting=fitting, priority=workers.priority, show=show)
+    return ElasticLanes(
+        lanes,
+        unique_name(prepared.folder.name),
+        lane_bundles(workers.per_trial, workers.resources(), beside=beside),
+        fitting=fitting,
+        useful=trials if workers.lanes == "auto" else workers.lanes,
+        priority=workers.priority,
+        show=show,
+    )
 
 
 def _write_results(folder: Path) -> None:

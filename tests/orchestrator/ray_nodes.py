@@ -81,6 +81,7 @@ class Nodes:
         cpus: int = 1,
         resources: str = "{}",
         environment: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
     ) -> Node:
         """Start a node; the first becomes the head. It may not have joined yet when this returns, see `wait`."""
         host = host or Host()
@@ -93,7 +94,7 @@ class Nodes:
         command = [*host.enter, sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *role]
         command += [f"--node-ip-address={host.address}", f"--temp-dir={folder}", f"--num-cpus={cpus}", "--num-gpus=0"]
         command += [f"--resources={resources}", "--object-store-memory=100000000", "--min-worker-port=0"]
-        command += ["--max-worker-port=0", "--disable-usage-stats"]
+        command += ["--max-worker-port=0", "--disable-usage-stats", *options]
         with (self.home / f"log-{len(self.nodes)}").open("w") as log:
             process = subprocess.Popen(
                 command,

@@ -100,3 +100,18 @@ def test_no_more_is_granted_than_the_cluster_has_and_no_sweep_starves(
         cluster.pass_by(10.0)
     served = {name for name, seconds in cluster.seconds.items() if seconds > 0}
     assert served == {str(number) for number, (_, cpus, _) in enumerate(sweeps) if cpus <= capacity}
+
+
+def test_what_all_have_use_for_is_listed_by_node_until_they_leave_or_fall_silent() -> None:
+    cluster = Cluster({"CPU": 1.0})
+    two_workers = ({"CPU": 1.0}, {"CPU": 1.0})
+    cluster.shares.ask("a", LaneRequest({"CPU": 2.0}, 0, 0, useful=2, bundles=two_workers), cluster.capacity)
+    cluster.ask("b", wanted=1)
+    assert cluster.shares.useful() == [{"CPU": 1.0}] * 5
+    cluster.shares.ask("a", LaneRequest({"CPU": 2.0}, 0, 0, useful=1, bundles=two_workers), cluster.capacity)
+    assert cluster.shares.useful() == [{"CPU": 1.0}] * 3
+    cluster.shares.leave("a")
+    assert cluster.shares.useful() == [{"CPU": 1.0}]
+    cluster.pass_by(61.0)
+    assert cluster.shares.is_over()
+    assert cluster.shares.useful() == []

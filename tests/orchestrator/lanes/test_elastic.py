@@ -54,7 +54,9 @@ def test_a_sweep_gives_lanes_back_between_jobs_and_gets_them_again(tmp_path: Pat
 
     with (
         LanePool(handler(), storage=tmp_path / "ray", num_lanes=0, workers_per_lane=1) as lanes,
-        ElasticLanes(lanes, "ours", ONE_CPU, fitting=lambda: 2, priority=1.0, show=shown.append) as elastic,
+        ElasticLanes(
+            lanes, "ours#1", [ONE_CPU], fitting=lambda: 2, useful=3, priority=1.0, show=shown.append
+        ) as elastic,
     ):
         assert (elastic.granted, lanes.alive()) == (2, 2)
         for uid in ("a", "b"):
