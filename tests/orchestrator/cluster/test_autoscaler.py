@@ -48,7 +48,13 @@ def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
             "cluster_name": "growing",
             "max_workers": 3,
             "idle_timeout_minutes": 0.1,
-            "provider": {"type": "fake_multinode", "gcs_address": f"127.0.0.1:{nodes.port}"},
+            "provider": {
+                "type": "fake_multinode",
+                "gcs_address": f"127.0.0.1:{nodes.port}",
+                "use_node_id_as_ip": True,  # all nodes share one
+                "disable_node_updaters": True,
+                "disable_launch_config_check": True,
+            },
             "auth": {},
             "available_node_types": kinds,
             "head_node_type": "head",
