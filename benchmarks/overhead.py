@@ -29,6 +29,7 @@ from paretta.orchestrator.lanes.pool import Job, LaneClient, LanePool, RankConte
 EXPECTED = 20.0  # times less per trial; chosen before the measurement
 EXPECTED_DEARER = 1.05  # at most, against an older commit
 NUM_WORKERS = 2
+PAIRED = ("lane_trial_s", "lane_job_s", "lane_start_s")
 
 
 def no_op(payload: Mapping[str, object], rank: RankContext) -> int:
@@ -133,8 +134,9 @@ def against(before: Path, pairs: int, lane_trials: int) -> bool:
                 environment = {**os.environ, "PYTHONPATH": str(sources[way].resolve())}
                 subprocess.run([*command, "--json", str(path)], env=environment, check=True, stdout=subprocess.DEVNULL)
                 found[way].append(json.loads(path.read_text(encoding="utf-8")))
+                print(way, *(f"{figure} {found[way][-1][figure]:.4f}" for figure in PAIRED), flush=True)
     ratios = {}
-    for figure in ("lane_trial_s", "lane_job_s", "lane_start_s"):
+    for figure in PAIRED:
         rows = {way: [reading[figure] for reading in readings] for way, readings in found.items()}
         paired = [now / old for now, old in zip(rows["now"], rows["before"], strict=True)]
         ratios[figure] = statistics.median(paired)
