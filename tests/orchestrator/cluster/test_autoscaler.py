@@ -36,18 +36,18 @@ COMMANDS = (
 
 @pytest.fixture
 def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
-    """A head without CPUs, whose autoscaler may add three nodes of one CPU each and ends those idle for six seconds."""
+    """A head without CPUs, whose autoscaler may add three nodes of one CPU and ends those idle for twelve seconds."""
     with ray_nodes() as nodes:
         for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
             monkeypatch.setenv(name, nodes.environment[name])
         kinds = {
-            "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "worker": {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 3},
         }
         config = {
             "cluster_name": "growing",
             "max_workers": 3,
-            "idle_timeout_minutes": 0.1,
+            "idle_timeout_minutes": 0.2,
             "provider": {
                 "type": "fake_multinode",
                 "gcs_address": f"127.0.0.1:{nodes.port}",
@@ -57,7 +57,7 @@ def growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
             },
             "auth": {},
             "available_node_types": kinds,
-            "head_node_type": "head",
+            "head_node_type": "ray.head.default",
             "upscaling_speed": 1.0,
             "docker": {},
             "file_mounts": {},
