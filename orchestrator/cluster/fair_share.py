@@ -16,6 +16,7 @@ class LaneRequest:
         wanted: the number of lanes that it has use for.
         held: the number of lanes that hold resources now, including those that are about to be given back.
         priority: its weight; a sweep of priority 2 gets twice the resources of one of priority 1.
+        started: whether the workers of any lane that it holds have started.
         useful: the number of lanes that it would have use for if the cluster had room for them.
         bundles: what a lane takes of single nodes, such as one worker; all of it from one node by default.
     """
@@ -24,6 +25,7 @@ class LaneRequest:
     wanted: int
     held: int
     priority: float = 1.0
+    started: bool = True
     useful: int = 0
     bundles: tuple[Mapping[str, float], ...] = ()
 
@@ -50,7 +52,8 @@ class FairShare:
 
     Each sweep asks every few seconds. A grant above what a sweep holds counts as held at once, and never exceeds what
     is free, so a sweep starts a lane only after another one has given it back. Where the cluster cannot hold a lane of
-    each sweep, sweeps take turns: after `turn_s` seconds the sweep that has used least so far comes first.
+    each sweep, sweeps take turns: after `turn_s` seconds of a lane whose workers have started, the sweep that has used
+    least so far comes first.
 
     Args:
         clock: a monotonic clock, in seconds.
@@ -106,7 +109,7 @@ class FairShare:
             self._sweeps[name] = _Sweep(request, now, since=now, used=least)
         sweep = self._sweeps[name]
         sweep.used += (now - sweep.heard) * _share(sweep.request, sweep.held, capacity)
-        if sweep.held == 0 or request.held == 0:
+        if sweep.held == 0 or request.held == 0 or not request.started:
             sweep.since = now
         sweep.request, sweep.heard, sweep.held = request, now, request.held
 

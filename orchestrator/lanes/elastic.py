@@ -74,7 +74,10 @@ class ElasticLanes:
         fitting = self._fitting()
         most = self._useful if self._at_most is None else min(self._useful, self._at_most)
         wanted, held = min(fitting, most), self._lanes.alive()
-        request = LaneRequest(self._resources, wanted, held, self._priority, useful=most, bundles=self._bundles)
+        started = self._lanes.ready() > 0
+        request = LaneRequest(
+            self._resources, wanted, held, self._priority, started=started, useful=most, bundles=self._bundles
+        )
         grant = ask_broker(self._name, request)
         self._lanes.resize(grant.lanes)
         if grant.lanes != self.granted:

@@ -259,6 +259,10 @@ class JobQueue:
         """Count the lanes that have not ended, including those that are leaving."""
         return sum(lane.ended is None for lane in self.lanes.values())
 
+    def ready(self) -> int:
+        """Count the lanes whose workers have started."""
+        return sum(lane.ended is None and lane.group is not None for lane in self.lanes.values())
+
     def lost(self) -> str:
         """Return why no lane is left; an empty string if any lane is alive or awaited, or after `close`."""
         return "" if self.closed or self.waiting or self.alive() else self._why_no_lane()

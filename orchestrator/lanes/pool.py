@@ -192,6 +192,11 @@ class LanePool:
         count: int = answer(self.queue.alive.remote())
         return count
 
+    def ready(self) -> int:
+        """Count the lanes whose workers have started."""
+        count: int = answer(self.queue.ready.remote())
+        return count
+
     def resize(self, num_lanes: int) -> None:
         """Start lanes, or let those beyond `num_lanes` leave when their job has ended; with 0 lanes, jobs wait."""
         if self.trainers is not None:

@@ -121,6 +121,10 @@ class QueueActor:
         """See `JobQueue.alive`."""
         return self.jobs.alive()
 
+    async def ready(self) -> int:
+        """See `JobQueue.ready`."""
+        return self.jobs.ready()
+
     async def served(self, lane: int) -> int:
         """See `JobQueue.served`."""
         return self.jobs.served(lane)

@@ -115,3 +115,22 @@ def test_what_all_have_use_for_is_listed_by_node_until_they_leave_or_fall_silent
     cluster.pass_by(61.0)
     assert cluster.shares.is_over()
     assert cluster.shares.useful() == []
+
+
+def test_a_turn_begins_once_the_lane_has_started() -> None:
+    cluster = Cluster({"CPU": 1.0})
+
+    def asked(*, started: bool) -> int:
+        return cluster.shares.ask("a", LaneRequest({"CPU": 1.0}, 1, 1, started=started), cluster.capacity).lanes
+
+    assert cluster.ask("a", wanted=1) == 1
+    assert cluster.ask("b", wanted=1) == 0
+    for _ in range(6):  # workers that take longer to start than a turn
+        cluster.pass_by(50.0)
+        assert asked(started=False) == 1
+        assert cluster.ask("b", wanted=1) == 0
+    cluster.pass_by(50.0)
+    assert asked(started=True) == 1
+    assert cluster.ask("b", wanted=1) == 0
+    cluster.pass_by(55.0)
+    assert asked(started=True) == 0
