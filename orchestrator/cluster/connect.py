@@ -29,6 +29,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # see paretta.orchestrator.sweeps.signals
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # `TuneSearcher` bounds them; by default Tune starts one after the other
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's new output engine prints tables even with verbosity 0
     "OMP_NUM_THREADS": "1",
     # most actors of a sweep are idle, so there are more of them than cores; Ray warns at four times this number

@@ -34,12 +34,22 @@ class RungScheduler(FIFOScheduler):
     def __init__(self, suggester: Suggester, cancel: Cancel) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.suggester, self.cancel = suggester, cancel
+        self.starting: set[str] = set()  # Tune's ids of the trials for which it starts an actor
 
     def choose_trial_to_run(self, tune_controller: "TuneController") -> TuneTrial | None:
-        """Return the waiting trial that was suggested first, without Tune's search through all trials so far."""
+        """Return the waiting trial that was suggested first, without Tune's search through all trials so far.
+
+        One without an actor comes before those whose actors are starting: it takes over the actor of a trial that has
+        ended. Given to one of those, that actor would make the start of theirs useless; where trials are shorter than
+        such a start, each of them started a process in vain, and one ran at a time however many lanes there were.
+        """
         live: set[TuneTrial] = tune_controller.get_live_trials()  # type: ignore[no-untyped-call]
         waiting = [trial for trial in live if trial.status == TuneTrial.PENDING]
-        return min(waiting, key=lambda trial: key_of(trial.config), default=None)
+        self.starting &= {trial.trial_id for trial in waiting}
+        chosen = min(waiting, key=lambda trial: (trial.trial_id in self.starting, key_of(trial.config)), default=None)
+        if chosen is not None:
+            self.starting.add(chosen.trial_id)
+        return chosen
 
     def on_trial_result(self, tune_controller: "TuneController", trial: TuneTrial, result: Mapping[str, object]) -> str:
         """Decide at each rung; between rungs a trial always goes on."""

@@ -61,6 +61,28 @@ def test_a_trial_is_asked_for_once_a_rung_and_its_job_is_cancelled() -> None:
     assert cancelled == [trial.config]
 
 
+def test_a_freed_actor_goes_to_a_trial_that_waits_for_none() -> None:
+    space = Space.parse([], [{"kind": "a", "x": {"float": [0, 1]}}])
+    search = Search(space, (Objective("accuracy", "max", "share"),), 4)
+    suggester = Suggester(search, make(search), Below())
+    scheduler = RungScheduler(suggester, lambda _: None)
+
+    def suggested() -> Any:
+        suggestion = suggester.ask()
+        assert suggestion is not None
+        config = config_of(suggestion.key, suggestion.plan, suggestion.knobs)
+        return SimpleNamespace(trial_id=str(suggestion.key.number), config=config, status="PENDING")
+
+    first, second = waiting = [suggested(), suggested()]
+    controller: Any = SimpleNamespace(get_live_trials=lambda: list(waiting))
+    assert [scheduler.choose_trial_to_run(controller) for _ in range(3)] == [first, second, first]
+    first.status = "RUNNING"
+    waiting.append(third := suggested())
+    assert [scheduler.choose_trial_to_run(controller) for _ in range(2)] == [third, second]
+    second.status = third.status = "RUNNING"
+    assert scheduler.choose_trial_to_run(controller) is None
+
+
 @pytest.mark.parametrize(
     ("message", "rung"),
     [
