@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks.training.gradients import SIZES, by_fit, by_plain_loop
+from benchmarks.training.two_ranks import leave
 from paretta.orchestrator.cluster.connect import PACKAGE, connect
 from paretta.orchestrator.lanes.pool import Job, LanePool, RankContext
 from paretta.pipelines.ranks import Ranks
@@ -68,8 +69,7 @@ def be_a_rank(size: str, steps: int) -> None:
     rate = by_plain_loop(size, ranks, steps=steps)
     if ranks.is_first:
         print(f"samples/s {rate}", flush=True)
-    dist.barrier()
-    os._exit(0)  # a gloo thread that frees its last tensor while the interpreter ends would abort it
+    leave()
 
 
 def main() -> int:

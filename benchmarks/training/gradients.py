@@ -8,21 +8,20 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import TensorDataset
 
+from benchmarks.training.two_ranks import add_rank_arguments, be_a_rank, found_on_two_ranks
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.task import Task
@@ -87,11 +86,9 @@ def by_plain_loop(size: str, ranks: Ranks, *, steps: int | None = None) -> float
     return len(inputs) / (time.perf_counter() - begun)
 
 
-def be_a_rank(rank: int, folder: Path, rounds: int, sizes: Sequence[str]) -> None:
-    """Train in every way as one of two ranks; rank 0 writes the figures."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    ranks, chosen = Ranks.joined(), backward.DDP_FROM
+def in_every_way(ranks: Ranks, rounds: int, sizes: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Train in every way as one of the ranks, in turn; return the samples a second by size and way."""
+    chosen = backward.DDP_FROM
     found: dict[str, dict[str, list[float]]] = {size: {way: [] for way in WAYS} for size in sizes}
     ways: dict[str, Callable[[str], float]] = {
         "flat": lambda size: by_fit(size, ranks, start=10**12),
@@ -104,10 +101,7 @@ def be_a_rank(rank: int, folder: Path, rounds: int, sizes: Sequence[str]) -> Non
             for place in range(len(WAYS)):  # each way is first, second, ... in turn
                 way = WAYS[(place + number) % len(WAYS)]
                 found[size][way].append(ways[way](size))
-    if rank == 0:
-        (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
-    dist.barrier()
-    os._exit(0)  # a gloo thread that frees its last tensor while the interpreter ends would abort it
+    return found
 
 
 def main() -> int:
@@ -116,19 +110,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=[*SIZES], help="numbers of parameters")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_rank_arguments(parser)
     arguments = parser.parse_args()
     if arguments.rank is not None:
-        be_a_rank(arguments.rank, arguments.folder, arguments.rounds, arguments.sizes)
+        work = partial(in_every_way, rounds=arguments.rounds, sizes=arguments.sizes)
+        be_a_rank(arguments.rank, arguments.folder, work)
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, "-m", "benchmarks.training.gradients", "--folder", name]
-        command += ["--rounds", str(arguments.rounds), "--sizes", *arguments.sizes]
-        ranks = [subprocess.Popen([*command, "--rank", str(rank)]) for rank in range(2)]
-        if [rank.wait() for rank in ranks] != [0, 0]:
-            return 1
-        found = json.loads((Path(name) / "found.json").read_text(encoding="utf-8"))
+    given = ["--rounds", str(arguments.rounds), "--sizes", *arguments.sizes]
+    found = found_on_two_ranks("benchmarks.training.gradients", given)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps({"load_before": load, **found}, indent=2) + "\n", encoding="utf-8")
     print(f"samples a second on two ranks, {arguments.rounds} rounds in turn; load before {load:.1f}")

@@ -5,23 +5,20 @@ all that a step costs beside its few products: the loop, the loss over ranks, an
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
+from benchmarks.training.two_ranks import add_rank_arguments, be_a_rank, found_on_two_ranks
 from paretta.pipelines.bench import Bench
 from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.task import Task
@@ -42,26 +39,11 @@ def epoch_rates(ranks: Ranks) -> list[float]:
     return [len(inputs) / (end - begin) for begin, end in pairwise(stamps)]
 
 
-def be_a_rank(rank: int, folder: Path) -> None:
-    """Train as one of two ranks; rank 0 writes the figures."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    found = epoch_rates(Ranks.joined())
-    if rank == 0:
-        (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
-    dist.barrier()
-    os._exit(0)  # a gloo thread that frees its last tensor while the interpreter ends would abort it
-
-
 def trained(source: Path) -> float:
     """Return the samples a second of the median epoch, on two ranks with the package in `source`."""
-    with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, __file__, "--folder", name]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(source.resolve())}
-        ranks = [subprocess.Popen([*command, "--rank", str(rank)], env=environment) for rank in range(2)]
-        if [rank.wait() for rank in ranks] != [0, 0]:
-            raise SystemExit("a rank failed")
-        return statistics.median(json.loads((Path(name) / "found.json").read_text(encoding="utf-8")))
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(source.resolve())}
+    rates: list[float] = found_on_two_ranks("benchmarks.training.small_network", environment=environment)
+    return statistics.median(rates)
 
 
 def main() -> int:
@@ -69,11 +51,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", type=Path, help="a checkout of an older commit")
     parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_rank_arguments(parser)
     arguments = parser.parse_args()
     if arguments.rank is not None:
-        be_a_rank(arguments.rank, arguments.folder)
+        be_a_rank(arguments.rank, arguments.folder, epoch_rates)
     load = os.getloadavg()[0]
     sources = {"before": arguments.before / "src", "now": Path(__file__).parents[2] / "src"}
     found: dict[str, list[float]] = {way: [] for way in sources}

@@ -6,21 +6,17 @@ construction to its end, in two processes over gloo, by the first training of a 
 """
 
 import argparse
-import json
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import nn
 
 from benchmarks.training.gradients import SIZES, task_of
 from benchmarks.training.loading import BATCH, store
+from benchmarks.training.two_ranks import add_rank_arguments, be_a_rank, found_on_two_ranks
 from paretta.pipelines.batches.loaders import Loaders
 from paretta.pipelines.batches.request import BatchRequest
 from paretta.pipelines.ranks import Ranks
@@ -68,34 +64,21 @@ def ready_s(ranks: Ranks, size: str) -> float:
     return time.perf_counter() - begun
 
 
-def be_a_rank(rank: int, folder: Path) -> None:
-    """Time the preparation as one of two ranks; rank 0 writes the figures."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    found = {size: [ready_s(Ranks.joined(), size) for _ in range(1 + TIMES)] for size in ("10 M", "9 k")}
-    if rank == 0:
-        (folder / "found.json").write_text(json.dumps(found), encoding="utf-8")
-    dist.barrier()
-    os._exit(0)  # a gloo thread that frees its last tensor while the interpreter ends would abort it
+def of_both_ways(ranks: Ranks) -> dict[str, list[float]]:
+    """Time the preparation of a network that DDP trains, and of one that an all-reduce does, again and again."""
+    return {size: [ready_s(ranks, size) for _ in range(1 + TIMES)] for size in ("10 M", "9 k")}
 
 
 def main() -> int:
     """Measure and print the table; the parts that this process loads are timed first."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rank", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    add_rank_arguments(parser)
     arguments = parser.parse_args()
     if arguments.rank is not None:
-        be_a_rank(arguments.rank, arguments.folder)
+        be_a_rank(arguments.rank, arguments.folder, of_both_ways)
     print(f"load before {os.getloadavg()[0]:.1f}")
     of_loaders()
-    with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, "-m", "benchmarks.training.starting", "--folder", name]
-        ranks = [subprocess.Popen([*command, "--rank", str(rank)]) for rank in range(2)]
-        if [rank.wait() for rank in ranks] != [0, 0]:
-            return 1
-        found = json.loads((Path(name) / "found.json").read_text(encoding="utf-8"))
-    for size, (first, *later) in found.items():
+    for size, (first, *later) in found_on_two_ranks("benchmarks.training.starting").items():
         way = "DistributedDataParallel" if SIZES[size][0] > 1000 else "one all-reduce"
         print(f"{size} on two ranks, {way}: first training {first:.3f} s, later ones {statistics.median(later):.3f} s")
     return 0

@@ -97,6 +97,10 @@ class WorkersConfig(_Section):
         default=60, gt=0, description="seconds without a heartbeat after which a worker counts as dead"
     )
 
+    def useful_lanes(self, trials: int) -> int:
+        """Return how many lanes a search of so many trials has use for, wherever it runs."""
+        return trials if self.lanes == "auto" else self.lanes
+
     def resources(self) -> dict[str, float]:
         """Return what one worker reserves, by Ray's resource names."""
         return {name: amount for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount}

@@ -238,7 +238,7 @@ def _recorded(record: SweepRecord) -> Sweep:
 
 def _await_nodes(sweep: Sweep, name: str, beside: float) -> None:
     """Ask the autoscaler of a running cluster for the nodes of the first lanes, and wait for them for a while."""
-    workers, trials = sweep.config.workers, sweep.config.search.trials
+    workers = sweep.config.workers
     lanes = 1 if workers.lanes == "auto" else workers.lanes
 
     def room() -> bool:
@@ -249,7 +249,7 @@ def _await_nodes(sweep: Sweep, name: str, beside: float) -> None:
     limit = workers.start_timeout_s
     _log.warning("the cluster has no room yet for %d lane(s); waiting up to %g s for nodes", lanes, limit)
     bundles = tuple(lane_bundles(workers.per_trial, workers.resources(), beside=beside))
-    useful = trials if workers.lanes == "auto" else lanes
+    useful = workers.useful_lanes(sweep.config.search.trials)
     request = LaneRequest(total(bundles), 0, 0, workers.priority, useful=useful, bundles=bundles)
     await_room(unique_name(name), request, room, timeout_s=limit)
 

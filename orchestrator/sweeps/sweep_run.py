@@ -212,7 +212,7 @@ def _elastic(prepared: PreparedSweep, lanes: LanePool, show: Callable[[str], Non
         unique_name(prepared.folder.name),
         lane_bundles(workers.per_trial, workers.resources(), beside=beside),
         fitting=fitting,
-        useful=trials if workers.lanes == "auto" else workers.lanes,
+        useful=workers.useful_lanes(trials),
         priority=workers.priority,
         show=show,
     )

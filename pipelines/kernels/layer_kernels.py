@@ -1,17 +1,15 @@
 """What ONNX Runtime makes of each layer: the kernel that computes it, and the bits that its weight has there."""
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeAlias
 
 import onnx
-import onnxruntime
 from onnx import GraphProto, NodeProto, TensorProto
 
 from paretta.pipelines.export.origin import Exported, Origin
 from paretta.pipelines.kernels.mac_count import packed_bits
+from paretta.pipelines.kernels.optimised_file import optimised_file
 from paretta.pipelines.kernels.ort_kernels import INTEGER
 from paretta.pipelines.quantization.layer_facts import LayerFacts
 
@@ -180,15 +178,7 @@ class _Owners:
 
 def optimised_graph(content: bytes) -> GraphProto:
     """Return the graph that ONNX Runtime runs, with the graphs of its branches in one, without values of weights."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "optimised.onnx"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3  # that the file is for this machine only
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(path)
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
-        onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    with optimised_file(content) as path:
         graph: GraphProto = onnx.load(str(path), load_external_data=False).graph
     whole = GraphProto()
     for part in _graphs(graph):

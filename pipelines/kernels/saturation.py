@@ -1,12 +1,13 @@
 """Whether the integer kernels of this processor overflow where two neighbouring 8-bit weights are large."""
 
-import tempfile
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from paretta.pipelines.kernels.optimised_file import optimised_file
+
 if TYPE_CHECKING:
-    from onnx import GraphProto, NodeProto
+    from onnx import NodeProto
 
 SAFE_BITS: Final = 7  # 2 * 255 * 64 fits in 16 bits, 2 * 255 * 127 does not
 _LARGEST: Final = 2 ** (SAFE_BITS - 1)
@@ -75,7 +76,8 @@ def num_overflowing(model: Path) -> int:
     import numpy as np  # noqa: PLC0415 - as above
     import onnx  # noqa: PLC0415
 
-    graph = _optimised(model)
+    with optimised_file(model) as path:
+        graph = onnx.load(str(path)).graph
     stored = {item.name: item for item in graph.initializer if item.data_type == onnx.TensorProto.INT8}
     found = 0
     for node in graph.node:
@@ -84,22 +86,6 @@ def num_overflowing(model: Path) -> int:
             codes = onnx.numpy_helper.to_array(stored[node.input[place]]).astype(np.int16)
             found += bool(np.abs(codes).max(initial=0) > _LARGEST and not _is_depthwise(node, codes.shape))
     return found
-
-
-def _optimised(model: Path) -> "GraphProto":
-    import onnx  # noqa: PLC0415 - as above
-    import onnxruntime  # noqa: PLC0415
-
-    with tempfile.TemporaryDirectory(prefix="paretta-") as scratch:
-        path = Path(scratch) / "optimised.onnx"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3  # that the file is for this machine only
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-        options.optimized_model_filepath = str(path)
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights")
-        onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        return onnx.load(str(path)).graph
 
 
 def _is_depthwise(node: "NodeProto", shape: tuple[int, ...]) -> bool:

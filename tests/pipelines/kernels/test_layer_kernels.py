@@ -64,6 +64,20 @@ def test_a_transposed_convolution_between_integer_layers_stays_in_floats() -> No
     assert facts.in_floats == "its weight is not quantized"
 
 
+def test_a_transposed_convolution_that_the_runtime_rounds_by_itself_is_not_told_as_32_bits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("paretta.pipelines.export.graph_passes._keep_floats", lambda model: None)
+    torch.manual_seed(0)
+    inputs = images(32)
+    others = {"conv": 8, "next": 8, "head": 8}
+    facts = as_run(quantized(Mixed(), inputs, others), inputs)["up"]
+    assert facts.bits == 8
+    assert facts.in_floats is not None
+    assert facts.in_floats.endswith("ONNX Runtime rounds it to 8 bits by itself")
+    assert as_run(Mixed().eval(), inputs)["up"].bits == 32
+
+
 @pytest.mark.parametrize(("bits", "activation_bits"), [(8, 8), (4, 8), (4, 32)])
 def test_a_transposed_convolution_computes_with_the_integers_that_it_was_trained_with(
     bits: int, activation_bits: int
