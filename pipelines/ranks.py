@@ -13,6 +13,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from paretta.search_spaces.errors import TrialFailed
 
 
+class BatchRange(nn.Module):
+    """The smallest and the largest value of a tensor; within `Ranks.wrap`, in training, over all ranks."""
+
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return both as scalars, without a gradient; of no values, zeros."""
+        if not values.numel():
+            return values.new_zeros(()), values.new_zeros(())
+        low, high = values.detach().aminmax()
+        return low, high
+
+
 def use_threads(count: int) -> None:
     """Compute with `count` threads in this process; more than there are free cores makes training slower."""
     torch.set_num_threads(count)
@@ -140,8 +151,8 @@ class Ranks:
         """Prepare `model` for training on all ranks: equal start, batch norm over the global batch (collective).
 
         Batch statistics are taken over all ranks, so that the number of ranks does not change what is learned: by
-        torch's SyncBatchNorm on GPUs, and by our own on CPUs, whose tensors it refuses. The model is as it was, layer
-        for layer, once the block ends.
+        torch's SyncBatchNorm on GPUs, and by our own on CPUs, whose tensors it refuses. So is each `BatchRange`. The
+        model is as it was, layer for layer, once the block ends.
         """
         if self.world_size == 1:
             yield model
@@ -151,11 +162,14 @@ class Ranks:
         for norm in norms:
             over_ranks = _global_batch_norm if self.device.type == "cpu" else _torch_batch_norm(norm)
             norm.forward = partial(over_ranks, norm)  # type: ignore[method-assign]
+        ranges = [module for module in model.modules() if isinstance(module, BatchRange)]
+        for extremes in ranges:
+            extremes.forward = partial(_global_range, extremes)  # type: ignore[method-assign]
         try:
             yield model
         finally:
-            for norm in norms:
-                del norm.forward
+            for changed in (*norms, *ranges):
+                del changed.forward
 
 
 def _torch_batch_norm(norm: _BatchNorm) -> Callable[[_BatchNorm, Tensor], Tensor]:
@@ -186,6 +200,15 @@ def _global_batch_norm(norm: _BatchNorm, inputs: Tensor) -> Tensor:
     if norm.weight is not None:
         normal = normal * norm.weight.view(shape) + norm.bias.view(shape)
     return normal.to(original_type)
+
+
+def _global_range(extremes: BatchRange, values: Tensor) -> tuple[Tensor, Tensor]:
+    low, high = BatchRange.forward(extremes, values)
+    if extremes.training:
+        both = torch.stack([-low, high])
+        dist.all_reduce(both, dist.ReduceOp.MAX)
+        low, high = -both[0], both[1]
+    return low, high
 
 
 def _global_mean(values: Tensor, axes: list[int]) -> tuple[float, Tensor]:

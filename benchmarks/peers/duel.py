@@ -1,4 +1,4 @@
-"""Files timed against each other in one runtime, interleaved in one process, with bytes and accuracy of each."""
+"""Files timed against each other in one runtime, interleaved in one process, and judged by their answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paretta.pipelines.data.feeds import Feeds, feed_batch
-from paretta.pipelines.measuring.intervals import bootstrap_interval, wilson_interval
+from paretta.pipelines.measuring.intervals import bootstrap_interval, mean_interval, wilson_interval
 from paretta.pipelines.measuring.runtime_agreement import agreement
 from paretta.pipelines.measuring.timing import Opener, Rounds, TimingProtocol, interleave, usable_cores
 from paretta.pipelines.runtime import ModelRefused, runtime_of
@@ -52,6 +52,24 @@ def duel(files: Sequence[Path], inputs: Feeds, runtime_name: str) -> dict[int, R
         size: interleave([opener(path, batch) for path in files], protocol, cores=usable_cores())
         for size, batch in batches.items()
     }
+
+
+def cosine(files: Sequence[Path], feeds: Feeds, output: int, size: int, runtime_name: str) -> Ratio:
+    """Return the mean cosine similarity of an output's rows between two files, in batches of `size`."""
+    count = len(next(iter(feeds.values())))
+    vectors = [
+        np.concatenate(
+            [
+                opened.answers({name: array[start : start + size] for name, array in feeds.items()})[output]
+                for start in range(0, count, size)
+            ]
+        ).astype(np.float64)
+        for opened in (runtime_of(runtime_name).open(file, threads=1, device="cpu") for file in files)
+    ]
+    norms = [np.linalg.norm(rows, axis=1) for rows in vectors]
+    each = (vectors[0] * vectors[1]).sum(1) / (norms[0] * norms[1])
+    low, high = mean_interval(each) or (np.nan, np.nan)
+    return Ratio(float(each.mean()), low, high)
 
 
 def accuracy(path: Path, images: NDArray[np.float32], labels: NDArray[np.int64], runtime_name: str) -> Ratio:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _KIND: Final = "quantize"
 _SETTING: Final = "compute"
 _FASTER: Final = "faster"
+_RANGE: Final = "activation_range"
+_DYNAMIC: Final = "dynamic"
 
 
 def settled_compute(sweep: Sweep, checked: Checked) -> tuple[Sweep, str | None]:
@@ -23,7 +25,8 @@ def settled_compute(sweep: Sweep, checked: Checked) -> tuple[Sweep, str | None]:
     returned sweep is what is recorded, so that resumed, confirming and repeated trials compute alike.
 
     Raises:
-        WrongInput: there is no such objective, or the setting is an option of a choice.
+        WrongInput: there is no such objective, the setting is an option of a choice, or activations are both dynamic
+            and calibrated, whose kernels differ.
     """
     if not _asks([sweep.config.space, sweep.config.deliver.variants]):
         return sweep, None
@@ -35,10 +38,14 @@ def settled_compute(sweep: Sweep, checked: Checked) -> tuple[Sweep, str | None]:
     if _asks(_filled([sweep.config.space, sweep.config.deliver.variants], "integer")):
         rule = "`compute: faster` stands in no choice: it is settled once for all trials"
         raise WrongInput(Problem(where, rule, hint="give integer and float as options, or faster alone"))
+    dynamic = _dynamic([sweep.config.space, sweep.config.deliver.variants])
+    if len(dynamic) > 1:
+        rule = "`compute: faster` stands beside `activation_range: dynamic` and others, whose kernels differ"
+        raise WrongInput(Problem(where, rule, hint="give integer and float as options, or activations of one kind"))
     from paretta.pipelines.verification.faster_compute import faster_compute  # noqa: PLC0415 - loads torch
 
     try:
-        decided = faster_compute(checked.task, meter)
+        decided = faster_compute(checked.task, meter, dynamic=dynamic.pop())
     except TrialFailed as error:
         raise WrongInput(Problem(where, f"`compute: faster` could not be timed: {error}")) from error
     return sweep.rewritten(lambda tree: _filled(tree, decided.setting)), f"compute: faster: {decided.words()}"
@@ -52,15 +59,25 @@ def _timing(checked: Checked) -> "ServedMeter | None":
 
 def _asks(tree: Json) -> bool:
     if isinstance(tree, Mapping):
-        return (tree.get("kind") == _KIND and _holds(tree.get(_SETTING))) or any(map(_asks, tree.values()))
+        return (tree.get("kind") == _KIND and _FASTER in _options(tree.get(_SETTING))) or any(map(_asks, tree.values()))
     return isinstance(tree, list | tuple) and any(map(_asks, tree))
 
 
-def _holds(setting: Json) -> bool:
-    """Return whether a value, or an option of a choice, is ``faster``."""
-    if isinstance(setting, Mapping):
-        return any(map(_holds, setting.values()))
-    return any(map(_holds, setting)) if isinstance(setting, list | tuple) else setting == _FASTER
+def _dynamic(tree: Json) -> set[bool]:
+    """Return whether activations are dynamic in the stages that ask, one or both."""
+    if isinstance(tree, Mapping):
+        asks = tree.get("kind") == _KIND and tree.get(_SETTING) == _FASTER
+        own = {option == _DYNAMIC for option in _options(tree.get(_RANGE, ""))} if asks else set()
+        return own.union(*map(_dynamic, tree.values()))
+    return set().union(*map(_dynamic, tree)) if isinstance(tree, list | tuple) else set()
+
+
+def _options(setting: Json) -> list[Json]:
+    """Return a value alone, or all that a choice offers."""
+    if isinstance(setting, Mapping | list | tuple):
+        items = setting.values() if isinstance(setting, Mapping) else setting
+        return [option for item in items for option in _options(item)]
+    return [setting]
 
 
 def _filled(tree: Json, setting: Json) -> Json:

@@ -14,14 +14,15 @@ _SLACK = 1 + 1e-6  # relative tolerance between a bound and a grid's last step
 def unite_grids(model: ModelProto) -> None:
     """Quantise every tensor once and let all nodes read the same integers, in place; outputs stay bitwise equal.
 
-    A second quantiser with the same grid is replaced by the first, and a quantiser of values that are already on its
-    grid is removed. An activation that the preceding grid makes redundant is removed too: a ReLU of codes with zero
-    point 0, or a clip at 6 if no code exceeds it. A mean over an image becomes a pool, which has an integer kernel, and
-    a change from one grid to another gets one too.
+    A second quantiser with the same grid is replaced by the first, likewise one by the range of the same values, and a
+    quantiser of values that are already on its grid is removed. An activation that the preceding grid makes redundant
+    is removed too: a ReLU of codes with zero point 0, or a clip at 6 if no code exceeds it. A mean over an image
+    becomes a pool, which has an integer kernel, and a change from one grid to another gets one too.
     """
     values = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
     while _united(model, values) or _keep_codes(model):
         pass
+    _share_own_grids(model)
     _pool_averages(model, values)
     _change_grids(model, values)
 
@@ -49,6 +50,19 @@ def _united(model: ModelProto, values: Values) -> bool:
     for node in model.graph.node:
         node.input[:] = [_last(instead, name) for name in node.input]
     return bool(instead)
+
+
+def _share_own_grids(model: ModelProto) -> None:
+    first: dict[str, NodeProto] = {}
+    instead: dict[str, str] = {}
+    for node in list(model.graph.node):
+        if node.op_type == "DynamicQuantizeLinear":
+            earlier = first.setdefault(node.input[0], node)
+            if earlier.output[0] != node.output[0]:
+                instead.update(zip(node.output, earlier.output, strict=True))
+                model.graph.node.remove(node)
+    for node in model.graph.node:
+        node.input[:] = [instead.get(name, name) for name in node.input]
 
 
 def _keep_codes(model: ModelProto) -> bool:

@@ -15,6 +15,7 @@ from paretta.pipelines.quantization.fake_quantize import (
     GATE_CENTRE,
     GATE_STEP,
     ActivationQuantizer,
+    DynamicQuantizer,
     has_own_hooks,
     make_room_for_bias,
     weight_codes,
@@ -177,6 +178,8 @@ def store_in_place(layer: nn.Module, *, at_load: bool) -> None:
     for name, grid in grids.items():
         if isinstance(grid, ActivationQuantizer):
             setattr(layer, name, StoredGrid(grid))
+        elif isinstance(grid, DynamicQuantizer):
+            setattr(layer, name, OwnGrid())
 
 
 class IntegerLayer(StoredLayer):
@@ -217,6 +220,43 @@ class IntegerLayer(StoredLayer):
         else:
             outputs = _convolved(values, self.stored(), self.bias, self.settings)
         return outputs if self.output is None else cast(Tensor, self.output(outputs))
+
+
+class DynamicLayer(StoredLayer):
+    """A linear layer that quantises what it reads by its range at each call, and multiplies integers.
+
+    ``y = s_x * s_w * sum (q_x - z_x) * (q_w - z_w) + b`` with the bias in floats. The operators are those that ONNX
+    Runtime's `quantize_dynamic` writes, which it fuses into DynamicQuantizeMatMul, or into MatMulIntegerToFloat where
+    several layers read the same integers.
+    """
+
+    def __init__(self, layer: nn.Linear) -> None:
+        """Read weight and bias from the trained layer."""
+        super().__init__(layer)
+        self.bias = layer.bias
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Compute the layer."""
+        codes, scale, zero_point = _on_own_grid(values)
+        weight = self.stored
+        centre = () if weight.is_centred else (weight.zero_point,)
+        sums = torch.onnx.ops.symbolic(
+            "MatMulInteger",
+            (codes, weight.codes.t(), zero_point, *centre),
+            dtype=torch.int32,
+            shape=(*values.shape[:-1], len(weight.codes)),
+            version=OPSET,
+        )
+        results = sums.float() * (scale * weight.scale)
+        return results if self.bias is None else results + self.bias
+
+
+class OwnGrid(nn.Module):
+    """A DynamicQuantizeLinear and DequantizeLinear pair, for what computes with the values in floats."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the values on the grid of their range."""
+        return _dequantize(*_on_own_grid(values))
 
 
 class StoredGrid(nn.Module):
@@ -302,6 +342,18 @@ def _quantize(values: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
     return torch.onnx.ops.symbolic(
         "QuantizeLinear", (values, scale, zero_point), dtype=torch.uint8, shape=values.shape, version=OPSET
     )
+
+
+def _on_own_grid(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return codes, scale and zero point of values on the grid of their range, see `DynamicQuantizer`."""
+    codes, scale, zero_point = torch.onnx.ops.symbolic_multi_out(
+        "DynamicQuantizeLinear",
+        (values,),
+        dtypes=(torch.uint8, torch.float32, torch.uint8),
+        shapes=(values.shape, (), ()),
+        version=OPSET,
+    )
+    return codes, scale, zero_point
 
 
 def _dequantize(codes: Tensor, scale: Tensor, zero_point: Tensor, axis: int | None = None) -> Tensor:

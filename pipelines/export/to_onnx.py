@@ -16,6 +16,7 @@ from paretta.pipelines.export.packed_layers import PackedEmbedding, PackedLinear
 from paretta.pipelines.export.recurrent_layers import with_free_steps
 from paretta.pipelines.export.stored_layers import (
     OPSET,
+    DynamicLayer,
     IntegerLayer,
     RestoredLayer,
     StoredGate,
@@ -28,7 +29,13 @@ from paretta.pipelines.model.padded_convolution import Convolution
 from paretta.pipelines.model.quiet_export import quiet_export
 from paretta.pipelines.model.recurrent import RecurrentWeight
 from paretta.pipelines.model.torch_private import one_registry
-from paretta.pipelines.quantization.fake_quantize import ActivationQuantizer, HardGate, is_quantized, weight_quantizer
+from paretta.pipelines.quantization.fake_quantize import (
+    ActivationQuantizer,
+    HardGate,
+    is_dynamic,
+    is_quantized,
+    weight_quantizer,
+)
 from paretta.pipelines.quantization.joint_quantizers import JOINT_QUANTIZERS
 from paretta.pipelines.quantization.layer_graph import bake_parametrizations, fold_batch_norms
 from paretta.pipelines.runtime import WeightStorage
@@ -87,7 +94,7 @@ def delivered_form(model: nn.Module, example_input: TensorTree, *, packed: bool 
     """
     ready = deepcopy(model).cpu().eval()
     fold_batch_norms(ready, moved(example_input, "cpu"))
-    in_integers = any(is_quantized(layer) for layer in ready.modules())
+    in_integers = any(is_quantized(layer) and not is_dynamic(layer) for layer in ready.modules())
     for name, layer in list(ready.named_modules()):
         if f".{JOINT_QUANTIZERS}." in f".{name}":
             if isinstance(layer, ActivationQuantizer):
@@ -96,12 +103,14 @@ def delivered_form(model: nn.Module, example_input: TensorTree, *, packed: bool 
                 ready = _replaced(ready, name, StoredGate())
         elif (quantizer := weight_quantizer(layer)) is not None and keeps_forward(layer):
             at_load = not in_integers or quantizer.group is not None or isinstance(layer, nn.Embedding)
-            store_in_place(layer, at_load=at_load)
+            store_in_place(layer, at_load=at_load or is_dynamic(layer))
         elif isinstance(layer, RecurrentWeight) and weight_quantizer(layer) is not None:
             ready = _replaced(ready, name, StoredWeight(layer))
         elif packed and packs(layer):
             kind = PackedEmbedding if isinstance(layer, nn.Embedding) else PackedLinear
             ready = _replaced(ready, name, kind(layer))
+        elif is_dynamic(layer):
+            ready = _replaced(ready, name, DynamicLayer(cast(nn.Linear, layer)))
         elif is_quantized(layer):
             ready = _replaced(ready, name, IntegerLayer(cast("Convolution | nn.Linear", layer)))
         elif weight_quantizer(layer) is not None:

@@ -12,7 +12,12 @@ from paretta.pipelines.data.samples import draw
 from paretta.pipelines.data.trees import call_model, moved
 from paretta.pipelines.grid import Grid
 from paretta.pipelines.quantization.call_graph import Joint
-from paretta.pipelines.quantization.fake_quantize import attach_input_quantizer, attach_output_quantizer, is_quantized
+from paretta.pipelines.quantization.fake_quantize import (
+    attach_input_quantizer,
+    attach_output_quantizer,
+    is_dynamic,
+    is_quantized,
+)
 from paretta.pipelines.quantization.joint_quantizers import (
     attach_gate,
     attach_joint_quantizer,
@@ -42,7 +47,8 @@ def calibrate(
         range_rule: how outliers are treated, see `paretta.pipelines.quantizers.Quantizer`.
     """
     detach_joint_quantizers(model)
-    quantized = {*layers, *(name for name, layer in model.named_modules() if is_quantized(layer))}
+    others = {name for name, layer in model.named_modules() if is_quantized(layer) and not is_dynamic(layer)}
+    quantized = {*layers, *others}
     placement = placement_of(model, moved(bench.task.example_input, bench.ranks.device), quantized)
     seen = _seen(model, {*layers, *placement.results}, bench, num_samples)
     rule = Affine(axis=None, range=range_rule, signed=False)

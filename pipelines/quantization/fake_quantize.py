@@ -1,4 +1,4 @@
-"""Fake quantisation in a trainable model: learned weight steps and calibrated activation grids."""
+"""Fake quantisation in a trainable model: learned weight steps, activations on calibrated or on own grids."""
 
 from typing import Final, cast
 
@@ -12,6 +12,8 @@ from paretta.pipelines.model.torch_private import hooks_of, pre_hooks_of
 from paretta.pipelines.model.weights import weight_learns
 from paretta.pipelines.quantization.call_graph import unseen
 from paretta.pipelines.quantizers import Quantizer
+from paretta.pipelines.quantizers.affine import affine_grid
+from paretta.pipelines.ranks import BatchRange
 
 GATE_STEP: Final = 6 / 255
 GATE_CENTRE: Final = 128
@@ -143,6 +145,26 @@ class ActivationQuantizer(nn.Module):
         return Grid(self.scale, self.zero_point, 0, 255)
 
 
+class DynamicQuantizer(nn.Module):
+    """Unsigned 8-bit activations on the grid of their own range, which each call finds anew.
+
+    ``s = (max(x, 0) - min(x, 0)) / 255``, ``z = round(-min(x, 0) / s)`` and ``x_hat = (clamp(round(x / s) + z, 0, 255)
+    - z) * s``, with one range for the whole tensor: all samples of the batch, padding included. Gradients pass
+    unchanged (straight-through). Source: ONNX operators, "DynamicQuantizeLinear".
+    """
+
+    def __init__(self) -> None:
+        """Hold what finds the range."""
+        super().__init__()
+        self.range = BatchRange()
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the values on their grid, same shape."""
+        with unseen():
+            grid = affine_grid(*self.range(values))
+            return values + (grid.nearest(values) - values).detach()
+
+
 class HardGate(nn.Module):
     """A hard sigmoid, ``clip(x / 6 + 1/2, 0, 1)``, whose integers are those of its argument, clipped to -3 .. 3.
 
@@ -213,8 +235,17 @@ def unrounded_codes(layer: nn.Module) -> Tensor:
 
 def attach_input_quantizer(layer: nn.Module, grid: Grid) -> None:
     """Quantise the input of `layer` to `grid`; a second call replaces the grid."""
-    layer.input_quantizer = ActivationQuantizer(grid)
+    _attach_input(layer, ActivationQuantizer(grid))
     make_room_for_bias(layer)
+
+
+def attach_dynamic_quantizer(layer: nn.Module) -> None:
+    """Quantise the input of `layer` to the grid of its range at each call, in place of a fixed grid."""
+    _attach_input(layer, DynamicQuantizer())
+
+
+def _attach_input(layer: nn.Module, quantizer: nn.Module) -> None:
+    layer.input_quantizer = quantizer
     if _quantize_input not in pre_hooks_of(layer):
         layer.register_forward_pre_hook(_quantize_input)
 
@@ -236,6 +267,11 @@ def detach_activation_quantizers(layer: nn.Module) -> None:
 def is_quantized(layer: nn.Module) -> bool:
     """Return True if `layer` computes in integers: both its weight and its input are quantised."""
     return weight_quantizer(layer) is not None and hasattr(layer, "input_quantizer")
+
+
+def is_dynamic(layer: nn.Module) -> bool:
+    """Return True if the range of what `layer` reads is found at each call."""
+    return isinstance(getattr(layer, "input_quantizer", None), DynamicQuantizer)
 
 
 def has_own_hooks(layer: nn.Module) -> bool:

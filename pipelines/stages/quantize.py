@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import ClassVar, Literal, Self, cast
+from typing import ClassVar, Literal, Self, TypeAlias, cast
 
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
@@ -21,7 +21,11 @@ from paretta.pipelines.post_training.norm_statistics import refresh
 from paretta.pipelines.post_training.round_layers import Rounding, round_layers
 from paretta.pipelines.quantization.bit_widths import WidthBudget, Widths, found_widths
 from paretta.pipelines.quantization.calibration import calibrate
-from paretta.pipelines.quantization.fake_quantize import attach_weight_quantizer, detach_activation_quantizers
+from paretta.pipelines.quantization.fake_quantize import (
+    attach_dynamic_quantizer,
+    attach_weight_quantizer,
+    detach_activation_quantizers,
+)
 from paretta.pipelines.quantization.joint_quantizers import detach_joint_quantizers
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms, plain_copy
 from paretta.pipelines.quantization.weight_groups import GROUPED, Groups, asked_groups, group_words
@@ -33,6 +37,7 @@ from paretta.pipelines.training.settings import TrainSettings
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.results.note import Note
 
+ActivationRange: TypeAlias = Literal["minmax", "percentile", "mse", "dynamic"]  # a `RangeRule`, or that of each call
 _MOST = 0.5
 _CODE_BITS = 8
 _LESSENED = "take 7 of 8 bits: integer kernels of x86 processors without VNNI overflow with more (`reduce_range`)"
@@ -40,7 +45,7 @@ _log = logging.getLogger("paretta")
 
 
 class Quantize(Stage):
-    """Fold batch norms, put learned-step quantisers on weights and calibrated 8-bit quantisers on activations.
+    """Fold batch norms, put learned-step quantisers on weights and 8-bit quantisers on activations.
 
     Batch norms that have seen no batch since `prune` removed channels are recalibrated first: folded as they are, their
     statistics would be those of another model (27.7 % instead of 89.7 % on a ResNet-8 at 50 %).
@@ -51,6 +56,15 @@ class Quantize(Stage):
     The model stays trainable: a `train` or `distill` stage after this one is quantisation-aware training. With
     `activation_bits: 32` or `compute: float` only the weights are stored in few bits; the model computes in floats, as
     fast as before. With `compute: faster` it does so if integers would be slower on the runtime that is measured.
+
+    Activations have a grid that calibration samples gave them, or with ``activation_range: dynamic`` one that each call
+    finds: what a linear layer reads is rounded to 256 steps between its own smallest and largest value, and zero, in
+    training, in evaluation and in the file, as ONNX Runtime's DynamicQuantizeLinear does. It needs no samples, and is
+    the usual choice for transformers. The range is that of the whole tensor, padding included, so **an answer depends a
+    little on the other samples of its batch**: metrics, which are read in batches of up to 256, are those of such
+    batches. In training, a batch is that of all ranks. Convolutions keep calibrated grids (by ``mse``), since their
+    dynamic kernel, ConvInteger, is slow; so do the sums and pools between them. Source: ONNX operators,
+    "DynamicQuantizeLinear"; ONNX Runtime, "Quantize ONNX models".
 
     Integer kernels of x86 processors without VNNI instructions add two products in 16 bits, which 8-bit weights
     overflow: a network of three layers was off by 14 % of its largest output. There, weights keep to 7 bits
@@ -89,7 +103,11 @@ class Quantize(Stage):
     activation_bits: Literal[8, 32] = Field(
         default=8, description="8, or 32 to leave activations in floats and quantise weights alone"
     )
-    activation_range: RangeRule = Field(default="mse", description="one of minmax, percentile, mse")
+    activation_range: ActivationRange = Field(
+        default="mse",
+        description="one of minmax, percentile, mse, over calibration samples, or dynamic: linear layers take the "
+        "range of what they read at each call",
+    )
     compute: Literal["integer", "float", "packed", "faster"] = Field(
         default="integer",
         description="integer, float (few bits are stored, activations stay in floats), packed (linear layers and "
@@ -160,9 +178,8 @@ class Quantize(Stage):
             self._tune(model, reference, computing, bench)
         if self.compute == "faster":
             bench.note(Note(self.kind, "`compute: faster` is decided by `launch`; here the layers compute in integers"))
-        if self._in_integers and integer:
-            samples, rule = self.calibration_samples, self.activation_range
-            calibrate(model, integer, bench, num_samples=samples, range_rule=rule)
+        if self._in_integers:
+            self._quantize_activations(model, integer, bench)
         return model.train(was_training)
 
     def conflict(self, earlier: Sequence[Stage], *, in_baseline: bool) -> str | None:
@@ -174,7 +191,9 @@ class Quantize(Stage):
 
     def unmet(self, task: Task) -> str | None:
         """Report too few calibration samples."""
-        return too_few(task, fits=True) if self._tunes else too_few(task, fits=False) if self._in_integers else None
+        if self._tunes:
+            return too_few(task, fits=True)
+        return too_few(task, fits=False) if self._in_integers and self.activation_range != "dynamic" else None
 
     def advice(self, earlier: Sequence[Stage], later: Sequence[Stage]) -> str | None:
         """Advise to train a pruned model before it is quantised, if the plan trains it at all."""
@@ -216,6 +235,7 @@ class Quantize(Stage):
         how = "" if self.weights == "symmetric" else f" by {self.weights}"
         how += group_words(self.group)
         how += ", packed" if self.compute == "packed" else "" if self._in_integers else ", weights only"
+        how += ", dynamic activations" if self._in_integers and self.activation_range == "dynamic" else ""
         how += "" if self.rounding == "nearest" else f", {self.rounding.replace('_', ' ')} rounding"
         how += ", corrected biases" if self.bias_correction else ""
         if isinstance(self.bits, int):
@@ -231,6 +251,21 @@ class Quantize(Stage):
     @property
     def _tunes(self) -> bool:
         return self.rounding != "nearest" or self.bias_correction
+
+    def _quantize_activations(self, model: nn.Module, layers: Sequence[str], bench: Bench) -> None:
+        """Put quantisers on what integer layers read: of each call's own range, or calibrated."""
+        rule = "mse" if self.activation_range == "dynamic" else self.activation_range
+        calibrated = []
+        for name in layers:
+            layer = model.get_submodule(name)
+            if self.activation_range == "dynamic" and isinstance(layer, nn.Linear):
+                attach_dynamic_quantizer(layer)
+            else:
+                calibrated.append(name)
+        if calibrated:
+            if lacking := too_few(bench.task, fits=False):
+                raise WrongInput(Problem("quantize.activation_range", f"of a convolution {lacking}"))
+            calibrate(model, calibrated, bench, num_samples=self.calibration_samples, range_rule=rule)
 
     def _tune(self, model: nn.Module, reference: nn.Module, layers: Sequence[str], bench: Bench) -> None:
         round_layers(

@@ -42,7 +42,7 @@ class FasterCompute:
         return f"{self.setting}: in integers the model takes {self.integers.value:.2f} of its time in floats"
 
 
-def faster_compute(task: Task, meter: ServedMeter) -> FasterCompute:
+def faster_compute(task: Task, meter: ServedMeter, *, dynamic: bool = False) -> FasterCompute:
     """Time the untrained model, quantised to 8 bits, in integers and in floats, side by side in a process of their own.
 
     Times do not depend on the values of weights, and hardly on the widths that they are stored in.
@@ -50,6 +50,7 @@ def faster_compute(task: Task, meter: ServedMeter) -> FasterCompute:
     Args:
         task: with the model.
         meter: whose runtime, batch size and threads count; it compares times, see `Meter.compares`.
+        dynamic: whether linear layers take the range of what they read at each call.
 
     Raises:
         WrongInput, TrialFailed: the model cannot be quantised, exported or timed.
@@ -58,7 +59,8 @@ def faster_compute(task: Task, meter: ServedMeter) -> FasterCompute:
     with TemporaryDirectory(prefix="paretta-") as scratch:
         folders = {compute: Path(scratch) / compute for compute in ("float", "integer")}
         for compute, folder in folders.items():
-            stage = Quantize.model_validate({"compute": compute})
+            settings = {"compute": compute, "activation_range": "dynamic" if dynamic else "mse"}
+            stage = Quantize.model_validate(settings)
             sketch(folder, Plan((), (stage.model_dump(mode="json"),)), task, storage=storage)
         (readings,) = measure_together([folders["integer"]], folders["float"], task, meters=[meter], facts={})
     reading = readings[meter.label]

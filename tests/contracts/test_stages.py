@@ -14,6 +14,8 @@ from paretta.search_spaces.registry import STAGES, TWEAKS
 from paretta.testing import StageContract, TweakContract
 from paretta.testing.two_ranks import applied, outputs_on_two_ranks
 
+DYNAMIC = "quantize with dynamic activations"
+
 
 def required(settings: type[Stage] | type[TweakSettings], kind: str) -> Document:
     """Return a document from the examples of the required settings."""
@@ -22,7 +24,9 @@ def required(settings: type[Stage] | type[TweakSettings], kind: str) -> Document
 
 
 def stage_called(name: str) -> Stage:
-    """Return a stage, or for ``train with NAME`` a training with a tweak."""
+    """Return a stage, or for ``train with NAME`` a training with a tweak, or the one that is called `DYNAMIC`."""
+    if name == DYNAMIC:
+        return stage_of({"kind": "quantize", "activation_range": "dynamic"})
     kind, _, tweak = name.partition(" with ")
     if tweak:
         settings = TWEAKS.load_class(tweak, TweakSettings)
@@ -38,12 +42,12 @@ def on_one_rank(name: str) -> Tensor:
 @pytest.fixture(scope="module")
 def on_two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Tensor]:
     """Outputs after each stage on two processes, which are started once for all stages."""
-    names = (*STAGES.names(), *(f"train with {name}" for name in TWEAKS.names()))
+    names = (*STAGES.names(), DYNAMIC, *(f"train with {name}" for name in TWEAKS.names()))
     return outputs_on_two_ranks({name: stage_called(name) for name in names}, tmp_path_factory.mktemp("ranks"))
 
 
 class TestStage(StageContract):
-    @pytest.fixture(params=STAGES.names())
+    @pytest.fixture(params=[*STAGES.names(), DYNAMIC])
     def name(self, request: pytest.FixtureRequest) -> str:
         return str(request.param)
 
@@ -60,7 +64,7 @@ class TestStage(StageContract):
         return on_two_ranks[name]
 
     def test_its_file_says_what_it_is(self, name: str) -> None:
-        assert len(STAGES.describe(name)) > 10
+        assert len(STAGES.describe(name.partition(" ")[0])) > 10
 
 
 class TestTweak(TweakContract):

@@ -13,6 +13,7 @@ from two_ranks import be_a_rank, run_on_two_ranks
 
 from paretta.pipelines.bench import Bench, ProgressReport, TrainingProgress, silent
 from paretta.pipelines.pruning.gradient_pass import activities, gradients
+from paretta.pipelines.quantization.fake_quantize import DynamicQuantizer
 from paretta.pipelines.ranks import Ranks, _torch_batch_norm
 from paretta.pipelines.stages.distill import teacher_scores
 from paretta.pipelines.stages.prune import Prune
@@ -61,7 +62,19 @@ def test_the_batch_norm_of_gpus_is_torchs_and_keeps_the_layers_moments() -> None
     assert not torch.equal(mine.running_mean, torch.zeros(3))
 
 
-CHECKS = ["collectives", "batch_norm", "unused", "divergence", "teacher", "data_pass", "heads", "resume", "step", "ddp"]
+CHECKS = [
+    "collectives",
+    "batch_norm",
+    "dynamic",
+    "unused",
+    "divergence",
+    "teacher",
+    "data_pass",
+    "heads",
+    "resume",
+    "step",
+    "ddp",
+]
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +116,20 @@ def check_batch_norm(ranks: Ranks, folder: Path) -> bool:
     moments = all(torch.allclose(a, b) for a, b in zip(mine.buffers(), whole.buffers(), strict=True))
     plain = type(mine).forward is nn.BatchNorm2d.forward and "forward" not in vars(mine)
     return inside and weights and moments and plain and torch.allclose(outputs, whole.train()(images)[part])
+
+
+def check_dynamic(ranks: Ranks, folder: Path) -> bool:
+    """In training, activations are rounded by the range of the whole batch; in evaluation by that of their shard."""
+    values = torch.randn(5, 8, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 6.0)[:, None]
+    mine = DynamicQuantizer()
+    whole, part = mine(values), values[ranks.shard(torch.arange(5))]
+    with ranks.wrap(mine):
+        trained = mine.train()(part)
+        evaluated = mine.eval()(part)
+    shared = torch.equal(trained, whole[ranks.shard(torch.arange(5))])
+    own = torch.equal(evaluated, mine(part)) and "forward" not in vars(mine.range)
+    apart = ranks.all_reduce_sum((evaluated != trained).float().sum())  # one of the shards has the whole range
+    return shared and own and bool(apart > 0)
 
 
 def check_unused(ranks: Ranks, folder: Path) -> bool:

@@ -21,7 +21,7 @@ DECIDED = FasterCompute(Reading(1.4, "ratio", low=1.3, high=1.5))
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> Checked:
-    monkeypatch.setattr(module, "faster_compute", lambda *_: DECIDED)
+    monkeypatch.setattr(module, "faster_compute", lambda *_, **__: DECIDED)
     task: Any = None
     return Checked(task, (meter_of("size", {}), meter_of("latency", {})), (), "", (), 0, 0)
 
@@ -50,3 +50,21 @@ def test_it_needs_a_time_and_stands_in_no_choice(checked: Checked) -> None:
         settled_compute(sweep, replace(checked, meters=(meter_of("size", {}),)))
     with pytest.raises(WrongInput, match="stands in no choice"):
         settled_compute(Sweep("digits", [{**FASTER, "compute": {"choice": ["integer", "faster"]}}]), checked)
+
+
+def test_dynamic_activations_are_timed_as_such_and_not_beside_calibrated_ones(
+    checked: Checked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[bool] = []
+
+    def faster_compute(*_: object, dynamic: bool) -> FasterCompute:
+        timed.append(dynamic)
+        return DECIDED
+
+    monkeypatch.setattr(module, "faster_compute", faster_compute)
+    other = {"kind": "quantize", "activation_range": "mse"}  # it does not ask
+    for ranges in ("dynamic", {"choice": ["dynamic"]}, {"choice": ["mse", "percentile"]}):
+        settled_compute(Sweep("digits", [other, {**FASTER, "activation_range": ranges}]), checked)
+    assert timed == [True, True, False]
+    with pytest.raises(WrongInput, match="`compute: faster` stands beside `activation_range: dynamic` and others"):
+        settled_compute(Sweep("digits", [{**FASTER, "activation_range": {"choice": ["mse", "dynamic"]}}]), checked)
