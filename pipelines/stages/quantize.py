@@ -63,8 +63,9 @@ class Quantize(Stage):
     the usual choice for transformers. The range is that of the whole tensor, padding included, so **an answer depends a
     little on the other samples of its batch**: metrics, which are read in batches of up to 256, are those of such
     batches. In training, a batch is that of all ranks. Convolutions keep calibrated grids (by ``mse``), since their
-    dynamic kernel, ConvInteger, is slow; so do the sums and pools between them. Source: ONNX operators,
-    "DynamicQuantizeLinear"; ONNX Runtime, "Quantize ONNX models".
+    dynamic kernel, ConvInteger, is slow; so do the sums and pools between them. OpenVINO 2026.4 computes such linear
+    layers in floats, with the same roundings. Source: ONNX operators, "DynamicQuantizeLinear"; ONNX Runtime, "Quantize
+    ONNX models".
 
     Integer kernels of x86 processors without VNNI instructions add two products in 16 bits, which 8-bit weights
     overflow: a network of three layers was off by 14 % of its largest output. There, weights keep to 7 bits
