@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate.__main__ import pages
+from docs.generate.method_pages import EFFECTS, method_pages
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.search_spaces import registry
 from paretta.search_spaces.yaml_io import parse_yaml
@@ -70,6 +71,22 @@ def test_the_architecture_names_every_room_in_the_order_of_its_imports(folder: s
     of_layer = [[row_of[room] for room in layer.split(" | ") if room in row_of] for layer in layers]
     pairs = (pair for above, below in combinations(of_layer, 2) for pair in product(above, below))
     assert [(above, below) for above, below in pairs if above > below] == []
+
+
+def test_effects_of_another_day_or_processor_tell_it_below_their_table() -> None:
+    flags = re.DOTALL | re.MULTILINE
+    text = "\n".join(method_pages().values())
+    (common,) = {(effect["date"], effect["cpu"]) for effect in EFFECTS["effects"]["baseline"]}
+    told = {}
+    for method, effects in EFFECTS["effects"].items():
+        (section,) = re.findall(rf"^###? (?:Stage )?`{method.partition('/')[2]}`\n(.*?)(?=^##|\Z)", text, flags) or [""]
+        told[method] = re.findall(
+            r"^Measured on (\S+), on (.+), against a baseline of that day\.$", section, re.MULTILINE
+        )
+        unlike = {(effect["date"], effect["cpu"] or "a processor that was not noted") for effect in effects}
+        assert set(told[method]) == (set() if (effects[0]["date"], effects[0]["cpu"]) == common else unlike)
+    assert any(told.values())
+    assert text.count(f"on {common[0]}, on {common[1] or 'a processor that was not noted'}, where a table") == 5
 
 
 def _code_words(page: Path) -> list[str]:

@@ -21,6 +21,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from paretta.pipelines.measuring.measure import measure
+from paretta.pipelines.measuring.served_meter import machine
 from paretta.pipelines.meter import meter_of
 from paretta.pipelines.outcome import RunOutcome
 from paretta.pipelines.ranks import Ranks
@@ -72,6 +73,9 @@ def plans() -> Iterator[tuple[str, list[Document]]]:
     yield "stages/quantize", [quantize(8)]
     yield "stages/quantize", [quantize(4), TRAIN]
     yield "stages/quantize", [quantize(2), TRAIN]
+    by_tensor: Document = {**quantize(4), "granularity": "tensor"}
+    yield "stages/equalize", [by_tensor]
+    yield "stages/equalize", [{"kind": "equalize"}, by_tensor]
     yield "stages/cluster", [{"kind": "cluster", "values": 8}]
     yield "stages/cluster", [{"kind": "cluster", "values": 8}, TRAIN]
     yield "stages/distill", [prune(0.75), TRAIN]
@@ -96,9 +100,8 @@ def plans() -> Iterator[tuple[str, list[Document]]]:
         yield f"quantizers/{name}", [quantize(3, name), TRAIN]
     for name in ("error", "fisher", "hessian", "kl"):
         yield f"sensitivities/{name}", [quantize({"average": 3, "sensitivity": name})]
-    one_step: Document = {**quantize(4), "granularity": "tensor"}
-    yield "tweaks/bit_penalty", [one_step, TRAIN]
-    yield "tweaks/bit_penalty", [one_step, train_with({"kind": "bit_penalty", "strength": 0.03})]
+    yield "tweaks/bit_penalty", [by_tensor, TRAIN]
+    yield "tweaks/bit_penalty", [by_tensor, train_with({"kind": "bit_penalty", "strength": 0.03})]
     yield "tweaks/gradual_sparsity", [train_with({"kind": "gradual_sparsity", "sparsity": 0.9, "scope": "global"})]
     for tweak in ({"kind": "l1_penalty"}, {"kind": "l2_penalty"}, {"kind": "targeted_dropout", "target": 0.9}):
         yield f"tweaks/{tweak['kind']}", [TRAIN, sparsify()]
@@ -116,6 +119,8 @@ class Effect:
         size, coded_size: of the first seed's files, as ratios to its baseline's.
         latency, low, high: ratio to the baseline, with the ends of its 95 % interval; of the first seed.
         cpu_seconds: of the stages, mean over seeds.
+        date: of the measurement.
+        cpu: the model of the processor, which sizes, latencies and integer arithmetic depend on.
     """
 
     words: str
@@ -126,6 +131,8 @@ class Effect:
     low: float
     high: float
     cpu_seconds: float
+    date: str
+    cpu: str
 
     def row(self) -> str:
         """Return it as the end of a table's row."""
@@ -163,6 +170,8 @@ class Laboratory:
             *(round(number(own[meter]) / number(origin[meter]), 4) for meter in sizes),
             *(round(value or math.nan, 3) for value in (latency.value, latency.low, latency.high)),
             round(statistics.mean(outcome.facts["train_cpu_s"] for outcome in outcomes), 1),
+            datetime.date.today().isoformat(),
+            str(machine()["cpu"]),
         )
 
     def _run(self, stages: list[Document], seed: int) -> RunOutcome:
@@ -201,13 +210,7 @@ def main() -> None:
             effects[method].append(asdict(found))
             print(f"{method:30} {found.row()}", flush=True)
     if options.json is not None:
-        date = datetime.date.today().isoformat()
-        document = {
-            "command": "python -m benchmarks.compression.methods",
-            "date": date,
-            "seeds": list(SEEDS),
-            "effects": effects,
-        }
+        document = {"command": "python -m benchmarks.compression.methods", "seeds": list(SEEDS), "effects": effects}
         options.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 

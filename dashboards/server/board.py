@@ -114,7 +114,7 @@ def open_mlflow(home: Path, tracking_uri: str | None = None) -> Iterator[str]:
         ParettaError: the server did not start.
     """
     uri = tracking_uri or default_uri(home)
-    probe(uri)
+    probe(uri, existing=tracking_uri is not None)
     if is_server(uri):
         yield without_login(uri).rstrip("/")  # users log in with their own credentials
         return

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.publisher import publish_sweep
 from paretta.dashboards.tracking.schema import sweep_id
-from paretta.dashboards.tracking.store import open_store, probe, search_runs, store_errors
+from paretta.dashboards.tracking.store import open_existing, search_runs, store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,8 +24,7 @@ def remove_from_store(record: SweepRecord, tracking_uri: str) -> int:
         WrongInput: the store cannot be reached.
         StoreUnavailable: the store stopped responding; what is left is deleted by calling this again.
     """
-    probe(tracking_uri)
-    client, mine = open_store(tracking_uri), _mine(record)
+    client, mine = open_existing(tracking_uri), _mine(record)
     with store_errors():
         for model in client.search_registered_models(mine):
             client.delete_registered_model(model.name)
@@ -42,8 +41,7 @@ def archive_in_store(record: SweepRecord, tracking_uri: str) -> int:
 
     Raises as `remove_from_store` does.
     """
-    probe(tracking_uri)
-    client = open_store(tracking_uri)
+    client = open_existing(tracking_uri)
     with store_errors():
         return _trash(client, record)
 
@@ -53,8 +51,7 @@ def restore_in_store(record: SweepRecord, tracking_uri: str) -> int:
 
     A publication after it writes again what `mlflow gc` has removed since. Raises as `remove_from_store` does.
     """
-    probe(tracking_uri)
-    client = open_store(tracking_uri)
+    client = open_existing(tracking_uri)
     with store_errors():
         trashed = _runs(client, record, _DELETED)
         for run in trashed:
@@ -74,8 +71,7 @@ def rename_in_store(record: SweepRecord, tracking_uri: str) -> tuple[int, str]:
         WrongInput: the store cannot be reached, or another process is publishing the sweep.
         StoreUnavailable: the store stopped responding.
     """
-    probe(tracking_uri)
-    client = open_store(tracking_uri)
+    client = open_existing(tracking_uri)
     with store_errors():
         found = len(_runs(client, record, _ACTIVE))
     if not found:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 from paretta.dashboards.journal.record import limits_of, wishes_of
 from paretta.dashboards.tracking.flavor import MANIFEST_FILE, copy_delivered
 from paretta.dashboards.tracking.schema import ARTIFACT_TAG, SWEEP_TAG, join_document, trial_from_run
-from paretta.dashboards.tracking.store import open_store, probe, search_runs, store_errors
+from paretta.dashboards.tracking.store import open_existing, search_runs, store_errors
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.errors import DamagedArtifact, Problem, WrongInput, did_you_mean
 from paretta.search_spaces.objectives.objective import Objective
@@ -85,8 +85,7 @@ def download_registered(tracking_uri: str, uri: str, to: Path) -> Path:
         WrongInput: the store cannot be reached, or has no such model, alias or version.
         DamagedArtifact: the downloaded files are not those that were registered.
     """
-    probe(tracking_uri)
-    client = open_store(tracking_uri)
+    client = open_existing(tracking_uri)
     with store_errors():
         version = _registered(client, uri)
         location = client.get_model_version_download_uri(version.name, version.version)
@@ -134,8 +133,7 @@ def _download(tracking_uri: str, location: str, manifest: str | None, to: Path) 
 
 
 def _open_sweep(tracking_uri: str, sweep: str) -> "tuple[MlflowClient, Run]":
-    probe(tracking_uri)
-    client = open_store(tracking_uri)
+    client = open_existing(tracking_uri)
     with store_errors():
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         sweeps = list(search_runs(client, experiments, "tags.`sweep.kind` = 'sweep'"))

@@ -6,7 +6,7 @@
 tags                  sweep.id, sweep.name, sweep.kind=sweep,    sweep.id, sweep.name, sweep.kind=trial|baseline,
                       sweep.status, sweep.spec.sha256, fact.*,   trial.uid, trial.number, trial.status, trial.reason,
                       the user's own tags                        plan.words, plan.fingerprint, plan.notes,
-                                                                 lineage.baseline,
+                                                                 trial.readings (with readable units), lineage.baseline,
                                                                  lineage.trial, lineage.reused (stages of other trials),
                                                                  pareto=true|false, pareto.role, pareto.chart (the
                                                                  front and the baseline), the user's own tags
@@ -149,6 +149,7 @@ def trial_run(record: SweepRecord, trial: Trial, curve: Sequence[Point] = ()) ->
         "mlflow.source.name": "paretta",
         "mlflow.note.content": trial_note(trial, about.note),
         **({"trial.reason": trial.reason} if trial.reason else {}),
+        **({"trial.readings": readings} if (readings := _readable(record, trial)) else {}),
         **{f"unmeasured.{meter}": r.reason or "" for meter, r in trial.readings.items() if r.value is None},
         **({"plan.notes": "\n".join(map(str, trial.notes))} if trial.notes else {}),
         **_lineage(record, trial),
@@ -322,6 +323,12 @@ def _reading_values(key: str, name: str, reading: Reading) -> dict[str, float]:
     numbers = {detail: value for detail, value in reading.details.items() if not isinstance(value, str)}
     details = {f"detail/{name}_{detail}": float(value) for detail, value in numbers.items()}
     return {found: value for found, value in values.items() if value is not None} | details
+
+
+def _readable(record: SweepRecord, trial: Trial) -> str:
+    """Return a trial's objectives with the units that people read, which MLflow's columns of metrics do not have."""
+    read = [(o.meter, trial.readings[o.meter]) for o in record.objectives if o.meter in trial.readings]
+    return " · ".join(f"{meter} {reading.with_time}" for meter, reading in read if reading.value is not None)
 
 
 def _lineage(record: SweepRecord, trial: Trial) -> dict[str, str]:

@@ -140,8 +140,19 @@ def search_runs(
             return
 
 
-def probe(tracking_uri: str) -> None:
+def open_existing(tracking_uri: str) -> "MlflowClient":
+    """Return a client of a store that is there already, for what only reads or mends: no database is created.
+
+    Raises `WrongInput` if the store cannot be reached or does not exist, and `StoreUnavailable` as `open_store` does.
+    """
+    probe(tracking_uri, existing=True)
+    return open_store(tracking_uri)
+
+
+def probe(tracking_uri: str, *, existing: bool = False) -> None:
     """Check within about ten seconds that the store can be reached, without importing MLflow or writing anything.
+
+    With `existing`, an SQLite file that does not exist or is empty, in which others would create a store, is refused.
 
     Raises `WrongInput`, which names the URI, the problem and the fix.
     """
@@ -149,7 +160,7 @@ def probe(tracking_uri: str) -> None:
     if scheme in SERVERS:
         _probe_server(tracking_uri)
     elif scheme == "sqlite":
-        _probe_sqlite(tracking_uri)
+        _probe_sqlite(tracking_uri, existing=existing)
     elif scheme in DATABASES:
         _probe_database(tracking_uri)
     else:
@@ -173,7 +184,7 @@ def _probe_server(tracking_uri: str) -> None:
         raise _unreachable(tracking_uri, str(getattr(error, "reason", error)), hint) from None
 
 
-def _probe_sqlite(tracking_uri: str) -> None:
+def _probe_sqlite(tracking_uri: str, *, existing: bool) -> None:
     database = _sqlite_path(tracking_uri)
     if database is None:
         raise _unreachable(tracking_uri, "an SQLite store needs a file", "give sqlite:///FILE")
@@ -182,6 +193,9 @@ def _probe_sqlite(tracking_uri: str) -> None:
     folder = next(parent for parent in database.absolute().parents if parent.exists())
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise _unreachable(tracking_uri, f"{folder} cannot be written", "choose a folder of your own")
+    if existing and not (database.exists() and database.stat().st_size):
+        hint = "name the file in which sweeps were recorded; `paretta publish SWEEP` makes one"
+        raise _unreachable(tracking_uri, f"there is none in {database}", hint)
     if not database.exists():
         return
     if not os.access(database, os.R_OK | os.W_OK):

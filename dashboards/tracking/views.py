@@ -79,7 +79,8 @@ def landing_note(record: SweepRecord, front: Front, experiment_id: str, run_id: 
         "",
     ]
     units = [f"{o.meter} in {_UNITS.get(o.unit, o.unit)}" if o.unit else o.meter for o in front.objectives]
-    lines += [f"Charts and columns show base units: {', '.join(units)}. Black is the baseline.", ""] if units else []
+    told = "`trial.readings` has readable units; charts and the columns of metrics have base units"
+    lines += [f"{told}: {', '.join(units)}. Black is the baseline.", ""] if units else []
     held = roles(front)
     if held:
         lines += ["| role | trial | " + " | ".join(o.meter for o in front.objectives) + " | plan |"]
@@ -138,7 +139,11 @@ def _state(record: SweepRecord, view: str) -> dict[str, Json]:
     key, ascending = _order(record, view)
     meters = [allowed_name(objective.meter) for objective in record.objectives]
     knobs = sorted({allowed_name(name) for trial in record.trials.values() for name in trial.knobs})[:8]
-    columns = ["tags.`trial.reason`", "tags.`trial.status`"] if view == "failures" else ["tags.`pareto.role`"]
+    columns = (
+        ["tags.`trial.reason`", "tags.`trial.status`"]
+        if view == "failures"
+        else ["tags.`pareto.role`", "tags.`trial.readings`"]
+    )
     columns += [] if view == "failures" else [f"metrics.`{meter}`" for meter in meters]
     columns += ["tags.`plan.words`"] if view == "failures" else ["tags.`plan.words`", *(f"params.`{k}`" for k in knobs)]
     charts = [] if view == "failures" else _charts(meters)

@@ -114,8 +114,7 @@ def board_command(home: str | None, tracking_uri: str | None, host: str, port: i
     """Serve live pages of the sweeps, and the MLflow UI over their store beside them; Ctrl-C ends both."""
     from paretta.dashboards.server.board import serve_board
 
-    place = home_at(home)
-    serve_board(place.path, tracking_uri or place.tracking_uri(), host=host, port=port)
+    serve_board(home_at(home).path, tracking_uri, host=host, port=port)
     return DONE
 
 

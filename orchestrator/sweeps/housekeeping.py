@@ -68,7 +68,7 @@ def rename_sweep(folder: Path, name: str, tracking_uri: str | None = None) -> st
     home.check_name(name, "NEW")
     store = store_of(folder, tracking_uri)
     if store is not None:
-        probe(store)
+        probe(store, existing=True)
     renamed, readers = folder.with_name(name), _readers(folder)
     with _alone(folder):
         folder.rename(renamed)

@@ -11,7 +11,7 @@ from paretta.dashboards.journal.journal import annotate, is_written
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import holders
 from paretta.dashboards.tracking.publisher import publish_sweep
-from paretta.dashboards.tracking.store import StoreUnavailable
+from paretta.dashboards.tracking.store import StoreUnavailable, probe
 from paretta.dashboards.tracking.sync_status import recorded_in
 from paretta.orchestrator.sweeps.housekeeping import store_of
 from paretta.search_spaces.errors import Problem, WrongInput, did_you_mean
@@ -109,6 +109,7 @@ def _published(folder: Path, tracking_uri: str | None) -> str:
     try:
         store = store_of(folder, tracking_uri)
         if store is not None:
+            probe(store, existing=True)
             publish_sweep(folder, store)
     except (WrongInput, StoreUnavailable) as error:
         return f"\nMLflow does not have it yet: {error}"

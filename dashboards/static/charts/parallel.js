@@ -1,4 +1,7 @@
-// Parallel coordinates: every complete trial as a line over its knobs and readings, filtered by brushing.
+// Parallel coordinates: every complete trial as a line over its knobs and readings, filtered by brushing. Where the axes
+// do not fit beside each other, as on a telephone, they lie below each other and the lines run downwards.
+const NOT_ASKED = 1.09, NARROWEST_AXIS = 88, ROW = 58;
+
 class Parallel {
   constructor(app, where) {
     this.app = app; this.brushes = new Map();
@@ -6,7 +9,7 @@ class Parallel {
     this.axes = [...this.knobAxes(), ...app.objectives.map((o, i) => this.axis(o.meter, o.unit, t => t.v[i], true, o))].filter(axis => axis);
     this.canvas = element("canvas", { role: "img", "aria-label": "Parallel coordinates of knobs and readings; the axis names below take the keyboard." });
     this.names = this.axes.map(axis => this.button(axis));
-    where.style.setProperty("--axes", this.axes.length);  // a narrow page scrolls the chart sideways
+    this.where = where;
     where.append(element("div", { class: "axes" }, ...this.names), this.canvas);
     this.drag();
   }
@@ -25,10 +28,10 @@ class Parallel {
       const pad = kinds.length < this.trials.length ? .04 : 0;
       const place = scaleOf(Math.min(...values), Math.max(...values), log, 1 - pad, pad, .24);
       if (!target && values.every(Number.isInteger)) place.ticks = place.ticks.filter(Number.isInteger);
-      return { name, unit, target, place: t => { const v = read(t); return v === null || v === undefined ? 1.09 : place(v); }, ticks: place.ticks.map(v => [place(v), tickText(v, unit)]), gaps: values.length < this.trials.length };
+      return { name, unit, target, place: t => { const v = read(t); return v === null || v === undefined ? NOT_ASKED : place(v); }, ticks: place.ticks.map(v => [place(v), tickText(v, unit)]), gaps: values.length < this.trials.length };
     }
     const names = kinds.map(String).sort(), at = v => names.length === 1 ? .5 : .06 + .88 * names.indexOf(String(v)) / (names.length - 1);
-    return { name, unit, target, place: t => read(t) === null ? 1.09 : at(read(t)), ticks: names.map(v => [at(v), v]), gaps: values.length < this.trials.length };
+    return { name, unit, target, place: t => read(t) === null ? NOT_ASKED : at(read(t)), ticks: names.map(v => [at(v), v]), gaps: values.length < this.trials.length };
   }
 
   button(axis) {
@@ -39,7 +42,7 @@ class Parallel {
   }
 
   key(axis, event) {
-    const step = { ArrowUp: -.05, ArrowDown: .05 }[event.key], [a, b] = this.brushes.get(axis) || [0, event.shiftKey ? 1 : .3];
+    const step = { ArrowUp: -.05, ArrowRight: -.05, ArrowDown: .05, ArrowLeft: .05 }[event.key], [a, b] = this.brushes.get(axis) || [0, event.shiftKey ? 1 : .3];
     if (event.key === "Escape") this.brush(axis, null);
     else if (step && event.shiftKey) this.brush(axis, [Math.max(a + Math.min(step, 0) , 0), Math.min(b + Math.max(step, 0), 1)]);
     else if (step) this.brush(axis, [Math.min(Math.max(a + step, 0), 1 - (b - a)), Math.max(Math.min(b + step, 1), b - a)]);
@@ -49,10 +52,11 @@ class Parallel {
 
   drag() {
     let held = null;
-    const at = event => (event.offsetY - this.box.top) / (this.box.bottom - this.box.top);
+    const at = event => this.partAt(this.down ? event.offsetX : event.offsetY);
     this.canvas.addEventListener("pointerdown", event => {
-      const axis = this.axes.reduce((best, a) => Math.abs(a.x - event.offsetX) < Math.abs(best.x - event.offsetX) ? a : best, this.axes[0]);
-      if (!axis || Math.abs(axis.x - event.offsetX) > 22) return;
+      const away = axis => Math.abs(axis.at - (this.down ? event.offsetY : event.offsetX));
+      const axis = this.axes.reduce((best, a) => away(a) < away(best) ? a : best, this.axes[0]);
+      if (!axis || away(axis) > 22) return;
       held = [axis, at(event)]; this.canvas.setPointerCapture(event.pointerId);
     });
     this.canvas.addEventListener("pointermove", event => { if (held) this.brush(held[0], [Math.min(held[1], at(event)), Math.max(held[1], at(event))]); });
@@ -77,17 +81,40 @@ class Parallel {
     return [...this.brushes].every(([axis, [a, b]]) => { const y = axis.place(trial); return y >= a - 1e-9 && y <= b + 1e-9; });
   }
 
-  draw() {
-    const { pen, width, height } = prepare(this.canvas), colours = this.app.colours;
-    const box = this.box = { left: 70, right: width - 70, top: 8, bottom: height - 34 };
-    const y = part => box.top + part * (box.bottom - box.top);
-    const apart = this.axes.length === 1 ? box.right - box.left : (box.right - box.left) / (this.axes.length - 1);
+  // Set where each axis lies, `axis.at`, and from where to where it runs, which `along` and `partAt` convert to and from.
+  layOut() {
+    const room = this.where.clientWidth, many = this.axes.length;
+    this.down = room < many * NARROWEST_AXIS;
+    this.where.classList.toggle("down", this.down);
+    this.canvas.style.height = this.down ? many * ROW + "px" : "";
+    const { pen, width, height } = prepare(this.canvas);
+    this.ends = this.down ? [width - 16, this.axes.some(axis => axis.gaps) ? 74 : 16] : [8, height - 34];
+    const apart = this.down ? ROW : many === 1 ? width - 140 : (width - 140) / (many - 1);
     this.axes.forEach((axis, i) => {
-      axis.x = this.axes.length === 1 ? width / 2 : box.left + i * apart;
-      this.names[i].style.left = axis.x + "px";
-      this.names[i].style.maxWidth = apart - 6 + "px";  // a long name wraps, and never meets its neighbour
+      axis.at = this.down ? i * ROW + 30 : many === 1 ? width / 2 : 70 + i * apart;
+      const { style } = this.names[i];
+      style.left = this.down ? "0" : axis.at + "px";
+      style.top = this.down ? axis.at - 28 + "px" : "";
+      style.maxWidth = this.down ? "100%" : apart - 6 + "px";  // a long name wraps, and never meets its neighbour
     });
-    const line = trial => { pen.beginPath(); this.axes.forEach((axis, i) => pen[i ? "lineTo" : "moveTo"](axis.x, y(axis.place(trial)))); pen.stroke(); };
+    return pen;
+  }
+
+  along(part) {
+    const [from, to] = this.ends;
+    return this.down && part > 1 ? 30 : from + part * (to - from);
+  }
+
+  partAt(place) {
+    const [from, to] = this.ends;
+    return this.down && place < to - 20 ? NOT_ASKED : (place - from) / (to - from);
+  }
+
+  spot(axis, part) { return this.down ? [this.along(part), axis.at] : [axis.at, this.along(part)]; }
+
+  draw() {
+    const pen = this.layOut(), colours = this.app.colours;
+    const line = trial => { pen.beginPath(); this.axes.forEach((axis, i) => pen[i ? "lineTo" : "moveTo"](...this.spot(axis, axis.place(trial)))); pen.stroke(); };
     for (const front of [false, true]) {
       for (const trial of this.trials) {
         if (Boolean(trial.front) !== front) continue;
@@ -99,17 +126,35 @@ class Parallel {
     }
     pen.globalAlpha = 1;
     if (this.app.picked && this.trials.includes(this.app.picked)) { pen.strokeStyle = colours.pick; pen.lineWidth = 3; line(this.app.picked); }
-    this.rails(pen, y, colours);
+    this.rails(pen, colours);
   }
 
-  rails(pen, y, colours) {
-    pen.textAlign = "left"; pen.textBaseline = "middle"; pen.font = "11px system-ui, sans-serif";
+  rails(pen, colours) {
+    pen.textAlign = this.down ? "center" : "left"; pen.textBaseline = "middle"; pen.font = "11px system-ui, sans-serif";
     for (const axis of this.axes) {
-      pen.strokeStyle = colours.soft; pen.lineWidth = 1; pen.beginPath(); pen.moveTo(axis.x, y(0)); pen.lineTo(axis.x, y(1)); pen.stroke();
-      for (const [part, text] of axis.ticks) this.label(pen, text, axis.x + 5, y(part), colours);
-      if (axis.gaps) this.label(pen, "not asked", axis.x + 5, y(1.09), colours);
+      pen.strokeStyle = colours.soft; pen.lineWidth = 1; pen.beginPath(); pen.moveTo(...this.spot(axis, 0)); pen.lineTo(...this.spot(axis, 1)); pen.stroke();
+      this.labels(pen, axis, colours);
       const range = this.brushes.get(axis);
-      if (range) { pen.fillStyle = colours.pick; pen.globalAlpha = .35; pen.fillRect(axis.x - 7, y(range[0]), 14, Math.max(y(range[1]) - y(range[0]), 3)); pen.globalAlpha = 1; }
+      if (range) this.kept(pen, axis, range.map(part => this.along(part)).sort((a, b) => a - b), colours);
+    }
+  }
+
+  // The range that a brush keeps, as a bar over its axis.
+  kept(pen, axis, [low, high], colours) {
+    const long = Math.max(high - low, 3);
+    pen.fillStyle = colours.pick; pen.globalAlpha = .35;
+    if (this.down) pen.fillRect(low, axis.at - 7, long, 14); else pen.fillRect(axis.at - 7, low, 14, long);
+    pen.globalAlpha = 1;
+  }
+
+  labels(pen, axis, colours) {
+    const marks = axis.gaps ? [...axis.ticks, [NOT_ASKED, "not asked"]] : axis.ticks;
+    if (!this.down) { for (const [part, text] of marks) this.label(pen, text, axis.at + 5, this.along(part), colours); return; }
+    let end = -1e9;
+    for (const [part, text] of [...marks].sort((a, b) => b[0] - a[0])) {  // from the left; one that would meet its neighbour is left out
+      const half = pen.measureText(text).width / 2, x = Math.min(Math.max(this.along(part), half + 2), this.where.clientWidth - half - 2);
+      if (x - half < end + 6) continue;
+      this.label(pen, text, x, axis.at + 12, colours); end = x + half;
     }
   }
 

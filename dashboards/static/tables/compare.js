@@ -4,11 +4,12 @@ function fillCompare(app) {
   document.getElementById("compare-panel").hidden = !app.measured.length;
   table.replaceChildren();
   if (!chosen.length) return;
-  const row = (name, cells, number) => {
-    const texts = cells.map(cell => cell instanceof Node ? cell.textContent : String(cell));
-    return element("tr", { class: new Set(texts).size > 1 && cells.length > 1 ? "differs" : null },
-      element("th", { scope: "row" }, name), ...cells.map(cell => element("td", { class: number ? "number" : null }, cell)));
+  const row = (name, cells, whole) => {
+    const texts = cells.map(cell => cell instanceof Node ? cell.textContent : String(cell)), differs = new Set(texts).size > 1;
+    return element("tr", { class: [differs && "differs", whole && "whole"].filter(Boolean).join(" ") || null },
+      element("th", { scope: "row" }, name), ...cells.map((cell, i) => element("td", { "data-trial": chosen[i].uid }, cell)));
   };
+  const layers = chosen.map(t => app.data.layers[t.uid]), named = [...new Set(layers.flatMap(of => Object.keys(of || {})))];
   table.append(element("thead", {}, element("tr", {}, element("th"), ...chosen.map(t => element("th", { scope: "col" }, t.uid, " ",
     element("button", { type: "button", "aria-label": `take ${t.uid} away`, onclick: () => app.pin(t) }, "×"))))));
   table.append(element("tbody", {},
@@ -18,11 +19,11 @@ function fillCompare(app) {
       ...(app.tested.includes(i) ? [row("  on the test split", chosen.map(t => t.t && t.t[i] ? measured(o, ...t.t[i]) : "–"))] : []),
     ]),
     ...app.data.knobs.map((name, k) => row(name, chosen.map(t => t.k[k] === null ? "not asked" : String(t.k[k])))),
-    ...(chosen.some(t => app.data.layers[t.uid]) ? [row("layers, asked against got", chosen.map(t => layerTable(app.data.layers[t.uid] || {})))] : []),
-    ...(chosen.some(t => t.notes) ? [row("left as it was", chosen.map(t => element("ul", {}, ...(t.notes || ["nothing"]).map(note => element("li", {}, note)))))] : []),
+    ...named.map(name => row(`layer ${name}`, layers.map(of => of ? layerWords(of[name]) : "not recorded"))),
+    ...(chosen.some(t => t.notes) ? [row("left as it was", chosen.map(t => element("ul", {}, ...(t.notes || ["nothing"]).map(note => element("li", {}, note)))), true)] : []),
     ...(chosen.some(t => t.reused) ? [row("carried out before", chosen.map(t => t.reused || "nothing"))] : []),
     ...(chosen.some(t => t.noted) ? [row("noted", chosen.map(t => t.noted || "nothing"))] : []),
-    row("plan", chosen.map(t => element("pre", {}, app.data.plans[t.uid] || t.words)))));
+    row("plan", chosen.map(t => element("pre", {}, app.data.plans[t.uid] || t.words)), true)));
 }
 
 function measured(objective, value, low, high) {

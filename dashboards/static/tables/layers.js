@@ -27,13 +27,11 @@ function layerRow(name, before, after, bytes, most) {
     element("td", {}, after ? [after.kernel || "", after.in_floats || ""].filter(Boolean).join(": ") || "–" : "–"));
 }
 
-// What became of each layer of a point: what was asked of it, what it got, what runs it, and why not in integers.
-function layerTable(layers) {
-  const short = number => typeof number === "number" ? String(+number.toPrecision(4)) : "–", numeric = { class: "number" };
-  const heads = ["layer", "bits asked", "bits got", "bits in the file", "zeros", "shape", "runs as", "why in floats"];
-  return element("table", { class: "layers" },
-    element("thead", {}, element("tr", {}, ...heads.map(head => element("th", { scope: "col" }, head)))),
-    element("tbody", {}, ...Object.entries(layers).map(([name, of]) => element("tr", {}, element("th", { scope: "row" }, name),
-      ...[short(of.asked) + (of.group ? ` in groups of ${of.group}` : ""), short(of.bits), short(of.stored), `${short(of.sparsity * 100)} %`].map(text => element("td", numeric, text)),
-      ...[of.shape.join("×"), of.kernel || "–", of.in_floats || ""].map(text => element("td", {}, text))))));
+// What became of a layer of a point: what was asked of it, what it got, what runs it, and why not in integers.
+function layerWords(of) {
+  if (!of) return "removed";
+  const short = number => typeof number === "number" ? String(+number.toPrecision(4)) : "–";
+  const asked = short(of.asked) + (of.group ? ` in groups of ${of.group}` : "");
+  const runs = [of.kernel, of.in_floats && `in floats: ${of.in_floats}`].filter(Boolean).join(", ");
+  return `bits asked ${asked}, got ${short(of.bits)}, in the file ${short(of.stored)}; ${short(of.sparsity * 100)} % zeros; ${of.shape.join("×")}${runs && `; ${runs}`}`;
 }

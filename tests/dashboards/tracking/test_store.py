@@ -8,7 +8,7 @@ import pytest
 from threaded_server import answered_by
 
 from paretta.dashboards.tracking import store
-from paretta.dashboards.tracking.store import probe
+from paretta.dashboards.tracking.store import open_existing, probe
 from paretta.search_spaces.errors import WrongInput
 
 
@@ -40,6 +40,16 @@ def test_reachable_stores_pass(tmp_path: Path, home: Path, status_server: tuple[
     probe(store.default_uri(home))
     probe(status_server[0])
     assert not (tmp_path / "not").exists()
+
+
+def test_a_store_that_must_be_there_already_is_not_created(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "empty.db").touch()
+    for name in ("new.db", "empty.db"):
+        with pytest.raises(WrongInput, match=rf"there is none in .*{name}; got 'sqlite.*; name the file in which"):
+            open_existing(f"sqlite:///{tmp_path / name}")
+    assert (tmp_path / "empty.db").stat().st_size == 0
+    assert not (tmp_path / "new.db").exists()
+    assert open_existing(store.default_uri(home)).search_experiments()
 
 
 def test_server_nobody_started(closed_port: int) -> None:

@@ -79,6 +79,9 @@ def test_run_of_a_trial_holds_its_readings_knobs_and_costs(home: Path, sweep: Ma
     assert run.data.metrics["test/accuracy"] == trial.test_readings["accuracy"].value
     assert run.data.metrics["detail/latency_seconds"] == trial.readings["latency"].details["seconds"]
     assert run.data.metrics["detail/latency_contended"] == float(trial.readings["latency"].details["contended"])
+    told = run.data.tags["trial.readings"].split(" · ")
+    assert told == [f"{o.meter} {trial.readings[o.meter].with_time}" for o in record.objectives]
+    assert any(text.endswith((" kB", " B")) for text in told)
     assert run.data.metrics["cost/wall_s"] == trial.cost["wall_s"]
     assert run.info.end_time == round(trial.finished * 1000)
     assert "interval/size_low" not in run.data.metrics

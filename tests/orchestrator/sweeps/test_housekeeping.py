@@ -209,6 +209,27 @@ def test_a_store_whose_password_is_unknown_must_be_given(tmp_path: Path) -> None
     assert folder.is_dir()
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rename", "first", "new"],
+        ["archive", "first"],
+        ["remove", "first", "--yes"],
+        ["pull", "first", "--to", "best"],
+        ["pull", "models:/first@knee", "--to", "best"],
+    ],
+)
+def test_a_store_that_does_not_exist_is_told_and_not_created(home: Path, arguments: list[str]) -> None:
+    missing = home / "other" / "mlflow.db"
+    given = ["--home", str(home), "--tracking-uri", f"sqlite:///{missing}"]
+    result = CliRunner().invoke(main, [*arguments, *given])
+    assert result.exit_code == 2
+    assert f"there is none in {missing}" in result.stderr
+    assert Home(home).sweeps() == ("first", "second")
+    assert not missing.parent.exists()
+    assert len(_runs(home, "first")) == 6
+
+
 def test_a_damaged_sweep_can_be_removed(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", trials=4).folder
     (folder / "journal.jsonl").write_text("{}\n")
