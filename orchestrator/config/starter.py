@@ -1,6 +1,8 @@
 """The first files of a user's sweep: a commented sweep.yaml, and a task to start from."""
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,6 +12,7 @@ from paretta.orchestrator.config.sweep import SCHEMA_LINE
 from paretta.search_spaces.errors import Problem, WrongInput
 
 SWEEP, TASK, SCHEMA = "sweep.yaml", "mytask.py", "sweep.schema.json"
+_LONGEST_TEXT: Final = 128
 
 _BASELINE: Final = """\
 # The uncompressed model: what every number is relative to, and the teacher of every candidate.
@@ -145,7 +148,7 @@ def make() -> Task:
         train=[row for index, row in enumerate(rows) if index % 5 < 3],
         validation=rows[3::5],
         test=rows[4::5],
-        max_length=128,
+        max_length={length},
     )
 '''
 
@@ -208,8 +211,17 @@ def of_transformers(model: str, data: str) -> Starter:
             )
             raise WrongInput(Problem(option, rule, path))
     _require_library("--transformers", "transformers", "transformers")
-    task = _TEXTS.format(model=model, data=data)
+    task = _TEXTS.format(model=model, data=data, length=min(_LONGEST_TEXT, _positions(Path(model))))
     return Starter({TASK: task, SWEEP: _sweep(f"./{TASK}:make", _TRAINED, epochs=2, lr=0.00005, batch=16)})
+
+
+def _positions(model: Path) -> int:
+    """Return how many tokens a saved model takes at most; the longest text of a starter if its config does not say."""
+    with suppress(OSError, ValueError, AttributeError):
+        positions = json.loads((model / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings")
+        if isinstance(positions, int) and positions > 1:
+            return positions
+    return _LONGEST_TEXT
 
 
 def _require_library(option: str, module: str, extra: str) -> None:

@@ -27,11 +27,11 @@ function layerRow(name, before, after, bytes, most) {
     element("td", {}, after ? [after.kernel || "", after.in_floats || ""].filter(Boolean).join(": ") || "–" : "–"));
 }
 
-// What became of a layer of a point: what was asked of it, what it got, what runs it, and why not in integers.
-function layerWords(of) {
-  if (!of) return "removed";
+// What became of a layer of a point, in lines: what was asked of it and what it got, its shape, what runs it, and why not in integers.
+function layerLines(of) {
   const short = number => typeof number === "number" ? String(+number.toPrecision(4)) : "–";
-  const asked = short(of.asked) + (of.group ? ` in groups of ${of.group}` : "");
+  const asked = `bits asked ${short(of.asked)}${of.group ? ` in groups of ${of.group}` : ""}, got ${short(of.bits)}, in the file ${short(of.stored)}`;
   const runs = [of.kernel, of.in_floats && `in floats: ${of.in_floats}`].filter(Boolean).join(", ");
-  return `bits asked ${asked}, got ${short(of.bits)}, in the file ${short(of.stored)}; ${short(of.sparsity * 100)} % zeros; ${of.shape.join("×")}${runs && `; ${runs}`}`;
+  const lines = [typeof of.asked === "number" ? asked : `${short(of.bits)} bits`, `${of.shape.join("×")}, ${short(of.sparsity * 100)} % zeros`, runs];
+  return lines.filter(Boolean).map(line => element("div", {}, line));
 }

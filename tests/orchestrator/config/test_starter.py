@@ -78,6 +78,7 @@ def test_a_folder_of_images_gets_a_task(tmp_path: Path) -> None:
 def test_texts_of_a_csv_file_get_a_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("paretta.orchestrator.config.starter._require_library", lambda *_: None)
     (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text('{"max_position_embeddings": 32}')
     with (tmp_path / "data.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("text", "label"), *((f"word {index}", index % 2) for index in range(10))])
     init(tmp_path / "new", "--transformers", str(tmp_path / "model"), "--data", str(tmp_path / "data.csv"))
@@ -90,6 +91,7 @@ def test_texts_of_a_csv_file_get_a_task(tmp_path: Path, monkeypatch: pytest.Monk
         [sys.executable, "-c", stub + rows], cwd=tmp_path / "new", capture_output=True, text=True, check=True
     )
     assert "'validation': [{'text': 'word 3', 'label': 1}, {'text': 'word 8', 'label': 0}]" in done.stdout
+    assert "'max_length': 32}" in done.stdout  # no more tokens than the model knows positions
 
 
 def test_no_file_is_replaced_unless_told_to(tmp_path: Path) -> None:
