@@ -51,11 +51,20 @@ def remove_command(sweep: str, home: str | None, tracking_uri: str | None, *, ye
     from paretta.orchestrator.sweeps.housekeeping import remove_sweep
 
     folder = home_at(home).find(sweep)
-    if not (yes or click.confirm(f"remove {folder} and what MLflow has of it?", err=True)):
+    if not (yes or _confirmed(f"remove {folder} and what MLflow has of it?")):
         raise WrongInput(Problem("remove", "nothing was removed", sweep, "say yes, or give --yes"))
     click.echo(remove_sweep(folder, tracking_uri))
     tip(f"paretta list{at_home(home)}")
     return DONE
+
+
+def _confirmed(question: str) -> bool:
+    """Ask, and take an input that ends for a no."""
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)
+        return False
 
 
 @click.command()

@@ -241,7 +241,7 @@ def test_a_damaged_sweep_can_be_removed(tmp_path: Path) -> None:
 def test_nothing_is_removed_without_a_yes(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path / "s", trials=4).folder
     asked = ["remove", "s", "--home", str(tmp_path)]
-    for arguments, given, code in ((asked, "n\n", 2), ([*asked, "--yes"], "", 0)):
+    for arguments, given, code in ((asked, "n\n", 2), (asked, "", 2), ([*asked, "--yes"], "", 0)):
         done = CliRunner().invoke(main, arguments, input=given)
         assert done.exit_code == code, done.output
         assert folder.exists() == (code == 2)
