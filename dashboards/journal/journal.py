@@ -21,6 +21,7 @@ from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.results.trial import Trial
 
 APPEND_LOCK: Final = ".journal.lock"
+_BLOCK: Final = 1 << 16  # bytes read at a time from the end of a journal
 _PROBES_S: Final = 0.5  # how long to wait for callers of `is_written`, which hold the lock for a moment
 SweepEnding: TypeAlias = Literal["done", "stopped", "failed"]
 
@@ -173,8 +174,14 @@ def is_written(folder: Path) -> bool:
 
 def _drop_torn_line(path: Path) -> None:
     with path.open("r+b") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            start = file.seek(max(0, end - _BLOCK))
+            if (newline := file.read(end - start).rfind(b"\n")) >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        file.truncate(end)
 
 
 def events(folder: Path, start: int = 0) -> Iterator[tuple[Document, int]]:

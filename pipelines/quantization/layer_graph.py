@@ -59,39 +59,48 @@ class LayerGraph:
         return found if found is not None and _is_called(found, follower) else None
 
 
-def fold_batch_norms(model: nn.Module, example_input: TensorTree) -> nn.Module:
-    """Merge every batch norm into the convolution or linear layer right before it, in place, and return the model.
+def fold_batch_norms(model: nn.Module, example_input: TensorTree) -> dict[str, str]:
+    """Merge every batch norm into the convolution or linear layer right before it, in place.
 
     ``w' = w * gamma / sqrt(var + eps)``, ``b' = (b - mean) * gamma / sqrt(var + eps) + beta``. A merged norm becomes
     nn.Identity; one that holds further modules, as timm's BatchNormAct2d holds an activation, leaves these. Each pair
     must answer the same afterwards as before. Norms for which that is not so, such as one whose class or hooks compute
     something else too, that follow something else, or a layer used twice, are kept. Masks on the weight keep working. A
     frozen weight or bias stays frozen; a bias that only the norm had is frozen if the norm's was.
+
+    Returns:
+        Why each norm that is kept is kept, by its name.
     """
-    for layer_name, norm_name, rest in _norms_to_fold(model, example_input):
-        if _fold(model.get_submodule(layer_name), model.get_submodule(norm_name)):
+    follow = {}
+    for layer_name, norm_name, rest in _norms_after_layers(model, example_input):
+        if rest is not None and _fold(model.get_submodule(layer_name), model.get_submodule(norm_name)):
             model.set_submodule(norm_name, rest)
-    return model
+        else:
+            follow[norm_name] = f"not folded: merged into {layer_name!r} it would answer differently"
+    kept = (name for name, module in model.named_modules() if _is_batch_norm(module))
+    return {name: follow.get(name, "not folded: no single layer that runs once stands right before") for name in kept}
 
 
 def folded_layers(model: nn.Module, example_input: TensorTree) -> set[str]:
     """Name the layers that `fold_batch_norms` would change."""
-    return {layer for layer, _, _ in _norms_to_fold(model, example_input)}
+    return {layer for layer, _, rest in _norms_after_layers(model, example_input) if rest is not None}
 
 
-def _norms_to_fold(model: nn.Module, example_input: TensorTree) -> list[tuple[str, str, nn.Module]]:
-    """Return layers with the norm after each, and what takes the norm's place once it is merged."""
-    if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+def _norms_after_layers(model: nn.Module, example_input: TensorTree) -> list[tuple[str, str, nn.Module | None]]:
+    """Return layers, the norm after each, and what takes its place once it is merged, None if it has to stay."""
+    if not any(_is_batch_norm(module) for module in model.modules()):
         return []
     graph, found = LayerGraph.of(model, example_input), []
     for layer_name in graph.nodes:
         norm_name = graph.batch_norm_after(layer_name)
         if norm_name is not None:
             layer, norm = model.get_submodule(layer_name), model.get_submodule(norm_name)
-            rest = _rest_of(layer, norm, graph.nodes[layer_name][0].args[0])
-            if rest is not None:
-                found.append((layer_name, norm_name, rest))
+            found.append((layer_name, norm_name, _rest_of(layer, norm, graph.nodes[layer_name][0].args[0])))
     return found
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.modules.batchnorm._BatchNorm)
 
 
 def _rest_of(layer: nn.Module, norm: nn.Module, source: object) -> nn.Module | None:

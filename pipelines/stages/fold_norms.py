@@ -10,7 +10,7 @@ from paretta.pipelines.data.trees import moved
 from paretta.pipelines.post_training.norm_statistics import NUM_SAMPLES, refresh
 from paretta.pipelines.quantization.layer_graph import fold_batch_norms
 from paretta.pipelines.stage import Norms, Shape, Stage
-from paretta.search_spaces.results.note import CHANGED_NOTHING, Note
+from paretta.search_spaces.results.note import CHANGED_NOTHING, Note, notes_by_reason
 
 
 class FoldNorms(Stage):
@@ -26,13 +26,13 @@ class FoldNorms(Stage):
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return `model` with folded norms; a norm that does not follow a single layer is left in place."""
         model.to(bench.ranks.device).eval()
-        before = _norms(model)
+        before = _num_norms(model)
         refresh(model, bench, num_samples=NUM_SAMPLES)
-        fold_batch_norms(model, moved(bench.task.example_input, bench.ranks.device))
-        if left := _norms(model):
-            bench.note(Note(self.kind, "are not folded: no single layer that runs once stands right before", left))
-        if left == before:
-            reason = "no batch norm can be folded" if left else "the model has no batch norm"
+        kept = fold_batch_norms(model, moved(bench.task.example_input, bench.ranks.device))
+        for note in notes_by_reason(self.kind, kept):
+            bench.note(note)
+        if len(kept) == before:
+            reason = "no batch norm can be folded" if kept else "the model has no batch norm"
             bench.note(Note(self.kind, reason, verdict=CHANGED_NOTHING))
         return model
 
@@ -51,5 +51,5 @@ class FoldNorms(Stage):
         return "fold batch norms"
 
 
-def _norms(model: nn.Module) -> tuple[str, ...]:
-    return tuple(name for name, module in model.named_modules() if isinstance(module, _BatchNorm))
+def _num_norms(model: nn.Module) -> int:
+    return sum(isinstance(module, _BatchNorm) for module in model.modules())

@@ -35,7 +35,7 @@ from paretta.pipelines.stage import Norms, Shape, Stage
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.settings import TrainSettings
 from paretta.search_spaces.errors import Problem, WrongInput
-from paretta.search_spaces.results.note import Note
+from paretta.search_spaces.results.note import Note, notes_by_reason
 
 ActivationRange: TypeAlias = Literal["minmax", "percentile", "mse", "dynamic"]  # a `RangeRule`, or that of each call
 _MOST = 0.5
@@ -157,7 +157,9 @@ class Quantize(Stage):
         device = bench.ranks.device
         model.to(device).eval()
         refresh(model, bench, num_samples=self.calibration_samples)
-        fold_batch_norms(model, moved(bench.task.example_input, device))
+        kept = fold_batch_norms(model, moved(bench.task.example_input, device))
+        for note in notes_by_reason(self.kind, kept):
+            bench.note(note)
         unfold_recurrent(unfold_attention(model))
         chosen = self._chosen(model, bench)
         layers = {name: model.get_submodule(name) for name in chosen}

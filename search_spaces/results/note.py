@@ -1,6 +1,6 @@
 """Notes on what a stage left unchanged and why, kept with the result, so that partial compression stays visible."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -67,6 +67,20 @@ class Note:
             verdict=str(document.get("verdict", "")),
             bits=cast("int | None", document.get("bits")),
         )
+
+
+def notes_by_reason(stage: str, reasons: Mapping[str, str]) -> Iterator[Note]:
+    """Yield one note for each reason, in order of first use.
+
+    Args:
+        stage: the kind of the stage.
+        reasons: what happens to each layer and why, by its name.
+
+    >>> [str(note) for note in notes_by_reason("prune", {"stem": "is kept", "skip": "is tied", "head": "is kept"})]
+    ['stem, head is kept', 'skip is tied']
+    """
+    for reason in dict.fromkeys(reasons.values()):
+        yield Note(stage, reason, tuple(name for name, found in reasons.items() if found == reason))
 
 
 def verdict_of(notes: Iterable[Note]) -> str:

@@ -79,3 +79,16 @@ def test_what_a_full_disk_does_not_take_leaves_no_trace(tmp_path: Path, monkeypa
         journal.end("stopped", "later")
     after = SweepRecord.read(tmp_path)
     assert (before.status, after.status, after.reason) == ("done", "stopped", "later")
+
+
+@pytest.mark.parametrize("torn", [b"", b"{", b"x" * 65_535, b"x" * 65_536, b"x" * 200_000])
+def test_a_line_that_a_crash_cut_short_is_dropped(tmp_path: Path, torn: bytes) -> None:
+    write_sweep(tmp_path, trials=1, artifacts=False)
+    journal = tmp_path / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + torn)
+    Journal(tmp_path).__exit__(None, None, None)
+    assert journal.read_bytes() == whole
+    journal.write_bytes(torn)
+    Journal(tmp_path).__exit__(None, None, None)
+    assert journal.read_bytes() == b""

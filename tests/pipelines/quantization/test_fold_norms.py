@@ -51,9 +51,9 @@ def test_a_folded_norm_leaves_the_answers_as_they_were(kind: str) -> None:
     inputs = inputs_for(LAYERS[kind][0])
     model = warmed(LAYERS[kind], inputs)
     expected = model.double()(inputs.double()).float()
-    folded = fold_batch_norms(model.float(), inputs[:1])
-    assert isinstance(folded[1], nn.Identity)
-    torch.testing.assert_close(folded(inputs), expected, rtol=1e-4, atol=1e-5)
+    assert fold_batch_norms(model.float(), inputs[:1]) == {}
+    assert isinstance(model[1], nn.Identity)
+    torch.testing.assert_close(model(inputs), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", STAYING)
@@ -61,7 +61,9 @@ def test_a_norm_over_anything_else_stays(kind: str) -> None:
     inputs = torch.randn(16, 5, 12, generator=torch.Generator().manual_seed(1))
     model = warmed(STAYING[kind], inputs)
     expected = model(inputs)
-    assert torch.equal(fold_batch_norms(model, inputs[:1])(inputs), expected)
+    kept = fold_batch_norms(model, inputs[:1])
+    assert torch.equal(model(inputs), expected)
+    assert list(kept) == [str(len(model) - 1)]
     assert isinstance(model[-1], nn.BatchNorm1d)
 
 
@@ -120,16 +122,30 @@ def test_a_norm_stays_where_the_pair_computes_more_than_both(kind: str) -> None:
     inputs = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     model = warmed(OWN[kind](), inputs)
     expected = model(inputs)
-    assert torch.equal(fold_batch_norms(model, torch.zeros(1, 3, 8, 8))(inputs), expected)
+    fold_batch_norms(model, torch.zeros(1, 3, 8, 8))
+    assert torch.equal(model(inputs), expected)
+
+
+@pytest.mark.parametrize("stage", ["fold_norms", "quantize"])
+def test_a_norm_that_stays_is_named_with_the_reason(stage: str) -> None:
+    inputs = images(32)
+    layers = [nn.BatchNorm2d(1), nn.Conv2d(1, 4, 3), hooked(nn.BatchNorm2d(4)), nn.Flatten(), nn.Linear(400, 10)]
+    model = warmed(layers, inputs)
+    bench = bench_of(model, inputs)
+    stage_of({"kind": stage}).apply(model, bench)
+    assert {note.layers: note.reason for note in bench.notes if "folded" in note.reason and note.layers} == {
+        ("0",): "not folded: no single layer that runs once stands right before",
+        ("2",): "not folded: merged into '1' it would answer differently",
+    }
 
 
 def test_a_norm_that_holds_an_activation_leaves_it() -> None:
     inputs = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     model = warmed([nn.Conv2d(3, 8, 3), NormThatActs(8)], inputs)
     expected = model(inputs)
-    folded = fold_batch_norms(model, torch.zeros(1, 3, 8, 8))
-    torch.testing.assert_close(folded(inputs), expected, rtol=1e-4, atol=1e-5)
-    assert [type(module) for module in folded[1].modules()] == [nn.Sequential, nn.ReLU]
+    fold_batch_norms(model, torch.zeros(1, 3, 8, 8))
+    torch.testing.assert_close(model(inputs), expected, rtol=1e-4, atol=1e-5)
+    assert [type(module) for module in model[1].modules()] == [nn.Sequential, nn.ReLU]
 
 
 STAGES: list[Document] = [
