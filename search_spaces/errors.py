@@ -24,6 +24,7 @@ _R = TypeVar("_R")
 
 _MAX_SHOWN: Final = 200  # characters of a value in a message
 _MAX_LINES: Final = 20  # problems in a message
+_MOST_LISTED: Final = 40  # known names in a message
 
 
 class ParettaError(Exception):
@@ -205,7 +206,7 @@ def first_line(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str], noun: str) -> str:
-    """Say that `name` is unknown, with the nearest known names and the whole list.
+    """Say that `name` is unknown, with the nearest known name and the list of all, or of the first 40.
 
     >>> did_you_mean("quantise", ["cluster", "distill", "prune", "quantize"], "stage")
     "no stage is called 'quantise'; did you mean 'quantize'? known: cluster, distill, prune, quantize"
@@ -213,5 +214,7 @@ def did_you_mean(name: str, known: Iterable[str], noun: str) -> str:
     known = sorted(known)
     near = get_close_matches(name, known, n=1)
     hint = f" did you mean {near[0]!r}?" if near else ""
-    listing = ", ".join(known) if known else "none"
+    listing = ", ".join(known[:_MOST_LISTED]) if known else "none"
+    if len(known) > _MOST_LISTED:
+        listing += f" and {len(known) - _MOST_LISTED} more"
     return f"no {noun} is called {_shortened(repr(name))};{hint} known: {listing}"

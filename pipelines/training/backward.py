@@ -180,7 +180,7 @@ def recomputed(model: nn.Module, patterns: Sequence[str]) -> Iterator[None]:
         WrongInput: a pattern matches no module.
     """
     named = {name: module for name, module in model.named_modules() if name}
-    chosen = [named[name] for name in by_pattern(dict.fromkeys(patterns, True), named, "recompute")]
+    chosen = [named[name] for name in by_pattern(dict.fromkeys(patterns, True), named, "recompute", "module")]
     own = {module: module.__dict__.get("forward") for module in chosen}
     for module in chosen:
         module.forward = partial(_checkpointed, module, module.forward)

@@ -49,7 +49,8 @@ def groups_by_name(model: nn.Module, groups: Sequence[ParameterGroup]) -> dict[s
     for group in groups:
         for pattern in group.names:
             patterns.setdefault(pattern, group)
-    return by_pattern(patterns, [name for name, _ in model.named_parameters()], "groups") if patterns else {}
+    names = [name for name, _ in model.named_parameters()]
+    return by_pattern(patterns, names, "groups", "parameter") if patterns else {}
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from paretta import ParettaError, StorageError
 from paretta.orchestrator.sweeps.result import SweepFront
-from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput, in_error_tree
+from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput, did_you_mean, in_error_tree
 
 
 def test_an_error_is_whole_in_another_process() -> None:
@@ -62,3 +62,11 @@ def test_a_reader_that_closes_a_pipe_is_no_error_of_the_storage() -> None:
 def test_a_folder_that_is_not_there_is_told_in_the_tree(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"nowhere/journal\.jsonl: No such file or directory"):
         SweepFront.read(tmp_path / "nowhere")
+
+
+def test_of_many_known_names_the_first_are_listed() -> None:
+    told = did_you_mean("layer.1000.wieght", [f"layer.{number:04}.weight" for number in range(1234)], "parameter")
+    assert told.startswith(
+        "no parameter is called 'layer.1000.wieght'; did you mean 'layer.1000.weight'? known: layer.0000"
+    )
+    assert told.endswith("layer.0039.weight and 1194 more")
