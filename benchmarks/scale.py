@@ -34,9 +34,10 @@ from paretta.orchestrator.search.spec import Search
 from paretta.orchestrator.search.suggester import Suggester
 from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.orchestrator.tune.callback import JournalCallback, record_asked
+from paretta.orchestrator.tune.messages import STATUS_KEY
 from paretta.orchestrator.tune.resume import history, replay_history
 from paretta.orchestrator.tune.scheduler import RungScheduler
-from paretta.orchestrator.tune.search_alg import STATUS_KEY, TuneSearcher
+from paretta.orchestrator.tune.search_alg import TuneSearcher
 from paretta.orchestrator.tune.trainable import TRIAL, trial_from_config
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.objectives.reading import Reading

@@ -13,6 +13,7 @@ PLACES = {
     "ray": Path("orchestrator/cluster/ray_private.py"),
     "mlflow": Path("dashboards/tracking/mlflow_private.py"),
 }
+TRAINER = "ray.train.v2.api.data_parallel_trainer"
 # package, module, the dotted name in it, and what no longer works without it
 PARTS = [
     ("torch", "torch.onnx._internal.exporter._registration", "ONNXRegistry.from_torchlib", "export in short time"),
@@ -27,6 +28,10 @@ PARTS = [
     ("ray", "ray._private.ray_constants", "ENABLE_RAY_CLUSTER", "a cluster of our own on loopback"),
     ("ray", "ray._private.services", "ConsolePopen", "a cluster that a signal to the driver's group does not end"),
     ("ray", "ray._private.runtime_env.packaging", "default_logger", "quiet uploads to a cluster"),
+    ("ray", "ray.train.torch", "TorchTrainer._create_default_callbacks", "lanes without processes that none needs"),
+    ("ray", TRAINER, "PlacementGroupCleanerCallback", "lanes without processes that none needs"),
+    ("ray", TRAINER, "DatasetsCallback", "lanes without processes that none needs"),
+    ("ray", "ray.air._internal.usage", "tag_callbacks", "a driver that loads no MLflow"),
     ("ray", "ray.tune.schedulers", "TrialScheduler._supports_buffered_results", "a stopper that hears every report"),
     ("ray", "ray.tune.execution.tune_controller", "TuneController.get_live_trials", "a short choice of the next trial"),
     ("mlflow", "mlflow.store.tracking.sqlalchemy_store", "SqlAlchemyStore", "a database that is made once"),

@@ -5,11 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, cast
 
 from paretta.orchestrator.config.task_reference import TaskReference
-from paretta.pipelines.stream import Batches, Passes, Stream
 from paretta.search_spaces.errors import TrialFailed
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+
+    from paretta.pipelines.stream import Batches, Passes, Stream  # which imports torch
 
 NAME: Final = "train"
 BATCH_S: Final = 300.0  # the longest wait for one batch
@@ -32,7 +33,7 @@ def source_of(task: TaskReference) -> "Callable[[], Dataset]":
     return open_stream
 
 
-def passes_of(stream: Stream) -> Passes:
+def passes_of(stream: "Stream") -> "Passes":
     """Return this Train worker's passes over its shard."""
     from ray.train import get_dataset_shard  # noqa: PLC0415 - only workers need Ray Train
 
@@ -40,7 +41,7 @@ def passes_of(stream: Stream) -> Passes:
     if shard is None:
         raise TrialFailed("stream: this task can be trained only by the workers of a cluster")
 
-    def passes(batch_size: int, seed: int) -> Batches:
+    def passes(batch_size: int, seed: int) -> "Batches":
         batches = shard.iter_torch_batches(
             batch_size=batch_size,
             drop_last=True,

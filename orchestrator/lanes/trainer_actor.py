@@ -10,6 +10,7 @@ from ray.actor import ActorHandle
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from paretta.orchestrator.cluster.ray_calls import DEATHS, answer
+from paretta.orchestrator.cluster.ray_private import without_helpers
 from paretta.orchestrator.lanes.queue_actor import QueueActor
 from paretta.orchestrator.lanes.stream_shards import NAME
 from paretta.orchestrator.lanes.worker import serve_jobs
@@ -74,7 +75,7 @@ class TrainerActor:
         from ray.train.torch import TorchTrainer  # noqa: PLC0415
 
         resources, dataset = self.group.resources, cloudpickle.loads(self.group.dataset)
-        return TorchTrainer(
+        trainer = TorchTrainer(
             serve_jobs,
             datasets=None if dataset is None else {NAME: dataset},
             train_loop_config={"lane": self.lane, "queue": self.queue, "handler": self.group.handler},
@@ -92,6 +93,7 @@ class TrainerActor:
                 callbacks=[oom_reporter(self.lane, self.queue)],  # type: ignore[list-item]  # likewise
             ),
         )
+        return without_helpers(trainer)
 
     def _why(self, error: Exception) -> str:
         """Describe Ray Train's failure in one line; for a group that could not start, name the missing resources."""

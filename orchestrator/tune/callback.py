@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from paretta.dashboards.journal.activity import activity_words
 from paretta.orchestrator.monitor.event_log import EventLog
-from paretta.orchestrator.tune.search_alg import DELIVERED, PROGRESS, RETURNED, STATUS_KEY, TuneConfig, key_of
+from paretta.orchestrator.tune.messages import DELIVERED, PROGRESS, RETURNED, STATUS_KEY, TuneConfig, key_of
 from paretta.orchestrator.tune.trainable import TRIAL, WHY, trial_from_config
 from paretta.search_spaces.errors import disk_full
 from paretta.search_spaces.results.trial import Trial

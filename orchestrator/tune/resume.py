@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from paretta.dashboards.journal.journal import events
+from paretta.orchestrator.tune.messages import STATUS_KEY
 from paretta.orchestrator.tune.scheduler import rung_of
-from paretta.orchestrator.tune.search_alg import STATUS_KEY, TuneSearcher
+from paretta.orchestrator.tune.search_alg import TuneSearcher
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.results.trial import Trial
 from paretta.search_spaces.space.holes import Label

@@ -10,7 +10,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from paretta.orchestrator.lanes.messages import ProgressMessage
 from paretta.orchestrator.policy.problem import Rungs
 from paretta.orchestrator.search.suggester import Suggester
-from paretta.orchestrator.tune.search_alg import PROGRESS, TuneConfig, key_of
+from paretta.orchestrator.tune.messages import PROGRESS, TuneConfig, key_of
 
 if TYPE_CHECKING:
     from ray.tune.execution.tune_controller import TuneController

@@ -2,27 +2,18 @@
 
 import json
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias, cast
 
 from ray.tune.search import Searcher
 
 from paretta.orchestrator.config.budget import SearchBudget
 from paretta.orchestrator.search.by_products import ByProducts
 from paretta.orchestrator.search.suggester import Suggester, Suggestion
-from paretta.search_spaces.canonical import Document, Json
+from paretta.orchestrator.tune.messages import DELIVERED, RETURNED, STATUS_KEY, TuneConfig, config_of, key_of
 from paretta.search_spaces.results.trial import Trial
 from paretta.search_spaces.results.trial_key import TrialKey
 from paretta.search_spaces.space.holes import Label
-from paretta.search_spaces.space.plan import Plan
-
-STATUS_KEY = "status"  # the key of a trial's report that holds its final state; only `complete` counts as measured
-PROGRESS = "progress"  # the key of the last message of its training, as JSON text
-DELIVERED = "delivered"  # the key of a measured by-product, as JSON text
-RETURNED = "returned"  # the state of a trial that did not start because the sweep stops; neither complete nor failed
-
-TuneConfig: TypeAlias = dict[str, object]
 
 
 class TuneSearcher(Searcher):
@@ -144,14 +135,3 @@ class TuneSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Never called: a sweep is resumed from its journal."""
         raise NotImplementedError
-
-
-def config_of(key: TrialKey, plan: Plan, knobs: Mapping[str, Json], by_products: Sequence[Plan] = ()) -> TuneConfig:
-    """Return what Tune passes to the trial of a suggestion: its key, plans as documents, and knobs."""
-    more = [other.to_document() for other in by_products]
-    return {**key.to_document(), "plan": plan.to_document(), "knobs": dict(knobs), "by_products": more}
-
-
-def key_of(config: TuneConfig) -> TrialKey:
-    """Return the key in a config that `config_of` made."""
-    return TrialKey.from_document(cast(Document, config))

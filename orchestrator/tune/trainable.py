@@ -16,7 +16,7 @@ from paretta.orchestrator.trials.events import (
     TrialWaits,
 )
 from paretta.orchestrator.trials.run_trial import TrialContext, new_trial, run_trial
-from paretta.orchestrator.tune.search_alg import DELIVERED, PROGRESS, RETURNED, STATUS_KEY, TuneConfig, key_of
+from paretta.orchestrator.tune.messages import DELIVERED, PROGRESS, RETURNED, STATUS_KEY, TuneConfig, key_of
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.results.trial import Trial
 from paretta.search_spaces.space.plan import Plan

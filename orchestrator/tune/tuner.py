@@ -9,12 +9,14 @@ from pathlib import Path
 from ray import tune
 from ray.tune import TuneError
 
+from paretta.orchestrator.cluster.ray_private import without_usage_tags
 from paretta.orchestrator.lanes.pool import LaneClient
 from paretta.orchestrator.monitor.notebook import in_notebook
 from paretta.orchestrator.trials.run_trial import TrialContext
 from paretta.orchestrator.tune.callback import JournalCallback
+from paretta.orchestrator.tune.messages import TuneConfig, key_of
 from paretta.orchestrator.tune.scheduler import RungScheduler
-from paretta.orchestrator.tune.search_alg import TuneConfig, TuneSearcher, key_of
+from paretta.orchestrator.tune.search_alg import TuneSearcher
 from paretta.orchestrator.tune.trainable import CandidateTrial
 from paretta.search_spaces.errors import disk_full, out_of_memory
 
@@ -67,7 +69,8 @@ def tuned(
         ),
     )
     try:
-        tuner.fit()
+        with without_usage_tags():
+            tuner.fit()
     except (RuntimeError, TuneError) as error:
         if callback.failure is not None:
             raise callback.failure from None

@@ -128,13 +128,21 @@ def _module(part: object) -> ModuleType | None:
 
 def _source(module: ModuleType | None) -> Path | None:
     """Return the module's source file; None if it has none or belongs to a library."""
-    file = Path(getattr(module, "__file__", None) or "")
-    if not (file.suffix == ".py" and file.is_absolute() and file.is_file()):  # torch has modules without a real file
+    name = getattr(module, "__file__", None) or ""
+    if not (name.endswith(".py") and os.path.isabs(name)) or _is_library(os.path.dirname(name)):
         return None
-    file = file.resolve()
+    if not os.path.isfile(name):  # torch has modules without a real file
+        return None
+    file = Path(name).resolve()
+    return None if _is_library(str(file.parent)) else file
+
+
+@cache
+def _is_library(folder: str) -> bool:
+    """Return whether modules in `folder` are a library's, or ours; a process has thousands in some hundred folders."""
+    real = Path(folder).resolve() / "module.py"
     ours = Path(__file__).resolve().parents[1]
-    is_library = not _INSTALLED.isdisjoint(file.parts) or any(library in file.parents for library in _LIBRARIES)
-    return None if is_library or ours in file.parents else file
+    return not _INSTALLED.isdisjoint(real.parts) or any(known in real.parents for known in (*_LIBRARIES, ours))
 
 
 @cache

@@ -1,5 +1,7 @@
 """Tune's results reach the journal, and a progress message neither parses a plan nor computes a digest."""
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -17,7 +19,7 @@ from paretta.orchestrator.storage.sweep_files import SweepFiles
 from paretta.orchestrator.trials.events import TrialEnded, TrialProgress, TrialReturned, TrialWaits
 from paretta.orchestrator.trials.run_trial import new_trial
 from paretta.orchestrator.tune.callback import JournalCallback, record_asked
-from paretta.orchestrator.tune.search_alg import config_of
+from paretta.orchestrator.tune.messages import config_of
 from paretta.orchestrator.tune.trainable import report_of
 from paretta.search_spaces.canonical import Document, Json
 from paretta.search_spaces.results.trial import Trial
@@ -138,3 +140,12 @@ def test_an_actor_that_died_fails_its_trial_with_the_last_line(log: EventLog) ->
         begun.started,
     )
     assert known.detail == "the node is gone\nActorDiedError"
+
+
+def test_an_actor_of_a_trial_loads_neither_torch_nor_the_search() -> None:
+    code = (
+        "import sys; import paretta.orchestrator.tune.trainable\n"
+        "print([name for name in ('torch', 'scipy', 'optuna', 'mlflow', 'onnxruntime') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

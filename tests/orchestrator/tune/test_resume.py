@@ -22,8 +22,9 @@ from paretta.orchestrator.search.suggester import Suggester
 from paretta.orchestrator.trials.events import RunEvent, TrialReturned
 from paretta.orchestrator.trials.run_trial import new_trial
 from paretta.orchestrator.tune.callback import JournalCallback
+from paretta.orchestrator.tune.messages import RETURNED, STATUS_KEY, TuneConfig, key_of
 from paretta.orchestrator.tune.resume import RungReport, SearchEvent, history, replay_history
-from paretta.orchestrator.tune.search_alg import RETURNED, STATUS_KEY, TuneConfig, TuneSearcher, key_of
+from paretta.orchestrator.tune.search_alg import TuneSearcher
 from paretta.orchestrator.tune.trainable import TRIAL, CandidateTrial, trial_from_config
 from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.objectives.objective import Objective

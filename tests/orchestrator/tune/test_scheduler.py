@@ -12,8 +12,8 @@ from paretta.orchestrator.samplers.random import make
 from paretta.orchestrator.search.rungs import rungs_of
 from paretta.orchestrator.search.spec import Search
 from paretta.orchestrator.search.suggester import Suggester
+from paretta.orchestrator.tune.messages import config_of
 from paretta.orchestrator.tune.scheduler import RungScheduler, rung_of
-from paretta.orchestrator.tune.search_alg import config_of
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.space.space import Space
 
