@@ -54,8 +54,10 @@ def paretta(*arguments: str, folder: Path, code: int = 0) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("user")
     (folder / "home").mkdir()
-    for name in ("mytask.py", "sweep.yaml"):
-        shutil.copy(EXAMPLE / name, folder)
+    shutil.copy(EXAMPLE / "mytask.py", folder)
+    sweep = (EXAMPLE / "sweep.yaml").read_text()
+    assert "workers: {per_trial: 1}" in sweep
+    (folder / "sweep.yaml").write_text(sweep.replace("{per_trial: 1}", "{per_trial: 1, lanes: 1}"))
     return folder
 
 
