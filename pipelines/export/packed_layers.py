@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from paretta.pipelines.export.restored_weights import FIELDS, RESTORE_DOMAIN, packed_fields
 from paretta.pipelines.export.stored_layers import StoredLayer, StoredWeight
-from paretta.pipelines.quantization.fake_quantize import weight_quantizer
-from paretta.pipelines.quantization.weight_groups import SIZES
+from paretta.pipelines.quantization.fake_quantize import block_quantizer, weight_quantizer
+from paretta.pipelines.quantization.weight_groups import packed_block
 
 _DOMAIN: Final = "com.microsoft"
-_FLOAT32: Final = 1  # MatMulNBits' `accuracy_level`: activations in float32
+_FLOAT32, _INT8 = 1, 4  # MatMulNBits' `accuracy_level`: activations in float32, or in int8 block by block
 
 
 def packs(layer: nn.Module) -> bool:
@@ -35,6 +35,9 @@ class PackedLinear(StoredLayer):
         super().__init__(layer)
         self.bias = layer.bias
         self.packed = _Packed(self.stored)
+        rounding = block_quantizer(layer)
+        assert rounding is None or rounding.block == self.packed.group
+        self.level = _FLOAT32 if rounding is None else _INT8
 
     def forward(self, values: Tensor) -> Tensor:
         """Compute the layer."""
@@ -48,7 +51,7 @@ class PackedLinear(StoredLayer):
                 "N": rows,
                 "bits": packed.bits,
                 "block_size": packed.group,
-                "accuracy_level": _FLOAT32,
+                "accuracy_level": self.level,
             },
             dtype=torch.float32,
             shape=(*values.shape[:-1], rows),
@@ -89,8 +92,7 @@ class _Packed(nn.Module):
         super().__init__()
         rows, columns = stored.codes.shape
         self.stored, self.bits = stored, _field_bits(stored.codes)
-        # without groups all blocks of a row have its step; the longest that fill rows up with the fewest zeros
-        self.group = stored.group or min(SIZES, key=lambda size: (-columns % size, -size))
+        self.group = packed_block(columns, stored.group)  # without groups all blocks of a row have its step
         self.blocks = -(-columns // self.group)
         self.register_buffer("scale", stored.scale if stored.scale.dim() == 2 else stored.scale.reshape(-1, 1))
         packed = None

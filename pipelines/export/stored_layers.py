@@ -15,7 +15,9 @@ from paretta.pipelines.quantization.fake_quantize import (
     GATE_CENTRE,
     GATE_STEP,
     ActivationQuantizer,
+    BlockQuantizer,
     DynamicQuantizer,
+    block_quantizer,
     has_own_hooks,
     make_room_for_bias,
     weight_codes,
@@ -97,6 +99,8 @@ class RestoredLayer(StoredLayer):
         """Read the weight from the trained layer."""
         super().__init__(layer)
         self.bias = None if isinstance(layer, nn.Embedding) else layer.bias
+        rounding = block_quantizer(layer)
+        self.rounding = None if rounding is None else StoredBlocks(rounding)
         self.looks_up = isinstance(layer, nn.Embedding)
         self.settings = _settings(layer)
 
@@ -104,6 +108,7 @@ class RestoredLayer(StoredLayer):
         """Compute the layer with its dequantised weight; an embedding dequantises only the rows that are read."""
         if self.looks_up:
             return self._rows(values)
+        values = values if self.rounding is None else self.rounding(values)
         if self.settings is None:
             return F.linear(values, self.weight, self.bias)
         return _convolved(values, self.weight, self.bias, self.settings)
@@ -180,6 +185,8 @@ def store_in_place(layer: nn.Module, *, at_load: bool) -> None:
             setattr(layer, name, StoredGrid(grid))
         elif isinstance(grid, DynamicQuantizer):
             setattr(layer, name, OwnGrid())
+        elif isinstance(grid, BlockQuantizer):
+            setattr(layer, name, StoredBlocks(grid))
 
 
 class IntegerLayer(StoredLayer):
@@ -257,6 +264,19 @@ class OwnGrid(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Return the values on the grid of their range."""
         return _dequantize(*_on_own_grid(values))
+
+
+class StoredBlocks(nn.Module):
+    """The rounding of a `BlockQuantizer` in standard operators, for what computes with the values in floats."""
+
+    def __init__(self, quantizer: BlockQuantizer) -> None:
+        """Take the quantiser."""
+        super().__init__()
+        self.quantizer = quantizer
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the values on the grids of their blocks."""
+        return self.quantizer.rounded(values)
 
 
 class StoredGrid(nn.Module):

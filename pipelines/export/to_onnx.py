@@ -32,6 +32,7 @@ from paretta.pipelines.model.torch_private import one_registry
 from paretta.pipelines.quantization.fake_quantize import (
     ActivationQuantizer,
     HardGate,
+    block_quantizer,
     is_dynamic,
     is_quantized,
     weight_quantizer,
@@ -109,10 +110,9 @@ def delivered_form(model: nn.Module, example_input: TensorTree, *, packed: bool 
         elif packed and packs(layer):
             kind = PackedEmbedding if isinstance(layer, nn.Embedding) else PackedLinear
             ready = _replaced(ready, name, kind(layer))
-        elif is_dynamic(layer):
-            ready = _replaced(ready, name, DynamicLayer(cast(nn.Linear, layer)))
-        elif is_quantized(layer):
-            ready = _replaced(ready, name, IntegerLayer(cast("Convolution | nn.Linear", layer)))
+        elif is_quantized(layer) and block_quantizer(layer) is None:
+            stored = DynamicLayer if is_dynamic(layer) else IntegerLayer
+            ready = _replaced(ready, name, stored(cast(nn.Linear, layer)))
         elif weight_quantizer(layer) is not None:
             ready = _replaced(ready, name, RestoredLayer(cast("Convolution | nn.Linear | nn.Embedding", layer)))
         elif ".parametrizations." not in f".{name}.":

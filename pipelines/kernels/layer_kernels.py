@@ -8,12 +8,13 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto
 
 from paretta.pipelines.export.origin import Exported, Origin
-from paretta.pipelines.kernels.mac_count import packed_bits
+from paretta.pipelines.kernels.mac_count import packed_bits, rounds_blocks
 from paretta.pipelines.kernels.optimised_file import optimised_file
 from paretta.pipelines.kernels.ort_kernels import INTEGER
 from paretta.pipelines.quantization.layer_facts import LayerFacts
 
 _WRAPPED = "model."
+_BLOCKS = "MatMulNBits in int8"
 _LOOK_UPS = frozenset({"Gather", "GatherND", "GatherBlockQuantized"})
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN", "DynamicQuantizeLSTM"})
 _Use: TypeAlias = tuple[str, int | None, float | None]  # kernel, bits, bits in the file
@@ -50,7 +51,7 @@ class Ran:
     @property
     def is_integer(self) -> bool:
         """Whether all of them compute in integers."""
-        return all(kernel in INTEGER for kernel in self.kernels)
+        return all(kernel in INTEGER or kernel == _BLOCKS for kernel in self.kernels)
 
     @property
     def looks_up(self) -> bool:
@@ -98,12 +99,13 @@ def layers_that_ran(exported: Exported, layers: Mapping[str, object]) -> dict[st
         if len(given) == sum(bool(name) for name in node.input) and given:
             sources.update(dict.fromkeys(node.output, (weights or given)[0]))
             continue
+        kernel = _BLOCKS if rounds_blocks(node) else node.op_type
         for weight in weights:
             bits = _bits(node, kinds[weight])
             for layer in owners.of(weight, node):
-                found.setdefault(layer, []).append((node.op_type, bits, owners.stored_bits(layer, weight)))
+                found.setdefault(layer, []).append((kernel, bits, owners.stored_bits(layer, weight)))
             for layer in owners.around(node):
-                beside[layer] = node.op_type, bits, owners.stored_bits(layer, weight)
+                beside[layer] = kernel, bits, owners.stored_bits(layer, weight)
     rest = {layer: [use] for layer, use in beside.items() if layer not in found}
     return {layer: _together(uses) for layer, uses in (found | rest).items()}
 

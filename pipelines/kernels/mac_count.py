@@ -88,9 +88,10 @@ def layer_work(model_path: Path, inputs: Feeds) -> tuple[LayerWork, ...]:
         LayerWork(
             operator=node.op_type,
             macs=_macs(node, tensors),
-            value_bits=_bits(tensors[value], constant=False),
+            value_bits=8 if rounds_blocks(node) else _bits(tensors[value], constant=False),
             weight_bits=packed_bits(node) or _bits(tensors[weight], constant=weight in constants),
-            is_integer=all(np.issubdtype(tensors[name].dtype, np.integer) for name in (value, weight)),
+            is_integer=rounds_blocks(node)
+            or all(np.issubdtype(tensors[name].dtype, np.integer) for name in (value, weight)),
         )
         for node, (value, weight) in zip(layers, sources, strict=True)
     )
@@ -139,6 +140,11 @@ def packed_bits(node: onnx.NodeProto) -> int | None:
     """Return the bits of the packed weight that a MatMulNBits multiplies with; None of other operators."""
     stated = [attribute.i for attribute in node.attribute if attribute.name == "bits"]
     return int(stated[0]) if node.op_type == "MatMulNBits" and stated else None
+
+
+def rounds_blocks(node: onnx.NodeProto) -> bool:
+    """Return True of a MatMulNBits that rounds what it reads to int8 block by block, and multiplies integers."""
+    return node.op_type == "MatMulNBits" and any(a.name == "accuracy_level" and a.i == 4 for a in node.attribute)
 
 
 def _refuse_what_is_not_counted(model: onnx.ModelProto) -> None:

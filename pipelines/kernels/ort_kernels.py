@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 
-from paretta.pipelines.kernels.mac_count import CONVOLUTIONS, UNCOUNTED, macs_of
+from paretta.pipelines.kernels.mac_count import CONVOLUTIONS, UNCOUNTED, macs_of, rounds_blocks
 from paretta.search_spaces.canonical import digest
 
 Shapes: TypeAlias = "list[dict[str, list[int]]]"
@@ -28,6 +29,7 @@ INTEGER = (
     "DynamicQuantizeMatMul",
     "DynamicQuantizeLSTM",
 )
+_PACKED = "MatMulNBits"
 _RECURRENT = ("GRU", "LSTM", "RNN", "DynamicQuantizeLSTM")
 _PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", "MatMulNBits", *INTEGER)
 _COUNTED = {*CONVOLUTIONS, *_PRODUCTS, *_RECURRENT, "ConvTranspose"}
@@ -92,13 +94,15 @@ def integer_kernels(model_path: Path) -> KernelCounts:
     """
     with tempfile.TemporaryDirectory() as folder:
         events = list(_profile(model_path, Path(folder)))
+    packed = [node for node in onnx.load(model_path, load_external_data=False).graph.node if node.op_type == _PACKED]
+    integer = {*INTEGER, *([_PACKED] if all(map(rounds_blocks, packed)) else [])}  # a profile does not tell them apart
     layers = [(name, *_work(name, inputs, outputs)) for name, inputs, outputs in events if name in _COUNTED]
     return KernelCounts(
         kernels=dict(sorted(Counter(name for name, _, _ in events).items())),
         macs=sum(macs for _, macs, _ in layers),
-        integer_macs=sum(macs for name, macs, _ in layers if name in INTEGER),
+        integer_macs=sum(macs for name, macs, _ in layers if name in integer),
         weights=sum(weights for _, _, weights in layers),
-        integer_weights=sum(weights for name, _, weights in layers if name in INTEGER),
+        integer_weights=sum(weights for name, _, weights in layers if name in integer),
     )
 
 

@@ -76,5 +76,9 @@ def _rounds(model_path: Path) -> bool:
     """Return whether the file rounds values to integers while it runs."""
     import onnx  # noqa: PLC0415 - not in processes that only serve
 
+    from paretta.pipelines.kernels.mac_count import rounds_blocks  # noqa: PLC0415 - as above
+
     graph = onnx.load(model_path, load_external_data=False).graph
-    return any(node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") for node in graph.node)
+    return any(
+        node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") or rounds_blocks(node) for node in graph.node
+    )

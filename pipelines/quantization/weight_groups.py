@@ -35,6 +35,15 @@ def _size(value: object) -> int | None:
 Groups = Annotated[int | dict[str, int | None] | None, BeforeValidator(_groups)]
 
 
+def packed_block(columns: int, group: int | None) -> int:
+    """Return how many weights of a row stand in a block of a packed layer: a group, or the longest that fills rows up.
+
+    >>> packed_block(576, None), packed_block(72, None), packed_block(72, 32)
+    (64, 16, 32)
+    """
+    return group or min(SIZES, key=lambda size: (-columns % size, -size))
+
+
 def asked_groups(setting: int | Mapping[str, int | None] | None, model: nn.Module) -> dict[str, int]:
     """Return the group size that is asked for each module, by name; without those for which none is.
 

@@ -24,6 +24,7 @@ from paretta.pipelines.kernels.layer_kernels import facts_that_ran, optimised_gr
 from paretta.pipelines.kernels.mac_count import layer_work
 from paretta.pipelines.kernels.ort_kernels import integer_kernels
 from paretta.pipelines.quantization.fake_quantize import (
+    BlockQuantizer,
     DynamicQuantizer,
     attach_dynamic_quantizer,
     is_dynamic,
@@ -213,11 +214,14 @@ def test_an_answer_depends_on_the_other_samples_of_the_batch_in_torch_and_in_the
     np.testing.assert_allclose(run(content, values)[:1], together.numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_gradients_pass_unchanged() -> None:
+@pytest.mark.parametrize("quantizer", [DynamicQuantizer(), BlockQuantizer(16)])
+def test_gradients_pass_unchanged(quantizer: nn.Module) -> None:
     values = features(5, 24).requires_grad_()
     weights = features(5, 24)
-    (DynamicQuantizer()(values) * weights).sum().backward()
+    found = quantizer(values)
+    (found * weights).sum().backward()
     assert torch.equal(cast(Tensor, values.grad), weights)
+    assert not torch.allclose(found, values, atol=1e-3)
 
 
 def task_of(model: nn.Module, inputs: Tensor, calibration: Tensor | None = None) -> Task:
@@ -324,9 +328,10 @@ def test_a_later_stage_with_fixed_grids_replaces_the_dynamic_ones() -> None:
     assert is_dynamic(model[0])
 
 
-def test_the_model_is_written_and_read_as_plain_data() -> None:
+@pytest.mark.parametrize("compute", ["integer", "packed"])
+def test_the_model_is_written_and_read_as_plain_data(compute: str) -> None:
     inputs = features(64, 24)
-    model = quantized(linear_chain(), inputs, 4, activation_range="dynamic")
+    model = quantized(linear_chain(), inputs, 4, activation_range="dynamic", compute=compute)
     written = snapshot(model, linear_chain())
     assert written is not None
     assert torch.equal(restored(written, linear_chain()).eval()(inputs), model(inputs))

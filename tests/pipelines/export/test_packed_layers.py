@@ -179,6 +179,50 @@ def test_products_of_packed_weights_are_counted(tmp_path: Path) -> None:
     assert (counts.macs, counts.weights, counts.integer_macs) == (COLUMNS * 96, COLUMNS * 96, 0)
 
 
+BLOCKS = {"layers.a": 16, "layers.b": 32, "layers.c": 64, "layers.d": None}
+
+
+@pytest.mark.parametrize("columns", [72, 200, 512])
+@pytest.mark.parametrize("weights", ["symmetric", "affine"])
+def test_activations_in_blocks_are_rounded_in_training_as_the_kernel_does(weights: str, columns: int) -> None:
+    torch.manual_seed(2)
+    layers = {name: nn.Linear(columns, 80) for name in "abcd"}
+    values = torch.randn(9, columns) * torch.logspace(-3, 2, 9)[:, None]
+    values[4, :40] = 0
+    settings = {"bits": 4, "group": BLOCKS, "weights": weights, "compute": "packed"}
+    model, content = beside(layers, values, activation_range="dynamic", **settings)
+    with torch.no_grad():
+        expected = model(values).numpy()
+        floats = torch.cat([values @ model.weight(name).T for name in "abcd"], 1).numpy()
+    found, largest = answers(content, values), np.abs(expected).max(1, keepdims=True)
+    assert (np.abs(found - expected) / largest).max() < 1e-5
+    assert (np.abs(floats - expected) / largest).max() > 1e-3
+    for row in (0, 4):  # an answer does not depend on the others of its batch
+        np.testing.assert_allclose(answers(content, values[row : row + 1])[0], found[row], rtol=1e-5, atol=1e-6)
+
+
+def test_activations_in_blocks_are_told_and_counted_as_integers(tmp_path: Path) -> None:
+    content, facts = delivered(bits={"hidden": 5, "*": 4}, group=32, compute="packed", activation_range="dynamic")
+    assert (facts["out"].kernel, facts["out"].in_floats) == ("MatMulNBits in int8", None)
+    assert facts["hidden"].in_floats == "MatMulNBits is slower than floats with more than 4 bits"
+    path, words = tmp_path / "model.onnx", torch.randint(0, 40, (1, 7))
+    path.write_bytes(content)
+    works = {work.operator: work for work in layer_work(path, {"input": words.numpy()})}
+    packed = works["MatMulNBits"]
+    assert (packed.value_bits, packed.weight_bits, packed.is_integer, packed.macs) == (8, 4, True, 1600)
+    assert not works["MatMul"].is_integer
+    assert integer_kernels(path).integer_macs == 1600
+
+
+def test_other_runtimes_round_blocks_by_standard_operators() -> None:
+    settings = {"bits": 4, "group": 32, "compute": "packed", "activation_range": "dynamic"}
+    words = torch.randint(0, 40, (5, 7), generator=torch.Generator().manual_seed(8))
+    (portable, facts), (packed, _) = delivered("portable", **settings), delivered(**settings)
+    assert facts["hidden"].in_floats == "ONNX Runtime runs it as MatMul, in floats"
+    assert "MatMulNBits" not in operators(portable)
+    np.testing.assert_allclose(answers(portable, words), answers(packed, words), rtol=1e-4, atol=1e-4)
+
+
 _LEVELS = onnxruntime.GraphOptimizationLevel
 _FEW = {TensorProto.INT4, TensorProto.UINT4, TensorProto.INT2, TensorProto.UINT2}
 
