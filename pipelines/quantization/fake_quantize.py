@@ -188,10 +188,11 @@ class BlockQuantizer(nn.Module):
     def rounded(self, values: Tensor) -> Tensor:
         """Return the values on their grids, without a gradient of use."""
         columns = values.shape[-1]
-        blocks = nn.functional.pad(values, (0, -columns % self.block)).unflatten(-1, (-1, self.block))
+        blocks = nn.functional.pad(values, (0, -columns % self.block)).reshape(*values.shape[:-1], -1, self.block)
         largest = blocks.abs().amax(-1, keepdim=True)
         codes = (blocks * torch.where(largest > 0, 127 / largest, 0.0)).round()
-        return (codes * (largest / 127)).flatten(-2)[..., :columns]
+        rounded: Tensor = codes * (largest / 127)
+        return rounded.flatten(-2)[..., :columns]
 
 
 class HardGate(nn.Module):

@@ -37,6 +37,8 @@ from paretta.pipelines.reuse.model_snapshot import restored, snapshot
 from paretta.pipelines.stage import stage_of
 from paretta.pipelines.stages.quantize import Quantize
 from paretta.pipelines.task import Metric, Task
+from paretta.pipelines.training.settings import TrainSettings
+from paretta.pipelines.training.train import fit
 from paretta.pipelines.verification.asked_and_got import asked_and_got
 from paretta.search_spaces.errors import WrongInput
 
@@ -335,6 +337,27 @@ def test_the_model_is_written_and_read_as_plain_data(compute: str) -> None:
     written = snapshot(model, linear_chain())
     assert written is not None
     assert torch.equal(restored(written, linear_chain()).eval()(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("compute", ["integer", "packed"])
+def test_training_goes_on_in_these_roundings_and_the_file_follows(compute: str) -> None:
+    inputs = features(64, 24)
+    task = task_of(linear_chain(), inputs)
+    bench = Bench(task=task, ranks=Ranks.alone())
+    stage = Quantize(bits=3, activation_range="dynamic", compute=compute)
+    model = stage.apply(task.new_model(), bench)
+    targets = torch.arange(64) % 7
+    with torch.no_grad():
+        before = float(task.loss(model(inputs), targets))
+    fit(model, bench, TrainSettings(epochs=30, batch_size=32, lr=0.01))
+    with torch.no_grad():
+        expected = model(inputs)
+    assert float(task.loss(expected, targets)) < 0.7 * before
+    assert all(is_dynamic(model[place]) for place in (0, 2, 3))
+    content = checked_export(model, task).content
+    gaps = np.abs(run(content, inputs) - expected.numpy())
+    assert gaps.max() < 0.02 * float(expected.abs().max())
+    assert (gaps < 1e-3).mean() > 0.9
 
 
 def test_words_and_wrong_ranges() -> None:
