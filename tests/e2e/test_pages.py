@@ -158,8 +158,9 @@ def _recorded(name: str, folder: Path) -> SweepRecord:
     return SweepRecord.read(folder)
 
 
-def test_the_real_sweeps_are_an_interrupted_one_and_one_of_300_trials(tmp_path: Path) -> None:
-    assert _recorded("interrupted", tmp_path / "one").reason == "interrupted"
+def test_the_real_sweeps_are_an_interrupted_one_with_early_stops_and_one_of_300_trials(tmp_path: Path) -> None:
+    stopped = _recorded("interrupted", tmp_path / "one")
+    assert (stopped.status, stopped.reason, stopped.count("stopped early")) == ("stopped", "interrupted", 79)
     many = _recorded("three-hundred", tmp_path / "three")
     assert (many.status, many.count("complete")) == ("done", 300)
 
