@@ -195,7 +195,7 @@ def read_readings(folder: Path) -> dict[str, Reading]:
     readings = {}
     for name, document in documents.items():
         try:
-            readings[name] = _reading(document)
+            readings[name] = reading_of(document)
         except (ValueError, KeyError, TypeError) as error:
             words = f"no {error} in it" if isinstance(error, KeyError) else first_line(error)
             raise DamagedArtifact(
@@ -204,7 +204,8 @@ def read_readings(folder: Path) -> dict[str, Reading]:
     return readings
 
 
-def _reading(document: object) -> Reading:
+def reading_of(document: object) -> Reading:
+    """Return the reading in plain data from outside. Raises `ValueError`, `KeyError` or `TypeError` if it is none."""
     if not isinstance(document, dict):
         raise TypeError(type(document).__name__)
     for name, kinds in _READING.items():

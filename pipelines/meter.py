@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from paretta.pipelines.data.feeds import Feeds
@@ -32,12 +34,15 @@ class MeterBench:
         scored: the scores of the artifact's outputs in ONNX Runtime by the task's metrics, or why there are none; only
             for meters with `judges_answers`.
         facts: numbers known only to the run that made the artifact, by name with unit, such as ``train_cpu_s``.
+        expected: by folder, the answers of the machine that judges the model to the first of `inputs`, where another
+            one measures; see `paretta.pipelines.measuring.runtime_agreement.reference_answers`.
     """
 
     baseline: Path | None
     inputs: Feeds
     scored: "Mapping[str, SplitScore | str]" = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
+    expected: Mapping[Path, Sequence[NDArray[np.generic]]] = field(default_factory=dict)
 
 
 class Meter(BaseModel, ABC):

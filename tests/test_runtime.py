@@ -5,63 +5,30 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from runtime_only import HIDING, LISTED, allowed_packages, closure
 from synthetic_sweep import doubling_model, write_files
 
 from paretta.orchestrator.delivery.pack import pack
 
 ROOT = Path(__file__).parents[1]
-LISTED = [
-    Requirement(line) for line in (ROOT / "deploy" / "runtime.txt").read_text().splitlines() if not line.startswith("#")
-]
-# finds neither more nor less than the standard library and what is allowed, then runs the command line
-ALONE = """
+# runs the command line
+ALONE = f"""
 import sys
-from importlib.machinery import PathFinder
-
-class Alone(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        top = name.partition(".")[0]
-        standard = top in sys.stdlib_module_names or top.startswith("_sysconfigdata")
-        return super().find_spec(name, path, target) if standard or top in allowed else None
-
-allowed = {"paretta", *sys.argv.pop(1).split(",")}
-sys.meta_path = [finder for finder in sys.meta_path if finder is not PathFinder] + [Alone]
+allowed = set(sys.argv.pop(1).split(","))
+{HIDING}
 from paretta.orchestrator.cli import main
 main()
 """
 
 
-def _closure(wanted: Iterable[Requirement]) -> set[str]:
-    """Return the distributions that an installation of `wanted` brings."""
-    found: set[str] = set()
-    waiting = [canonicalize_name(requirement.name) for requirement in wanted]
-    while waiting:
-        name = waiting.pop()
-        if name in found:
-            continue
-        try:
-            needed = [Requirement(text) for text in requires(name) or []]
-        except PackageNotFoundError:
-            continue
-        found.add(name)
-        waiting += [canonicalize_name(r.name) for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
-    return found
-
-
 @pytest.fixture(scope="module")
 def allowed() -> str:
-    brought = _closure(LISTED)
-    homes = packages_distributions()
-    return ",".join(top for top, names in homes.items() if brought & {canonicalize_name(name) for name in names})
+    return ",".join(allowed_packages())
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +56,7 @@ def test_the_listed_packages_are_those_of_the_whole_installation_in_the_same_ver
 
 
 def test_the_large_packages_are_not_among_those_that_are_brought() -> None:
-    assert _closure(LISTED) & {"torch", "ray", "mlflow", "pandas", "scipy", "scikit-learn", "pyarrow"} == set()
+    assert closure(LISTED) & {"torch", "ray", "mlflow", "pandas", "scipy", "scikit-learn", "pyarrow"} == set()
 
 
 def test_a_pulled_folder_is_verified_without_torch(allowed: str, pulled: Path) -> None:

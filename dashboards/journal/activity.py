@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
-from paretta.dashboards.journal.course import MEASURING
+from paretta.dashboards.journal.course import MEASURING, WAITS
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.waiting import waiting_words
 from paretta.search_spaces.canonical import Document, Json
@@ -55,7 +55,7 @@ def trial_activities(record: SweepRecord) -> list[TrialActivity]:
         if trial.uid in measured[1:]:
             found.append(TrialActivity(trial, True, f"waits to be measured, one artifact at a time: {measured[0]} is"))
         elif trial.uid in measured:
-            found.append(TrialActivity(trial, False, "is measured"))
+            found.append(TrialActivity(trial, bool(message.get(WAITS)), activity_words(message)))
         elif message:
             found.append(TrialActivity(trial, False, activity_words(message), str(message.get("where", ""))))
         else:
@@ -77,9 +77,11 @@ def activity_words(message: Document) -> str:
 
     >>> activity_words({"stage": "train", "epoch": 2, "num_epochs": 6, "loss": 0.5})
     'train epoch 2 of 6, loss 0.5'
+    >>> activity_words({"state": "measuring", "waits": "for the agent at http://pi:7711, which does not answer"})
+    'waits for the agent at http://pi:7711, which does not answer'
     """
     if message.get("state") == MEASURING:
-        return "is measured"
+        return f"waits {message[WAITS]}" if message.get(WAITS) else "is measured"
     if "stage" not in message:
         return "waits for workers, or is being measured"
     parts = [str(message["stage"])]

@@ -7,6 +7,7 @@ from typing import Final
 from paretta.search_spaces.canonical import Document
 
 MEASURING: Final = "measuring"
+WAITS: Final = "waits"  # what a measurement waits for, as in "for the agent at ..."
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class Course:
     def take(self, message: Document, time: float) -> None:
         """Update with a progress message that was recorded at a Unix time."""
         if message.get("state") == MEASURING:
-            self.measured = time
+            self.measured = self.measured if WAITS in message else time
             return
         self.where = str(message.get("where", self.where))
         self.trained = time if self.trained is None else self.trained

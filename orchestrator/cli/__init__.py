@@ -2,7 +2,7 @@
 
 import click
 
-from paretta.orchestrator.cli import artifacts, housekeeping, results, start, sweeps, words
+from paretta.orchestrator.cli import artifacts, device, housekeeping, results, start, sweeps, words
 from paretta.orchestrator.cli.shared import Verbs
 
 
@@ -16,7 +16,7 @@ def main() -> None:
     """
 
 
-for verbs in (start, sweeps, results, artifacts, housekeeping, words):
+for verbs in (start, sweeps, results, artifacts, device, housekeeping, words):
     for verb in vars(verbs).values():
         if isinstance(verb, click.Command):
             main.add_command(verb)

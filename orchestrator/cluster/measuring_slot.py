@@ -85,6 +85,11 @@ def choose_slot(
     return MeasuringSlot(node, {**pins, **slot})
 
 
+def driver_node() -> MeasuringSlot:
+    """Return the driver's node, from where the URL of an agent leads to it; nothing is measured on that node."""
+    return MeasuringSlot(ray.get_runtime_context().get_node_id())
+
+
 def _fits(node: Mapping[str, Any], pins: Mapping[str, float], labels: Mapping[str, str]) -> bool:
     has, called = node["Resources"], node["Labels"]
     return all(has.get(pin, 0) >= amount for pin, amount in pins.items()) and labels.items() <= called.items()

@@ -10,6 +10,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, get_args
 
 from paretta.dashboards.journal.record import wishes_of
+from paretta.orchestrator.agent.agent_client import AgentAddress
+from paretta.orchestrator.agent.agent_token import read_token
+from paretta.orchestrator.agent.ask_agent import agent_facts, agent_warnings, meter_problems
+from paretta.orchestrator.agent.protocol import AgentFacts
 from paretta.orchestrator.config.build_search import try_search
 from paretta.orchestrator.config.carried_task import carried_digest
 from paretta.orchestrator.config.check_warnings import sweep_warnings
@@ -60,6 +64,7 @@ class Checked:
         code: digests of the task's own source files, by name.
         warnings: findings that are not errors.
         got: where layers will not get the bits or the integer kernel that are asked, in words.
+        agent: what the agent that measures said of itself; None if a node measures.
     """
 
     task: Task
@@ -72,6 +77,20 @@ class Checked:
     code: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     got: tuple[str, ...] = ()
+    agent: AgentFacts | None = None
+
+
+def agent_of(sweep: Sweep) -> AgentAddress | None:
+    """Return the agent that a sweep measures by, with its token; None if a node measures.
+
+    Raises `WrongInput` if there is no token.
+    """
+    measuring = sweep.config.measuring
+    if measuring.agent is None:
+        return None
+    file = None if measuring.agent_token_file is None else sweep.folder / measuring.agent_token_file
+    token = read_token(file, where=sweep.source.where("measuring.agent_token_file"))
+    return AgentAddress(measuring.agent, token, measuring.agent_patience_s)
 
 
 @in_error_tree
@@ -101,13 +120,17 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
         problems += _stage_problems(document, place)
     if problems:
         raise WrongInput(*_once(problems))
+    agent = agent_of(sweep)
+    if agent is not None:
+        tell(f"agent: {agent.url}")
+    facts = None if agent is None else agent_facts(agent, where=sweep.source.where("measuring.agent"))
     corners = _some_corners(sweep.space)
     if problems := [problem for plan in corners for problem in _plan_problems(sweep, plan)]:
         raise WrongInput(*_once(problems))
     task = _task(sweep, corners, tell)
     if problems := [problem for plan in corners for problem in _lacking(sweep, plan, task)]:
         raise WrongInput(*_once(problems))
-    meters = _meters(sweep, task)
+    meters = _meters(sweep, task, facts)
     objectives = tuple(Objective(meter.label, meter.goal, meter.unit) for meter in meters)
     problems = [*_limit_problems(sweep, objectives), *_wish_problems(sweep, objectives), *_variant_problems(sweep)]
     epochs = max(map(_epochs, corners))
@@ -119,7 +142,9 @@ def check(sweep: Sweep, *, tell: Callable[[str], None] = tell_nobody) -> Checked
         digest = data_digest(task)
         code = {**code_files(task), **carried_digest(sweep.config.task.use, sweep.code_folder)}
         warnings = (*sweep_warnings(sweep, task, meters, corners), *found.unchanged)
-    return Checked(task, meters, objectives, digest, corners, num_tried, epochs, code, warnings, found.got)
+    if agent is not None and facts is not None:
+        warnings = (*warnings, *agent_warnings(agent, facts, _served(sweep, meters)))
+    return Checked(task, meters, objectives, digest, corners, num_tried, epochs, code, warnings, found.got, facts)
 
 
 def check_report(sweep: Sweep, checked: Checked) -> str:
@@ -137,6 +162,11 @@ def check_report(sweep: Sweep, checked: Checked) -> str:
             f"{checked.num_tried} settings of stages and {len(checked.corners)} corner plans parsed{_sampled(knobs)}",
             f"search: {search.trials} trials by {search.sampler} for {goals}; stopper {search.stopper}",
             *([limits] if sweep.limits else []),
+            *(
+                [f"measured: on {checked.agent.name}, by the agent at {sweep.config.measuring.agent}"]
+                if checked.agent is not None
+                else []
+            ),
             *(f"warning: {warning}" for warning in checked.warnings),
             *(f"asked and got: {line}" for line in checked.got),
             f"each trial: {workers.per_trial} workers x {workers.cpus:g} CPU, {workers.gpus:g} GPU",
@@ -296,15 +326,16 @@ def _rehearse(sweep: Sweep, task: Task, corners: Sequence[Plan], tell: Callable[
 
 
 def _try_meters(sweep: Sweep, task: Task, meters: Sequence[Meter], baseline: Plan, tell: Callable[[str], None]) -> None:
-    """Try the user's meters and runtimes, unless another node measures."""
+    """Try the user's meters and runtimes, unless another machine reads them."""
     from paretta.pipelines.verification.try_meters import is_own, try_meters  # noqa: PLC0415 - loads the exporter
 
+    measuring = sweep.config.measuring
     own = {
         sweep.source.where(f"objectives[{index}]"): meter
         for index, meter in enumerate(meters)
-        if is_own(meter) and not meter.judges_answers
+        if is_own(meter) and not meter.judges_answers and not (measuring.agent and isinstance(meter, ServedMeter))
     }
-    if own and not sweep.config.measuring.is_elsewhere:
+    if own and not (measuring.resources or measuring.labels):
         tell(f"meters: {', '.join(meter.label for meter in own.values())} of the untrained model")
         try_meters(own, baseline, task)
 
@@ -321,7 +352,13 @@ def placed(where: str, doing: str = "checking it") -> Iterator[None]:
         ) from error.__cause__
 
 
-def _meters(sweep: Sweep, task: Task) -> tuple[Meter, ...]:
+def _served(sweep: Sweep, meters: Sequence[Meter]) -> dict[str, ServedMeter]:
+    """Return the meters that run the model, by the place in the sweep file that names them."""
+    placed_at = {sweep.source.where(f"objectives[{index}]"): meter for index, meter in enumerate(meters)}
+    return {where: meter for where, meter in placed_at.items() if isinstance(meter, ServedMeter)}
+
+
+def _meters(sweep: Sweep, task: Task, agent: AgentFacts | None) -> tuple[Meter, ...]:
     meters: list[Meter] = []
     problems: list[Problem] = []
     for index, objective in enumerate(sweep.config.objectives):
@@ -331,7 +368,9 @@ def _meters(sweep: Sweep, task: Task) -> tuple[Meter, ...]:
         except WrongInput as error:
             problems += error.problems
             continue
-        if isinstance(meter, ServedMeter) and (missing := meter.runs.missing() or meter.runs.lacks(meter.place)):
+        if isinstance(meter, ServedMeter) and agent is not None:
+            problems += meter_problems(agent, {where: meter})
+        elif isinstance(meter, ServedMeter) and (missing := meter.runs.missing() or meter.runs.lacks(meter.place)):
             there = "; to measure where it is installed, name that node in `measuring`"
             told = Problem(where, missing.partition(": ")[0], meter.label, f"{missing.partition(': ')[2]}{there}")
             problems += [] if sweep.config.measuring.is_elsewhere else [told]

@@ -1,8 +1,9 @@
 """The sections of a sweep file: each setting with its type, default and description."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 SWEEP_VERSION: Final = 1  # version of the sweep file's format; a file without `version` has version 1
 
@@ -115,7 +116,7 @@ class CheckpointConfig(_Section):
 
 
 class MeasuringConfig(_Section):
-    """Where artifacts are measured: on one node, one at a time."""
+    """Where artifacts are measured: on one node, or by an agent on the machine that will run them, one at a time."""
 
     resource: str = Field(
         default="latency_slot",
@@ -128,11 +129,45 @@ class MeasuringConfig(_Section):
     labels: dict[str, str] = Field(
         default={}, description="Ray labels that only the target node has, such as {board: jetson}"
     )
+    agent: str | None = Field(
+        default=None, description="the URL of a `paretta agent` that measures, such as http://127.0.0.1:7711"
+    )
+    agent_token_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="a file with the agent's token, found from the sweep file's folder; by default the token is in "
+        "$PARETTA_AGENT_TOKEN",
+    )
+    agent_patience_s: float = Field(
+        default=600, ge=0, description="seconds that an agent which does not answer is waited for, such as 600"
+    )
+
+    @field_validator("agent")
+    @classmethod
+    def _require_url(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            place = urlsplit(url)
+            known = place.scheme in ("http", "https") and place.hostname and (place.port is None or place.port > 0)
+        except ValueError:
+            known = False
+        if not known or place.query or place.fragment:
+            raise ValueError("must be the address of an agent, http://HOST:PORT or https://HOST")
+        if "@" in place.netloc:
+            raise ValueError("must not contain the token, which stands in `agent_token_file` or $PARETTA_AGENT_TOKEN")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _require_one_place(self) -> Self:
+        if self.agent is not None and (self.resources or self.labels):
+            raise ValueError("an `agent` measures, or a node with `resources` or `labels`; name one of them")
+        return self
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether it names a node, whose libraries may be others than this one's."""
-        return bool(self.resources or self.labels)
+        """Whether it names a node or an agent, whose libraries may be others than this one's."""
+        return bool(self.resources or self.labels or self.agent)
 
 
 class WishConfig(_Section):
@@ -184,5 +219,5 @@ class SweepConfig(_Section):
     workers: WorkersConfig = Field(default=WorkersConfig(), description="a mapping with per_trial, cpus, gpus")
     checkpoint: CheckpointConfig = Field(default=CheckpointConfig(), description="a mapping with every_minutes")
     measuring: MeasuringConfig = Field(
-        default=MeasuringConfig(), description="a mapping with resource, resources, labels"
+        default=MeasuringConfig(), description="a mapping with resource, resources, labels, agent"
     )

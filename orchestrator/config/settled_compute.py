@@ -1,9 +1,10 @@
-"""Settle `compute: faster` of quantize stages once, before any trial, so that every plan says what it does."""
+"""Settle once, before any trial, what the machine that measures decides, so that every plan says what it does."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from paretta.orchestrator.config.check import Checked
+from paretta.orchestrator.agent.agent_client import AgentClient
+from paretta.orchestrator.config.check import Checked, agent_of
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput
@@ -16,12 +17,37 @@ _SETTING: Final = "compute"
 _FASTER: Final = "faster"
 _RANGE: Final = "activation_range"
 _DYNAMIC: Final = "dynamic"
+_NARROW: Final = "reduce_range"
+
+
+def settled_range(sweep: Sweep, checked: Checked) -> tuple[Sweep, str | None]:
+    """Return the sweep with 7 bits asked of weights that the agent's integer kernels would overflow with, and a line.
+
+    Only the machine that trains is tried by a stage itself. Where the agent's kernels have room and those of the
+    training machine have not, 7 bits remain, since the answers are judged there.
+    """
+    if checked.agent is None or not checked.agent.saturates:
+        return sweep, None
+    settled = sweep.rewritten(_narrowed)
+    if settled.document() == sweep.document():
+        return sweep, None
+    told = f"reduce_range: true: integer kernels of {checked.agent.name} overflow with 8 bits"
+    return settled, told
+
+
+def _narrowed(tree: Json) -> Json:
+    """Fill in `reduce_range` of the quantize stages that do not say it."""
+    if isinstance(tree, Mapping):
+        filled = {key: _narrowed(item) for key, item in tree.items()}
+        return {**filled, _NARROW: True} if tree.get("kind") == _KIND and tree.get(_NARROW) is None else filled
+    return [_narrowed(item) for item in tree] if isinstance(tree, list | tuple) else tree
 
 
 def settled_compute(sweep: Sweep, checked: Checked) -> tuple[Sweep, str | None]:
     """Return the sweep with an explicit `compute` in place of ``faster``, and a line that says what was decided.
 
-    The model is timed with the first objective that compares times, on its runtime, batch size and threads. The
+    The model is timed with the first objective that compares times, on its runtime, batch size and threads, and by the
+    agent if one measures. The
     returned sweep is what is recorded, so that resumed, confirming and repeated trials compute alike.
 
     Raises:
@@ -44,8 +70,10 @@ def settled_compute(sweep: Sweep, checked: Checked) -> tuple[Sweep, str | None]:
         raise WrongInput(Problem(where, rule, hint="give integer and float as options, or activations of one kind"))
     from paretta.pipelines.verification.faster_compute import faster_compute  # noqa: PLC0415 - loads torch
 
+    agent = agent_of(sweep)
     try:
-        decided = faster_compute(checked.task, meter, dynamic=dynamic.pop())
+        there = None if agent is None else AgentClient(agent)
+        decided = faster_compute(checked.task, meter, dynamic=dynamic.pop(), elsewhere=there)
     except TrialFailed as error:
         raise WrongInput(Problem(where, f"`compute: faster` could not be timed: {error}")) from error
     return sweep.rewritten(lambda tree: _filled(tree, decided.setting)), f"compute: faster: {decided.words()}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paretta.dashboards.journal.record import SweepRecord
+from paretta.orchestrator.agent.agent_client import AgentAddress
 from paretta.orchestrator.cluster.connect import ConnectedCluster
 from paretta.orchestrator.cluster.measuring_slot import MeasuringSlot
 from paretta.orchestrator.config.check import Checked
@@ -38,6 +39,7 @@ class PreparedSweep:
         earlier: sweeps whose points are taken over.
         storage: URI of this sweep's files, for nodes that share no disk with the driver; None if all see `folder`.
         experience: what the search learns from earlier sweeps; None if nothing.
+        agent: what measures in place of the slot's node; None if that does.
     """
 
     sweep: Sweep
@@ -49,6 +51,7 @@ class PreparedSweep:
     earlier: tuple[Earlier, ...] = ()
     storage: str | None = None
     experience: Experience | None = None
+    agent: AgentAddress | None = None
 
     @property
     def files(self) -> SweepFiles:

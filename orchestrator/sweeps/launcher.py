@@ -15,11 +15,11 @@ from paretta.orchestrator.cluster.capacity import has_room, lane_bundles, lanes_
 from paretta.orchestrator.cluster.connect import connect
 from paretta.orchestrator.cluster.fair_share import LaneRequest, total
 from paretta.orchestrator.cluster.lane_broker import await_room, unique_name
-from paretta.orchestrator.cluster.measuring_slot import choose_slot
+from paretta.orchestrator.cluster.measuring_slot import choose_slot, driver_node
 from paretta.orchestrator.config.carried_task import CARRIED_FILE, TASK_FOLDER
-from paretta.orchestrator.config.check import Checked, check
+from paretta.orchestrator.config.check import Checked, agent_of, check
 from paretta.orchestrator.config.sections import BudgetConfig
-from paretta.orchestrator.config.settled_compute import settled_compute
+from paretta.orchestrator.config.settled_compute import settled_compute, settled_range
 from paretta.orchestrator.config.sweep import Sweep
 from paretta.orchestrator.lanes.stream_shards import cpus_beside
 from paretta.orchestrator.search.experience import Experience
@@ -91,9 +91,10 @@ def launch(
         placed = None if storage is None else _free_place(storage, folder.name)
         read = read.placed(folder)
         checked = check(read)
-        read, decided = settled_compute(read, checked)
-        if decided is not None:
-            _log.warning(decided)
+        for settle in (settled_range, settled_compute):
+            read, decided = settle(read, checked)
+            if decided is not None:
+                _log.warning(decided)
         earlier, learned = earlier_sweeps(read, checked, place), experience_for(read, checked, place)
         with (
             _prepared(read, checked, folder, address, earlier, storage=placed, learned=learned) as prepared,
@@ -278,5 +279,9 @@ def _prepared(
         where = sweep.source.where("measuring")
         if not cluster.own:
             require_reached(folder.parent, storage)
-        slot = choose_slot(measuring.resource, measuring.resources, measuring.labels, where=where)
-        yield PreparedSweep(sweep, checked, folder, lanes, cluster, slot, earlier, storage, learned)
+        agent = agent_of(sweep)
+        if agent is None:
+            slot = choose_slot(measuring.resource, measuring.resources, measuring.labels, where=where)
+        else:
+            slot = driver_node()
+        yield PreparedSweep(sweep, checked, folder, lanes, cluster, slot, earlier, storage, learned, agent)

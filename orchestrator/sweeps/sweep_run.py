@@ -154,7 +154,8 @@ def _workers(prepared: PreparedSweep, log: EventLog, stopping: StopRequest) -> I
         lanes = stack.enter_context(_lanes(prepared, task))
         elastic = stack.enter_context(_elastic(prepared, lanes, log.display.show_line)) if shared else None
         minutes = prepared.sweep.config.checkpoint.every_minutes
-        measuring = MeasuringClient.start(task, prepared.sweep.config.objectives, prepared.slot, prepared.files)
+        objectives = prepared.sweep.config.objectives
+        measuring = MeasuringClient.start(task, objectives, prepared.slot, prepared.files, prepared.agent)
         trials = TrialContext(
             lanes.client,
             measuring,

@@ -1,11 +1,11 @@
 """Run one trial: train its plan on a lane, measure the artifact, and report the outcome."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from paretta.dashboards.journal.course import MEASURING
+from paretta.dashboards.journal.course import MEASURING, WAITS
 from paretta.orchestrator.config.task_reference import TaskReference
 from paretta.orchestrator.lanes.log_capture import warnings_in, with_warnings
 from paretta.orchestrator.lanes.messages import JobUpdate, ProgressMessage
@@ -122,8 +122,8 @@ def run_trial(trial: Trial, context: TrialContext, *, by_products: Sequence[Plan
             warnings = [*warnings_in(*update.progress), *product.warnings]
             yield TrialProgress(trial.uid, with_warnings({"state": MEASURING}, warnings))
             for other, made in zip(more, product.by_products, strict=True):
-                yield ByProductEnded(_measured_by_product(other, made, context))
-            yield TrialEnded(_measured(trial, product, context))
+                yield ByProductEnded((yield from _measured_by_product(other, made, context)))
+            yield TrialEnded((yield from _measured(trial, product, context)))
         except (TrialFailed, OSError) as error:
             if full := disk_full(error):
                 yield TrialReturned(full)
@@ -150,12 +150,14 @@ def _by_product(parent: Trial, plan: Plan) -> Trial:
     return replace(parent, uid=uid, plan=plan, role="delivered", of=parent.uid, knobs={}, started=time.time())
 
 
-def _measured_by_product(trial: Trial, made: TrialProduct | str, context: TrialContext) -> Trial:
+def _measured_by_product(
+    trial: Trial, made: TrialProduct | str, context: TrialContext
+) -> Generator[RunEvent, None, Trial]:
     """Measure a by-product; its failure does not affect the trial that trained it."""
     try:
         if isinstance(made, str):
             raise TrialFailed(made)
-        return _measured(trial, made, context)
+        return (yield from _measured(trial, made, context))
     except TrialFailed as error:
         if disk_full(error):
             raise
@@ -166,10 +168,10 @@ def _failed(trial: Trial, error: TrialFailed) -> Trial:
     return replace(trial, status="failed", reason=error.reason, detail=error.detail, finished=time.time())
 
 
-def _measured(trial: Trial, product: TrialProduct, context: TrialContext) -> Trial:
+def _measured(trial: Trial, product: TrialProduct, context: TrialContext) -> Generator[RunEvent, None, Trial]:
     begun = time.time()
     artifact = artifact_name(trial.uid)
-    readings = context.measuring.read(artifact, artifact_name(context.baseline), "validation", facts=product.cost)
+    readings = yield from _read(trial, product, context)
     keep_readings(context.files, artifact, readings)
     missing = [f"{meter}: {reading.reason}" for meter, reading in readings.items() if reading.value is None]
     if missing and disk_full(unread := TrialFailed("; ".join(missing))):
@@ -189,6 +191,22 @@ def _measured(trial: Trial, product: TrialProduct, context: TrialContext) -> Tri
         cost=_cost(product, time.time() - begun),
         finished=time.time(),
     )
+
+
+def _read(
+    trial: Trial, product: TrialProduct, context: TrialContext
+) -> Generator[RunEvent, None, Mapping[str, Reading]]:
+    """Return the readings; meanwhile tell what the trial waits for."""
+    baseline, told = artifact_name(context.baseline), ""
+    reading = context.measuring.reading(artifact_name(trial.uid), baseline, "validation", facts=product.cost)
+    while True:
+        try:
+            waits = next(reading)
+        except StopIteration as end:
+            readings: Mapping[str, Reading] = end.value
+            return readings
+        yield TrialWaits() if waits == told else TrialProgress(trial.uid, {"state": MEASURING, WAITS: waits})
+        told = waits
 
 
 def _cost(product: TrialProduct, measure_s: float) -> dict[str, float]:

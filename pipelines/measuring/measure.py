@@ -1,7 +1,6 @@
 """Read all meters of an artifact: those of the runtime in a fresh process, those that judge answers here."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 from paretta.pipelines.data.feeds import save_feeds
 from paretta.pipelines.data.refusals import REFUSALS
 from paretta.pipelines.measuring.artifact_answers import first_feeds, judged
-from paretta.pipelines.measuring.probe_process import ProbeRequest
+from paretta.pipelines.measuring.probe_process import TIMEOUT_SECONDS, ProbeRequest, process_environment
 from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter, MeterBench
 from paretta.pipelines.task import Split, Task
@@ -21,7 +21,25 @@ from paretta.search_spaces.errors import TrialFailed, WrongInput, first_line
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.user_code import reference_to
 
-TIMEOUT_SECONDS = 600.0
+
+class Probe(Protocol):
+    """Reads meters of finished artifacts where the model will run."""
+
+    def __call__(
+        self, artifacts: Sequence[Path], bench: MeterBench, meters: Sequence[ServedMeter], *, scratch: Path
+    ) -> list[list[Reading]]:
+        """Return for each artifact one reading per meter, in their order.
+
+        Args:
+            artifacts: the folders to measure, in the same rounds.
+            bench: the baseline, the first samples, and the facts.
+            meters: what to read.
+            scratch: an empty folder for files of its own.
+
+        Raises:
+            TrialFailed: an artifact does not run.
+        """
+        ...
 
 
 def measure(
@@ -33,11 +51,12 @@ def measure(
     meters: Sequence[Meter],
     facts: Mapping[str, float] | None = None,
     scratch: Path | None = None,
+    elsewhere: Probe | None = None,
 ) -> dict[str, Reading]:
     """Return the reading of each meter, by label.
 
     Nothing is asked of the model in torch: answers and times are those of the delivered file in ONNX Runtime; times are
-    taken in a process of its own that training has left no threads and no warm caches in.
+    taken in a process of its own that training has left no threads and no warm caches in, or on another machine.
 
     Args:
         artifact: the folder to measure.
@@ -47,6 +66,7 @@ def measure(
         meters: what to read.
         facts: facts known only to the run that made the artifact, such as ``train_cpu_s`` and ``train_wall_s``.
         scratch: where temporary files go; the system's place by default.
+        elsewhere: reads the meters that run the model, on another machine; by default they are read here.
 
     Raises:
         TrialFailed: the artifact does not run, or a sample cannot be read, or an input of it is not finite.
@@ -56,7 +76,7 @@ def measure(
         others = [meter for meter in meters if not meter.judges_answers]
         with _running():
             bench = MeterBench(baseline, first_feeds(artifact, task, split), facts=facts or {})
-        readings = _probed([artifact], bench, Path(temporary), others)[0] if others else []
+        readings = _probed([artifact], bench, Path(temporary), others, elsewhere)[0] if others else []
         found = dict(zip(others, readings, strict=True))
         if judging:
             with _running():
@@ -67,7 +87,13 @@ def measure(
 
 
 def measure_together(
-    artifacts: Sequence[Path], baseline: Path, task: Task, *, meters: Sequence[Meter], facts: Mapping[str, float]
+    artifacts: Sequence[Path],
+    baseline: Path,
+    task: Task,
+    *,
+    meters: Sequence[Meter],
+    facts: Mapping[str, float],
+    elsewhere: Probe | None = None,
 ) -> list[dict[str, Reading]]:
     """Return the readings of each artifact by label, all taken side by side in one process, on the validation split.
 
@@ -77,6 +103,7 @@ def measure_together(
         task: its split.
         meters: what to read; none that judges answers.
         facts: as in `measure`.
+        elsewhere: as in `measure`.
 
     Raises:
         TrialFailed: an artifact does not run.
@@ -84,7 +111,7 @@ def measure_together(
     with TemporaryDirectory() as temporary:
         with _running():
             bench = MeterBench(baseline, first_feeds(baseline, task, "validation"), facts=facts)
-        rows = _probed(artifacts, bench, Path(temporary), meters)
+        rows = _probed(artifacts, bench, Path(temporary), meters, elsewhere)
         return [dict(zip((meter.label for meter in meters), row, strict=True)) for row in rows]
 
 
@@ -99,7 +126,25 @@ def _running() -> Iterator[None]:
         raise TrialFailed(f"measure: the artifact does not run: {first_line(error)}", str(error)) from None
 
 
-def _probed(artifacts: Sequence[Path], bench: MeterBench, folder: Path, meters: Sequence[Meter]) -> list[list[Reading]]:
+def _probed(
+    artifacts: Sequence[Path], bench: MeterBench, folder: Path, meters: Sequence[Meter], elsewhere: Probe | None
+) -> list[list[Reading]]:
+    """Return the readings of each artifact; `elsewhere` reads those of meters that run it."""
+    there = [] if elsewhere is None else [meter for meter in meters if isinstance(meter, ServedMeter)]
+    here = [meter for meter in meters if meter not in there]
+    sent = [] if elsewhere is None or not there else elsewhere(artifacts, bench, there, scratch=folder)
+    own = _probed_here(artifacts, bench, folder, here) if here else []
+    found: list[list[Reading]] = []
+    for place in range(len(artifacts)):
+        named: dict[Meter, Reading] = dict(zip(there, sent[place], strict=True)) if there else {}
+        named |= dict(zip(here, own[place], strict=True)) if here else {}
+        found.append([named[meter] for meter in meters])
+    return found
+
+
+def _probed_here(
+    artifacts: Sequence[Path], bench: MeterBench, folder: Path, meters: Sequence[Meter]
+) -> list[list[Reading]]:
     save_feeds(folder / "inputs.npz", bench.inputs)
     request = ProbeRequest(
         artifact=artifacts[0].absolute(),
@@ -125,13 +170,11 @@ def _document(meter: Meter) -> dict[str, str | int | float | bool | None]:
 
 
 def _run_probe(request: Path) -> None:
-    # the same modules must be found there as here, a user's own meters among them
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "paretta.pipelines.measuring.probe_process", str(request)]
     try:
         # our own interpreter and module; nothing of the command comes from outside
         subprocess.run(  # noqa: S603
-            command, env=environment, check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
+            command, env=process_environment(), check=True, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
         )
     except subprocess.CalledProcessError as error:
         lines = error.stderr.strip().splitlines() or [f"exit code {error.returncode}"]

@@ -1,5 +1,6 @@
 """Compare the answers of a runtime with the reference's on real inputs; where they differ, nothing is timed on it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,20 +39,46 @@ class Agreement:
 
 
 def agreement(
-    model_path: Path, runtime: Runtime, inputs: Feeds, *, threads: int = 1, device: Device = "cpu"
+    model_path: Path,
+    runtime: Runtime,
+    inputs: Feeds,
+    *,
+    threads: int = 1,
+    device: Device = "cpu",
+    expected: Sequence[NDArray[np.generic]] | None = None,
 ) -> Agreement:
     """Compare the answers of `runtime` and of ONNX Runtime on the CPU for the first samples of `inputs`.
+
+    Args:
+        model_path: the file.
+        runtime: what is compared with ONNX Runtime.
+        inputs: real samples, [n, ...] by input name.
+        threads: of `runtime`.
+        device: of `runtime`.
+        expected: the `reference_answers` of another machine; by default they are computed on this one.
 
     Raises:
         ModelRefused, NoSuchDevice: one of them does not run the file.
     """
-    feeds = feed_batch(inputs, min(MOST_SAMPLES, *(len(array) for array in inputs.values())))
-    expected = runtime_of(REFERENCE_RUNTIME).open(model_path, threads=1, device="cpu").answers(feeds)
-    found = runtime.open(model_path, threads=threads, device=device).answers(feeds)
+    expected = reference_answers(model_path, inputs) if expected is None else expected
+    found = runtime.open(model_path, threads=threads, device=device).answers(_first(inputs))
     if len(found) != len(expected):
         return Agreement(np.inf, 0.0)
     most = INTEGER_GAP if _rounds(model_path) else FLOAT_GAP
     return Agreement(max(map(relative_gap, found, expected)), most)
+
+
+def reference_answers(model_path: Path, inputs: Feeds) -> list[NDArray[np.generic]]:
+    """Return the answers of ONNX Runtime on this machine's CPU for the first samples of `inputs`.
+
+    Raises:
+        ModelRefused: it does not run the file.
+    """
+    return runtime_of(REFERENCE_RUNTIME).open(model_path, threads=1, device="cpu").answers(_first(inputs))
+
+
+def _first(inputs: Feeds) -> Feeds:
+    return feed_batch(inputs, min(MOST_SAMPLES, *(len(array) for array in inputs.values())))
 
 
 def relative_gap(found: NDArray[np.generic], expected: NDArray[np.generic]) -> float:

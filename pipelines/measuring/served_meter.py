@@ -1,7 +1,6 @@
 """Base classes of meters that run the artifact: batch size, threads, runtime and device, and fresh processes."""
 
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -19,7 +18,8 @@ from pydantic import AfterValidator, Field, model_validator
 from paretta.pipelines.artifact import MODEL
 from paretta.pipelines.data.feeds import Feeds, feed_batch, save_feeds
 from paretta.pipelines.measuring.intervals import median_interval
-from paretta.pipelines.measuring.runtime_agreement import agreement
+from paretta.pipelines.measuring.probe_process import process_environment
+from paretta.pipelines.measuring.runtime_agreement import Agreement, agreement
 from paretta.pipelines.measuring.timing import Clock, Opener, TimingProtocol, sample
 from paretta.pipelines.meter import Meter, MeterBench
 from paretta.pipelines.runtime import Device, ModelRefused, NoSuchDevice, Runtime, runtime_of, short_name
@@ -92,7 +92,7 @@ class ServedMeter(Meter, ABC):
         """Return a reading with the reason why nothing can be measured here, or None if it can."""
         if self.place not in self.runs_on:
             return Reading.not_measured(self.unit, f"{self.kind} is not read on {self.place}")
-        if self.runtime == REFERENCE_RUNTIME and self.place == "cpu":
+        if self.runtime == REFERENCE_RUNTIME and self.place == "cpu" and not bench.expected:
             return None  # an error on a CPU is the artifact's fault, and fails the trial
         if missing := self.runs.missing():
             return Reading.not_measured(self.unit, missing)
@@ -104,20 +104,34 @@ class ServedMeter(Meter, ABC):
         return Reading.not_measured(self.unit, wrong[0]) if wrong else None
 
     def answers_gap(self, artifact: Path, bench: MeterBench) -> dict[str, Detail]:
-        """Return as ``answers_gap`` how far another runtime's answers are from the reference's, for the details."""
-        if self.runtime == REFERENCE_RUNTIME:
+        """Return as ``answers_gap`` how far another runtime's answers are from the reference's, for the details.
+
+        The reference's own are compared with those that it gave on another machine.
+        """
+        if self.runtime == REFERENCE_RUNTIME and not bench.expected:
             return {}
-        found = agreement(artifact / MODEL, self.runs, bench.inputs, threads=self.threads, device=self.place)
-        return {"answers_gap": found.gap}
+        return {"answers_gap": self._agreement(artifact, bench).gap}
+
+    def _agreement(self, artifact: Path, bench: MeterBench) -> Agreement:
+        return agreement(
+            artifact / MODEL,
+            self.runs,
+            bench.inputs,
+            threads=self.threads,
+            device=self.place,
+            expected=bench.expected.get(artifact),
+        )
 
     def _unlike(self, artifact: Path, bench: MeterBench) -> str | None:
         """Return how the runtime's answers differ from the reference's; None if they are the same up to rounding."""
-        found = agreement(artifact / MODEL, self.runs, bench.inputs, threads=self.threads, device=self.place)
+        found = self._agreement(artifact, bench)
         if found.holds:
             return None
         which = "the baseline's" if artifact == bench.baseline else "the file's"
+        there = f"{self.runs.title} on {platform.node()}" if bench.expected else self.runs.title
+        those = "ONNX Runtime on the machine that judges them" if bench.expected else "ONNX Runtime"
         told = f"by {found.gap:.2g} of the largest answer (up to {found.most:.2g} is rounding)"
-        return f"{which} answers in {self.runs.title} differ from those in ONNX Runtime {told}"
+        return f"{which} answers in {there} differ from those in {those} {told}"
 
     def clock(self) -> tuple[str, Clock]:
         """Return the clock that measures the computation, and its name.
@@ -136,19 +150,27 @@ class ServedMeter(Meter, ABC):
         return {**told, "clock": self.clock()[0], **machine(), "runtime": self.runs.version()}
 
 
-def machine() -> dict[str, Detail]:
-    """Return what the time depends on: the machine's name, CPU model and relevant CPU flags."""
-    model, flags = platform.processor() or platform.machine(), set[str]()
-    path = Path("/proc/cpuinfo")
+def machine(system: Path = Path("/proc")) -> dict[str, Detail]:
+    """Return what the time depends on: the machine's name, CPU model and relevant CPU flags.
+
+    Boards with ARM processors tell no model of those, but their own name, such as ``Raspberry Pi 5 Model B Rev 1.0``.
+
+    Args:
+        system: where the kernel tells of the machine.
+    """
+    model, flags = "", set[str]()
+    path, board = system / "cpuinfo", system / "device-tree" / "model"
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         name, _, value = (part.strip() for part in line.partition(":"))
         if name == "model name":
             model = value
         if name in ("flags", "Features"):
             flags |= set(value.split())
+    if not model and board.exists():
+        model = board.read_text(encoding="utf-8").rstrip("\0\n")
     return {
         "machine": platform.node(),
-        "cpu": model,
+        "cpu": model or platform.processor() or platform.machine(),
         "cpu_flags": " ".join(flag for flag in TELLING_FLAGS if flag in flags),
     }
 
@@ -203,7 +225,6 @@ def _fresh_starts(meter: FreshStartMeter, artifact: Path, bench: MeterBench) -> 
 
 
 def _fresh_start(model: Path, inputs: Path, threads: int, runtime: str) -> dict[str, float | None]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     command = [
         sys.executable,
         "-m",
@@ -216,7 +237,7 @@ def _fresh_start(model: Path, inputs: Path, threads: int, runtime: str) -> dict[
     # our own interpreter and module; nothing of the command comes from outside
     done = subprocess.run(  # noqa: S603
         command,
-        env=environment,
+        env=process_environment(),
         check=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -15,7 +15,7 @@ from paretta.pipelines.export.agreement import checked_export
 from paretta.pipelines.kernels.layer_kernels import facts_that_ran
 from paretta.pipelines.kernels.ort_kernels import kernels_digest
 from paretta.pipelines.loading.digests import data_digest
-from paretta.pipelines.measuring.measure import measure
+from paretta.pipelines.measuring.measure import Probe, measure
 from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter
 from paretta.pipelines.quantization.layer_facts import layer_facts
@@ -23,6 +23,7 @@ from paretta.pipelines.ranks import Ranks
 from paretta.pipelines.runtime import WeightStorage
 from paretta.pipelines.stage import Shape, Stage, noted, stages_of
 from paretta.pipelines.task import Task
+from paretta.search_spaces.bounded_files import sha256_of
 from paretta.search_spaces.canonical import digest
 from paretta.search_spaces.objectives.reading import Reading
 from paretta.search_spaces.results.note import Note
@@ -54,6 +55,7 @@ def foresee(
     timed: MutableMapping[str, Reading] | None = None,
     facts: Mapping[str, float] | None = None,
     storage: WeightStorage = "smallest",
+    elsewhere: Probe | None = None,
 ) -> Mapping[str, Foreseen]:
     """Apply only the stages of `plan` that change the structure, without training, then export and measure the model.
 
@@ -73,6 +75,7 @@ def foresee(
             the same kernels on the same shapes, for example with other bit-widths, is not timed again.
         facts: as in `measure`, such as the baseline's time at full speed.
         storage: of the weights, see `paretta.pipelines.runtime.Runtime`.
+        elsewhere: as in `measure`.
 
     Raises:
         WrongInput, TrialFailed: the plan cannot be carried out on this model.
@@ -85,7 +88,8 @@ def foresee(
         if baseline is None:
             baseline = Path(scratch) / "baseline"
             _export(baseline, stages[: len(plan.baseline)], plan.baseline_plan(), task, seed=seed, storage=storage)
-        readings = _read(candidate, baseline, task, readable, timed={} if timed is None else timed, facts=facts or {})
+        times = {} if timed is None else timed
+        readings = _read(candidate, baseline, task, readable, timed=times, facts=facts or {}, elsewhere=elsewhere)
     shapes = {stage.shape for stage in stages}
     known = {meter.label: Foreseen(readings[meter.label], certainty(meter, shapes)) for meter in readable}
     unknown = "it is known once the model is trained"
@@ -103,19 +107,26 @@ def _read(
     *,
     timed: MutableMapping[str, Reading],
     facts: Mapping[str, float],
+    elsewhere: Probe | None,
 ) -> Mapping[str, Reading]:
     """Measure what is not in `timed` already, and add to it."""
-    ran = {meter.label: _ran(meter, candidate / artifact.MODEL) for meter in meters if meter.is_timed}
+    model, here = candidate / artifact.MODEL, elsewhere is None
+    ran = {meter.label: _ran(meter, model, here=here) for meter in meters if meter.is_timed}
     again = {label: timed[key] for label, digest in ran.items() if (key := f"{label} {digest}") in timed}
     rest = [meter for meter in meters if meter.label not in again]
-    fresh = measure(candidate, baseline, task, split="validation", meters=rest, facts=facts) if rest else {}
-    timed.update({f"{label} {digest}": fresh[label] for label, digest in ran.items() if label in fresh})
+    fresh: Mapping[str, Reading] = {}
+    if rest:
+        fresh = measure(candidate, baseline, task, split="validation", meters=rest, facts=facts, elsewhere=elsewhere)
+    read = {label: reading for label, reading in fresh.items() if here or reading.value is not None}
+    timed.update({f"{label} {digest}": read[label] for label, digest in ran.items() if label in read})
     return {**again, **fresh}
 
 
-def _ran(meter: Meter, model: Path) -> str:
-    """Return a digest of what a meter times."""
+def _ran(meter: Meter, model: Path, *, here: bool) -> str:
+    """Return a digest of what a meter times; a runtime that only another machine has is not asked for its kernels."""
     runtime = meter.runs if isinstance(meter, ServedMeter) else None
+    if runtime is not None and runtime.missing() and not here:
+        return sha256_of(model)
     return kernels_digest(model) if runtime is None or runtime.missing() else runtime.digest(model)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from paretta.pipelines.measuring.measure import measure_together
+from paretta.pipelines.measuring.measure import Probe, measure_together
 from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.measuring.untrained import sketch
 from paretta.pipelines.runtime import storage_for
@@ -42,7 +42,9 @@ class FasterCompute:
         return f"{self.setting}: in integers the model takes {self.integers.value:.2f} of its time in floats"
 
 
-def faster_compute(task: Task, meter: ServedMeter, *, dynamic: bool = False) -> FasterCompute:
+def faster_compute(
+    task: Task, meter: ServedMeter, *, dynamic: bool = False, elsewhere: Probe | None = None
+) -> FasterCompute:
     """Time the untrained model, quantised to 8 bits, in integers and in floats, side by side in a process of their own.
 
     Times do not depend on the values of weights, and hardly on the widths that they are stored in.
@@ -51,6 +53,7 @@ def faster_compute(task: Task, meter: ServedMeter, *, dynamic: bool = False) -> 
         task: with the model.
         meter: whose runtime, batch size and threads count; it compares times, see `Meter.compares`.
         dynamic: whether linear layers take the range of what they read at each call.
+        elsewhere: reads the meter on another machine; by default it is read here.
 
     Raises:
         WrongInput, TrialFailed: the model cannot be quantised, exported or timed.
@@ -62,7 +65,9 @@ def faster_compute(task: Task, meter: ServedMeter, *, dynamic: bool = False) -> 
             settings = {"compute": compute, "activation_range": "dynamic" if dynamic else "mse"}
             stage = Quantize.model_validate(settings)
             sketch(folder, Plan((), (stage.model_dump(mode="json"),)), task, storage=storage)
-        (readings,) = measure_together([folders["integer"]], folders["float"], task, meters=[meter], facts={})
+        (readings,) = measure_together(
+            [folders["integer"]], folders["float"], task, meters=[meter], facts={}, elsewhere=elsewhere
+        )
     reading = readings[meter.label]
     if reading.value is None:
         raise TrialFailed(f"there is no time: {reading.reason}")
