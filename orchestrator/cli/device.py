@@ -16,7 +16,7 @@ from paretta.search_spaces.errors import Problem, WrongInput
     metavar="FILE",
     help="The secret of its clients; made if missing.  [default: $PARETTA_AGENT_TOKEN]",
 )
-@click.option("--limit", default="2GB", show_default=True, help="How much it keeps of what it is sent.")
+@click.option("--limit", metavar="SIZE", default="2GB", show_default=True, help="How much it keeps of what it is sent.")
 @exits
 def agent_command(listen: str, token_file: Path | None, limit: str) -> int:
     """Measure models on this machine for sweeps elsewhere, which name it in `measuring`; Ctrl-C ends it.

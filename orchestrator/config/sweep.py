@@ -203,7 +203,15 @@ class Sweep:
         if self.carried is None:
             return self
         self.carried.write(folder / TASK_FOLDER)
-        return self._with(folder=folder / TASK_FOLDER, carried=None)
+        return self._with(config=self._with_whole_paths(), folder=folder / TASK_FOLDER, carried=None)
+
+    def _with_whole_paths(self) -> SweepConfig:
+        """Return the settings so that they name the same files from another folder."""
+        token = self.config.measuring.agent_token_file
+        if token is None:
+            return self.config
+        whole = {"agent_token_file": str((self.folder / token).absolute())}
+        return self.config.model_copy(update={"measuring": self.config.measuring.model_copy(update=whole)})
 
     def to_yaml(self) -> str:
         """Return the sweep file that says the same; what has its default value is left out.

@@ -115,7 +115,8 @@ class MeasuringClient:
             if done:
                 break
             waits: ray.ObjectRef[str] = self.actor.waits.options(concurrency_group=_ASKING).remote()
-            yield answer(waits)
+            told, _ = ray.wait([waits], timeout=_NEWS_S)
+            yield answer(waits) if told else ""  # an actor that starts, or starts again, has nothing to tell
         return answer(asked, self._limit_s)
 
     def require_readable(self, split: str) -> None:

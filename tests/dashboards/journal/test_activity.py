@@ -35,6 +35,17 @@ def test_one_artifact_is_measured_at_a_time(record: SweepRecord) -> None:
     assert waits.words == f"waits to be measured, one artifact at a time: {first} is"
 
 
+def test_what_a_measurement_waits_for_is_told(record: SweepRecord) -> None:
+    first, second = _running(record)
+    why = "for the agent at http://pi5:7711, for up to 600 s: does not answer: Connection refused"
+    record.progress = {first: {"state": "measuring", "waits": why}, second: {"state": "measuring"}}
+    told = {said.trial.uid: (said.waits, said.words) for said in trial_activities(record)}
+    assert told[first] == (True, f"waits {why}")
+    record.progress[first] = {"state": "measuring", "waits": ""}
+    told = {said.trial.uid: (said.waits, said.words) for said in trial_activities(record)}
+    assert told[first] == (False, "is measured")
+
+
 def test_lanes_that_never_ran_anything_are_still_starting(record: SweepRecord) -> None:
     fresh = SweepRecord(trials={uid: record.trials[uid] for uid in _running(record)})
     assert {said.words for said in trial_activities(fresh)} == {"waits for the lanes to start"}

@@ -15,6 +15,7 @@ def test_epochs_count_over_all_trainings_of_a_trial() -> None:
         scores = {"accuracy": 0.5 + epoch / 10}
         course.take({"stage": "distill", "epoch": epoch, "num_epochs": 2, "scores": scores, "where": "lane 1"}, 20.0)
     course.take({"state": "measuring"}, 30.0)
+    course.take({"state": "measuring", "waits": "for the agent at http://pi5:7711"}, 35.0)
     assert (course.where, course.trained, course.measured) == ("lane 1", 11.0, 30.0)
     assert course.scores == {4: {"accuracy": 0.6}, 5: {"accuracy": 0.7}}
 

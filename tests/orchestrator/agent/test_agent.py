@@ -392,22 +392,35 @@ def test_an_agent_that_comes_back_within_the_limit_is_read(tmp_path: Path, folde
     assert 0 < reading.value < 1
 
 
-def test_an_agent_that_stays_away_leaves_the_reason_in_place_of_a_reading(tmp_path: Path, folder: Path) -> None:
+def test_an_agent_that_stays_away_leaves_the_reason_in_place_of_a_reading(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is waited for once, and tried once for each further reading."""
+    tried: list[int] = [0]
+    ask = AgentClient._ask
+
+    def counted(self: AgentClient, *arguments: Any, **more: Any) -> Any:
+        tried[-1] += 1
+        return ask(self, *arguments, **more)
+
+    monkeypatch.setattr(AgentClient, "_ask", counted)
     with running_agent(tmp_path) as agent:
         client = AgentClient(agent.address(patience_s=1.0))
         os.kill(agent.process.pid, signal.SIGTERM)
         agent.process.wait()
     meters = [meter_of("size", {}), latency()]
-    found = [
-        measure(folder / "small", folder / "baseline", TASK, split="validation", meters=meters, elsewhere=client)
-        for _ in range(2)
-    ]
-    for readings in found:
+    for _ in range(3):
+        readings = measure(
+            folder / "small", folder / "baseline", TASK, split="validation", meters=meters, elsewhere=client
+        )
+        tried.append(0)
         size, lost = readings["size"], readings["latency"]
         assert size.value == (folder / "small" / "model.onnx").stat().st_size
         assert str(lost) == (
             f"not measured: the agent at {agent.url} does not answer: Connection refused; waited for it for 1 s"
         )
+    assert tried[0] > 1
+    assert tried[1:3] == [1, 1]
 
 
 def test_a_wrong_token_leaves_the_reason_in_place_of_a_reading(agent: AgentProcess, folder: Path) -> None:

@@ -237,6 +237,18 @@ def test_kernels_that_overflow_there_narrow_the_codes_here() -> None:
     assert settled_range(said, checked(overflowing)) == (said, None)
 
 
+def test_a_task_that_travels_leaves_the_token_where_it_is(tmp_path: Path) -> None:
+    class Carried:
+        def write(self, folder: Path) -> None:
+            assert folder == tmp_path / "task"
+
+    given = sweep("{agent: 'http://pi5:7711', agent_token_file: agent.token}")
+    object.__setattr__(given, "carried", Carried())
+    placed = given.placed(tmp_path)
+    assert placed.folder == tmp_path / "task"
+    assert placed.config.measuring.agent_token_file == str(given.folder.absolute() / "agent.token")
+
+
 def test_a_token_is_a_file_of_its_user_alone(tmp_path: Path) -> None:
     file = tmp_path / "agent.token"
     make_token(file)

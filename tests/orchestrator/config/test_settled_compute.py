@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from paretta.orchestrator.agent.agent_client import AgentClient
 from paretta.orchestrator.config.check import Checked
 from paretta.orchestrator.config.settled_compute import settled_compute
 from paretta.orchestrator.config.sweep import Sweep
@@ -37,6 +38,23 @@ def test_the_document_says_how_the_model_computes(checked: Checked) -> None:
     assert stages
     assert all(stage["compute"] == "float" for stage in stages)
     assert again.config.deliver.variants[0][0]["compute"] == "float"
+
+
+def test_an_agent_times_it(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[AgentClient | None] = []
+
+    def faster(*_: object, elsewhere: AgentClient | None) -> FasterCompute:
+        asked.append(elsewhere)
+        return DECIDED
+
+    monkeypatch.setattr(module, "faster_compute", faster)
+    monkeypatch.setenv("PARETTA_AGENT_TOKEN", "a-token-for-the-tests")
+    settled_compute(Sweep("digits", [FASTER]), checked)
+    settled_compute(Sweep("digits", [FASTER], measuring={"agent": "http://pi5:7711"}), checked)
+    here, there = asked
+    assert here is None
+    assert there is not None
+    assert (there.agent.url, there.agent.patience_s) == ("http://pi5:7711", 600)
 
 
 def test_a_sweep_that_does_not_ask_is_left_alone(checked: Checked) -> None:

@@ -195,3 +195,14 @@ def test_the_machine_is_described() -> None:
     assert set(facts) == {"machine", "cpu", "cpu_flags"}
     assert facts["machine"] == platform.node()
     assert Latency().facts()["runtime"] == f"onnxruntime {onnxruntime.__version__}"
+
+
+def test_a_board_is_called_by_its_own_name(tmp_path: Path) -> None:
+    """As on a Raspberry Pi 5, whose processor has no model name."""
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nFeatures\t: fp asimd asimddp\nCPU part\t: 0xd0b\n")
+    (tmp_path / "device-tree").mkdir()
+    (tmp_path / "device-tree" / "model").write_bytes(b"Raspberry Pi 5 Model B Rev 1.0\x00")
+    facts = machine(tmp_path)
+    assert (facts["cpu"], facts["cpu_flags"]) == ("Raspberry Pi 5 Model B Rev 1.0", "asimddp")
+    (tmp_path / "cpuinfo").write_text("model name\t: AMD EPYC\nflags\t: avx2 avx512f\n")
+    assert (machine(tmp_path)["cpu"], machine(tmp_path)["cpu_flags"]) == ("AMD EPYC", "avx2 avx512f")
