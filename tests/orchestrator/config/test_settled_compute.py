@@ -43,7 +43,7 @@ def test_the_document_says_how_the_model_computes(checked: Checked) -> None:
 def test_an_agent_times_it(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[AgentClient | None] = []
 
-    def faster(*_: object, elsewhere: AgentClient | None) -> FasterCompute:
+    def faster(*_: object, elsewhere: AgentClient | None, **_more: object) -> FasterCompute:
         asked.append(elsewhere)
         return DECIDED
 
@@ -75,7 +75,7 @@ def test_dynamic_activations_are_timed_as_such_and_not_beside_calibrated_ones(
 ) -> None:
     timed: list[bool] = []
 
-    def faster_compute(*_: object, dynamic: bool) -> FasterCompute:
+    def faster_compute(*_: object, dynamic: bool, **_more: object) -> FasterCompute:
         timed.append(dynamic)
         return DECIDED
 
