@@ -44,14 +44,13 @@ def require_loopback(host: str) -> None:
         raise WrongInput(Problem("--host", rule, host, hint))
 
 
-def free_port(host: str, port: int, *, option: str = "--port") -> int:
-    """Return `port`, or a free one for 0. Raises `WrongInput`, which names `option`, if it cannot be used."""
+def free_port(host: str, port: int, *, option: str = "--port", hint: str = "--port 0 picks a free one") -> int:
+    """Return `port`, or a free one for 0. Raises `WrongInput`, with `option` and `hint`, if it cannot be used."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
             return int(server.getsockname()[1])
     except OSError as error:
-        rule = f"the port cannot be used: {error.strerror}"
-        raise WrongInput(Problem(option, rule, port, f"{option} 0 picks a free one")) from None
+        raise WrongInput(Problem(option, f"the port cannot be used: {error.strerror}", port, hint)) from None
 
 
 @contextmanager

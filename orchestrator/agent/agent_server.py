@@ -100,7 +100,7 @@ def open_agent(
     host: str, port: int, token: str, *, most_bytes: int, say: Callable[[str], object]
 ) -> Iterator[tuple[str, AgentFacts]]:
     """Serve while the context is open; yield the URL, and what the agent is. Nothing is left of it afterwards."""
-    port = free_port(host, port, option="--listen: port")
+    port = free_port(host, port, option="--listen", hint=f"{host}:0 picks a free one")
     with TemporaryDirectory(prefix="paretta-agent-") as name:
         folder = Path(name)
         facts = _facts(folder, most_bytes)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import ray
 from ray.actor import ActorHandle
@@ -57,7 +57,8 @@ class MeasuringClient:
         there = NodeAffinitySchedulingStrategy(slot.node, soft=False)
         # restarted without limit, since Ray kills it first when memory runs out; a measurement has three attempts
         groups = {} if agent is None else {"concurrency_groups": {_ASKING: 1}}
-        light = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=2, **groups)(_MeasuringActor).options(
+        remote = cast("Any", ray.remote)  # its types lack the groups
+        light = remote(num_cpus=0, max_restarts=-1, max_task_retries=2, **groups)(_MeasuringActor).options(
             scheduling_strategy=there
         )
         actor = cast("ActorHandle[_MeasuringActor]", light.remote(task, list(objectives), slot, files, agent))
