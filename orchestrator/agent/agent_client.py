@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import ValidationError
 
-from paretta.orchestrator.agent.parcel import Parcel, packed
+from paretta.orchestrator.agent.parcel import Parcel, parcel_for
 from paretta.orchestrator.agent.protocol import (
     LARGEST_DOCUMENT,
     MOST_POLL_S,
@@ -35,7 +35,7 @@ from paretta.search_spaces.quantities import format_quantity
 _T = TypeVar("_T")
 
 CONNECT_S: Final = 10.0
-ANSWER_S: Final = 30.0  # beyond what a request waits for
+SILENCE_LIMIT_S: Final = 30.0  # beyond what a request waits for
 BUSY_S: Final = 3600.0  # the longest time that a reading waits for those of other sweeps
 LONGEST_PAUSE_S: Final = 10.0
 MOST_BEGUN: Final = 3  # how often one reading is begun that the agent forgets, since it was restarted meanwhile
@@ -71,7 +71,7 @@ class AgentClient:
     Once an agent was waited for in vain, it is tried only once for each further reading until it answers again.
     """
 
-    def __init__(self, agent: AgentAddress, *, answer_s: float = ANSWER_S, poll_s: int = MOST_POLL_S) -> None:
+    def __init__(self, agent: AgentAddress, *, answer_s: float = SILENCE_LIMIT_S, poll_s: int = MOST_POLL_S) -> None:
         """Connect to nothing yet.
 
         Args:
@@ -106,7 +106,7 @@ class AgentClient:
         self, artifacts: Sequence[Path], bench: MeterBench, meters: Sequence[ServedMeter], *, scratch: Path
     ) -> list[list[Reading]]:
         """Return for each artifact one reading per meter; without a value and with the reason where there is none."""
-        parcel = packed(artifacts, bench, meters, scratch=scratch)
+        parcel = parcel_for(artifacts, bench, meters, scratch=scratch)
         try:
             return _sound(self._read(parcel), len(artifacts), meters)
         except (AgentLost, AgentRefused) as error:

@@ -39,7 +39,7 @@ from paretta.orchestrator.agent.received_files import DamagedFile, NoRoom, Recei
 from paretta.search_spaces.canonical import Json
 from paretta.search_spaces.errors import ParettaError, first_line
 
-START_S: Final = 300.0
+LOOKING_LIMIT_S: Final = 300.0
 HEADERS_S: Final = 10.0  # within which a request must be told completely, but for its content
 SILENCE_S: Final = 30.0  # after which a connection that sends nothing, or takes nothing, is closed
 MOST_CONNECTIONS: Final = 32
@@ -122,7 +122,7 @@ def _facts(folder: Path, most_bytes: int) -> AgentFacts:
     with words.open("wb") as said:
         process = start_process("facts", found, said.fileno(), folder)
         try:
-            code = process.wait(START_S)
+            code = process.wait(LOOKING_LIMIT_S)
         finally:
             end_group(process)
     if code:

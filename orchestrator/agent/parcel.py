@@ -34,7 +34,7 @@ class Parcel:
         return sum(path.stat().st_size for path in self.files.values())
 
 
-def packed(artifacts: Sequence[Path], bench: MeterBench, meters: Sequence[ServedMeter], *, scratch: Path) -> Parcel:
+def parcel_for(artifacts: Sequence[Path], bench: MeterBench, meters: Sequence[ServedMeter], *, scratch: Path) -> Parcel:
     """Return what an agent needs to read `meters` of `artifacts`, beside the answers of this machine.
 
     Args:

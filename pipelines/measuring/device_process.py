@@ -154,7 +154,7 @@ def _end_with_parent() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def main(command: str, path: Path) -> None:
+def serve_agent_command(command: str, path: Path) -> None:
     """Run one command. Ends the process with `REFUSED` and one line if the request is at fault."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(OSError):
@@ -170,4 +170,4 @@ def main(command: str, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    serve_agent_command(sys.argv[1], Path(sys.argv[2]))

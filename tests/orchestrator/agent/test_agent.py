@@ -18,7 +18,7 @@ import torch
 from agent_process import TOKEN, AgentProcess, children, running_agent, until
 
 from paretta.orchestrator.agent.agent_client import AgentClient
-from paretta.orchestrator.agent.parcel import Parcel, packed
+from paretta.orchestrator.agent.parcel import Parcel, parcel_for
 from paretta.orchestrator.agent.protocol import LARGEST_DOCUMENT, PROTOCOL, PROTOCOL_HEADER
 from paretta.pipelines.artifact import write
 from paretta.pipelines.data.feeds import load_feeds
@@ -68,7 +68,7 @@ def parcel_of(folder: Path, scratch: Path, budget_s: float = 0.2) -> Parcel:
     rows = np.random.default_rng(0).random((16, 1, 8, 8), np.float32)
     (name,) = (item.name for item in onnx.load(str(folder / "small" / "model.onnx")).graph.input)
     bench = MeterBench(folder / "baseline", {name: rows})
-    return packed([folder / "small"], bench, [latency(budget_s)], scratch=scratch)
+    return parcel_for([folder / "small"], bench, [latency(budget_s)], scratch=scratch)
 
 
 def asked(
