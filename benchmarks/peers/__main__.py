@@ -52,7 +52,14 @@ class Row:
 _ENCODER: Final = {"bits": {"*word_embeddings": 7, "*": 8}}
 ROWS: Final = {
     "int8": Row("resnet_8", {"": ({"kind": "quantize", "bits": 8},)}, (STATIC, NNCF), ("onnxruntime", "openvino")),
-    "4 bit": Row("mlp", {"": ({"kind": "quantize", "bits": 4, "activation_bits": 32},)}, (NBITS,)),
+    "4 bit": Row(
+        "mlp",
+        {
+            "": ({"kind": "quantize", "bits": 4, "activation_bits": 32},),
+            ", packed": ({"kind": "quantize", "bits": 4, "compute": "packed", "activation_range": "dynamic"},),
+        },
+        (NBITS,),
+    ),
     "4 bit, int8 values": Row("mlp", {"": ({"kind": "quantize", "bits": 4},)}, (NBITS,)),
     "encoder int8": Row(
         "minilm",
