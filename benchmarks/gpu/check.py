@@ -148,7 +148,7 @@ def check_ranks(device: str, task: Task) -> Iterator[Finding]:
         dist.all_reduce(values)
         model = task.new_model().to(device)
         inputs, targets = (tensor.to(device) for tensor in task.batch(task.train, torch.arange(BATCH)))
-        wrapped = nn.parallel.DistributedDataParallel(model, find_unused_parameters=True, gradient_as_bucket_view=True)
+        wrapped = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
         functional.cross_entropy(wrapped(inputs), targets).backward()
         alone = task.new_model().to(device)
         alone.load_state_dict(model.state_dict())

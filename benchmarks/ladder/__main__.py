@@ -12,43 +12,17 @@ the end.
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.ladder.rows import UNCOMPRESSED, Model, model_of, outcomes_of, task_of
 from paretta.orchestrator.config.sweep import Sweep
-from paretta.pipelines.bench import TrainingProgress
-from paretta.pipelines.loading.load_task import load_task
-from paretta.pipelines.measuring.measure import measure
-from paretta.pipelines.meter import meter_of
-from paretta.pipelines.outcome import RunOutcome
-from paretta.pipelines.ranks import Ranks, use_threads
-from paretta.pipelines.run import run
+from paretta.pipelines.ranks import use_threads
 from paretta.pipelines.state.cache import Cache
-from paretta.pipelines.task import Split, Task
-from paretta.search_spaces.objectives.reading import Reading
-from paretta.search_spaces.space.plan import Plan
 
 ROWS = sorted(path.stem for path in Path(__file__).parent.glob("*.yaml"))
-SIZES = ("size", "coded_size")
-UNCOMPRESSED = "uncompressed"
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One delivered model: what it weighs in bytes, and its errors in percent."""
-
-    name: str
-    num_parameters: int
-    size: float
-    coded_size: float
-    validation_error: float
-    test_error: float
-    cpu_seconds: float
 
 
 def main() -> None:
@@ -62,57 +36,15 @@ def main() -> None:
     use_threads(1)
     begun = time.perf_counter()
     sweep = Sweep.read(str(Path(__file__).with_name(f"{arguments.row}.yaml")))
-    models = ladder(sweep, arguments.seed, Cache(arguments.cache))
+    with TemporaryDirectory() as folder:
+        task = task_of(sweep)
+        outcomes = outcomes_of(sweep, task, arguments.seed, Cache(arguments.cache), Path(folder))
+        models = [model_of(name, outcome, task) for name, outcome in outcomes.items()]
     if arguments.json:
         facts = {"row": arguments.row, "seed": arguments.seed, "models": [asdict(model) for model in models]}
         arguments.json.write_text(json.dumps(facts, indent=2), encoding="utf-8")
     print(f"\n{sweep.story}\nseed {arguments.seed}, {time.perf_counter() - begun:.0f} s")
     print(table(models))
-
-
-def ladder(sweep: Sweep, seed: int, cache: Cache) -> list[Model]:
-    """Train the sweep's one plan and what it is compared with, and measure them."""
-    task = load_task(sweep.config.task.use, sweep.config.task.options, sweep.folder)
-    run_in = partial(run, task=task, seed=seed, ranks=Ranks.alone(), cache=cache, report=_tell)
-    with TemporaryDirectory() as scratch:
-        outcomes = _outcomes(next(sweep.space.corners()), run_in, Path(scratch))
-        return [_model(name, outcome, task) for name, outcome in outcomes.items()]
-
-
-def _outcomes(plan: Plan, run_in: Callable[..., RunOutcome], folder: Path) -> dict[str, RunOutcome]:
-    first = run_in(plan.baseline_plan(), folder=folder / "baseline")
-    if plan.stages[0]["kind"] != "student":
-        return {UNCOMPRESSED: first, "compressed": run_in(plan, folder=folder / "compressed")}
-    alone = next(place for place, stage in enumerate(plan.stages) if stage["kind"] == "train") + 1
-    student = Plan(plan.baseline, plan.stages[:alone])
-    outcome = run_in(student, folder=folder / "student", by_products=[(plan, folder / "compressed")])
-    (compressed,) = outcome.by_products
-    if isinstance(compressed, str):
-        raise SystemExit(compressed)
-    return {"teacher": first, UNCOMPRESSED: outcome, "compressed": compressed}
-
-
-def _model(name: str, outcome: RunOutcome, task: Task) -> Model:
-    validation = _read(outcome, task, "validation", *SIZES, "accuracy")
-    test = _read(outcome, task, "test", "accuracy")
-    on_validation, on_test = (100 * (1 - _value(readings["accuracy"])) for readings in (validation, test))
-    size, coded_size = (_value(validation[meter]) for meter in SIZES)
-    return Model(name, outcome.num_parameters, size, coded_size, on_validation, on_test, outcome.cpu_seconds)
-
-
-def _read(outcome: RunOutcome, task: Task, split: Split, *names: str) -> dict[str, Reading]:
-    meters = [meter_of(name, task.metrics) for name in names]
-    return measure(outcome.folder, None, task, split=split, meters=meters)
-
-
-def _value(reading: Reading) -> float:
-    assert reading.value is not None, reading.reason
-    return reading.value
-
-
-def _tell(progress: TrainingProgress) -> None:
-    told = f"{progress.stage}: epoch {progress.epoch} of {progress.num_epochs}, loss {progress.loss:.4f}"
-    print(f"\r{told:60}", end="", file=sys.stderr, flush=True)
 
 
 def table(models: list[Model]) -> str:
