@@ -23,11 +23,11 @@ class Block(nn.Module):
         return functional.relu(self.norm2(self.conv2(inner)) + self.around(images))
 
 
-def resnet_8(width: int = 16) -> nn.Module:
-    """Return three blocks after a convolution, on one channel: about 78,000 parameters (MLPerf Tiny)."""
-    stem = (nn.Conv2d(1, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+def resnet_8(width: int = 16, *, colours: int = 1, num_classes: int = 10) -> nn.Module:
+    """Return three blocks after a convolution on `colours` channels: about 78,000 parameters (MLPerf Tiny)."""
+    stem = (nn.Conv2d(colours, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
     blocks = (Block(width, width, 1), Block(width, 2 * width, 2), Block(2 * width, 4 * width, 2))
-    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, 10))
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, num_classes))
 
 
 def resnet_18() -> nn.Module:

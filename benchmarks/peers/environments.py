@@ -49,4 +49,6 @@ def _called(*command: str | Path) -> None:
 STATIC: Final = Peer("ONNX Runtime static", "ort_static.py", ORT, "onnxruntime")
 NBITS: Final = Peer("MatMulNBits, block 32", "ort_nbits.py", ORT, "onnxruntime")
 DYNAMIC: Final = Peer("ONNX Runtime dynamic", "ort_dynamic.py", ORT, "onnxruntime")
-NNCF: Final = Peer("NNCF", "nncf_int8.py", ("nncf==3.4.0", "openvino==2026.4.1", *ORT), "nncf")
+_NNCF: Final = ("nncf==3.4.0", "openvino==2026.4.1", *ORT)
+NNCF: Final = Peer("NNCF", "nncf_int8.py", _NNCF, "nncf")
+NNCF_INT4: Final = Peer("NNCF, 4-bit weights", "nncf_int4.py", _NNCF, "nncf")

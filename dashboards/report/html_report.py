@@ -207,11 +207,10 @@ def _times(trial: Trial, front: Front) -> dict[str, Json]:
 
 
 def _growth(steps: Sequence[GrowthStep]) -> list[Json]:
-    """Keep the steps where the front changed, and the last: ``[trials ended, hypervolume, members]``."""
+    """Keep the steps where the hypervolume changed, and the last: ``[trials ended, hypervolume]``.
+
+    The members that the front had then are left out: the last reading of the front side by side may drop some.
+    """
     pairs = zip([None, *steps], steps, strict=False)
-    kept = [step for before, step in pairs if before is None or _changed(before, step)]
-    return [[s.number, float(f"{s.hypervolume:.6g}"), s.size] for s in [*kept, *steps[-1:]]]
-
-
-def _changed(before: GrowthStep, step: GrowthStep) -> bool:
-    return (before.hypervolume, before.size) != (step.hypervolume, step.size)
+    kept = [step for before, step in pairs if before is None or before.hypervolume != step.hypervolume]
+    return [[step.number, float(f"{step.hypervolume:.6g}")] for step in [*kept, *steps[-1:]]]

@@ -1,4 +1,4 @@
-// How the hypervolume grew, trial by trial, and how many members the front had.
+// How the hypervolume grew, trial by trial.
 class Growth {
   constructor(app, where) {
     this.app = app;
@@ -10,7 +10,7 @@ class Growth {
     const steps = this.app.data.growth, last = steps.at(-1);
     if (!last || !last[1]) return "There is no hypervolume before the baseline and a first trial are measured.";
     const most = steps.find(([, volume]) => volume >= .95 * last[1]);
-    return `Hypervolume ${last[1].toPrecision(4)} after ${last[0]} endings, ${last[2]} on the front; 95 % of it was reached after ${most[0]}. `
+    return `Hypervolume ${last[1].toPrecision(4)} after ${last[0]} endings; 95 % of it was reached after ${most[0]}. `
       + "It is the volume between the front and the baseline (ten points below it where more is better), in doublings and steps of ten points.";
   }
 
