@@ -54,23 +54,27 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     use_threads(1)
+    print(f"{'':26}{'seed':>5}{'bytes':>10}{'validation':>13}{'test':>13}")
     lines: list[Line] = []
     for seed in arguments.seeds:
         begun = time.perf_counter()
         with TemporaryDirectory() as folder:
-            lines += compared(seed, arguments.home, Path(folder))
-        print(f"seed {seed}: {time.perf_counter() - begun:.0f} s", flush=True)
+            found = compared(seed, arguments.home, Path(folder))
+        print("\n".join(map(told, found)), f"\nseed {seed}: {time.perf_counter() - begun:.0f} s", flush=True)
+        lines += found
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(line) for line in lines], indent=2), encoding="utf-8")
-    print(f"{'':26}{'seed':>5}{'bytes':>10}{'validation':>13}{'test':>13}")
-    for line in lines:
-        errors = (line.validation_error, line.test_error)
-        told = "".join("  does not run" if error is None else f"{error:>11.2f} %" for error in errors)
-        print(f"{line.name:26}{line.seed:>5}{line.sent:>10,}{told}")
     sent = {name: np.mean([line.sent for line in lines if line.name == name]) for name in (line.name for line in lines)}
     ratio = min(size for name, size in sent.items() if name not in (COMPRESSED, UNCOMPRESSED)) / sent[COMPRESSED]
     print(f"{ratio:.1f} times fewer bytes than the smallest other file, in the mean; expected at least {EXPECTED:g}")
     return 0 if ratio >= EXPECTED else 1
+
+
+def told(line: Line) -> str:
+    """Return a row of the table."""
+    errors = (line.validation_error, line.test_error)
+    words = "".join("  does not run" if error is None else f"{error:>11.2f} %" for error in errors)
+    return f"{line.name:26}{line.seed:>5}{line.sent:>10,}{words}"
 
 
 def compared(seed: int, home: Path, folder: Path) -> list[Line]:
