@@ -209,7 +209,7 @@ def _times(trial: Trial, front: Front) -> dict[str, Json]:
 def _growth(steps: Sequence[GrowthStep]) -> list[Json]:
     """Keep the steps where the hypervolume changed, and the last: ``[trials ended, hypervolume]``.
 
-    The members that the front had then are left out: the last reading of the front side by side may drop some.
+    The members that the front had then are left out: compared with all trials in the end, they may be others.
     """
     pairs = zip([None, *steps], steps, strict=False)
     kept = [step for before, step in pairs if before is None or before.hypervolume != step.hypervolume]
