@@ -33,6 +33,10 @@ class Distill(TrainSettings, Stage):
 
     ``(1 - weight) task loss + weight T^2 KL(teacher || model)`` (Hinton, Vinyals and Dean, 2015); with `features` also
     ``feature_weight`` times the relative squared distance between the outputs of named layers (Romero et al., 2015).
+
+    A dataset that augments at random shows another view in each epoch. By default the teacher is asked once about each
+    sample, about one view; with `consistent` it answers for the view that the model sees (Beyer et al., 2022,
+    "Knowledge distillation: a good teacher is patient and consistent"), which costs a pass of the teacher per epoch.
     """
 
     kind: Literal["distill"] = "distill"
@@ -42,6 +46,9 @@ class Distill(TrainSettings, Stage):
         default={}, description="layers whose outputs shall agree, {model's: teacher's}, such as {conv2: conv2}"
     )
     feature_weight: float = Field(default=1.0, gt=0, description="the weight of the features' distance, such as 1")
+    consistent: bool = Field(
+        default=False, description="true to ask the teacher about each augmented view, not once about each sample"
+    )
 
     def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
         """Return `model`, trained in place."""
@@ -95,11 +102,11 @@ def soft_divergence(
 def distillation_loss(bench: Bench, settings: Distill, pairs: FeaturePairs | None = None) -> BatchLoss:
     """Return the loss of `settings` for `paretta.pipelines.training.train.fit` (collective).
 
-    Without feature pairs the teacher's scores are computed once per training sample. If a dataset augments samples at
-    random, every view is compared with the scores of one view. Labels that the task ignores are left out of both terms.
+    The teacher's scores are computed once per training sample, unless there are feature pairs or `consistent` is set.
+    Labels that the task ignores are left out of both terms.
     """
     task = bench.task
-    ask = _live(_teacher(bench), task) if pairs is not None else _cheapest(bench)
+    ask = _cheapest(bench, live=settings.consistent or pairs is not None)
     hard_loss, weight = task_loss(bench, settings), settings.weight
 
     def loss(outputs: TensorTree, batch: Batch) -> Tensor:
@@ -114,8 +121,8 @@ def distillation_loss(bench: Bench, settings: Distill, pairs: FeaturePairs | Non
     return loss
 
 
-def _cheapest(bench: Bench) -> Ask:
-    """Look up the teacher's scores in a table, or compute them per batch if the table would not fit into memory."""
+def _cheapest(bench: Bench, *, live: bool) -> Ask:
+    """Look up the teacher's scores in a table, or compute them per batch: if `live`, or if no table can hold them."""
     teacher = _teacher(bench)
     task = bench.task
     inputs, targets = task.batch(task.train, torch.arange(1))
@@ -124,7 +131,7 @@ def _cheapest(bench: Bench) -> Ask:
     shape = task.scores_of(outputs).shape
     class_axis(task, shape, targets, where="distill")
     is_large = num_samples(task.train) * prod(shape[1:]) * 4 > MAX_TABLE_BYTES
-    if task.stream is not None or task.free_axes or task.collate is not None or is_large:
+    if live or task.stream is not None or task.free_axes or task.collate is not None or is_large:
         return _live(teacher, task)
     table = teacher_scores(bench).to(bench.ranks.device)
     return lambda batch: table[batch.indices.to(table.device)]

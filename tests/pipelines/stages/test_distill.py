@@ -128,6 +128,14 @@ def test_a_table_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert given.cache.memory == {}
 
 
+def test_a_consistent_teacher_answers_for_the_view_that_the_model_sees() -> None:
+    teacher, images = Counting().eval(), make().train.tensors[0][:6]
+    outputs, moved = torch.randn(6, 10), images.roll(1, dims=3)
+    loss = distillation_loss(bench(teacher), Distill(temperature=2.0, weight=1.0, consistent=True))
+    expected = soft_divergence(outputs, teacher(moved).detach(), 2.0)
+    assert torch.allclose(loss(outputs, Batch(moved, torch.arange(6), torch.arange(6))), expected)
+
+
 def test_features_come_nearer_through_a_projection() -> None:
     torch.manual_seed(2)
     given = bench(make(width=4, hidden=8).new_model().eval())
