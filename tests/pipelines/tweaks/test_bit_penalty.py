@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.data import TensorDataset
 
 from paretta.pipelines.bench import Bench, seeded
-from paretta.pipelines.coding.container import encode_model
+from paretta.pipelines.coding.container import decode_model, encode_model
 from paretta.pipelines.export.to_onnx import to_bytes
 from paretta.pipelines.model.weights import weights_of
 from paretta.pipelines.quantization.code_length import code_bits
@@ -86,8 +86,10 @@ def test_a_higher_price_leaves_fewer_bits(bench: Bench, cheap: nn.Module) -> Non
 
 
 def test_the_coded_file_takes_what_the_training_reckoned_with(bench: Bench, cheap: nn.Module) -> None:
-    coded = encode_model(to_bytes(cheap, bench.task.example_input, bench.task.free_axes))
+    model = to_bytes(cheap, bench.task.example_input, bench.task.free_axes)
+    coded = encode_model(model)
     assert coded.parts["codes"] <= 1.02 * reckoned(cheap)
+    assert decode_model(coded.content) == model
 
 
 def test_a_bit_costs_its_share_of_a_sample(bench: Bench) -> None:
