@@ -28,7 +28,7 @@ from paretta.pipelines.export.stored_layers import (
 from paretta.pipelines.model.padded_convolution import Convolution
 from paretta.pipelines.model.quiet_export import quiet_export
 from paretta.pipelines.model.recurrent import RecurrentWeight
-from paretta.pipelines.model.torch_private import one_registry
+from paretta.pipelines.model.torch_private import lean_exporter
 from paretta.pipelines.quantization.fake_quantize import (
     ActivationQuantizer,
     HardGate,
@@ -148,7 +148,7 @@ def traced(
     with torch.no_grad():
         answers = call_model(model, several)
     is_plain = isinstance(several, Tensor) and isinstance(answers, Tensor)
-    with one_registry(), quiet_export(), torch.no_grad():
+    with lean_exporter(), quiet_export(), torch.no_grad():
         program = torch.onnx.export(
             model if is_plain else FlatModel(model, several),
             tuple(tensors(several)),

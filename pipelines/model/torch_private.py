@@ -13,6 +13,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+_aten: Final = torch.ops.aten
 # every attribute that torch itself sets on a module
 MODULE_FIELDS: Final = frozenset(nn.Module().__dict__)
 PRE_HOOKS, HOOKS = "_forward_pre_hooks", "_forward_hooks"
@@ -99,22 +100,29 @@ def exporter_is_loaded() -> bool:
 
 
 @contextmanager
-def one_registry() -> Iterator[None]:
-    """Let torch load its table of operator translations once per process; it took 40 % of every small export."""
-    from torch.onnx._internal.exporter._registration import ONNXRegistry  # noqa: PLC0415 - loads the exporter
+def lean_exporter() -> Iterator[None]:
+    """Let the ONNX exporter do nothing twice and nothing in vain.
 
-    _reader()  # saved before it is replaced
-    method = ONNXRegistry.__dict__["from_torchlib"]
+    Its table of translations is loaded once a process, and a program that needs no decomposition is not traced again
+    for one: each was two fifths of a small export.
+    """
+    from torch.onnx._internal.exporter import _fx_passes  # noqa: PLC0415 - loads the exporter
+    from torch.onnx._internal.exporter._registration import ONNXRegistry  # noqa: PLC0415
+
+    _reader(), _decomposer()  # saved before they are replaced
+    method, function = ONNXRegistry.__dict__["from_torchlib"], _fx_passes.decompose_with_registry
     ONNXRegistry.from_torchlib = staticmethod(_translations)  # type: ignore[method-assign]
+    _fx_passes.decompose_with_registry = _decomposed  # type: ignore[assignment]
     try:
         yield
     finally:
         ONNXRegistry.from_torchlib = method  # type: ignore[method-assign]
+        _fx_passes.decompose_with_registry = function
 
 
 @cache
 def _translations(opset_version: int) -> "ONNXRegistry":
-    """Load the table with torch's own method, which `one_registry` replaces."""
+    """Load the table with torch's own method, which `lean_exporter` replaces."""
     return _reader()(opset_version)
 
 
@@ -123,3 +131,38 @@ def _reader() -> "Callable[[int], ONNXRegistry]":
     from torch.onnx._internal.exporter._registration import ONNXRegistry  # noqa: PLC0415 - loads the exporter
 
     return ONNXRegistry.from_torchlib
+
+
+def _decomposed(program: torch.export.ExportedProgram, registry: "ONNXRegistry") -> torch.export.ExportedProgram:
+    """Return `program` itself if the exporter translates each of its operators as it is, else decomposed."""
+    translated, graph = _translated(registry), program.graph
+    for node in graph.find_nodes(op="call_function", target=_aten.adaptive_avg_pool2d.default):
+        if list(node.args[1]) == [1, 1]:
+            node.target, node.args = _aten.mean.dim, (node.args[0], [-1, -2], True)
+    if all(node.op != "call_function" or node.target in translated for node in graph.nodes):
+        return program
+    return _decomposer()(program, registry)
+
+
+@cache
+def _translated(registry: "ONNXRegistry") -> frozenset[object]:
+    """Return the operators without a subgraph and without an effect that need no decomposition.
+
+    Assertions, which the exporter leaves out, are among them.
+    """
+    from torch.onnx._internal.exporter._decomp import get_onnx_implemented_overloads  # noqa: PLC0415
+
+    plain = {
+        target
+        for target in get_onnx_implemented_overloads(registry)
+        if not isinstance(target, torch._ops.HigherOrderOperator)
+        and not (isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable)
+    }
+    return frozenset(plain | {_aten._assert_tensor_metadata.default, _aten._assert_scalar.default})
+
+
+@cache
+def _decomposer() -> "Callable[[torch.export.ExportedProgram, ONNXRegistry], torch.export.ExportedProgram]":
+    from torch.onnx._internal.exporter import _fx_passes  # noqa: PLC0415 - loads the exporter
+
+    return _fx_passes.decompose_with_registry
