@@ -135,11 +135,18 @@ def _reader() -> "Callable[[int], ONNXRegistry]":
 
 def _decomposed(program: torch.export.ExportedProgram, registry: "ONNXRegistry") -> torch.export.ExportedProgram:
     """Return `program` itself if the exporter translates each of its operators as it is, else decomposed."""
-    translated, graph = _translated(registry), program.graph
-    for node in graph.find_nodes(op="call_function", target=_aten.adaptive_avg_pool2d.default):
+    translated, nodes = _translated(registry), program.graph.find_nodes
+    for node in nodes(op="call_function", target=_aten.adaptive_avg_pool2d.default):
         if list(node.args[1]) == [1, 1]:
             node.target, node.args = _aten.mean.dim, (node.args[0], [-1, -2], True)
-    if all(node.op != "call_function" or node.target in translated for node in graph.nodes):
+    for node in nodes(op="call_function", target=_aten.flatten.using_ints):
+        shape = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
+        if len(shape) == node.args[0].meta["val"].ndim:
+            node.replace_all_uses_with(node.args[0])
+            program.graph.erase_node(node)
+        elif shape.count(-1) <= 1:
+            node.target, node.args = _aten.reshape.default, (node.args[0], shape)
+    if all(node.op != "call_function" or node.target in translated for node in program.graph.nodes):
         return program
     return _decomposer()(program, registry)
 
@@ -148,7 +155,7 @@ def _decomposed(program: torch.export.ExportedProgram, registry: "ONNXRegistry")
 def _translated(registry: "ONNXRegistry") -> frozenset[object]:
     """Return the operators without a subgraph and without an effect that need no decomposition.
 
-    Assertions, which the exporter leaves out, are among them.
+    Assertions, which the exporter leaves out, are among them. Flatten is not: two of one tensor get one name.
     """
     from torch.onnx._internal.exporter._decomp import get_onnx_implemented_overloads  # noqa: PLC0415
 
@@ -158,7 +165,8 @@ def _translated(registry: "ONNXRegistry") -> frozenset[object]:
         if not isinstance(target, torch._ops.HigherOrderOperator)
         and not (isinstance(target, torch._ops.OpOverload) and target._schema.is_mutable)
     }
-    return frozenset(plain | {_aten._assert_tensor_metadata.default, _aten._assert_scalar.default})
+    asserts = {_aten._assert_tensor_metadata.default, _aten._assert_scalar.default}
+    return frozenset((plain | asserts) - {_aten.flatten.using_ints})
 
 
 @cache

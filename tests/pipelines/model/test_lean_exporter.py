@@ -22,9 +22,18 @@ class Writes(nn.Module):
         return nn.functional.relu_(y) + y
 
 
+class FlattensTwice(nn.Module):
+    """Reads one tensor through two flattens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [n, 8]; `x` is [n, 2, 2, 2]."""
+        return x.flatten(1) * 2 + x.flatten(2).flatten(1).flatten(1)
+
+
 POOLED = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
 NETS = {
     "pooled": (POOLED, torch.rand(1, 3, 8, 8), True),
+    "flattened twice": (FlattensTwice(), torch.rand(1, 2, 2, 2), True),
     "pooled to 2 x 2": (nn.AdaptiveAvgPool2d(2), torch.rand(1, 3, 8, 8), False),
     "writes in place": (Writes(), torch.randn(1, 5), False),
     "norm alone": (nn.Sequential(nn.ReLU(), nn.BatchNorm1d(5)), torch.randn(1, 5), False),
