@@ -25,8 +25,9 @@ from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter, meter_of
 from paretta.pipelines.reuse.code_digest import code_files
 from paretta.pipelines.run import last_training
-from paretta.pipelines.stage import stage_of, stages_of, unmet_needs
+from paretta.pipelines.stage import Stage, stage_of, stages_of, unmet_needs
 from paretta.pipelines.task import Task
+from paretta.pipelines.training.requirements import batch_problem
 from paretta.pipelines.training.settings import TrainSettings
 from paretta.search_spaces.canonical import Document, canonical_json
 from paretta.search_spaces.errors import Problem, TrialFailed, WrongInput, in_error_tree
@@ -248,10 +249,20 @@ def _plan_problems(sweep: Sweep, plan: Plan) -> Iterable[Problem]:
 
 
 def _lacking(sweep: Sweep, plan: Plan, task: Task) -> Iterator[Problem]:
-    """Find what stages need and the task lacks."""
-    place = sweep.source.where("space")
-    for problem in unmet_needs(plan, stages_of(plan), task):
+    """Find what stages need and the task lacks, and batches with too few samples for all workers."""
+    place, stages = sweep.source.where("space"), stages_of(plan)
+    for problem in (*unmet_needs(plan, stages, task), *_batch_problems(sweep, stages, task)):
         yield replace(problem, where=f"{place}: in a plan of it, {problem.where}")
+
+
+def _batch_problems(sweep: Sweep, stages: Sequence[Stage], task: Task) -> Iterator[Problem]:
+    """Yield one problem for each training, a stage or within one, whose batches the workers cannot share."""
+    inside = (value for stage in stages for value in (stage, *dict(stage).values()))
+    for training in (value for value in inside if isinstance(value, TrainSettings)):
+        batch_size, streamed = min(training.batch_size, task.num_train), task.stream is not None
+        workers = sweep.config.workers.per_trial
+        if problem := batch_problem(batch_size, training.accumulate, workers, is_streamed=streamed):
+            yield problem
 
 
 def _limit_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[Problem]:
@@ -308,7 +319,7 @@ def _task(sweep: Sweep, corners: Sequence[Plan], tell: Callable[[str], None]) ->
     with placed(sweep.source.where("task.use")):
         tell("task: importing and making it")
         task = load_task(sweep.config.task.use, sweep.config.task.options, sweep.code_folder)
-        check_task(task, trains=trains, tell=tell)
+        check_task(task, trains=trains, num_workers=sweep.config.workers.per_trial, tell=tell)
     return task
 
 

@@ -60,7 +60,12 @@ def tell_nobody(_: str) -> None:
 
 
 def check_task(
-    task: Task, *, where: str = "task", trains: bool = True, tell: Callable[[str], None] = tell_nobody
+    task: Task,
+    *,
+    where: str = "task",
+    trains: bool = True,
+    num_workers: int = 1,
+    tell: Callable[[str], None] = tell_nobody,
 ) -> None:
     """Check the task's data, and run its model, loss and metrics on one batch of each split.
 
@@ -68,6 +73,7 @@ def check_task(
         task: as the user's function returned it.
         where: the task's name, for messages.
         trains: whether the model will be trained; if so, one forward and backward pass is tried.
+        num_workers: how many share the splits while they train.
         tell: called with the name of each step before it begins.
 
     Raises:
@@ -81,10 +87,11 @@ def check_task(
         for name in SPLITS:
             tell(f"data: {name}")
             _require(split_problems(task, name, f"{where}.{name}"))
+        _require(_share_problems(task, num_workers, where))
         _require(_repeatable_problems(task, where))
         tell("model: one batch of each split")
         for name in SPLITS:
-            _require(_answer_problems(task, model, name, f"{where}.{name}"))
+            _require(_answer_problems(task, model, name, f"{where}.{name}", num_workers))
         _require(_calibration_problems(task, model, f"{where}.calibration"))
         if trains:
             tell("model: one training step, forward and backward")
@@ -165,6 +172,14 @@ def _is_answer(outputs: object, count: int) -> bool:
     return any(tensor.shape[:1] == (count,) for tensor in found)
 
 
+def _share_problems(task: Task, num_workers: int, where: str) -> Iterator[Problem]:
+    """Find splits with fewer samples than workers that share them; the test split is read by one."""
+    for name in ("train", "validation"):
+        if (count := num_samples(task.split(name))) < num_workers:
+            rule = f"must hold a sample for each of the {num_workers} workers of a trial"
+            yield Problem(f"{where}.{name}", rule, count, "give more samples, or lower workers.per_trial")
+
+
 def _repeatable_problems(task: Task, where: str) -> Iterator[Problem]:
     if not is_repeatable(task):
         rule = "two readings of the same samples must be alike where torch, numpy and random are seeded"
@@ -172,7 +187,7 @@ def _repeatable_problems(task: Task, where: str) -> Iterator[Problem]:
         yield Problem(where, rule, "they differ, so no sweep could be resumed", hint)
 
 
-def _answer_problems(task: Task, model: nn.Module, name: Split, where: str) -> Iterator[Problem]:
+def _answer_problems(task: Task, model: nn.Module, name: Split, where: str, num_workers: int) -> Iterator[Problem]:
     dataset = task.split(name)
     inputs, targets = task.batch(dataset, torch.arange(min(_BATCH, num_samples(dataset))), name=where)
     if found := list(_length_problems(model, inputs, where)):
@@ -185,30 +200,36 @@ def _answer_problems(task: Task, model: nn.Module, name: Split, where: str) -> I
         return
     with blaming(where, "finding the class scores in the outputs"):
         class_scores, labels = task.scores_of(outputs), task.labels_of(targets)
-    found = [*_last_batch_problems(task, model, dataset, (outputs, targets), where)]
-    if found:
-        yield from found
-        return
+    for size in sorted({num_samples(dataset), *_shard_sizes(num_samples(dataset), num_workers)}):
+        if found := list(_last_batch_problems(task, model, dataset, (outputs, targets), where, size=size)):
+            yield from found
+            return
     problems = [] if labels is None else [*_label_problems(task, dataset, class_scores, labels, where)]
     if not problems and isinstance(targets, Tensor):
         problems = [*_target_problems(task, model, dataset, targets, where)]
     yield from problems or _score_problems(task, outputs, targets, where)
 
 
+def _shard_sizes(count: int, num_workers: int) -> tuple[int, int]:
+    """Return the smallest and the largest part of `count` samples that are shared among workers."""
+    return count // num_workers, -(-count // num_workers)
+
+
 def _last_batch_problems(
-    task: Task, model: nn.Module, dataset: Samples, first: tuple[TensorTree, TensorTree], where: str
+    task: Task, model: nn.Module, dataset: Samples, first: tuple[TensorTree, TensorTree], where: str, *, size: int
 ) -> Iterator[Problem]:
-    """Run the model and the metrics on the last batch of an evaluation, if it is smaller than what else is tried.
+    """Run the model and the metrics on the last batch of evaluating `size` samples, if nothing smaller was tried.
 
     The metrics first get `first`, a batch's outputs and targets. Code that drops axes of length 1, as `squeeze` does,
     may answer one sample otherwise than several.
     """
-    count = num_samples(dataset)
-    rest = count % EVALUATION_BATCH
-    if count < EVALUATION_BATCH or not 0 < rest < _BATCH:
+    rest = size % EVALUATION_BATCH
+    if not 0 < rest < num_rows(first[1]):
         return
+    count = num_samples(dataset)
     inputs, wanted = task.batch(dataset, torch.arange(count - rest, count), name=where)
-    doing = f"the last batch of {EVALUATION_BATCH}, which has {rest} of {count} samples"
+    whose = "" if size == count else " that one worker reads"
+    doing = f"the last batch of {EVALUATION_BATCH}, which has {rest} of {size} samples{whose}"
     with blaming(where, f"running the model on {doing}"), torch.no_grad():
         given: object = call_model(model, inputs)
     if not _is_answer(given, rest):

@@ -31,19 +31,23 @@ def require_batch(batch_size: int, parts: int, bench: Bench) -> None:
         WrongInput: it does not.
         TrialFailed: the split is streamed, and there is no cluster to read it.
     """
-    if batch_size < bench.ranks.world_size:
-        rule = f"a global batch must hold a sample for each of the {bench.ranks.world_size} workers"
-        raise WrongInput(Problem("batch_size", rule, batch_size, "raise it or use fewer workers"))
-    if batch_size // bench.ranks.world_size < parts:
-        each = batch_size // bench.ranks.world_size
-        rule = f"each of the {bench.ranks.world_size} workers has {each} of a batch's samples"
-        raise WrongInput(
-            Problem("accumulate", f"{rule}, and a part must have one", parts, "lower it or raise batch_size")
-        )
-    if bench.task.stream is None:
-        return
-    if bench.passes is None:
+    problem = batch_problem(batch_size, parts, bench.ranks.world_size, is_streamed=bench.task.stream is not None)
+    if problem is not None:
+        raise WrongInput(problem)
+    if bench.task.stream is not None and bench.passes is None:
         raise TrialFailed("stream: a streamed training split can be read only by the workers of a cluster")
-    if batch_size % bench.ranks.world_size:
-        rule = f"a streamed batch is shared equally by the {bench.ranks.world_size} workers"
-        raise WrongInput(Problem("batch_size", rule, batch_size, "give a multiple of the number of workers"))
+
+
+def batch_problem(batch_size: int, parts: int, num_workers: int, *, is_streamed: bool) -> Problem | None:
+    """Return why so many workers cannot share a global batch that each computes in `parts`; None if they can."""
+    each = batch_size // num_workers
+    if each == 0:
+        rule = f"a global batch must hold a sample for each of the {num_workers} workers"
+        return Problem("batch_size", rule, batch_size, "raise it or use fewer workers")
+    if each < parts:
+        rule = f"each of the {num_workers} workers has {each} of a batch's samples, and a part must have one"
+        return Problem("accumulate", rule, parts, "lower it or raise batch_size")
+    if is_streamed and batch_size % num_workers:
+        rule = f"a streamed batch is shared equally by the {num_workers} workers"
+        return Problem("batch_size", rule, batch_size, "give a multiple of the number of workers")
+    return None

@@ -94,14 +94,16 @@ class TrainSettings(BaseModel):
         return any(tweak.holds_values for tweak in self.tweaks)
 
     def rehearsal(self) -> Self:
-        """Return settings for one epoch with steps so small that values hardly change."""
+        """Return settings for one epoch with steps so small that values hardly change, and two parts of a batch."""
         precision = "float32" if self.precision == "float16" else self.precision  # which needs a GPU
+        parts = min(self.accumulate, 2)
         return self.model_copy(
             update={
                 "epochs": 1,
                 "lr": min(self.lr, 1e-5),
                 "precision": precision,
-                "accumulate": min(self.accumulate, 2),
+                "accumulate": parts,
+                "batch_size": max(self.batch_size // self.accumulate, 1) * parts,  # parts of one sample stay so
             }
         )
 

@@ -294,6 +294,11 @@ def test_the_last_batch_of_an_evaluation_is_tried_if_it_is_small(task: Task) -> 
     score = Metric(lambda y, t: (y.argmax(1) == t).float() if len(t) > 1 else torch.ones(()))
     with pytest.raises(WrongInput, match="metric odd on the last batch of 256, which has 1 of 257 samples"):
         check_task(replace(task, validation=last, metrics={"odd": score}))
+    twice = TensorDataset(*(torch.cat([part[:256], part]) for part in last.tensors))
+    shared = replace(task, model=Squeezed, validation=twice)
+    check_task(replace(shared, validation=Subset(shared.validation, range(512))), num_workers=2)
+    with pytest.raises(WrongInput, match=r"which has 1 of 257 samples that one worker reads, with \[1, "):
+        check_task(shared, num_workers=2)
 
 
 @pytest.mark.parametrize("told", BROKEN)

@@ -52,6 +52,25 @@ def test_every_branch_and_inner_points_of_ranges_are_parsed(stage: str, told: st
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("training", "workers", "told"),
+    [
+        ("{kind: train, batch_size: 1}", 2, "batch_size: a global batch must hold a sample for each of the 2 workers"),
+        ("{kind: train, batch_size: 4, accumulate: 4}", 2, "accumulate: each of the 2 workers has 2 of a batch's"),
+        (
+            "{kind: iterate, prune: {kind: prune, sparsity: 0.5}, retrain: {kind: train, batch_size: 1}}",
+            2,
+            "batch_size: a global batch must hold",
+        ),
+        ("{kind: train}", 400, "task.validation: must hold a sample for each of the 400 workers of a trial; got 359"),
+    ],
+)
+def test_workers_without_a_sample_are_told(training: str, workers: int, told: str) -> None:
+    message = refused(SOUND.replace("{kind: train}]", f"{training}]") + f"workers: {{per_trial: {workers}}}\n")
+    assert told in message
+    assert "\n" not in message
+
+
 def test_a_runtime_that_is_not_installed_is_told_with_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(runtime_of("openvino")), "distribution", "no-such-distribution")
     objectives = "objectives: [size, latency, latency@openvino]\n"

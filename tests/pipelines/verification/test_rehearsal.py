@@ -208,6 +208,24 @@ def test_what_fails_after_a_stage_alone_is_told_with_the_line_of_the_model() -> 
 
 
 @pytest.mark.slow
+class HiddenNorm(Net):
+    """The norm needs two samples in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(16)
+
+    def changed(self, hidden: Tensor) -> Tensor:
+        values: Tensor = self.norm(hidden)
+        return values
+
+
+def test_parts_of_one_sample_are_tried_as_such() -> None:
+    rehearsed({**TRAIN, "batch_size": 128, "accumulate": 32}, model=HiddenNorm)
+    with pytest.raises(WrongInput, match=r"stage 1 \(train\).*more than 1 value per channel"):
+        rehearsed({**TRAIN, "batch_size": 128, "accumulate": 128}, model=HiddenNorm)
+
+
 def test_a_limit_that_some_plans_keep_is_left_to_the_trials() -> None:
     plans = [
         Plan((TRAIN,), ({"kind": "prune", "sparsity": share}, {"kind": "quantize", "bits": {"at_most": "920B"}}))
