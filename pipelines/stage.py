@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
@@ -126,7 +126,11 @@ class Stage(BaseModel, ABC):
 def noted(stage: Stage, model: nn.Module, bench: Bench) -> nn.Module:
     """Apply `stage`; if the model is unchanged and the stage did not note it, note that it changed nothing."""
     before = _content(model)
-    model = stage.apply(model, bench)
+    changed: object = stage.apply(model, bench)
+    if not isinstance(changed, nn.Module):
+        rule = "apply must return the changed model, a torch.nn.Module"
+        raise WrongInput(Problem(type(stage).__name__, rule, type(changed).__name__, "end it with `return model`"))
+    model = changed
     if not verdict_of(bench.notes) and _content(model) == before:
         reason = "no module, parameter or buffer is different after it"
         bench.note(Note(stage.kind, reason, verdict=CHANGED_NOTHING))
@@ -158,6 +162,29 @@ def _conflicts(plan: Plan, stages: Sequence[Stage]) -> Iterable[Problem]:
             reason = stage.conflict(stages[:index], in_baseline=index < len(plan.baseline))
         if reason is not None:
             yield Problem(f"{where} ({stage.kind})", reason)
+
+
+def require_answers(stage: Stage, where: str) -> None:
+    """Raise `WrongInput` if a stage fails when it is asked what it does, or answers something else."""
+    with blaming(f"{where} ({stage.kind})", "asking what it does"):
+        answers: dict[str, tuple[object, type]] = {
+            "words": (stage.words(), str),
+            "rehearsal": (stage.rehearsal(), Stage),
+            **({} if stage.shape == "kept" else {"sketch": (stage.sketch(), Stage)}),
+        }
+        chosen: dict[str, tuple[str, tuple[str, ...]]] = {
+            "shape": (stage.shape, get_args(Shape)),
+            "norms": (stage.norms, get_args(Norms)),
+        }
+    for name, (answer, kind) in answers.items():
+        if not isinstance(answer, kind):
+            rule = f"its {name} must return {'a text' if kind is str else 'a stage'}"
+            raise WrongInput(Problem(f"{where} ({stage.kind})", rule, answer))
+    for name, (answer, known) in chosen.items():
+        if answer not in known:
+            raise WrongInput(
+                Problem(f"{where} ({stage.kind})", f"its {name} must be one of {', '.join(known)}", answer)
+            )
 
 
 def unmet_needs(plan: Plan, stages: Sequence[Stage], task: Task) -> list[Problem]:

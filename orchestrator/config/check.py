@@ -25,7 +25,7 @@ from paretta.pipelines.measuring.served_meter import ServedMeter
 from paretta.pipelines.meter import Meter, meter_of
 from paretta.pipelines.reuse.code_digest import code_files
 from paretta.pipelines.run import last_training
-from paretta.pipelines.stage import Stage, stage_of, stages_of, unmet_needs
+from paretta.pipelines.stage import Stage, require_answers, stage_of, stages_of, unmet_needs
 from paretta.pipelines.task import Task
 from paretta.pipelines.training.requirements import batch_problem
 from paretta.pipelines.training.settings import TrainSettings
@@ -296,11 +296,7 @@ def _wish_problems(sweep: Sweep, objectives: tuple[Objective, ...]) -> Iterator[
 
 def _stage_problems(document: Document, where: str) -> Iterable[Problem]:
     try:
-        stage = stage_of(document, where=where)
-        with blaming(f"{where} ({stage.kind})", "asking what it does"):
-            stage.words()
-            if stage.shape != "kept":
-                stage.sketch()
+        require_answers(stage_of(document, where=where), where)
     except WrongInput as error:
         return error.problems
     return ()

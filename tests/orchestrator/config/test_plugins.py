@@ -123,6 +123,11 @@ APPLY = "apply = lambda self, model, bench: model"
     [
         ("pass", "the class must define apply"),
         (f"{APPLY}; words = lambda self: 1 / 0", "asking what it does failed: ZeroDivisionError"),
+        (f"{APPLY}; words = lambda self: 7", "sweep.yaml:2 space[0] (wrong): its words must return a text; got 7"),
+        (f"{APPLY}; rehearsal = lambda self: 0", "its rehearsal must return a stage; got 0"),
+        (f"{APPLY}; sketch = lambda self: 0", "its sketch must return a stage; got 0"),
+        (f"{APPLY}; norms = property(lambda self: 'new')", "its norms must be one of kept, stale, fresh; got 'new'"),
+        (f"{APPLY}; shape = property(lambda self: [])", "its shape must be one of kept, settled,"),
         (f"{APPLY}; conflict = lambda self, *_, **__: {{}}[1]", "asking what conflicts with it failed: KeyError: 1"),
         (f"{APPLY}; model_post_init = lambda self, _: {{}}[1]", "parsing its settings failed: KeyError: 1"),
     ],

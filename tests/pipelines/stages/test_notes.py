@@ -17,6 +17,7 @@ from paretta.pipelines.stages.swap_activation import SwapActivation
 from paretta.pipelines.state.cache import Cache
 from paretta.pipelines.verification.rehearsal import rehearse
 from paretta.search_spaces.canonical import Document
+from paretta.search_spaces.errors import WrongInput
 from paretta.search_spaces.results.note import Note
 from paretta.search_spaces.space.plan import Plan
 
@@ -93,6 +94,19 @@ def test_a_stage_that_changes_nothing_says_why(model: type[nn.Module], document:
 def test_one_that_does_not_say_so_is_found_out() -> None:
     (note,) = notes_of(Idle(), Tied())
     assert (note.stage, note.verdict) == ("idle", "changed nothing")
+
+
+class Forgetful(Idle):
+    """Changes the model in place and returns nothing."""
+
+    def apply(self, model: nn.Module, bench: Bench) -> nn.Module:
+        model.requires_grad_(False)
+        return None  # type: ignore[return-value]
+
+
+def test_one_that_returns_no_model_is_told() -> None:
+    with pytest.raises(WrongInput, match=r"^Forgetful: apply must return the changed model.*; got 'NoneType'; end it"):
+        notes_of(Forgetful(), Tied())
 
 
 @pytest.mark.usefixtures("full_range")
