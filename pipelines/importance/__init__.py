@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from paretta.search_spaces.errors import Problem
 from paretta.search_spaces.registry import IMPORTANCES
 
 
@@ -58,6 +59,21 @@ class Importance(ABC):
     def scores_weights(cls) -> bool:
         """Return True if single weights have a score."""
         return cls.weight_scores is not Importance.weight_scores
+
+
+def sound_scores(importance: Importance, found: object, like: Tensor) -> Tensor:
+    """Return the scores that an importance `found`, in float32.
+
+    Raises `ValueError` unless they are a tensor of the shape of `like`, finite and not negative.
+    """
+    rule = f"its scores must be a tensor {list(like.shape)} of finite values from 0 on"
+    if not isinstance(found, Tensor) or found.shape != like.shape:
+        got = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(str(Problem(type(importance).__name__, rule, got)))
+    wrong = ~(torch.isfinite(found) & (found >= 0))
+    if bool(wrong.any()):
+        raise ValueError(str(Problem(type(importance).__name__, rule, float(found[wrong][0]))))
+    return found.float()
 
 
 def importance_of(name: str, where: str) -> Importance:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from paretta.pipelines.bench import Bench, derived_seed
-from paretta.pipelines.importance import Importance, Rows
+from paretta.pipelines.importance import Importance, Rows, sound_scores
 from paretta.pipelines.model.weights import LAYERS
 from paretta.pipelines.pruning.channel_groups import ChannelGroup, Member
 from paretta.pipelines.pruning.gradient_pass import Gradients, activities, gradients
@@ -75,7 +75,8 @@ def _group_scores(
         spread.append(gates.get(layer) if gate is None else _spread(gate, member))
         signed, absolute = evidence.gradients.of(cast(nn.Parameter, layer.weight))
         rows = Rows(layer.weight.detach().flatten(1), signed.flatten(1), generator, absolute.flatten(1), *spread)
-        scores = _per_part(importance.scores(rows).float().cpu(), member)
+        found = sound_scores(importance, importance.scores(rows), rows.weight[:, 0])
+        scores = _per_part(found.cpu(), member)
         totals += scores / (scores.mean() + 1e-12)
         count += 1
     return totals / max(count, 1)

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from paretta.pipelines.bench import Bench, derived_seed
-from paretta.pipelines.importance import Importance, Rows, importance_of, known_importance
+from paretta.pipelines.importance import Importance, Rows, importance_of, known_importance, sound_scores
 from paretta.pipelines.model.attention import unfold_attention
 from paretta.pipelines.model.masks import attach_mask
 from paretta.pipelines.model.weights import Weight
@@ -115,6 +115,4 @@ def scores_of(weight: Weight, importance: Importance, found: Gradients, generato
     values = weight.values.detach()
     signed, absolute = found.of(weight.stored)
     rows = Rows(values.flatten(1), signed.flatten(1), generator, absolute.flatten(1))
-    scores = importance.weight_scores(rows)
-    assert scores is not None
-    return scores.view_as(values)
+    return sound_scores(importance, importance.weight_scores(rows), rows.weight).view_as(values)

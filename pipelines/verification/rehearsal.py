@@ -191,27 +191,42 @@ def worth_telling(stage: Stage, notes: Sequence[Note]) -> list[str]:
 
 
 def _fits(plan: Plan, plans: Sequence[Plan], baseline: nn.Module, bench: Bench) -> bool:
-    """Return whether the last plan that differs from `plan` only in numbers can be applied."""
-    other = [candidate for candidate in plans if _shapes(candidate) == _shapes(plan)][-1]
-    try:
-        _carried(deepcopy(baseline), stages_of(other)[len(other.baseline) :], bench, "", {}, until=math.inf)
-    except TrialFailed:
+    """Return whether the first or the last plan that differs from `plan` only in numbers can be applied."""
+    alike = [other for other in plans if _shapes(other) == _shapes(plan) and other != plan]
+    for other in alike[:1] + alike[1:][-1:]:
+        try:
+            _carried(deepcopy(baseline), stages_of(other)[len(other.baseline) :], bench, "", {}, until=math.inf)
+        except TrialFailed:
+            return True
+        except WrongInput:
+            continue
         return True
-    except WrongInput:
-        return False
-    return True
+    return False
 
 
 def varied_plans(plans: Sequence[Plan]) -> list[Plan]:
-    """Return the first plans that together have every stage and setting except numbers; at most `MAX_PLANS`."""
+    """Return the first plans that together have every stage and setting except numbers; at most `MAX_PLANS`.
+
+    Of plans that differ only in numbers, the first with the fewest zeros is taken: 0 often asks nothing of a stage.
+    """
     seen: set[str] = set()
     chosen: list[Plan] = []
     for plan in plans:
         shapes = set(_shapes(plan))
         if (not chosen or shapes - seen) and len(chosen) < MAX_PLANS:
-            chosen.append(plan)
+            chosen.append(min((other for other in plans if _shapes(other) == _shapes(plan)), key=_num_zeros))
             seen |= shapes
     return chosen
+
+
+def _num_zeros(plan: Plan) -> int:
+    return sum(map(_zeros, plan.stages))
+
+
+def _zeros(value: Json) -> int:
+    if isinstance(value, dict | list | tuple):
+        return sum(map(_zeros, value.values() if isinstance(value, dict) else value))
+    return int(isinstance(value, int | float) and not isinstance(value, bool) and value == 0)
 
 
 def _shapes(plan: Plan) -> list[str]:

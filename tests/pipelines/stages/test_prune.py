@@ -228,6 +228,25 @@ def test_only_what_the_patterns_ask_for_is_scored(monkeypatch: pytest.MonkeyPatc
     assert scored == [(12, 72)]
 
 
+@pytest.mark.parametrize(
+    ("answer", "got"),
+    [
+        (lambda rows: None, "'NoneType'"),
+        (lambda rows: l1(rows.weight)[:3], r"\[3\]"),
+        (lambda rows: l1(rows.weight) / 0, "inf"),
+        (lambda rows: l1(rows.weight) * float("nan"), "nan"),
+        (lambda rows: -l1(rows.weight), "-"),
+    ],
+)
+def test_scores_that_cannot_be_compared_are_told(
+    answer: Callable[[Rows], Tensor], got: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(L1, "scores", lambda _, rows: answer(rows))
+    rule = r"^L1: its scores must be a tensor \[12\] of finite values from 0 on; got "
+    with pytest.raises(ValueError, match=rule + got):
+        Prune(sparsity={"inner": 0.5}).apply(fresh(Residual), bench(Residual))
+
+
 @given(width=st.integers(1, 600), percent=st.integers(0, 99), step=st.sampled_from([1, 4, 8]))
 def test_widths_are_the_nearest_multiple_and_never_nothing(width: int, percent: int, step: int) -> None:
     kept = width - num_removed(width, percent / 100, step)

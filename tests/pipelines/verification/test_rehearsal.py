@@ -242,6 +242,15 @@ def test_plans_that_differ_in_numbers_alone_are_rehearsed_once() -> None:
     assert varied_plans([*pruned, *named]) == [pruned[0], *named[: MAX_PLANS - 1]]
 
 
+def test_of_those_one_that_asks_something_of_each_stage_is_rehearsed() -> None:
+    plans = [
+        Plan((), ({"kind": "prune", "sparsity": {"first": share}}, {"kind": "distill", "weight": weight}))
+        for share in (0.0, 0.6)
+        for weight in (0.0, 1.0)
+    ]
+    assert varied_plans(plans) == [plans[3]]
+
+
 def test_of_many_stages_that_differ_in_numbers_alone_a_few_are_rehearsed() -> None:
     pruned = [{"kind": "prune", "sparsity": share / 1000} for share in range(200)]
     plan = Plan((), (*pruned, {"kind": "prune", "sparsity": {"first": 0.5}}, {"kind": "quantize", "bits": 8}))
