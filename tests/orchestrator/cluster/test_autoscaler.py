@@ -1,6 +1,9 @@
 """Ray's own autoscaler, on raylets of this machine: it brings nodes for queued lanes and takes them back."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,8 +11,10 @@ from typing import cast
 
 import pytest
 import ray
+from disturbed import user_folder
 from ray_nodes import Nodes, ray_nodes
 
+from paretta.dashboards.journal.record import SweepRecord
 from paretta.orchestrator.cluster.capacity import has_room, lane_bundles, lanes_that_fit
 from paretta.orchestrator.cluster.connect import connect
 from paretta.orchestrator.cluster.fair_share import LaneRequest, total
@@ -20,6 +25,16 @@ from paretta.orchestrator.lanes.pool import Handler, Job, LanePool
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 ONE_CPU = {"CPU": 1.0}
+SWEEP = """
+task: {use: "./mytask.py:make"}
+baseline: [{kind: train, epochs: 3, lr: 0.01, batch_size: 32}]
+space:
+  - {kind: prune, sparsity: {float: [0.0, 0.8]}}
+  - {kind: train, epochs: 3, lr: 0.01, batch_size: 32}
+objectives: [size, accuracy]
+search: {sampler: random, trials: 4, seed: 1}
+workers: {per_trial: 1, cpus: 1, start_timeout_s: 240}
+"""
 # what a cluster of machines runs on a node, and the autoscaler wants to be told
 COMMANDS = (
     "cluster_synced_files",
@@ -135,4 +150,19 @@ def test_nodes_come_for_queued_lanes_and_go_when_the_search_has_no_use_for_them(
             elastic.need(1)
             wait_until(lambda: num_workers() == 1)
             assert lanes.alive() == 1
+        wait_until(lambda: num_workers() == 0)
+
+
+def test_a_launch_waits_for_the_first_node_and_gives_all_back(growing: Nodes, tmp_path: Path) -> None:
+    user_folder(tmp_path, SWEEP)
+    command = [sys.executable, "-m", "paretta", "launch", "sweep.yaml", "--address", growing.address]
+    environment = {**os.environ, **growing.environment, "HOME": str(tmp_path)}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "waiting up to 240 s for nodes" in done.stderr
+    record = SweepRecord.read(tmp_path / "sweeps" / "sweep")
+    assert record.count("complete") == 4
+    with connect(growing.address, timeout_s=60.0):
         wait_until(lambda: num_workers() == 0)

@@ -1,5 +1,6 @@
-"""Two sweeps on a real Ray that has too little for both: they take turns on one lane."""
+"""Two sweeps on a real Ray that has too little for both: they divide its lanes, or take turns on one."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -46,6 +47,20 @@ def lanes_of(
             show=lambda _: None,
         )
         yield lanes, stack.enter_context(elastic)
+
+
+def test_a_sweep_of_twice_the_priority_has_twice_the_lanes(tmp_path: Path) -> None:
+    with connect(num_cpus=3), ExitStack() as stack:
+        sweeps = [lanes for lanes, _ in lanes_of(stack, tmp_path, {"first": 2.0, "second": 1.0}, at_most=3)]
+        deadline = time.monotonic() + 120.0
+        while (shares := [lanes.alive() for lanes in sweeps]) != [2, 1]:
+            assert time.monotonic() < deadline, shares
+            time.sleep(0.5)
+        for lanes in sweeps:
+            lanes.submit(Job("job", {}))
+        assert all(lanes.result("job", timeout_s=120.0) for lanes in sweeps)
+        time.sleep(3.0)  # one more request of each: the shares stay
+        assert [lanes.alive() for lanes in sweeps] == [2, 1]
 
 
 def test_two_sweeps_take_turns_on_the_only_lane_and_neither_starves(tmp_path: Path) -> None:
