@@ -29,6 +29,11 @@ def use_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+def connect_ranks(device: torch.device) -> None:
+    """Make the process group that torchrun's environment variables describe; *collective*."""
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """The workers that train one model together, seen from one of them.

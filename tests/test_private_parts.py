@@ -17,6 +17,8 @@ TRAINER = "ray.train.v2.api.data_parallel_trainer"
 # package, module, the dotted name in it, and what no longer works without it
 PARTS = [
     ("torch", "torch.onnx._internal.exporter._registration", "ONNXRegistry.from_torchlib", "export in short time"),
+    ("torch", "torch.onnx._internal.exporter._fx_passes", "decompose_with_registry", "export in short time"),
+    ("torch", "torch.onnx._internal.exporter._decomp", "get_onnx_implemented_overloads", "export in short time"),
     ("torch", "torch.cpu", "_is_avx512_bf16_supported", "the warning that bfloat16 is emulated"),
     ("torch", "torch.nn", "MultiheadAttention._reset_parameters", "transfer that starts attention anew"),
     ("torch", "torch.nn", "GRU._init_flat_weights", "recurrent layers of few bits"),
@@ -28,7 +30,7 @@ PARTS = [
     ("ray", "ray._private.ray_constants", "ENABLE_RAY_CLUSTER", "a cluster of our own on loopback"),
     ("ray", "ray._private.services", "ConsolePopen", "a cluster that a signal to the driver's group does not end"),
     ("ray", "ray._private.runtime_env.packaging", "default_logger", "quiet uploads to a cluster"),
-    ("ray", "ray.train.torch", "TorchTrainer._create_default_callbacks", "lanes without processes that none needs"),
+    ("ray", TRAINER, "DataParallelTrainer._create_default_callbacks", "lanes without processes that none needs"),
     ("ray", TRAINER, "PlacementGroupCleanerCallback", "lanes without processes that none needs"),
     ("ray", TRAINER, "DatasetsCallback", "lanes without processes that none needs"),
     ("ray", "ray.air._internal.usage", "tag_callbacks", "a driver that loads no MLflow"),

@@ -9,7 +9,7 @@ from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled, without stubs
 
 if TYPE_CHECKING:
-    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 # logs each package that is uploaded to a cluster
 UPLOAD_LOGGER: Final = "ray._private.runtime_env.packaging"
@@ -73,14 +73,14 @@ def without_usage_tags() -> Iterator[None]:
         usage.tag_callbacks = before
 
 
-def without_helpers(trainer: "TorchTrainer") -> "TorchTrainer":
+def without_helpers(trainer: "DataParallelTrainer") -> "DataParallelTrainer":
     """Let `trainer` start only processes that a lane has use for, and return it.
 
     Ray Train starts one beside each worker group that removes the reservation of a dead controller, which the lane does
     itself, and one that deals out datasets, even where there is none. Each takes 2 to 3 s of CPU and 200 MB (Ray 2.60).
     """
     unused = {"PlacementGroupCleanerCallback", *(() if trainer.datasets else ("DatasetsCallback",))}
-    default = trainer._create_default_callbacks  # type: ignore[attr-defined]  # typed as the former version's class
+    default = trainer._create_default_callbacks
 
     def callbacks() -> list[object]:
         return [callback for callback in default() if type(callback).__name__ not in unused]

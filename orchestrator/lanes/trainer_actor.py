@@ -18,6 +18,7 @@ from paretta.search_spaces.errors import out_of_memory
 
 if TYPE_CHECKING:
     from ray.train import UserCallback
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 RESTARTS_IN_A_ROW = 3  # consecutive failures of a worker group that served no job in between
 
@@ -70,13 +71,16 @@ class TrainerActor:
         if held:
             remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(held)))
 
-    def _trainer(self) -> "ray.train.torch.TorchTrainer":
+    def _trainer(self) -> "DataParallelTrainer":
         from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig  # noqa: PLC0415
-        from ray.train.torch import TorchTrainer  # noqa: PLC0415
+        from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer  # noqa: PLC0415
+
+        from paretta.orchestrator.lanes.process_group import TorchWorkers  # noqa: PLC0415
 
         resources, dataset = self.group.resources, cloudpickle.loads(self.group.dataset)
-        trainer = TorchTrainer(
+        trainer = DataParallelTrainer(
             serve_jobs,
+            backend_config=TorchWorkers(),
             datasets=None if dataset is None else {NAME: dataset},
             train_loop_config={"lane": self.lane, "queue": self.queue, "handler": self.group.handler},
             scaling_config=ScalingConfig(

@@ -66,6 +66,9 @@ def serve_jobs(config: Mapping[str, object]) -> None:
     from ray.train.collective import broadcast_from_rank_zero  # noqa: PLC0415
     from ray.train.torch import get_device  # noqa: PLC0415
 
+    from paretta.orchestrator.lanes.process_group import join_group  # noqa: PLC0415
+
+    join_group()
     handler, queue, lane = config["handler"], config["queue"], config["lane"]
     assert isinstance(handler, bytes)
     assert isinstance(queue, ActorHandle)
