@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 from paretta.search_spaces.objectives.objective import Objective
 from paretta.search_spaces.results.front import Front
@@ -28,6 +29,11 @@ class GrowthStep:
     size: int
     best: Mapping[str, float]
 
+    @classmethod
+    def of(cls, front: Front, number: int, time: float, uid: str) -> Self:
+        """Return the step after which the front is `front`."""
+        return cls(number, time, uid, front.hypervolume, len(front), _best(front))
+
 
 @dataclass(slots=True)
 class Growth:
@@ -43,7 +49,7 @@ class Growth:
             self.steps.append(replace(self.steps[-1], number=number, time=time, uid=trial.uid))
         else:
             self.front = grown
-            self.steps.append(GrowthStep(number, time, trial.uid, grown.hypervolume, len(grown), _best(grown)))
+            self.steps.append(GrowthStep.of(grown, number, time, trial.uid))
 
 
 def _with(front: Front, trial: Trial) -> Front:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from paretta.dashboards.journal.annotation import Annotation
+from paretta.dashboards.journal.front_growth import GrowthStep
 from paretta.dashboards.report.html_report import write_report
 from paretta.dashboards.report.table import write_tables
 from paretta.dashboards.tracking.journal_tail import Tail
@@ -118,7 +119,7 @@ class Publication:
                 self._create(_SWEEP, opening := sweep_run(record, ""), opening.tags)
             for trial in record.trials.values():
                 self._sync_trial(trial, marks[trial.uid])
-            self._sync_steps()
+            self._sync_steps(front)
             runs = {uid: run.run_id for uid, run in self._known.items()}
             self._rename()
             self._models.sync(record, front, self.experiment_id, runs)
@@ -239,10 +240,17 @@ class Publication:
             self._write(self._client.delete_tag, run.run_id, key)
             del run.tags[key]
 
-    def _sync_steps(self) -> None:
+    def _sync_steps(self, front: Front) -> None:
+        """Write the growth of the front trial by trial; the last step of an ended sweep is the whole front again.
+
+        Trials are compared with those that are there, so the two differ where a later reading drops a member.
+        """
         record, parent = self._tail.record, self._known[_SWEEP]
         steps = record.history()
-        points = [point for step in steps[int(parent.tags.get(STEP_TAG, 0)) :] for point in step_points(step)]
+        new = steps[int(parent.tags.get(STEP_TAG, 0)) :]
+        if steps and record.status != "running" and (new or parent.tags.get("sweep.status") != record.status):
+            new = [*new, GrowthStep.of(front, len(steps), record.updated, steps[-1].uid)]
+        points = [point for step in new for point in step_points(step)]
         for start in range(0, len(points), _METRICS):
             self._write(self._client.log_batch, parent.run_id, metrics_of(points[start : start + _METRICS]))
         self._tag(parent, {STEP_TAG: str(len(steps))})

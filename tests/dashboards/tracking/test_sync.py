@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,6 +64,23 @@ def test_sweep_is_a_parent_run_and_every_trial_a_child(home: Path, sweep: Make) 
     assert parent.data.params["search.trials"] == "12"
     assert parent.data.metrics["front/size"] == len(record.front())
     assert parent.data.metrics["front/hypervolume"] == pytest.approx(record.front().hypervolume)
+
+
+def test_metrics_end_at_the_front_that_a_later_reading_leaves(home: Path, sweep: Make) -> None:
+    folder = sweep(trials=12, seed=5, finished=False, artifacts=False)
+    record = SweepRecord.read(folder)
+    publish_sweep(record)
+    knee = record.front().knee()
+    worse = {meter: replace(reading, value=0.0) for meter, reading in knee.readings.items() if meter == "accuracy"}
+    with Journal(folder) as journal:
+        journal.trial(replace(knee, readings={**knee.readings, **worse}))
+        journal.end("done")
+    record = SweepRecord.read(folder)
+    publish_sweep(record)
+    (parent,) = (run for run in _runs(home) if run.data.tags["sweep.kind"] == "sweep")
+    assert parent.data.metrics["front/size"] == len(record.front())
+    assert parent.data.metrics["front/hypervolume"] == pytest.approx(record.front().hypervolume)
+    assert record.history()[-1].hypervolume > record.front().hypervolume + 0.05  # as it grew, trial by trial
 
 
 def test_run_of_a_trial_holds_its_readings_knobs_and_costs(home: Path, sweep: Make) -> None:
