@@ -15,6 +15,7 @@ from paretta.pipelines.model.weights import stored_parameter
 COMPUTING: Final = (*CONV_LAYERS, nn.Linear)  # they have integer kernels
 TRANSPOSED: Final = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)  # they are stored in integers only
 _INTEGER: Final = (*COMPUTING, nn.Embedding)
+_TORCHS: Final = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)  # with several weights; users subclass them
 QUANTIZABLE: Final = (*_INTEGER, *TRANSPOSED, RecurrentWeight)
 
 
@@ -61,7 +62,7 @@ def _matrices(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def _kind_obstacle(module: nn.Module, attribute: str) -> str:
-    if type(module).__module__.startswith("torch.nn") or attribute == "weight":
+    if isinstance(module, _TORCHS) or type(module).__module__.startswith("torch.nn") or attribute == "weight":
         known = ", ".join(kind.__name__ for kind in _INTEGER)
         return f"{type(module).__name__} layers have no integer form here; {known} do"
     return f"a parameter of {type(module).__name__} itself and no layer's"

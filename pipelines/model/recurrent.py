@@ -75,8 +75,8 @@ _UNFOLDED: Final[Mapping[type[nn.Module], type[_Unfolded]]] = {nn.GRU: UnfoldedG
 
 
 def can_unfold_recurrent(module: nn.Module) -> bool:
-    """Return True for torch's own GRU and LSTM layers without projections."""
-    return type(module) in _UNFOLDED and cast(nn.RNNBase, module).proj_size == 0
+    """Return True for GRU and LSTM layers without projections that compute as torch's do."""
+    return _unfolded_kind(module) is not None and cast(nn.RNNBase, module).proj_size == 0
 
 
 def unfold_recurrent(model: nn.Module) -> nn.Module:
@@ -89,6 +89,21 @@ def unfold_recurrent(model: nn.Module) -> nn.Module:
             for name in [name for name in parameters_of(module) if name.startswith("weight_")]:
                 weight = cast(nn.Parameter, parameters_of(module).pop(name))
                 children_of(module)[name] = RecurrentWeight(weight)
-            module.__class__ = _UNFOLDED[type(module)]
+            kind = _unfolded_kind(module)
+            assert kind is not None
+            module.__class__ = kind
             cast(_Unfolded, module)._init_flat_weights()
     return model
+
+
+def _unfolded_kind(module: nn.Module) -> type[_Unfolded] | None:
+    """Return the class that takes the place of a layer's own; None if its own adds more than how it is made."""
+    for kind, unfolded in _UNFOLDED.items():
+        if isinstance(module, kind):
+            own = type(module).__mro__[: type(module).__mro__.index(kind)]
+            return unfolded if all(_only_makes(name, value) for c in own for name, value in vars(c).items()) else None
+    return None
+
+
+def _only_makes(name: str, value: object) -> bool:
+    return name == "__init__" or (name.startswith("__") and not callable(value))

@@ -15,6 +15,7 @@ from paretta.pipelines.export.agreement import checked_export, require_same_answ
 from paretta.pipelines.export.to_onnx import to_onnx
 from paretta.pipelines.kernels.layer_kernels import facts_that_ran
 from paretta.pipelines.kernels.saturation import SAFE_BITS, saturates
+from paretta.pipelines.model.quantizable import survey
 from paretta.pipelines.model.recurrent import RecurrentWeight, unfold_recurrent
 from paretta.pipelines.quantization.layer_facts import layer_facts
 from paretta.pipelines.reuse.model_snapshot import restored, snapshot
@@ -121,6 +122,34 @@ def test_weights_share_values() -> None:
     assert len(checked_export(model.eval(), task_of(STEPS)).content) < 0.5 * len(
         to_onnx(gru(), STEPS[:1]).SerializeToString()
     )
+
+
+class Halved(nn.GRU):
+    """One whose size is chosen in its own way."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width // 2, batch_first=True)
+
+
+class Doubled(Halved):
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().forward(2 * input, hx)
+
+
+class Mean(Halved):
+    def mean(self, steps: Tensor) -> Tensor:
+        return self(steps)[0].mean(1)
+
+
+def test_subclasses_are_unfolded_if_they_compute_as_torchs() -> None:
+    layer = Halved(6)
+    expected = layer(STEPS)[0]
+    assert torch.equal(unfold_recurrent(nn.Sequential(layer))[0](STEPS)[0], expected)
+    assert dict(survey(Reader(Halved(6)), STEPS))["rnn.weight_ih_l0"] is None
+    for kind in (Doubled, Mean):
+        assert type(unfold_recurrent(nn.Sequential(kind(6)))[0]) is kind
+        told = dict(survey(Reader(kind(6)), STEPS))["rnn.weight_hh_l0"]
+        assert (told or "").startswith(f"{kind.__name__} layers have no integer form here")
 
 
 def test_projections_and_plain_recurrence_stay_in_floats() -> None:
