@@ -37,7 +37,7 @@ def survey(model: nn.Module, example_input: TensorTree) -> Iterator[tuple[str, s
             continue
         for attribute, _ in matrices:
             yield (
-                name if attribute == "weight" else f"{name}.{attribute}".lstrip("."),
+                name if name and attribute == "weight" else f"{name}.{attribute}".lstrip("."),
                 None if can_unfold_recurrent(module) else _kind_obstacle(module, attribute),
             )
 

@@ -29,12 +29,13 @@ class Proof:
     The reference model keeps all its channels. Removed channels are zeroed in the inputs of the layers that read them,
     and norms over channels use only the remaining channels. In the cut model every reading layer must receive the same
     inputs, and the outputs must be the same. Both compute in doubles if the model can, to tell small differences from
-    rounding.
+    rounding. If the model calls more modules in training, such as auxiliary heads, the cut model must run in training.
     """
 
     def __init__(self, model: nn.Module, inputs: TensorTree, ranks: Ranks) -> None:
         """Take a copy of `model`; `inputs` are real samples, a tree of [n, ...]."""
         self._ranks = ranks
+        self._calls_more = _calls_more_in_training(model, inputs)
         self._samples, self._tolerance = inputs, _FLOAT
         memo: dict[int, object] = {id(tensor): tensor for tensor in _tensors(model)}
         self._model: nn.Module = deepcopy(model, memo)
@@ -97,12 +98,33 @@ class Proof:
                 [self._samples],
                 tolerance=self._tolerance,
             )
+            if self._calls_more:
+                _called(small, self._samples, training=True)
         except _REFUSALS as error:
             return f"the model's forward depends on their number: {str(error).splitlines()[0]}"
         return None if comparison.alike else f"without a part of them the model is not the same: {comparison.words()}"
 
     def _copy(self, module: nn.Module) -> nn.Module:
         return cast(nn.Module, self._copies[id(module)])
+
+
+def _calls_more_in_training(model: nn.Module, inputs: TensorTree) -> bool:
+    """Return whether modules are called in training alone, such as auxiliary heads; False if it needs more inputs."""
+    try:
+        return bool(_called(model, inputs, training=True) - _called(model, inputs, training=False))
+    except _REFUSALS:
+        return False
+
+
+def _called(model: nn.Module, inputs: TensorTree, *, training: bool) -> set[str]:
+    """Run a copy of the model, since norms keep what they see in training, and return the modules that it calls."""
+    copy = deepcopy(model).train(training)
+    called: set[str] = set()
+    for name, module in copy.named_modules():
+        module.register_forward_pre_hook(lambda *_, name=name: called.add(name))
+    with torch.random.fork_rng(), torch.no_grad():
+        call_model(copy, inputs)
+    return called
 
 
 _Where = tuple[Member, list[int]]

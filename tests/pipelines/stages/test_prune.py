@@ -34,6 +34,20 @@ class Residual(nn.Module):
         return self.head((stem + self.outer(self.inner(stem).relu())).mean((2, 3)))
 
 
+class Supervised(nn.Module):
+    """A second head reads the stem, in training alone, as in GoogLeNet (Szegedy et al., 2015)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.inner = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 12, 3)
+        self.second, self.head = nn.Linear(8, 3), nn.Linear(12, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        stem = self.stem(images).relu()
+        scores: Tensor = self.head(self.inner(stem).relu().mean((2, 3)))
+        return scores + self.second(stem.mean((2, 3))) if self.training else scores
+
+
 class Concatenated(nn.Module):
     """One layer's channels are used twice, at different places."""
 
@@ -163,6 +177,13 @@ def test_a_width_fixed_by_the_data_stays_and_is_named(caplog: pytest.LogCaptureF
     assert (model.layer.out_features, model.head.in_features) == (6, 6)
     assert "layer keep their width: the model's forward depends on their number" in caplog.text
     assert "prune changed nothing" in caplog.text
+
+
+def test_what_a_layer_in_training_alone_reads_keeps_its_width(caplog: pytest.LogCaptureFixture) -> None:
+    pruned = Prune(sparsity=0.5).apply(fresh(Supervised), bench(Supervised))
+    assert (pruned.stem.out_channels, pruned.inner.out_channels) == (8, 6)
+    assert pruned.train()(torch.randn(4, 1, 8, 8)).shape == (4, 3)
+    assert "stem keep their width: the model's forward depends on their number" in caplog.text
 
 
 def test_an_activation_of_one_parameter_fits_any_width() -> None:

@@ -224,6 +224,22 @@ def test_training_lowers_the_loss_and_reaches_every_parameter() -> None:
     assert losses[-1] < losses[0] - 0.15
 
 
+class Bare(nn.Module):
+    """The model itself owns a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.head = nn.Parameter(torch.randn(8, 4)), nn.Linear(8, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        scores: Tensor = self.head(inputs @ self.weight.t())
+        return scores
+
+
+def test_a_weight_of_the_model_itself_has_a_name() -> None:
+    assert set(dict(survey(Bare(), torch.randn(1, 4)))) == {"weight", "head"}
+
+
 def test_layers_are_surveyed_in_evaluation_mode_and_the_mode_is_kept() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, affine=False), nn.Linear(8, 3)).train()
     model[2].eval()
