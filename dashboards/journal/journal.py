@@ -162,16 +162,6 @@ def written_elsewhere(folder: Path) -> WrongInput:
     return WrongInput(Problem(str(folder), "another process is running this sweep", hint=hint))
 
 
-def is_written(folder: Path) -> bool:
-    """Return whether a process is running the sweep in `folder`; a killed one has released the journal's lock."""
-    with (folder / JOURNAL_FILE).open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        return False
-
-
 def _drop_torn_line(path: Path) -> None:
     with path.open("r+b") as file:
         end = file.seek(0, os.SEEK_END)

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.text import Text
 
 from paretta.dashboards.journal.activity import asked
-from paretta.dashboards.journal.journal import is_written
+from paretta.dashboards.journal.liveness import is_written
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.orchestrator.monitor.front_table import FrontTable, print_front
 from paretta.orchestrator.monitor.progress_text import summary

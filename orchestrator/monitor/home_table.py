@@ -18,6 +18,7 @@ from rich.text import Text
 
 from paretta.dashboards.journal.annotation import Annotation
 from paretta.dashboards.journal.home_names import JOURNAL_FILE, is_archived
+from paretta.dashboards.journal.liveness import home_argument, is_written, program
 from paretta.search_spaces.bounded_files import read_bounded
 from paretta.search_spaces.canonical import Document
 from paretta.search_spaces.quantities import format_quantity
@@ -58,14 +59,15 @@ def keep_summary(folder: Path) -> None:
 
 
 def _described(folder: Path) -> Document:
-    state = _state(folder)
-    if (kept := _kept(folder, state)) is not None:
+    ended = _state(folder)
+    dead = [*ended, *_command_to_resume(folder)]
+    if (kept := _kept(folder, ended) or _kept(folder, dead)) is not None:
         return kept
     from paretta.orchestrator.monitor.home_summary import describe  # noqa: PLC0415 - loads NumPy and pydantic
 
     described = describe(folder)
-    if described["status"] in _ENDED:
-        _keep(folder, {"of": state, "described": described})
+    if described["status"] in (*_ENDED, "died"):
+        _keep(folder, {"of": dead if described["status"] == "died" else ended, "described": described})
     return described
 
 
@@ -76,6 +78,14 @@ def _state(folder: Path) -> list[int]:
     except OSError:
         return []
     return [_KEPT_FORMAT, found.st_size, found.st_mtime_ns]
+
+
+def _command_to_resume(folder: Path) -> tuple[str, str] | tuple[()]:
+    """Return what the advice to a sweep whose driver has died depends on; nothing while a driver runs it."""
+    with suppress(OSError):
+        if (folder / JOURNAL_FILE).is_file() and not is_written(folder):
+            return program(), home_argument(folder)
+    return ()
 
 
 def _kept(folder: Path, state: list[int]) -> Document | None:

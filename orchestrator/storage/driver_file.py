@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from paretta.dashboards.journal.home_names import JOURNAL_FILE
-from paretta.dashboards.journal.journal import is_written
+from paretta.dashboards.journal.liveness import is_written
 from paretta.search_spaces.errors import Problem, WrongInput
 
 DRIVER_FILE = "driver"

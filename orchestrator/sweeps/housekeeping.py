@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final, cast
 
 from paretta.dashboards.journal.home_names import ARCHIVED_FILE, is_archived, sweep_folders
-from paretta.dashboards.journal.journal import Journal, events, is_written, written_elsewhere
+from paretta.dashboards.journal.journal import Journal, events, written_elsewhere
+from paretta.dashboards.journal.liveness import is_written
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.report.html_report import write_report
 from paretta.dashboards.tracking.publisher import publish_sweep, publisher_lock

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import cast
 
 from paretta.dashboards.journal.home_names import is_archived
-from paretta.dashboards.journal.journal import is_written, written_elsewhere
+from paretta.dashboards.journal.journal import written_elsewhere
+from paretta.dashboards.journal.liveness import is_written
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.tracking.store import probe
 from paretta.orchestrator.cluster.capacity import has_room, lane_bundles, lanes_that_fit, require_capacity

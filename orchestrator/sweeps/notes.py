@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from paretta.dashboards.journal.home_names import is_archived
-from paretta.dashboards.journal.journal import annotate, is_written
+from paretta.dashboards.journal.journal import annotate
+from paretta.dashboards.journal.liveness import is_written
 from paretta.dashboards.journal.record import SweepRecord
 from paretta.dashboards.journal.summary import holders
 from paretta.dashboards.tracking.publisher import publish_sweep

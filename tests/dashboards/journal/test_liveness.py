@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from synthetic_sweep import write_sweep
 
-from paretta.dashboards.journal.journal import Journal, is_written
-from paretta.dashboards.journal.liveness import has_died, resume_command, state_words
+from paretta.dashboards.journal.journal import Journal
+from paretta.dashboards.journal.liveness import has_died, is_written, resume_command, state_words
 from paretta.dashboards.journal.record import SweepRecord
 
 

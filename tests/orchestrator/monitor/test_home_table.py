@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from rich.console import Console
 from synthetic_sweep import START, write_sweep
 
-from paretta.dashboards.journal.journal import annotate
+from paretta.dashboards.journal.journal import Journal, annotate
 from paretta.orchestrator.cli import main
 from paretta.orchestrator.monitor.home_table import KEPT_FILE, keep_summary, sweep_documents, sweeps_table
 from paretta.orchestrator.storage.home import Home
@@ -88,14 +88,28 @@ def test_what_is_told_of_an_ended_sweep_is_kept_until_its_journal_changes(home: 
     annotate(home / "done", None, "new", {})
     (noted,) = sweep_documents([home / "done"])
     assert (noted["note"], noted["best"]) == ("new", fresh[0]["best"])
-    sweep_documents([home / "killed one"])
-    assert not (home / "killed one" / KEPT_FILE).exists()
+
+
+def test_what_is_told_of_a_dead_sweep_is_kept_while_no_driver_runs_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = home / "killed one"
+    (died,) = sweep_documents([folder])
+    assert sweep_documents([folder]) == [died]
+    assert (folder / KEPT_FILE).exists()
+    with Journal(folder):
+        assert sweep_documents([folder])[0]["status"] == "running"
+    monkeypatch.setenv("PARETTA_HOME", str(home))
+    (again,) = sweep_documents([folder])
+    assert (died["status"], again["status"]) == ("died", "died")
+    assert "--home" in str(died["reason"])
+    assert "--home" not in str(again["reason"])
 
 
 def test_a_list_that_is_kept_loads_neither_numpy_nor_pydantic(home: Path) -> None:
-    shutil.rmtree(home / "killed one")
     shutil.rmtree(home / "broken")
     keep_summary(home / "done")  # as a sweep does at its end
+    subprocess.run([sys.executable, "-m", "paretta", "list", "--home", str(home)], check=True)  # the dead one
     code = (
         "import sys\nfrom click.testing import CliRunner\nfrom paretta.orchestrator.cli import main\n"
         f"done = CliRunner().invoke(main, ['list', '--home', {str(home)!r}])\n"
