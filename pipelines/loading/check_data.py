@@ -175,7 +175,11 @@ def _kind_problem(task: Task, inputs: object, targets: object, where: str) -> Pr
     for part, value in (("input", inputs), ("target", targets)):
         if not (isinstance(value, Tensor) or (part == "target" and tensors(value))):
             inner = value[0] if isinstance(value, tuple | list) and value else value
-            return Problem(where, f"its {part} must be a tensor or a number", type(inner).__name__, "convert it")
+            if isinstance(inner, Tensor):
+                found, mend = f"{type(value).__name__} of Tensor", "give the tensor itself, as example_input does"
+            else:
+                found, mend = type(inner).__name__, "convert it"
+            return Problem(where, f"its {part} must be a tensor or a number", found, mend)
     return None
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from paretta.pipelines.bench import seeded
 from paretta.pipelines.data.trees import TensorTree, call_model, tree_rows
 from paretta.pipelines.loading.check_data import first_not_finite, first_wrong, require_sound
-from paretta.pipelines.losses.class_scores import counted, possible_axes
+from paretta.pipelines.losses.class_scores import CLASS_TYPES, counted, possible_axes
 from paretta.pipelines.task import Task
 from paretta.search_spaces.errors import Problem, WrongInput
 from paretta.search_spaces.faults import blaming
@@ -32,7 +32,7 @@ def require_sound_batch(task: Task, inputs: TensorTree, targets: TensorTree, pla
     labels = task.labels_of(targets)
     if labels is None:
         return
-    if labels.dtype == torch.int64:
+    if labels.dtype in CLASS_TYPES:
         shape = [len(labels), *_scores_shape(task)[1:]]
         axis = _class_axis(task, shape, labels)
         if axis is not None and (problem := label_problem(task, shape, labels, axis=axis)) is not None:
@@ -55,7 +55,7 @@ def label_problem(task: Task, shape: Sequence[int], labels: Tensor, *, axis: int
     Args:
         task: may say which label to ignore.
         shape: of the class scores, [any, ...].
-        labels: int64.
+        labels: of `CLASS_TYPES`.
         axis: of the class scores that holds the classes.
     """
     mask = counted(task, labels)

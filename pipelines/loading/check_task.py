@@ -24,7 +24,7 @@ from paretta.pipelines.loading.check_data import first_not_finite, first_wrong, 
 from paretta.pipelines.loading.check_fields import field_problems
 from paretta.pipelines.loading.check_targets import LABEL_HINT, label_problem
 from paretta.pipelines.loading.digests import is_repeatable
-from paretta.pipelines.losses.class_scores import are_labels, counted, num_counted, possible_axes
+from paretta.pipelines.losses.class_scores import CLASS_TYPES, are_labels, counted, num_counted, possible_axes
 from paretta.pipelines.losses.metric_scores import ignores_samples, scores_by
 from paretta.pipelines.task import SPLITS, Split, Task
 from paretta.search_spaces.errors import Problem, WrongInput
@@ -285,7 +285,7 @@ def _label_problems(task: Task, dataset: Samples, outputs: Tensor, targets: Tens
         rule = f"which axis of outputs {_shape(outputs)} holds the classes is not told by targets {_shape(targets)}"
         yield Problem(where, rule, hint="give the task `class_axis`, such as Task(class_axis=-1, ...)")
     axis = possible[0] if task.class_axis is None and possible else (task.class_axis or 0) % outputs.dim()
-    if axis not in possible or targets.dtype != torch.int64 or outputs.shape[axis] < 2:
+    if axis not in possible or targets.dtype not in CLASS_TYPES or outputs.shape[axis] < 2:
         return
     known = tensors_of(dataset)
     labels = targets if known is None or task.collate is not None else known[-1]

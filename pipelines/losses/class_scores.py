@@ -1,7 +1,7 @@
 """Class scores: their axis, the labels that count, and the divergence of two class distributions."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Final, cast
 
 import torch
 from torch import Tensor
@@ -9,6 +9,8 @@ from torch import Tensor
 from paretta.pipelines.data.trees import TensorTree, num_rows
 from paretta.pipelines.task import Task
 from paretta.search_spaces.errors import Problem, WrongInput
+
+CLASS_TYPES: Final = (torch.int64, torch.uint8)  # of labels that torch's cross entropy takes
 
 
 def are_labels(targets: Tensor) -> bool:

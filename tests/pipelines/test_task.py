@@ -149,6 +149,13 @@ def gives(answer: Callable[[int, Tensor, Tensor], object], length: int = 0) -> C
     return lambda task: replace(task, validation=Asked(task.validation, answer, length))
 
 
+def gives_bytes(task: Task) -> Task:
+    images, labels = task.validation.tensors
+    labels = labels.to(torch.uint8)
+    labels[300] = 77
+    return replace(task, validation=TensorDataset(images, labels))
+
+
 def unreadable(index: int, image: Tensor, label: Tensor) -> object:
     if index == 358:
         raise OSError("the file is broken")
@@ -208,6 +215,7 @@ BROKEN |= {
     "task.train[900]: class labels must be 0..9, one for each of the model's outputs; got [10]": BROKEN[
         "class labels must be 0..9"
     ],
+    "task.validation[300]: class labels must be 0..9, one for each of the model's outputs; got [77]": gives_bytes,
     "task.train[701]: inputs must be finite": lambda task: with_value(task, torch.inf, 701),
     "task.train[7]: its target is not finite, and neither is its loss": lambda task: regression(
         task, functional.mse_loss
@@ -220,6 +228,9 @@ BROKEN |= {
     ),
     "task.validation[0]: its target must be a tensor or a number; got 'str'": gives(
         lambda _, image, __: (image, "cat")
+    ),
+    "task.validation[0]: its input must be a tensor or a number; got 'list of Tensor'; give the tensor itself": gives(
+        lambda _, image, label: ((image,), label)
     ),
     "task.validation[358]: reading it failed: OSError: the file is broken (at ": gives(unreadable),
     "task.validation[0]: reading it failed: SystemExit: bye (at ": gives(leaving),
