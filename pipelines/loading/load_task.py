@@ -54,6 +54,8 @@ def _carried(path: Path, where: str) -> "Make | Task":
 
 
 def _maker(use: str) -> Make:
+    if use.endswith(".py"):
+        raise WrongInput(Problem(f"task {use}", "must name a function of the file", use, f"write {use}:make"))
     make = load_object(use, f"task {use}") if ":" in use else TASKS.load(use)
     if not callable(make):
         hint = "name a function that returns a Task"

@@ -77,8 +77,14 @@ def fold_batch_norms(model: nn.Module, example_input: TensorTree) -> dict[str, s
             model.set_submodule(norm_name, rest)
         else:
             follow[norm_name] = f"not folded: merged into {layer_name!r} it would answer differently"
-    kept = (name for name, module in model.named_modules() if _is_batch_norm(module))
-    return {name: follow.get(name, "not folded: no single layer that runs once stands right before") for name in kept}
+    kept = {name: module for name, module in model.named_modules() if _is_batch_norm(module)}
+    return {name: follow.get(name) or _why_alone(module) for name, module in kept.items()}
+
+
+def _why_alone(norm: nn.Module) -> str:
+    if getattr(norm, "running_mean", None) is None:
+        return "not folded: it takes the mean and variance of each batch"
+    return "not folded: no layer that runs once, and whose result it alone reads, stands right before"
 
 
 def folded_layers(model: nn.Module, example_input: TensorTree) -> set[str]:

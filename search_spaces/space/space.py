@@ -155,9 +155,11 @@ def _check_step(tree: Tree, where: str, problems: list[Problem]) -> None:
         for index, option in enumerate(tree.options):
             if option is not None:
                 _check_step(option, f"{where}.choice[{index}]", problems)
-    elif not (isinstance(tree, dict) and isinstance(tree.get("kind"), str)):
+    elif not isinstance(tree, dict) or "kind" not in tree:
         found = sorted(tree) if isinstance(tree, dict) else tree
         problems.append(Problem(where, "a stage needs its `kind`", found, "write kind: prune, or another stage"))
+    elif not isinstance(tree["kind"], str):
+        problems.append(Problem(f"{where}.kind", "must be the name of a stage", tree["kind"], "write kind: prune"))
 
 
 def stage_names(steps: Sequence[Tree]) -> dict[str, str]:

@@ -79,6 +79,7 @@ def test_a_module_beside_the_sweep_is_found(folder: Path) -> None:
         ("./mine.py:make", {"witdh": 3}, "got an unexpected keyword argument 'witdh'"),
         ("./mine.py:fails", {}, "no images in data/ (at "),
         ("digit", {}, "did you mean 'digits'"),
+        ("./mine.py", {}, "must name a function of the file; got './mine.py'; write ./mine.py:make"),
     ],
 )
 def test_what_cannot_be_loaded_is_told(folder: Path, use: str, options: dict[str, object], told: str) -> None:

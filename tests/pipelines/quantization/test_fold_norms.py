@@ -129,13 +129,15 @@ def test_a_norm_stays_where_the_pair_computes_more_than_both(kind: str) -> None:
 @pytest.mark.parametrize("stage", ["fold_norms", "quantize"])
 def test_a_norm_that_stays_is_named_with_the_reason(stage: str) -> None:
     inputs = images(32)
-    layers = [nn.BatchNorm2d(1), nn.Conv2d(1, 4, 3), hooked(nn.BatchNorm2d(4)), nn.Flatten(), nn.Linear(400, 10)]
-    model = warmed(layers, inputs)
+    layers = [nn.BatchNorm2d(1), nn.Conv2d(1, 4, 3), hooked(nn.BatchNorm2d(4))]
+    alone = [nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)]
+    model = warmed([*layers, *alone, nn.Flatten(), nn.Linear(400, 10)], inputs)
     bench = bench_of(model, inputs)
     stage_of({"kind": stage}).apply(model, bench)
     assert {note.layers: note.reason for note in bench.notes if "folded" in note.reason and note.layers} == {
-        ("0",): "not folded: no single layer that runs once stands right before",
+        ("0",): "not folded: no layer that runs once, and whose result it alone reads, stands right before",
         ("2",): "not folded: merged into '1' it would answer differently",
+        ("4",): "not folded: it takes the mean and variance of each batch",
     }
 
 

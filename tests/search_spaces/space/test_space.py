@@ -147,8 +147,9 @@ def test_a_hole_that_cannot_be_is_refused_with_its_place(hole: dict[str, object]
 
 def test_every_problem_is_reported_at_once() -> None:
     with pytest.raises(WrongInput) as caught:
-        Space.parse([], [{"kind": "a", "x": {"int": [2, 1]}}, {"no": "kind"}, 3])
-    assert len(caught.value.problems) == 3
+        Space.parse([], [{"kind": "a", "x": {"int": [2, 1]}}, {"no": "kind"}, 3, {"kind": 3}])
+    assert len(caught.value.problems) == 4
+    assert str(caught.value.problems[3]) == "space[3].kind: must be the name of a stage; got 3; write kind: prune"
 
 
 def test_labels_are_unique_scalars() -> None:
