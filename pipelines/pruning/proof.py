@@ -35,7 +35,6 @@ class Proof:
     def __init__(self, model: nn.Module, inputs: TensorTree, ranks: Ranks) -> None:
         """Take a copy of `model`; `inputs` are real samples, a tree of [n, ...]."""
         self._ranks = ranks
-        self._calls_more = _calls_more_in_training(model, inputs)
         self._samples, self._tolerance = inputs, _FLOAT
         memo: dict[int, object] = {id(tensor): tensor for tensor in _tensors(model)}
         self._model: nn.Module = deepcopy(model, memo)
@@ -46,8 +45,10 @@ class Proof:
             with torch.no_grad():
                 call_model(wide, mapped(_double, inputs))
         except _REFUSALS:
-            return  # its forward creates float tensors itself
-        self._model, self._copies, self._samples, self._tolerance = wide, doubled, mapped(_double, inputs), _DOUBLE
+            pass  # its forward creates float tensors itself
+        else:
+            self._model, self._copies, self._samples, self._tolerance = wide, doubled, mapped(_double, inputs), _DOUBLE
+        self._calls_more = _calls_more_in_training(self._model, self._samples)
 
     def obstacle(self, cuts: Sequence[Cut]) -> str | None:
         """Return what is wrong with these cuts; None if the cut model gives the masked model's outputs (collective)."""
