@@ -1,5 +1,5 @@
 # setup: an environment in .venv   sweep: the main job   test: checks and tests   check: checks alone
-# setup compiles our modules, since each process does so anew where PYTHONDONTWRITEBYTECODE is set
+# setup compiles all modules, on all cores and once: each process does so anew where PYTHONDONTWRITEBYTECODE is set
 # docs: the pages made from the code, and the site in ./site   pictures: those of docs/dashboards.md, from a sweep (needs chromium)   bench: timings
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,8 +11,8 @@ setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("paretta needs Python 3.11 or newer; try make PYTHON=python3.12") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m compileall -q orchestrator pipelines dashboards search_spaces
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m compileall -qq -j 0 .venv/lib orchestrator pipelines dashboards search_spaces || true
 	touch $@
 
 check: setup
