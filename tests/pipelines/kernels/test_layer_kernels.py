@@ -53,7 +53,7 @@ def test_each_layer_is_told_with_its_kernel(bits: int, activation_bits: int, ker
 
 def test_a_transposed_convolution_between_integer_layers_stays_in_floats() -> None:
     torch.manual_seed(0)
-    inputs = images(32)
+    inputs = images(32, size=8)
     others = {"conv": 8, "next": 8, "head": 8}
     facts = as_run(quantized(Mixed(), inputs, others), inputs)["up"]
     assert (facts.bits, facts.stored, facts.kernel) == (
@@ -69,7 +69,7 @@ def test_a_transposed_convolution_that_the_runtime_rounds_by_itself_is_not_told_
 ) -> None:
     monkeypatch.setattr("paretta.pipelines.export.graph_passes._keep_floats", lambda model: None)
     torch.manual_seed(0)
-    inputs = images(32)
+    inputs = images(32, size=8)
     others = {"conv": 8, "next": 8, "head": 8}
     facts = as_run(quantized(Mixed(), inputs, others), inputs)["up"]
     assert facts.bits == 8
