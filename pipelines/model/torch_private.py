@@ -142,8 +142,7 @@ def _decomposed(program: torch.export.ExportedProgram, registry: "ONNXRegistry")
     for node in nodes(op="call_function", target=_aten.flatten.using_ints):
         shape = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
         if len(shape) == node.args[0].meta["val"].ndim:
-            node.replace_all_uses_with(node.args[0])
-            program.graph.erase_node(node)
+            node.target, node.args = _aten.alias.default, (node.args[0],)
         elif shape.count(-1) <= 1:
             node.target, node.args = _aten.reshape.default, (node.args[0], shape)
     if all(node.op != "call_function" or node.target in translated for node in program.graph.nodes):

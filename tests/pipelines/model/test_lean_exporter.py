@@ -34,6 +34,7 @@ POOLED = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), n
 NETS = {
     "pooled": (POOLED, torch.rand(1, 3, 8, 8), True),
     "flattened twice": (FlattensTwice(), torch.rand(1, 2, 2, 2), True),
+    "flattened flat": (nn.Sequential(nn.Linear(5, 3), nn.Flatten()), torch.randn(1, 5), True),
     "pooled to 2 x 2": (nn.AdaptiveAvgPool2d(2), torch.rand(1, 3, 8, 8), False),
     "writes in place": (Writes(), torch.randn(1, 5), False),
     "norm alone": (nn.Sequential(nn.ReLU(), nn.BatchNorm1d(5)), torch.randn(1, 5), False),
