@@ -60,14 +60,18 @@ def keep_summary(folder: Path) -> None:
 
 def _described(folder: Path) -> Document:
     ended = _state(folder)
+    if (kept := _kept(folder, ended)) is not None:
+        return kept
     dead = [*ended, *_command_to_resume(folder)]
-    if (kept := _kept(folder, ended) or _kept(folder, dead)) is not None:
+    if dead != ended and (kept := _kept(folder, dead)) is not None:
         return kept
     from paretta.orchestrator.monitor.home_summary import describe  # noqa: PLC0415 - loads NumPy and pydantic
 
     described = describe(folder)
-    if described["status"] in (*_ENDED, "died"):
-        _keep(folder, {"of": dead if described["status"] == "died" else ended, "described": described})
+    if described["status"] in _ENDED:
+        _keep(folder, {"of": ended, "described": described})
+    elif described["status"] == "died" and dead != ended:  # the driver was dead before it was described, too
+        _keep(folder, {"of": dead, "described": described})
     return described
 
 

@@ -192,7 +192,8 @@ def worth_telling(stage: Stage, notes: Sequence[Note]) -> list[str]:
 
 def _fits(plan: Plan, plans: Sequence[Plan], baseline: nn.Module, bench: Bench) -> bool:
     """Return whether the first or the last plan that differs from `plan` only in numbers can be applied."""
-    alike = [other for other in plans if _shapes(other) == _shapes(plan) and other != plan]
+    shapes = _shapes(plan)
+    alike = [other for other in plans if _shapes(other) == shapes and other != plan]
     for other in alike[:1] + alike[1:][-1:]:
         try:
             _carried(deepcopy(baseline), stages_of(other)[len(other.baseline) :], bench, "", {}, until=math.inf)
@@ -209,13 +210,15 @@ def varied_plans(plans: Sequence[Plan]) -> list[Plan]:
 
     Of plans that differ only in numbers, the first with the fewest zeros is taken: 0 often asks nothing of a stage.
     """
+    alike: dict[tuple[str, ...], list[Plan]] = {}
+    for plan in plans:
+        alike.setdefault(tuple(_shapes(plan)), []).append(plan)
     seen: set[str] = set()
     chosen: list[Plan] = []
-    for plan in plans:
-        shapes = set(_shapes(plan))
-        if (not chosen or shapes - seen) and len(chosen) < MAX_PLANS:
-            chosen.append(min((other for other in plans if _shapes(other) == _shapes(plan)), key=_num_zeros))
-            seen |= shapes
+    for shapes, group in alike.items():
+        if (not chosen or set(shapes) - seen) and len(chosen) < MAX_PLANS:
+            chosen.append(min(group, key=_num_zeros))
+            seen |= set(shapes)
     return chosen
 
 
