@@ -207,7 +207,6 @@ def test_what_fails_after_a_stage_alone_is_told_with_the_line_of_the_model() -> 
         rehearsed({"kind": "quantize", "bits": 8}, model=Plain)
 
 
-@pytest.mark.slow
 class HiddenNorm(Net):
     """The norm needs two samples in training."""
 
@@ -226,6 +225,7 @@ def test_parts_of_one_sample_are_tried_as_such() -> None:
         rehearsed({**TRAIN, "batch_size": 128, "accumulate": 128}, model=HiddenNorm)
 
 
+@pytest.mark.slow
 def test_a_limit_that_some_plans_keep_is_left_to_the_trials() -> None:
     plans = [
         Plan((TRAIN,), ({"kind": "prune", "sparsity": share}, {"kind": "quantize", "bits": {"at_most": "920B"}}))
